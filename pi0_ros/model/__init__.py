@@ -1,0 +1,1 @@
+"""pi0 as tensors: sizes, vision tower, two experts, flow matching, checkpoints."""

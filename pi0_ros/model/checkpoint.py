@@ -1,0 +1,72 @@
+"""What a pi0 checkpoint directory says besides its weights, in three formats.
+
+* `lerobot-0.3`: LeRobot up to 0.3; statistics are tensors among the weights.
+* `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
+* `openpi`: openpi's PyTorch checkpoints; statistics are in assets/<id>/norm_stats.json.
+
+The formats differ in more than spelling: how pictures are resized and padded, how prompts are
+cleaned, how divisions are guarded. `Checkpoint` holds those differences as data.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.normalization import Normalization
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.weights import load_weights
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+SIZES_KEY = "pi0_ros_sizes"
+"""Key of config.json under which this package writes sizes that no published variant has."""
+
+IMAGE_PREFIX = "observation.images."
+
+
+@dataclass(frozen=True)
+class ImageRule:
+    """How a format fits a picture into the model's square.
+
+    Attributes:
+        antialias: shrink with a low-pass filter (openpi, as Pillow does) or without (LeRobot).
+        centred: border on all sides, or on the left and top only (LeRobot up to 0.3).
+    """
+
+    antialias: bool
+    centred: bool
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint directory, read and checked but for its weights.
+
+    Attributes:
+        path: the directory.
+        format: `lerobot-0.3`, `lerobot-0.4` or `openpi`.
+        config: sizes of the model.
+        cameras: camera names in the order in which the model reads them.
+        joints: number of joints, or None where the format does not say (openpi).
+        state, action: normalisation, in the checkpoint's own unit; `joints` values, or up to
+            `max_state_dim` where `joints` is None.
+        image: how pictures are fitted.
+        cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi).
+        action_mode: `absolute` where the format has no other; None where it does not say (openpi).
+    """
+
+    path: Path
+    format: str
+    config: Pi0Config
+    cameras: tuple[str, ...]
+    joints: int | None
+    state: Normalization
+    action: Normalization
+    image: ImageRule
+    cleans_prompt: bool
+    action_mode: str | None
+
+    def load_model(self, dtype: torch.dtype, device: torch.device) -> Pi0:
+        """The model with this checkpoint's weights; see `weights.load_weights`."""
+        return load_weights(self.path / WEIGHTS, self.config, dtype, device)

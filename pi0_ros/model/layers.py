@@ -1,0 +1,25 @@
+"""The matrix product that every part of pi0 shares."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """x @ weight + bias, with the weight as [in, out].
+
+    This orientation multiplies without a transpose node in the graph. Which of the two axes is
+    contiguous in memory is the loader's choice: on a CPU the weight is a transposed view of the
+    checkpoint's [out, in], which needs no copy and is what its matrix kernels prefer.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        if self.bias is None:
+            return x @ self.weight
+        flat = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight)
+        return flat.view(*x.shape[:-1], -1)

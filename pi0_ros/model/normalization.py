@@ -1,0 +1,106 @@
+"""Normalisation of states and actions by a checkpoint's statistics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """normalised = (value - offset) / scale, and value = normalised * inverse_scale + offset.
+
+    All modes of LeRobot and openpi have this form. The two scales differ where the format guards
+    the division by an epsilon but not the product.
+
+    Attributes:
+        offset, scale, inverse_scale: [n] float32, in the checkpoint's unit.
+    """
+
+    offset: np.ndarray
+    scale: np.ndarray
+    inverse_scale: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return len(self.offset)
+
+    def normalize(self, value: np.ndarray) -> np.ndarray:
+        """[..., n] -> [..., n] float32."""
+        return ((np.asarray(value, np.float32) - self.offset) / self.scale).astype(np.float32)
+
+    def unnormalize(self, value: np.ndarray) -> np.ndarray:
+        """[..., n] -> [..., n] float32."""
+        return (np.asarray(value, np.float32) * self.inverse_scale + self.offset).astype(np.float32)
+
+    def first(self, n: int) -> "Normalization":
+        """The first n dimensions: openpi pads statistics to the model's 32."""
+        return Normalization(self.offset[:n], self.scale[:n], self.inverse_scale[:n])
+
+
+REQUIRED_STATISTICS = {
+    "IDENTITY": (),
+    "MEAN_STD": ("mean", "std"),
+    "MIN_MAX": ("min", "max"),
+    "QUANTILES": ("q01", "q99"),
+    "QUANTILE10": ("q10", "q90"),
+}
+"""LeRobot's normalisation modes and the statistics each reads."""
+
+
+def normalization(
+    mode: str,
+    statistics: Mapping[str, np.ndarray],
+    size: int,
+    *,
+    eps: float = 1e-8,
+    eps_in_inverse: bool = False,
+    eps_in_range: bool = False,
+) -> Normalization:
+    """A `Normalization` from statistics by name.
+
+    Args:
+        mode: a key of `REQUIRED_STATISTICS`.
+        statistics: name -> [size or more] values.
+        size: dimensions to keep.
+        eps: guard of the division.
+        eps_in_inverse: un-normalising uses the guarded scale too (openpi does).
+        eps_in_range: add `eps` to max - min always (LeRobot 0.3), instead of only where it is 0
+            (LeRobot 0.4).
+
+    Raises:
+        ValueError: the mode is unknown; or a statistic is missing, too short or not finite.
+    """
+    if mode not in REQUIRED_STATISTICS:
+        raise ValueError(
+            f"unknown normalisation mode '{mode}'; known: {', '.join(REQUIRED_STATISTICS)}"
+        )
+    values = []
+    for name in REQUIRED_STATISTICS[mode]:
+        if name not in statistics:
+            raise ValueError(f"mode {mode} needs the statistic '{name}', which is not there")
+        value = np.asarray(statistics[name], dtype=np.float32).reshape(-1)
+        if len(value) < size:
+            raise ValueError(f"'{name}' has {len(value)} values, {size} are needed")
+        if not np.isfinite(value[:size]).all():
+            raise ValueError(
+                f"'{name}' is not finite: the checkpoint was saved without data set statistics"
+            )
+        values.append(value[:size])
+
+    if mode == "IDENTITY":
+        return Normalization(
+            np.zeros(size, np.float32), np.ones(size, np.float32), np.ones(size, np.float32)
+        )
+    if mode == "MEAN_STD":
+        mean, std = values
+        guarded = std + np.float32(eps)
+        return Normalization(mean, guarded, guarded if eps_in_inverse else std)
+    low, high = values
+    width = high - low
+    if eps_in_range:
+        guarded, inverse = width + np.float32(eps), width
+        # value = (normalised + 1) / 2 * width + low, and the forward form is centred alike.
+        return Normalization(low + guarded / 2, guarded / 2, inverse / 2)
+    guarded = np.where(width == 0, np.float32(eps), width)
+    return Normalization(low + guarded / 2, guarded / 2, guarded / 2)

@@ -1,0 +1,214 @@
+"""pi0: pictures, prompt and state to a chunk of actions by flow matching.
+
+Written for a whole-graph compiler: shapes are static, noise is an argument, no argument is changed,
+and everything that does not depend on the observation is a constant. Three parts of the published
+computation are rearranged without changing its result:
+
+* Of the last prefix layer only keys and values exist; nothing reads the rest of it.
+* The state token attends to the prefix and itself only and does not depend on the flow time, so
+  its keys and values are computed once and join the context; the denoise steps run on action
+  tokens.
+* The projection of actions and the first layer of the action-time MLP are one product, and the
+  time's share of it is a table with one row per denoise step.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.gemma import Gemma, Rotary
+from pi0_ros.model.layers import Linear
+from pi0_ros.model.ops import KeysValues, rotary, rotary_table
+from pi0_ros.model.vision import VisionTower
+
+
+class Layout(NamedTuple):
+    """What follows from which prefix tokens are valid: made once per instruction, not per frame.
+
+    Positions count valid tokens only. Masks are True where a key is masked out, and None where
+    every prefix token is valid. Shapes: see `ops.rotary` and `ops.attention`.
+    """
+
+    prefix_turn: Rotary
+    state_turn: Rotary
+    action_turn: Rotary
+    prefix_masked: Tensor | None
+    state_masked: Tensor | None
+    action_masked: Tensor | None
+
+
+class Pi0(nn.Module):
+    """The model. All tensors of one call share a batch size and the model's device."""
+
+    def __init__(self, config: Pi0Config) -> None:
+        super().__init__()
+        c = self.config = config
+        self.vision = VisionTower(c)
+        # Prompts are embedded once per instruction: the table may stay in host memory, and in the
+        # checkpoint's dtype.
+        self.embed_tokens = nn.Parameter(torch.empty(c.vocab_size, c.prefix_width))
+        self.prefix = Gemma(c, c.prefix_width, c.prefix_mlp, c.depth - 1)
+        self.prefix_last_kv = Linear(c.prefix_width, 2 * c.kv_heads * c.head_dim)
+        self.state_in = Linear(c.max_state_dim, c.expert_width, bias=True)
+        self.action_in = Linear(c.max_action_dim, c.expert_width)
+        self.time_in = Linear(c.expert_width, c.expert_width, bias=True)
+        self.action_time = Linear(c.expert_width, c.expert_width, bias=True)
+        self.expert = Gemma(c, c.expert_width, c.expert_mlp, c.depth)
+        self.action_out = Linear(c.expert_width, c.max_action_dim, bias=True)
+
+    # ---- constants and per-instruction inputs -------------------------------------------------
+
+    def embed_prompt(self, tokens: Tensor) -> Tensor:
+        """[batch, length] int64 on the table's device -> [batch, length, prefix_width].
+
+        Gemma scales text embeddings by sqrt(width). The result has the model's dtype and device.
+        """
+        rows = F.embedding(tokens, self.embed_tokens)
+        rows = rows.to(self.prefix_last_kv.weight.dtype) * math.sqrt(self.config.prefix_width)
+        return rows.to(self.prefix_last_kv.weight.device)
+
+    def layout(self, valid: Tensor) -> Layout:
+        """Positions and masks for a prefix.
+
+        Args:
+            valid: bool [1 or batch, prefix tokens], True for tokens that exist: the image tokens of
+                the cameras in order, then the prompt. At least one token per row must be valid.
+        """
+        c = self.config
+        if valid.dtype != torch.bool or valid.dim() != 2:
+            raise ValueError(
+                f"layout: valid must be bool [batch, tokens], got {valid.dtype} {list(valid.shape)}"
+            )
+        batch, prefix = valid.shape
+        counts = valid.sum(dim=1, keepdim=True)
+        prefix_positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
+        steps = torch.arange(c.horizon + 1, device=valid.device)
+        suffix_positions = counts + steps
+        table = rotary_table(prefix + c.horizon + 1, c.head_dim, valid.device)
+
+        def turn(positions: Tensor) -> Rotary:
+            cos, sin = table[:, positions].unsqueeze(3)
+            return cos, sin
+
+        masks: list[Tensor | None] = [None, None, None]
+        if not bool(valid.all()):
+            keys = F.pad(~valid, (0, c.horizon + 1), value=False)[:, None, None]
+            masks = [
+                keys[..., :prefix].expand(batch, 1, prefix, prefix).contiguous(),
+                keys[..., : prefix + 1].contiguous(),
+                keys.expand(batch, 1, c.horizon, prefix + 1 + c.horizon).contiguous(),
+            ]
+        return Layout(
+            turn(prefix_positions),
+            turn(suffix_positions[:, :1]),
+            turn(suffix_positions[:, 1:]),
+            *masks,
+        )
+
+    def time_bias(self, times: np.ndarray) -> Tensor:
+        """Share of the flow time in the first layer of the action-time MLP.
+
+        Args:
+            times: [n] flow times, 1 = noise, 0 = actions.
+
+        Returns:
+            [n, 1, expert_width] in the model's dtype.
+        """
+        c = self.config
+        # Angles reach 1570 rad, where float32 is off by 1e-4 rad: they are taken in double on the
+        # host, which no graph sees.
+        fraction = np.linspace(0.0, 1.0, c.expert_width // 2)
+        period = c.min_period * (c.max_period / c.min_period) ** fraction
+        angle = 2.0 * np.pi * np.asarray(times, dtype=np.float64)[:, None] / period
+        sinusoid = np.concatenate((np.sin(angle), np.cos(angle)), axis=1).astype(np.float32)
+        weight, bias = self.time_in.weight, self.time_in.bias
+        embedding = torch.from_numpy(sinusoid).to(weight.device)
+        return (embedding @ weight.float() + bias.float()).to(weight.dtype)[:, None]
+
+    def time_table(self) -> Tensor:
+        """[num_steps, 1, 1, expert_width]: `time_bias` of the exact times 1 - i / num_steps."""
+        steps = self.config.num_steps
+        return self.time_bias(1.0 - np.arange(steps) / steps)[:, None]
+
+    # ---- the computation ----------------------------------------------------------------------
+
+    def context(
+        self, images: Tensor, prompt: Tensor, state: Tensor, layout: Layout
+    ) -> list[KeysValues]:
+        """Everything that the denoise steps attend to.
+
+        Args:
+            images: [batch, cameras, 3, image_size, image_size] in [-1, 1], any float dtype.
+            prompt: [batch, length, prefix_width], from `embed_prompt`.
+            state: [batch, max_state_dim] normalised and padded with zeros.
+
+        Returns:
+            Per layer, keys and values of prefix and state [batch, prefix + 1, kv_heads, head_dim].
+        """
+        pictures = self.vision(images.flatten(0, 1)).unflatten(0, images.shape[:2]).flatten(1, 2)
+        h = torch.cat((pictures, prompt), dim=1)
+        x, prefix = self.prefix(h, layout.prefix_turn, layout.prefix_masked)
+        k, v = self.prefix_last_kv(x).unflatten(-1, (2, -1, self.config.head_dim)).unbind(2)
+        prefix.append((rotary(k, *layout.prefix_turn), v))
+
+        token = self.state_in(state.to(self.state_in.weight.dtype))[:, None]
+        depth = self.config.depth - 1
+        x, own = self.expert(token, layout.state_turn, layout.state_masked, prefix, depth)
+        own.append(self.expert.layers[-1].queries_keys_values(x, layout.state_turn)[1:])
+        return [
+            (torch.cat((k, state_k), dim=1), torch.cat((v, state_v), dim=1))
+            for (k, v), (state_k, state_v) in zip(prefix, own, strict=True)
+        ]
+
+    def velocity(
+        self, actions: Tensor, time_bias: Tensor, context: list[KeysValues], layout: Layout
+    ) -> Tensor:
+        """The flow field at noisy actions: d actions / d t, pointing from actions to noise.
+
+        Args:
+            actions: [batch, horizon, max_action_dim] float32.
+            time_bias: [1 or batch, 1, expert_width], from `time_bias`.
+
+        Returns:
+            [batch, horizon, max_action_dim] float32.
+        """
+        h = self.action_in(actions.to(self.action_in.weight.dtype)) + time_bias
+        h = self.action_time(F.silu(h))
+        x, _ = self.expert(h, layout.action_turn, layout.action_masked, context)
+        return self.action_out(x).float()
+
+    def denoise_step(
+        self, actions: Tensor, time_bias: Tensor, context: list[KeysValues], layout: Layout
+    ) -> Tensor:
+        """One Euler step of the flow from t to t - 1 / num_steps; see `velocity`."""
+        velocity = self.velocity(actions, time_bias, context, layout)
+        return actions - velocity / self.config.num_steps
+
+    def forward(
+        self,
+        images: Tensor,
+        prompt: Tensor,
+        state: Tensor,
+        noise: Tensor,
+        layout: Layout,
+        time_table: Tensor,
+    ) -> Tensor:
+        """A whole inference: `context`, then `num_steps` times `denoise_step`.
+
+        Args:
+            noise: [batch, horizon, max_action_dim] float32, standard normal.
+            time_table: from `time_table`.
+
+        Returns:
+            Normalised actions [batch, horizon, max_action_dim] float32.
+        """
+        context = self.context(images, prompt, state, layout)
+        actions = noise
+        for step in range(self.config.num_steps):
+            actions = self.denoise_step(actions, time_table[step], context, layout)
+        return actions

@@ -1,0 +1,283 @@
+"""Which tensors of a checkpoint make up which parameter of `Pi0`, and loading them.
+
+Names are those of LeRobot 0.4 and of openpi's PyTorch port; `canonical` brings older spellings to
+them. Fusing (query | key | value, gate | up), adding 1 to norm weights and folding the action
+projection happen here, once.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.pi0 import Pi0
+
+_VISION = "paligemma_with_expert.paligemma.model.vision_tower.vision_model."
+_PROJECTOR = "paligemma_with_expert.paligemma.model.multi_modal_projector.linear."
+_PREFIX = "paligemma_with_expert.paligemma.model.language_model."
+_EXPERT = "paligemma_with_expert.gemma_expert.model."
+EMBED_TOKENS = _PREFIX + "embed_tokens.weight"
+LM_HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
+_SAFETENSORS_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_EXPERT_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message lists everything that is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parameter: the tensors that it is built from, and how."""
+
+    keys: tuple[str, ...]
+    build: Callable[..., Tensor]
+    keep_float32: bool = False
+
+
+def canonical(key: str) -> str:
+    """A tensor's name as LeRobot 0.4 and openpi would have it without their `model.` prefix."""
+    key = key.removeprefix("model.")
+    paligemma = "paligemma_with_expert.paligemma."
+    key = key.replace(paligemma + "language_model.lm_head.", paligemma + "lm_head.")
+    key = key.replace(paligemma + "language_model.model.", paligemma + "model.language_model.")
+    for part in ("vision_tower.", "multi_modal_projector."):
+        if key.startswith(paligemma + part):
+            key = paligemma + "model." + key.removeprefix(paligemma)
+    return key
+
+
+def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
+    """Canonical name -> shape of every tensor that pi0 needs, as the formats store them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inputs: int, outputs: int, bias: bool = True) -> None:
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        if bias:
+            shapes[f"{name}.bias"] = (outputs,)
+
+    def layer_norm(name: str) -> None:
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (c.vision_width,)
+
+    def gemma_layer(name: str, width: int, mlp: int, kv_only: bool = False) -> None:
+        kv = c.kv_heads * c.head_dim
+        shapes[f"{name}.input_layernorm.weight"] = (width,)
+        linear(f"{name}.self_attn.k_proj", width, kv, bias=False)
+        linear(f"{name}.self_attn.v_proj", width, kv, bias=False)
+        if kv_only:
+            return
+        linear(f"{name}.self_attn.q_proj", width, c.heads * c.head_dim, bias=False)
+        linear(f"{name}.self_attn.o_proj", c.heads * c.head_dim, width, bias=False)
+        shapes[f"{name}.post_attention_layernorm.weight"] = (width,)
+        linear(f"{name}.mlp.gate_proj", width, mlp, bias=False)
+        linear(f"{name}.mlp.up_proj", width, mlp, bias=False)
+        linear(f"{name}.mlp.down_proj", mlp, width, bias=False)
+
+    patch = (c.vision_width, 3, c.patch_size, c.patch_size)
+    shapes[_VISION + "embeddings.patch_embedding.weight"] = patch
+    shapes[_VISION + "embeddings.patch_embedding.bias"] = (c.vision_width,)
+    position = (c.tokens_per_image, c.vision_width)
+    shapes[_VISION + "embeddings.position_embedding.weight"] = position
+    for i in range(c.vision_depth):
+        layer = f"{_VISION}encoder.layers.{i}"
+        layer_norm(f"{layer}.layer_norm1")
+        layer_norm(f"{layer}.layer_norm2")
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            linear(f"{layer}.self_attn.{part}", c.vision_width, c.vision_width)
+        linear(f"{layer}.mlp.fc1", c.vision_width, c.vision_mlp)
+        linear(f"{layer}.mlp.fc2", c.vision_mlp, c.vision_width)
+    layer_norm(_VISION + "post_layernorm")
+    linear(_PROJECTOR.removesuffix("."), c.vision_width, c.prefix_width)
+
+    shapes[EMBED_TOKENS] = (c.vocab_size, c.prefix_width)
+    for i in range(c.depth):
+        gemma_layer(f"{_PREFIX}layers.{i}", c.prefix_width, c.prefix_mlp, i == c.depth - 1)
+        gemma_layer(f"{_EXPERT}layers.{i}", c.expert_width, c.expert_mlp)
+    shapes[_EXPERT + "norm.weight"] = (c.expert_width,)
+
+    linear("state_proj", c.max_state_dim, c.expert_width)
+    linear("action_in_proj", c.max_action_dim, c.expert_width)
+    linear("action_time_mlp_in", 2 * c.expert_width, c.expert_width)
+    linear("action_time_mlp_out", c.expert_width, c.expert_width)
+    linear("action_out_proj", c.expert_width, c.max_action_dim)
+    return shapes
+
+
+def is_unused(key: str, c: Pi0Config) -> bool:
+    """Whether a checkpoint's tensor belongs to pi0 but no action depends on it."""
+    last = re.escape(f"{_PREFIX}layers.{c.depth - 1}.")
+    return (
+        key in (LM_HEAD, _EXPERT_HEAD, _PREFIX + "norm.weight", _EXPERT + "embed_tokens.weight")
+        or re.match(last + r"(self_attn\.[qo]_proj|post_attention_layernorm|mlp\.)", key)
+        is not None
+    )
+
+
+def sources(c: Pi0Config) -> dict[str, Source]:
+    """Name of each parameter of `Pi0` -> where it comes from."""
+    out: dict[str, Source] = {}
+
+    def linear(name: str, *keys: str, bias: bool = False) -> None:
+        out[f"{name}.weight"] = Source(tuple(f"{k}.weight" for k in keys), _transposed)
+        if bias:
+            out[f"{name}.bias"] = Source(tuple(f"{k}.bias" for k in keys), _joined)
+
+    def gain(name: str, key: str) -> None:
+        out[name] = Source((f"{key}.weight",), _one_plus, keep_float32=True)
+
+    def layer_norm(name: str, key: str) -> None:
+        for part in ("weight", "bias"):
+            out[f"{name}.{part}"] = Source((f"{key}.{part}",), _joined)
+
+    def gemma(name: str, key: str, depth: int) -> None:
+        for i in range(depth):
+            ours, theirs = f"{name}.layers.{i}", f"{key}layers.{i}"
+            gain(f"{ours}.attention_norm", f"{theirs}.input_layernorm")
+            gain(f"{ours}.mlp_norm", f"{theirs}.post_attention_layernorm")
+            linear(f"{ours}.qkv", *(f"{theirs}.self_attn.{p}_proj" for p in "qkv"))
+            linear(f"{ours}.out", f"{theirs}.self_attn.o_proj")
+            linear(f"{ours}.gate_up", f"{theirs}.mlp.gate_proj", f"{theirs}.mlp.up_proj")
+            linear(f"{ours}.down", f"{theirs}.mlp.down_proj")
+
+    linear("vision.patch", _VISION + "embeddings.patch_embedding", bias=True)
+    position = _VISION + "embeddings.position_embedding.weight"
+    out["vision.position"] = Source((position,), _joined)
+    for i in range(c.vision_depth):
+        ours, theirs = f"vision.layers.{i}", f"{_VISION}encoder.layers.{i}"
+        layer_norm(f"{ours}.attention_norm", f"{theirs}.layer_norm1")
+        layer_norm(f"{ours}.mlp_norm", f"{theirs}.layer_norm2")
+        linear(f"{ours}.qkv", *(f"{theirs}.self_attn.{p}_proj" for p in "qkv"), bias=True)
+        linear(f"{ours}.out", f"{theirs}.self_attn.out_proj", bias=True)
+        linear(f"{ours}.up", f"{theirs}.mlp.fc1", bias=True)
+        linear(f"{ours}.down", f"{theirs}.mlp.fc2", bias=True)
+    layer_norm("vision.norm", _VISION + "post_layernorm")
+    linear("vision.project", _PROJECTOR.removesuffix("."), bias=True)
+
+    out["embed_tokens"] = Source((EMBED_TOKENS,), _joined)
+    gemma("prefix", _PREFIX, c.depth - 1)
+    last = f"{_PREFIX}layers.{c.depth - 1}."
+    gain("prefix.norm", last + "input_layernorm")
+    linear("prefix_last_kv", last + "self_attn.k_proj", last + "self_attn.v_proj")
+    gemma("expert", _EXPERT, c.depth)
+    gain("expert.norm", _EXPERT + "norm")
+
+    linear("state_in", "state_proj", bias=True)
+    linear("action_time", "action_time_mlp_out", bias=True)
+    linear("action_out", "action_out_proj", bias=True)
+    mlp_in = ("action_time_mlp_in.weight", "action_time_mlp_in.bias")
+    action = ("action_in_proj.weight", "action_in_proj.bias")
+    out["action_in.weight"] = Source((action[0], mlp_in[0]), _fold_action_weight)
+    out["time_in.weight"] = Source(mlp_in[:1], lambda w: w[:, w.shape[0] :].t())
+    out["time_in.bias"] = Source((action[1], *mlp_in), _fold_action_bias)
+    return out
+
+
+class TensorInfo(NamedTuple):
+    """A tensor in a file: its name there, its shape, and its dtype as safetensors writes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def read_keys(path: Path) -> dict[str, TensorInfo]:
+    """Canonical name -> tensor, for every tensor of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        names: list[str] = file.keys()
+        slices = {name: file.get_slice(name) for name in names}
+        return {
+            canonical(name): TensorInfo(name, tuple(part.get_shape()), part.get_dtype())
+            for name, part in slices.items()
+        }
+
+
+def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[str]) -> list[str]:
+    """Everything wrong with a checkpoint's tensors; empty when they fit.
+
+    Args:
+        keys: from `read_keys`.
+        others: canonical names that are there for another purpose (statistics).
+    """
+    problems = []
+    shapes = checkpoint_shapes(c)
+    if EMBED_TOKENS not in keys and LM_HEAD in keys:
+        # The embedding and the head are one tied tensor, saved under the head's name only.
+        shapes[LM_HEAD] = shapes.pop(EMBED_TOKENS)
+    for key, shape in shapes.items():
+        if key not in keys:
+            problems.append(f"missing tensor {key} {list(shape)}")
+        elif keys[key].shape != shape:
+            problems.append(f"{key} has shape {list(keys[key].shape)}, expected {list(shape)}")
+    for key in keys:
+        if key not in shapes and key not in others and not is_unused(key, c):
+            problems.append(f"unexpected tensor {keys[key].name} {list(keys[key].shape)}")
+    return problems
+
+
+def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torch.device) -> Pi0:
+    """A `Pi0` with a safetensors file's weights; check the file with `check_keys` before.
+
+    The file is mapped. Parameters that need no rearrangement and no conversion stay views of the
+    mapping on a CPU, so the file must not be rewritten in place while the model lives; the others
+    are built one at a time, so that at no time two copies of the weights are in memory. The token
+    embedding always stays in host memory, in the file's dtype.
+    """
+    keys = read_keys(path)
+    if EMBED_TOKENS not in keys:
+        keys[EMBED_TOKENS] = keys[LM_HEAD]
+    with torch.device("meta"):
+        model = Pi0(config)
+    plan = sources(config)
+    kept = safe_open(path, "pt")
+    for name, parameter in list(model.named_parameters()):
+        source = plan[name]
+        infos = [keys[key] for key in source.keys]
+        on_host = name == "embed_tokens"
+        is_view = on_host or (
+            device.type == "cpu"
+            and len(infos) == 1
+            and not source.keep_float32
+            and _SAFETENSORS_DTYPES.get(infos[0].dtype) == dtype
+        )
+        # What is copied is read through a mapping of its own: once that is closed, the pages read
+        # no longer count as this process's memory.
+        with safe_open(path, "pt") as file:
+            reader = kept if is_view else file
+            value = source.build(*(reader.get_tensor(info.name) for info in infos))
+        if not on_host:
+            value = value.to(device, torch.float32 if source.keep_float32 else dtype)
+            if device.type != "cpu":
+                value = value.contiguous()
+        if value.shape != parameter.shape:
+            raise AssertionError(f"{name}: built {list(value.shape)}, not {list(parameter.shape)}")
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+    return model.eval()
+
+
+def _joined(*tensors: Tensor) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _transposed(*weights: Tensor) -> Tensor:
+    """[out, in, ...] weights of products on one input, to one [in, out] view."""
+    return _joined(*(w.flatten(1) for w in weights)).t()
+
+
+def _one_plus(weight: Tensor) -> Tensor:
+    return 1.0 + weight.float()
+
+
+def _fold_action_weight(action: Tensor, mlp: Tensor) -> Tensor:
+    """The MLP's share for actions times the action projection: [action, width]."""
+    return (mlp[:, : mlp.shape[0]].float() @ action.float()).t()
+
+
+def _fold_action_bias(action_bias: Tensor, mlp: Tensor, mlp_bias: Tensor) -> Tensor:
+    return mlp[:, : mlp.shape[0]].float() @ action_bias.float() + mlp_bias.float()

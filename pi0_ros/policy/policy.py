@@ -1,0 +1,294 @@
+"""The policy: one observation in, one chunk of joint positions out."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pi0_ros.model.checkpoint import Checkpoint
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.policy.images import fit_image
+from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
+from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.units import JointUnits
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WARM_UP_INSTRUCTION = "warm up"
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What an instruction contributes: computed once, used by every frame under it."""
+
+    embedding: Tensor
+    layout: Layout
+
+
+class Policy:
+    """pi0 with everything around it that turns robot data into joint positions.
+
+    Not thread-safe: one inference at a time.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: Pi0,
+        tokenizer: Tokenizer,
+        *,
+        cameras: Sequence[str],
+        joint_units: JointUnits,
+        delta_mask: np.ndarray,
+        action_dt: float,
+        seed: int,
+    ) -> None:
+        """See `Policy.load`, which checks what is given here."""
+        self.checkpoint = checkpoint
+        self.cameras = tuple(cameras)
+        self.num_joints = len(joint_units)
+        self.horizon = checkpoint.config.horizon
+        self.seed = seed
+        self._model = model
+        self._tokenizer = tokenizer
+        self._units = joint_units
+        self._delta_mask = delta_mask
+        self._dt = action_dt
+        self._state_norm = checkpoint.state.first(self.num_joints)
+        self._action_norm = checkpoint.action.first(self.num_joints)
+        self._time_table = model.time_table()
+        self._device = self._time_table.device
+        self._prompts: dict[str, _Prompt] = {}
+        self._sequence = 0
+
+    @staticmethod
+    def load(
+        checkpoint: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        seed: int = 0,
+        cameras: Sequence[str] | None = None,
+        joint_units: JointUnits | None = None,
+        action_mode: str | None = None,
+        delta_mask: Sequence[bool] | None = None,
+        action_dt: float = 0.02,
+        tokenizer: str | Path | None = None,
+    ) -> "Policy":
+        """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
+
+        Args:
+            checkpoint: directory in one of the formats of `pi0_ros.model.checkpoint`.
+            device: a torch device, such as `cpu` or `npu:0`.
+            dtype: `float32` or `bfloat16`.
+            seed: of the flow-matching noise; the n-th chunk after loading depends on (seed, n) and
+                the observation only.
+            cameras: the checkpoint's cameras that exist on this robot, by name; all by default.
+                Those left out are treated as the training's missing cameras: not attended to.
+            joint_units: the checkpoint's unit of each joint, in joint order; radians by default.
+            action_mode: `absolute` or `delta`; needed where the checkpoint does not say (openpi).
+            delta_mask: with `delta`: per joint, whether its actions are relative to the observed
+                state (openpi's DeltaActions); typically all but the gripper.
+            action_dt: seconds between two actions, 1 / the control rate of the training data.
+            tokenizer: directory or SentencePiece file, where the checkpoint brings none.
+
+        Raises:
+            CheckpointError: the checkpoint is broken; lists everything.
+            TokenizerError: there is no tokenizer.
+            ValueError: what is asked does not fit the checkpoint; lists everything.
+        """
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        read = read_checkpoint(checkpoint)
+        cameras = read.cameras if cameras is None else tuple(cameras)
+        joints = read.joints or (len(joint_units) if joint_units else read.action.size)
+        joint_units = joint_units or JointUnits.radians(joints)
+        problems = [
+            *_camera_problems(read, cameras),
+            *_joint_problems(read, len(joint_units)),
+            *_action_problems(read, action_mode, delta_mask, len(joint_units)),
+        ]
+        if not action_dt > 0:
+            problems.append(f"action_dt must be positive seconds, got {action_dt}")
+        if problems:
+            raise ValueError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
+        policy = Policy(
+            read,
+            read.load_model(DTYPES[dtype], torch.device(device)),
+            load_tokenizer(read.path, tokenizer),
+            # The model was trained on pictures in the checkpoint's order.
+            cameras=[name for name in read.cameras if name in cameras],
+            joint_units=joint_units,
+            delta_mask=np.array(delta_mask if delta_mask is not None else [False] * joints),
+            action_dt=action_dt,
+            seed=seed,
+        )
+        policy._warm_up()
+        return policy
+
+    def reset(self) -> None:
+        """Begin a new episode: the sequence of chunks, and so of their noise, starts again."""
+        self._sequence = 0
+
+    @torch.inference_mode()
+    def infer(self, observation: Observation, noise: np.ndarray | None = None) -> ActionChunk:
+        """Predict the chunk that follows an observation.
+
+        Args:
+            noise: [horizon, max_action_dim] float32 to start the flow from; by default drawn from
+                (seed, sequence).
+
+        Raises:
+            ValueError: the observation lacks a camera, or something has the wrong shape.
+        """
+        c = self.checkpoint.config
+        clock = _StageClock(self._device)
+        images, state = self._inputs(observation)
+        prompt = self._prompt(observation.instruction)
+        if noise is None:
+            noise = self.noise(self._sequence)
+        if noise.shape != (c.horizon, c.max_action_dim):
+            raise ValueError(
+                f"noise must be [{c.horizon}, {c.max_action_dim}], got {list(noise.shape)}"
+            )
+        actions = torch.from_numpy(np.asarray(noise, np.float32))[None].to(self._device)
+        normalized = self._state_norm.normalize(state)
+        padded = torch.zeros(1, c.max_state_dim)
+        padded[0, : self.num_joints] = torch.from_numpy(normalized)
+        images, padded = images.to(self._device), padded.to(self._device)
+        clock.lap("prepare")
+
+        context = self._model.context(images, prompt.embedding, padded, prompt.layout)
+        clock.lap("prefix")
+        for step in range(c.num_steps):
+            actions = self._model.denoise_step(
+                actions, self._time_table[step], context, prompt.layout
+            )
+        clock.lap("denoise")
+
+        values = self._action_norm.unnormalize(actions[0, :, : self.num_joints].cpu().numpy())
+        positions = self._units.to_radians(values + np.where(self._delta_mask, state, 0.0))
+        clock.lap("finish")
+        chunk = ActionChunk(
+            positions=positions.astype(np.float32),
+            dt=self._dt,
+            stamp=observation.stamp,
+            sequence=self._sequence,
+            seed=self.seed,
+            stage_times=clock.laps,
+        )
+        self._sequence += 1
+        return chunk
+
+    def noise(self, sequence: int) -> np.ndarray:
+        """[horizon, max_action_dim] float32, standard normal: where chunk `sequence` starts."""
+        c = self.checkpoint.config
+        generator = np.random.default_rng((self.seed, sequence))
+        return generator.standard_normal((c.horizon, c.max_action_dim), dtype=np.float32)
+
+    def _inputs(self, observation: Observation) -> tuple[Tensor, np.ndarray]:
+        """Pictures [1, cameras, 3, size, size] and the state [joints] in the checkpoint's unit."""
+        missing = [name for name in self.cameras if name not in observation.images]
+        if missing:
+            raise ValueError(
+                f"the observation lacks the cameras {missing}, got {sorted(observation.images)}"
+            )
+        state = np.asarray(observation.state, dtype=np.float32)
+        if state.shape != (self.num_joints,):
+            raise ValueError(
+                f"the state must be [{self.num_joints}] in joint order, got {list(state.shape)}"
+            )
+        size, rule = self.checkpoint.config.image_size, self.checkpoint.image
+        pictures = [fit_image(observation.images[name], size, rule) for name in self.cameras]
+        return torch.stack(pictures)[None], self._units.from_radians(state)
+
+    def _prompt(self, instruction: str) -> _Prompt:
+        cached = self._prompts.get(instruction)
+        if cached is None:
+            c = self.checkpoint.config
+            tokens = tokenize(
+                self._tokenizer,
+                instruction,
+                cleans=self.checkpoint.cleans_prompt,
+                length=c.prompt_length,
+                vocab_size=c.vocab_size,
+            )
+            valid = len(self.cameras) * c.tokens_per_image + tokens.shape[1]
+            cached = _Prompt(
+                self._model.embed_prompt(tokens),
+                self._model.layout(torch.ones(1, valid, dtype=torch.bool, device=self._device)),
+            )
+            # An instruction is a few kilobytes, but a node may run for weeks.
+            if len(self._prompts) >= 64:
+                self._prompts.pop(next(iter(self._prompts)))
+            self._prompts[instruction] = cached
+        return cached
+
+    def _warm_up(self) -> None:
+        """One inference on black pictures, so that the first real one is as fast as the others."""
+        black = np.zeros((480, 640, 3), np.uint8)
+        state = self._units.to_radians(self._state_norm.unnormalize(np.zeros(self.num_joints)))
+        self.infer(Observation(dict.fromkeys(self.cameras, black), state, WARM_UP_INSTRUCTION))
+        self.reset()
+
+
+class _StageClock:
+    """Wall time per stage, waiting for the device at the end of each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.laps: dict[str, float] = {}
+        self._device = device
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        if self._device.type != "cpu":
+            getattr(torch, self._device.type).synchronize(self._device)
+        now = time.perf_counter()
+        self.laps[stage] = now - self._last
+        self._last = now
+
+
+def _camera_problems(checkpoint: Checkpoint, cameras: Sequence[str]) -> list[str]:
+    unknown = [name for name in cameras if name not in checkpoint.cameras]
+    problems = []
+    if unknown:
+        problems.append(
+            f"cameras {unknown} are not the checkpoint's; it knows {list(checkpoint.cameras)}"
+        )
+    if not cameras:
+        problems.append("at least one camera is needed")
+    return problems
+
+
+def _joint_problems(checkpoint: Checkpoint, joints: int) -> list[str]:
+    if checkpoint.joints is not None and joints != checkpoint.joints:
+        return [f"{joints} joints are given, the checkpoint has {checkpoint.joints}"]
+    size = min(checkpoint.state.size, checkpoint.action.size)
+    if joints > size:
+        return [f"{joints} joints are given, the checkpoint's statistics have {size}"]
+    return []
+
+
+def _action_problems(
+    checkpoint: Checkpoint, mode: str | None, mask: Sequence[bool] | None, joints: int
+) -> list[str]:
+    if mode not in (None, "absolute", "delta"):
+        return [f"action_mode must be 'absolute' or 'delta', got {mode!r}"]
+    declared = checkpoint.action_mode
+    if mode is None and declared is None:
+        return [
+            f"{checkpoint.format} checkpoints do not say whether actions are absolute or relative "
+            "to the observed state: set action_mode to 'absolute' or 'delta', as the training "
+            "configuration has it (openpi: use_delta_joint_actions, DeltaActions)"
+        ]
+    if mode is not None and declared is not None and mode != declared:
+        return [f"action_mode '{mode}' contradicts the checkpoint, whose actions are {declared}"]
+    if (mode == "delta") != (mask is not None):
+        return ["delta_mask goes with action_mode 'delta', and only with it"]
+    if mask is not None and len(mask) != joints:
+        return [f"delta_mask has {len(mask)} values for {joints} joints"]
+    return []

@@ -1,0 +1,99 @@
+"""Instructions to token ids, by the checkpoint's own tokenizer."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_LOG = logging.getLogger(__name__)
+_SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
+
+Tokenizer = Callable[[str], list[int]]
+"""Text to token ids, the begin token first."""
+
+
+class TokenizerError(ValueError):
+    """No usable tokenizer; the message says where it was looked for and how to get one."""
+
+
+def load_tokenizer(checkpoint: Path, tokenizer: str | Path | None) -> Tokenizer:
+    """The tokenizer of a checkpoint, from local files only.
+
+    A directory with tokenizer_config.json is read by `transformers`; a bare SentencePiece model, as
+    openpi uses it, by `sentencepiece`.
+
+    Args:
+        checkpoint: searched, and its subdirectory `tokenizer`, when `tokenizer` is None.
+        tokenizer: a directory, or a SentencePiece `.model` file.
+
+    Raises:
+        TokenizerError: none is there, or it does not begin prompts with a begin token.
+    """
+    places = [Path(tokenizer)] if tokenizer else [checkpoint, checkpoint / "tokenizer"]
+    for place in places:
+        models = [place] if place.is_file() else [place / name for name in _SENTENCEPIECE]
+        if (place / "tokenizer_config.json").is_file():
+            return _from_transformers(place)
+        for model in models:
+            if model.is_file():
+                return _from_sentencepiece(model)
+    raise TokenizerError(
+        f"no tokenizer in {' or '.join(map(str, places))}: expected tokenizer_config.json with"
+        f" tokenizer.json, or one of {', '.join(_SENTENCEPIECE)}. LeRobot and openpi checkpoints"
+        " do not bring PaliGemma's: download the tokenizer files of google/paligemma-3b-pt-224"
+        " (its licence must be accepted there) and give their directory as `tokenizer`."
+    )
+
+
+def _from_transformers(directory: Path) -> Tokenizer:
+    # Imported here, since it takes seconds that a message about a wrong parameter need not cost.
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    begin = loaded.bos_token_id
+    if begin is None or loaded("a\n").input_ids[:1] != [begin]:
+        raise TokenizerError(
+            f"{directory}: the tokenizer does not begin prompts with its begin token "
+            f"({loaded.bos_token!r}); pi0 was trained with one (add_bos_token: true)"
+        )
+    return lambda text: list(loaded(text).input_ids)
+
+
+def _from_sentencepiece(file: Path) -> Tokenizer:
+    from sentencepiece import SentencePieceProcessor
+
+    loaded = SentencePieceProcessor(model_file=str(file))
+    return lambda text: list(loaded.encode(text, add_bos=True))
+
+
+def tokenize(
+    tokenizer: Tokenizer, instruction: str, *, cleans: bool, length: int, vocab_size: int
+) -> torch.Tensor:
+    """An instruction as pi0 was trained on it: begin token, the words, a newline.
+
+    Args:
+        cleans: underscores and newlines become spaces first (openpi).
+        length: most tokens; what is longer is cut with a warning, as in training.
+        vocab_size: rows of the model's token embedding.
+
+    Returns:
+        [1, n] int64, n <= length; not padded.
+
+    Raises:
+        ValueError: the instruction is empty, or a token is none of the model's.
+    """
+    text = instruction.strip().replace("_", " ").replace("\n", " ") if cleans else instruction
+    if not text.strip():
+        raise ValueError("the instruction is empty: pi0 needs a task in words")
+    if not text.endswith("\n"):
+        text += "\n"
+    ids = tokenizer(text)
+    if max(ids) >= vocab_size:
+        raise ValueError(
+            f"the tokenizer gives token {max(ids)} for {instruction!r}, the model's embedding has "
+            f"{vocab_size} rows: the tokenizer is another model's"
+        )
+    if len(ids) > length:
+        _LOG.warning("instruction cut from %d to %d tokens: %r", len(ids), length, instruction)
+    return torch.tensor([ids[:length]], dtype=torch.int64)
