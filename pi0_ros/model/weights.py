@@ -54,7 +54,11 @@ def canonical(key: str) -> str:
 
 
 def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
-    """Canonical name -> shape of every tensor that pi0 needs, as the formats store them."""
+    """Canonical name -> shape of every tensor of a published checkpoint.
+
+    The token embedding stands under its own name; a published file has it as `LM_HEAD`, to which it
+    is tied, or as both.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def linear(name: str, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -65,13 +69,11 @@ def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
     def layer_norm(name: str) -> None:
         shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (c.vision_width,)
 
-    def gemma_layer(name: str, width: int, mlp: int, kv_only: bool = False) -> None:
+    def gemma_layer(name: str, width: int, mlp: int) -> None:
         kv = c.kv_heads * c.head_dim
         shapes[f"{name}.input_layernorm.weight"] = (width,)
         linear(f"{name}.self_attn.k_proj", width, kv, bias=False)
         linear(f"{name}.self_attn.v_proj", width, kv, bias=False)
-        if kv_only:
-            return
         linear(f"{name}.self_attn.q_proj", width, c.heads * c.head_dim, bias=False)
         linear(f"{name}.self_attn.o_proj", c.heads * c.head_dim, width, bias=False)
         shapes[f"{name}.post_attention_layernorm.weight"] = (width,)
@@ -97,9 +99,11 @@ def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
 
     shapes[EMBED_TOKENS] = (c.vocab_size, c.prefix_width)
     for i in range(c.depth):
-        gemma_layer(f"{_PREFIX}layers.{i}", c.prefix_width, c.prefix_mlp, i == c.depth - 1)
+        gemma_layer(f"{_PREFIX}layers.{i}", c.prefix_width, c.prefix_mlp)
         gemma_layer(f"{_EXPERT}layers.{i}", c.expert_width, c.expert_mlp)
+    shapes[_PREFIX + "norm.weight"] = (c.prefix_width,)
     shapes[_EXPERT + "norm.weight"] = (c.expert_width,)
+    shapes[_EXPERT_HEAD] = (c.vocab_size, c.expert_width)
 
     linear("state_proj", c.max_state_dim, c.expert_width)
     linear("action_in_proj", c.max_action_dim, c.expert_width)
@@ -113,7 +117,7 @@ def is_unused(key: str, c: Pi0Config) -> bool:
     """Whether a checkpoint's tensor belongs to pi0 but no action depends on it."""
     last = re.escape(f"{_PREFIX}layers.{c.depth - 1}.")
     return (
-        key in (LM_HEAD, _EXPERT_HEAD, _PREFIX + "norm.weight", _EXPERT + "embed_tokens.weight")
+        key in (_EXPERT_HEAD, _PREFIX + "norm.weight")
         or re.match(last + r"(self_attn\.[qo]_proj|post_attention_layernorm|mlp\.)", key)
         is not None
     )
@@ -206,16 +210,17 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
     """
     problems = []
     shapes = checkpoint_shapes(c)
-    if EMBED_TOKENS not in keys and LM_HEAD in keys:
-        # The embedding and the head are one tied tensor, saved under the head's name only.
-        shapes[LM_HEAD] = shapes.pop(EMBED_TOKENS)
+    tied = (EMBED_TOKENS, LM_HEAD)
+    if LM_HEAD in keys:
+        shapes[LM_HEAD] = shapes[EMBED_TOKENS]
     for key, shape in shapes.items():
         if key not in keys:
-            problems.append(f"missing tensor {key} {list(shape)}")
+            if not is_unused(key, c) and not (key in tied and any(k in keys for k in tied)):
+                problems.append(f"missing tensor {key} {list(shape)}")
         elif keys[key].shape != shape:
             problems.append(f"{key} has shape {list(keys[key].shape)}, expected {list(shape)}")
     for key in keys:
-        if key not in shapes and key not in others and not is_unused(key, c):
+        if key not in shapes and key not in others:
             problems.append(f"unexpected tensor {keys[key].name} {list(keys[key].shape)}")
     return problems
 

@@ -1,0 +1,125 @@
+"""Writing a checkpoint directory in LeRobot 0.4's format."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pi0_ros.model.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY, WEIGHTS
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.formats import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.model.weights import EMBED_TOKENS, LM_HEAD
+
+Statistics = Mapping[str, np.ndarray]
+"""Statistic (`mean`, `std`, ...) -> [joints]."""
+
+
+def save_checkpoint(
+    path: Path,
+    config: Pi0Config,
+    tensors: Mapping[str, Tensor],
+    *,
+    cameras: Sequence[str],
+    state: Statistics,
+    action: Statistics,
+) -> None:
+    """Write config.json, model.safetensors, both processors and their statistics.
+
+    Args:
+        path: directory, made when it is not there.
+        tensors: canonical name -> tensor, see `weights.checkpoint_shapes`.
+        state, action: statistics with `mean` and `std` in the checkpoint's unit.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    joints = len(state["mean"])
+    inputs: dict[str, Any] = {
+        IMAGE_PREFIX + name: {"type": "VISUAL", "shape": [3, 480, 640]} for name in cameras
+    }
+    inputs["observation.state"] = {"type": "STATE", "shape": [joints]}
+    outputs = {"action": {"type": "ACTION", "shape": [joints]}}
+    norm_map = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
+    document = {
+        "type": "pi0",
+        "input_features": inputs,
+        "output_features": outputs,
+        "normalization_mapping": norm_map,
+        "chunk_size": config.horizon,
+        "n_action_steps": config.horizon,
+        "max_state_dim": config.max_state_dim,
+        "max_action_dim": config.max_action_dim,
+        "num_inference_steps": config.num_steps,
+        "tokenizer_max_length": config.prompt_length,
+        "image_resolution": [config.image_size, config.image_size],
+    }
+    if config != Pi0Config():
+        document[SIZES_KEY] = asdict(config)
+    _write_json(path / CONFIG, document)
+
+    normalizer = {"eps": 1e-8, "features": {**inputs, **outputs}, "norm_map": norm_map}
+    tokenizer = {
+        "max_length": config.prompt_length,
+        "task_key": "task",
+        "padding_side": "right",
+        "padding": "max_length",
+        "truncation": True,
+        "tokenizer_name": "google/paligemma-3b-pt-224",
+    }
+    device = {"device": "cpu", "float_dtype": None}
+    _write_processor(
+        path / PREPROCESSOR,
+        [
+            ("rename_observations_processor", {"rename_map": {}}),
+            ("to_batch_processor", {}),
+            ("pi0_new_line_processor", {}),
+            ("tokenizer_processor", tokenizer),
+            ("device_processor", device),
+            ("normalizer_processor", normalizer),
+        ],
+        state,
+        action,
+    )
+    _write_processor(
+        path / POSTPROCESSOR,
+        [
+            ("unnormalizer_processor", {**normalizer, "features": outputs}),
+            ("device_processor", device),
+        ],
+        state,
+        action,
+    )
+    # LeRobot saves the tied embedding under the head's name.
+    names = {EMBED_TOKENS: LM_HEAD}
+    save_file(
+        {f"model.{names.get(key, key)}": value for key, value in tensors.items()},
+        path / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+
+
+def _write_processor(
+    file: Path, steps: Sequence[tuple[str, Any]], state: Statistics, action: Statistics
+) -> None:
+    """A processor's JSON, and beside it the statistics of its normalising step."""
+    document: dict[str, Any] = {"name": file.stem, "steps": []}
+    for index, (name, config) in enumerate(steps):
+        step = {"registry_name": name, "config": config}
+        if name.endswith("normalizer_processor"):
+            step["state_file"] = f"{file.stem}_step_{index}_{name}.safetensors"
+            arrays = {
+                f"{feature}.{statistic}": np.asarray(value, np.float32)
+                for feature, values in (("observation.state", state), ("action", action))
+                for statistic, value in values.items()
+            }
+            save_arrays(arrays, file.parent / step["state_file"])
+        document["steps"].append(step)
+    _write_json(file, document)
+
+
+def _write_json(file: Path, document: Any) -> None:
+    file.write_text(json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Commands around the policy: checkpoints to try it with, benchmarks, reports."""

@@ -1,0 +1,129 @@
+"""`pi0_demo_checkpoint`: a pi0 checkpoint with random weights, complete with its tokenizer.
+
+It exercises everything but the quality of the actions: the robot's motion under it means nothing.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentencepiece import SentencePieceTrainer
+from torch import Tensor
+from tqdm import tqdm
+
+from pi0_ros.model.config import TINY, Pi0Config
+from pi0_ros.model.save import save_checkpoint
+from pi0_ros.model.weights import checkpoint_shapes
+
+SIZES = {"tiny": TINY, "full": Pi0Config()}
+CAMERAS = ("front", "wrist")
+# Mean and standard deviation of the SO-101's joints about a pose over its table, radians.
+JOINTS = {
+    "shoulder_pan": (0.0, 0.4),
+    "shoulder_lift": (-0.4, 0.5),
+    "elbow_flex": (0.5, 0.4),
+    "wrist_flex": (1.0, 0.4),
+    "wrist_roll": (0.0, 0.3),
+    "gripper": (0.4, 0.3),
+}
+_WORDS = (
+    "touch push pick up place lift grasp open close move stack the a red green blue yellow cube "
+    "ball box bowl cup block into onto in on to left right of and then"
+)
+
+
+def random_weights(config: Pi0Config, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Canonical name -> tensor: normal, scaled so that every layer keeps the size of its input."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for key, shape in tqdm(checkpoint_shapes(config).items(), "random weights", unit="tensor"):
+        vision_norm = len(shape) == 1 and key.endswith("weight") and "vision_tower" in key
+        if len(shape) == 1:
+            scale = 0.1
+        elif "embed_tokens" in key or "lm_head" in key:
+            scale = shape[1] ** -0.5
+        else:
+            scale = math.prod(shape[1:]) ** -0.5
+        value = torch.empty(shape, dtype=dtype).normal_(0.0, scale, generator=generator)
+        tensors[key] = value + 1.0 if vision_norm else value
+    return tensors
+
+
+def write_tokenizer(directory: Path, vocab_size: int) -> None:
+    """A SentencePiece model with Gemma's special tokens that knows the words of tabletop tasks."""
+    words = _WORDS.split()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([f"{a} {b} {c}" for a in words for b in words for c in words[::7]]),
+        model_prefix=str(directory / "tokenizer"),
+        model_type="bpe",
+        vocab_size=vocab_size,
+        hard_vocab_limit=False,
+        byte_fallback=False,
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        user_defined_symbols=["\n"],
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    (directory / "tokenizer.vocab").unlink()
+    config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}
+    config |= {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_demo_checkpoint(
+    path: Path, config: Pi0Config, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a checkpoint directory in LeRobot 0.4's format, for the SO-101 and two cameras.
+
+    Args:
+        path: directory; files in it of the same names are replaced.
+        seed: of the weights.
+        dtype: in which the weights are stored.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    mean, std = np.array(list(JOINTS.values()), np.float32).T
+    statistics = {"mean": mean, "std": std}
+    write_tokenizer(path, min(config.vocab_size, TINY.vocab_size))
+    save_checkpoint(
+        path,
+        config,
+        random_weights(config, seed, dtype),
+        cameras=CAMERAS,
+        state=statistics,
+        action=statistics,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="pi0_demo_checkpoint",
+        description="Write a pi0 checkpoint with random weights and a small tokenizer, in the "
+        "format of LeRobot 0.4, for an SO-101 arm with a front and a wrist camera. It is for "
+        "trying the software: its actions mean nothing.",
+    )
+    parser.add_argument("directory", type=Path, help="where to write it")
+    parser.add_argument(
+        "--size", choices=SIZES, default="tiny", help="tiny, or the published 3.5 B (default: tiny)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    args = parser.parse_args(argv)
+    write_demo_checkpoint(
+        args.directory, SIZES[args.size], seed=args.seed, dtype=getattr(torch, args.dtype)
+    )
+    size = sum(file.stat().st_size for file in args.directory.iterdir())
+    print(f"{args.directory}: pi0 {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
+
+
+if __name__ == "__main__":
+    main()
