@@ -1,17 +1,61 @@
 """What tests of several rooms share."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from pi0_ros.model.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
 from pi0_ros.model.config import TINY
+from pi0_ros.model.formats import POSTPROCESSOR, PREPROCESSOR
 
 
 @pytest.fixture(scope="session")
 def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint directory with a tiny model, random weights and a tokenizer. Do not write to it."""
+    """A checkpoint directory: tiny model, random weights, tokenizer. Do not write to it."""
     from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
 
     path = tmp_path_factory.mktemp("demo") / "checkpoint"
     write_demo_checkpoint(path, TINY)
+    return path
+
+
+@pytest.fixture
+def as_openpi() -> Callable[..., Path]:
+    """Turns a checkpoint directory of LeRobot 0.4's format into one of openpi's PyTorch port."""
+    return _as_openpi
+
+
+def _as_openpi(path: Path, padded: bool = False) -> Path:
+    """Turn a checkpoint of the new LeRobot format into one of openpi's PyTorch port."""
+    tensors = load_file(path / WEIGHTS)
+    save_file({k.removeprefix("model."): v for k, v in tensors.items()}, path / WEIGHTS)
+    document = json.loads((path / CONFIG).read_text())
+    sizes = document[SIZES_KEY]
+    (path / CONFIG).write_text(
+        json.dumps(
+            {
+                "action_dim": 32,
+                "action_horizon": 50,
+                "paligemma_variant": "gemma_2b",
+                "action_expert_variant": "gemma_300m",
+                "precision": "bfloat16",
+                SIZES_KEY: sizes,
+            }
+        )
+    )
+    for name in (PREPROCESSOR, POSTPROCESSOR):
+        (path / name).unlink()
+    values = np.arange(1.0, 7.0)
+    if padded:
+        values = np.pad(values, (0, 26))
+    statistics = {"mean": list(values), "std": list(values / 2), "q01": list(values)}
+    assets = path / "assets" / "so101"
+    assets.mkdir(parents=True)
+    (assets / "norm_stats.json").write_text(
+        json.dumps({"norm_stats": {"state": statistics, "actions": statistics}})
+    )
     return path

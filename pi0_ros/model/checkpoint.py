@@ -52,6 +52,7 @@ class Checkpoint:
         state, action: normalisation, in the checkpoint's own unit; `joints` values, or up to
             `max_state_dim` where `joints` is None.
         image: how pictures are fitted.
+        accumulates_time: how the format steps through the flow; see `pi0.flow_times`.
         cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi).
         action_mode: `absolute` where the format has no other; None where it does not say (openpi).
     """
@@ -64,6 +65,7 @@ class Checkpoint:
     state: Normalization
     action: Normalization
     image: ImageRule
+    accumulates_time: bool
     cleans_prompt: bool
     action_mode: str | None
 

@@ -121,6 +121,7 @@ def _read_lerobot_old(
         norms["state"],
         norms["action"],
         ImageRule(antialias=False, centred=False),
+        accumulates_time=True,
         cleans_prompt=False,
         action_mode="absolute",
     )
@@ -182,6 +183,7 @@ def _read_lerobot_new(
         norms["state"],
         norms["action"],
         ImageRule(antialias=False, centred=True),
+        accumulates_time=False,
         cleans_prompt=False,
         action_mode="absolute",
     )
@@ -266,6 +268,7 @@ def _read_openpi(
         norms["state"],
         norms["action"],
         ImageRule(antialias=True, centred=True),
+        accumulates_time=True,
         cleans_prompt=True,
         action_mode=None,
     )

@@ -27,6 +27,20 @@ from pi0_ros.model.ops import KeysValues, rotary, rotary_table
 from pi0_ros.model.vision import VisionTower
 
 
+def flow_times(num_steps: int, accumulated: bool = False) -> np.ndarray:
+    """[num_steps] times of the denoise steps, from 1 (noise) towards 0.
+
+    Args:
+        accumulated: subtract 1 / num_steps again and again in float32, as openpi and LeRobot 0.3 do,
+            instead of taking 1 - i / num_steps, as LeRobot 0.4 does. The sinusoids of the time turn
+            the last bits of it into 1e-4 of an action, and more where attention is sharp.
+    """
+    if not accumulated:
+        return 1.0 - np.arange(num_steps) / num_steps
+    steps = np.full(num_steps - 1, -1.0 / num_steps, np.float32)
+    return np.cumsum(np.concatenate((np.ones(1, np.float32), steps)), dtype=np.float32)
+
+
 class Layout(NamedTuple):
     """What follows from which prefix tokens are valid: made once per instruction, not per frame.
 
@@ -130,10 +144,9 @@ class Pi0(nn.Module):
         embedding = torch.from_numpy(sinusoid).to(weight.device)
         return (embedding @ weight.float() + bias.float()).to(weight.dtype)[:, None]
 
-    def time_table(self) -> Tensor:
-        """[num_steps, 1, 1, expert_width]: `time_bias` of the exact times 1 - i / num_steps."""
-        steps = self.config.num_steps
-        return self.time_bias(1.0 - np.arange(steps) / steps)[:, None]
+    def time_table(self, accumulated: bool = False) -> Tensor:
+        """[num_steps, 1, 1, expert_width]: `time_bias` at `flow_times`."""
+        return self.time_bias(flow_times(self.config.num_steps, accumulated))[:, None]
 
     # ---- the computation ----------------------------------------------------------------------
 

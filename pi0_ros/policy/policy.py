@@ -60,7 +60,7 @@ class Policy:
         self._dt = action_dt
         self._state_norm = checkpoint.state.first(self.num_joints)
         self._action_norm = checkpoint.action.first(self.num_joints)
-        self._time_table = model.time_table()
+        self._time_table = model.time_table(checkpoint.accumulates_time)
         self._device = self._time_table.device
         self._prompts: dict[str, _Prompt] = {}
         self._sequence = 0

@@ -1,6 +1,7 @@
 """Reading checkpoint directories: what is read, and what is refused with everything that is wrong.
 
-The directories here are made by this package's writer and bent; LeRobot's own are in test/reference.
+The directories here are made by this package's writer and bent; LeRobot's own are in
+test/reference.
 """
 
 import json
@@ -185,40 +186,8 @@ def test_everything_wrong_is_listed_at_once(copy: Path) -> None:
         assert BENT[name][1] in message
 
 
-def as_openpi(path: Path, padded: bool = False) -> Path:
-    """Turn a checkpoint of the new LeRobot format into one of openpi's PyTorch port."""
-    tensors = load_file(path / WEIGHTS)
-    save_file({k.removeprefix("model."): v for k, v in tensors.items()}, path / WEIGHTS)
-    document = json.loads((path / CONFIG).read_text())
-    sizes = document[SIZES_KEY]
-    (path / CONFIG).write_text(
-        json.dumps(
-            {
-                "action_dim": 32,
-                "action_horizon": 50,
-                "paligemma_variant": "gemma_2b",
-                "action_expert_variant": "gemma_300m",
-                "precision": "bfloat16",
-                SIZES_KEY: sizes,
-            }
-        )
-    )
-    for name in (PREPROCESSOR, POSTPROCESSOR):
-        (path / name).unlink()
-    values = np.arange(1.0, 7.0)
-    if padded:
-        values = np.pad(values, (0, 26))
-    statistics = {"mean": list(values), "std": list(values / 2), "q01": list(values)}
-    assets = path / "assets" / "so101"
-    assets.mkdir(parents=True)
-    (assets / "norm_stats.json").write_text(
-        json.dumps({"norm_stats": {"state": statistics, "actions": statistics}})
-    )
-    return path
-
-
 @pytest.mark.parametrize("padded", [False, True])
-def test_what_openpis_format_says(copy: Path, padded: bool) -> None:
+def test_what_openpis_format_says(as_openpi: Callable[..., Path], copy: Path, padded: bool) -> None:
     read = read_checkpoint(as_openpi(copy, padded))
     assert read.format == "openpi"
     assert read.cameras == OPENPI_CAMERAS
@@ -232,7 +201,7 @@ def test_what_openpis_format_says(copy: Path, padded: bool) -> None:
     np.testing.assert_array_equal(six.inverse_scale, six.scale)
 
 
-def test_openpi_without_statistics_is_refused(copy: Path) -> None:
+def test_openpi_without_statistics_is_refused(as_openpi: Callable[..., Path], copy: Path) -> None:
     shutil.rmtree(as_openpi(copy) / "assets")
     assert "expected one assets/<id>/norm_stats.json, found none" in refused(copy)
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers.models.gemma.configuration_gemma import GemmaConfig
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm, apply_rotary_pos_emb
 
 from pi0_ros.model.ops import add_rms_norm, attention, geglu, rms_norm, rotary, rotary_table
@@ -48,7 +47,7 @@ def test_rotary_keeps_the_dtype_and_computes_in_float32() -> None:
     )
 
 
-def naive_attention(q, k, v, masked, scale):  # noqa: ANN001, ANN202
+def naive_attention(q, k, v, masked, scale):
     """One query at a time, one head at a time, as the formula reads."""
     out = torch.empty_like(q)
     group = q.shape[2] // k.shape[2]

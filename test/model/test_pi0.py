@@ -9,7 +9,7 @@ import torch
 
 from pi0_ros.model.config import TINY, Pi0Config
 from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.pi0 import Pi0, flow_times
 
 PATCHES = TINY.tokens_per_image
 
@@ -87,10 +87,15 @@ def test_a_batch_is_its_rows(model: Pi0) -> None:
         assert_same(both[row : row + 1], one.actions(model))
 
 
-def test_the_steps_follow_the_exact_times(model: Pi0) -> None:
-    steps = model.config.num_steps
-    times = [1.0, *(1.0 - i / steps for i in range(1, steps))]
-    torch.testing.assert_close(model.time_table()[:, 0], model.time_bias(np.array(times)))
+def test_the_times_of_the_steps() -> None:
+    np.testing.assert_array_equal(flow_times(4), [1.0, 0.75, 0.5, 0.25])
+    time, expected = torch.tensor(1.0), []
+    for _ in range(10):
+        expected.append(time.item())
+        time = time + torch.tensor(-0.1)
+    accumulated = flow_times(10, accumulated=True)
+    np.testing.assert_array_equal(accumulated, np.array(expected, np.float32))
+    assert not np.array_equal(accumulated, flow_times(10))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +105,7 @@ def graph() -> torch.fx.Graph:
     arguments = Inputs(model).arguments(model)
 
     class Whole(torch.nn.Module):
-        def forward(self, images, prompt, state, noise):  # noqa: ANN001, ANN202
+        def forward(self, images, prompt, state, noise):
             return model(images, prompt, state, noise, *arguments[4:])
 
     return torch.export.export(Whole(), arguments[:4]).run_decompositions().graph

@@ -1,0 +1,66 @@
+"""Fitting pictures, against Pillow (openpi's resize); LeRobot's resize is in test/reference."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pi0_ros.model.checkpoint import ImageRule
+from pi0_ros.policy.images import fit_image
+
+OPENPI = ImageRule(antialias=True, centred=True)
+OLD = ImageRule(antialias=False, centred=False)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """Smooth colours with a sharp grid in them."""
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 120 * np.sin(x / 9 + c) * np.cos(y / (5 + c)) for c in range(3)]
+    image = np.stack(waves, -1).astype(np.uint8)
+    image[::16] = 255
+    return image
+
+
+@pytest.mark.parametrize("height,width", [(480, 640), (640, 480), (116, 116), (100, 500), (50, 60)])
+def test_openpis_resize_is_pillows(height: int, width: int) -> None:
+    image = picture(height, width)
+    ratio = max(height / 224, width / 224)
+    h, w = int(height / ratio), int(width / ratio)
+    resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)
+    canvas = Image.new("RGB", (224, 224), 0)
+    canvas.paste(resized, ((224 - w) // 2, (224 - h) // 2))
+    expected = np.asarray(canvas, np.float32) / 255 * 2 - 1
+    got = fit_image(image, 224, OPENPI).permute(1, 2, 0).numpy()
+    # One grey level at most, where rounding differs.
+    assert np.abs(got - expected).max() <= 1.01 / 127.5
+    assert np.abs(got - expected).mean() < 0.1 / 127.5
+
+
+def test_borders_are_black_where_the_format_has_them() -> None:
+    white = np.full((120, 160, 3), 255, np.uint8)
+    centred, old = fit_image(white, 64, OPENPI), fit_image(white, 64, OLD)
+    assert (centred[:, :8] == -1).all() and (centred[:, 56:] == -1).all()
+    assert (centred[:, 8:56] == 1).all()
+    assert (old[:, :16] == -1).all() and (old[:, 16:] == 1).all()
+
+
+def test_a_picture_of_the_right_size_is_only_scaled() -> None:
+    image = picture(64, 64)
+    expected = image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+    np.testing.assert_allclose(fit_image(image, 64, OPENPI).numpy(), expected, atol=1e-6)
+
+
+def test_views_are_taken_as_they_are() -> None:
+    image = picture(96, 128)
+    swapped = np.ascontiguousarray(image[:, :, ::-1])
+    for rule in (OPENPI, OLD):
+        a, b = fit_image(image[:, :, ::-1], 64, rule), fit_image(swapped, 64, rule)
+        assert (a == b).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_what_is_no_picture_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="a picture must be"):
+        fit_image(image, 64, OPENPI)

@@ -1,0 +1,65 @@
+"""Tokenizers from local files, and what instructions become."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
+
+RULES = {"cleans": False, "length": 48, "vocab_size": 256}
+
+
+def test_transformers_and_sentencepiece_agree(demo_checkpoint: Path) -> None:
+    ours = load_tokenizer(demo_checkpoint, None)
+    bare = load_tokenizer(demo_checkpoint, demo_checkpoint / "tokenizer.model")
+    for text in ("touch the red cube\n", "pick up a ball\n", "\n"):
+        assert ours(text) == bare(text)
+        assert ours(text)[0] == 2
+
+
+def test_the_prompt_ends_with_one_newline(demo_checkpoint: Path) -> None:
+    encode = load_tokenizer(demo_checkpoint, None)
+    newline = encode("\n")[-1]
+    a = tokenize(encode, "touch the red cube", **RULES)[0].tolist()
+    b = tokenize(encode, "touch the red cube\n", **RULES)[0].tolist()
+    assert a == b
+    assert a[-1] == newline and a.count(newline) == 1
+
+
+def test_openpi_cleans_prompts_and_lerobot_does_not(demo_checkpoint: Path) -> None:
+    encode = load_tokenizer(demo_checkpoint, None)
+    plain = tokenize(encode, "touch the cube", **RULES).tolist()
+    cleaned = tokenize(encode, " touch_the\ncube ", **{**RULES, "cleans": True}).tolist()
+    assert cleaned == plain
+    assert tokenize(encode, "touch_the\ncube", **RULES).tolist() != plain
+
+
+def test_long_instructions_are_cut_with_a_warning(
+    demo_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode = load_tokenizer(demo_checkpoint, None)
+    tokens = tokenize(encode, "touch the red cube " * 20, **RULES)
+    assert tokens.shape == (1, 48)
+    assert "cut from" in caplog.text
+
+
+def test_another_models_tokenizer_is_noticed(demo_checkpoint: Path) -> None:
+    encode = load_tokenizer(demo_checkpoint, None)
+    with pytest.raises(ValueError, match="tokenizer is another model's"):
+        tokenize(encode, "touch the red cube", **{**RULES, "vocab_size": 10})
+
+
+def test_a_missing_tokenizer_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="google/paligemma-3b-pt-224"):
+        load_tokenizer(tmp_path, None)
+    with pytest.raises(TokenizerError, match="elsewhere"):
+        load_tokenizer(tmp_path, tmp_path / "elsewhere")
+
+
+def test_a_tokenizer_directory_can_be_given(demo_checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.model", "tokenizer_config.json"):
+        shutil.copy(demo_checkpoint / name, tmp_path)
+    assert load_tokenizer(Path("/nowhere"), tmp_path)("a\n") == load_tokenizer(
+        demo_checkpoint, None
+    )("a\n")
