@@ -106,7 +106,7 @@ def _read_lerobot_old(
         document,
         "gemma_2b",
         "gemma_300m",
-        image=document.get("resize_imgs_with_padding", (224, 224)),
+        image=document.get("resize_imgs_with_padding") or (),
         num_steps=document.get("num_steps", 10),
         # The old inference makes as many steps as it executes.
         horizon=document.get("n_action_steps", 50),
@@ -155,6 +155,8 @@ def _read_lerobot_new(
             step = {}
         settings = step.get("config", {})
         modes = settings.get("norm_map", {})
+        if feature not in settings.get("normalize_observation_keys", [feature]):
+            modes = {**modes, kind.upper(): "IDENTITY"}
         statistics = _step_statistics(path, file, step, feature, problems)
         norms[kind] = _normalization(
             f"{kind} ({file}: {step.get('state_file', 'no state_file')}: {feature})",
@@ -277,6 +279,10 @@ def _read_openpi(
 # ---- shared -----------------------------------------------------------------------------------
 
 
+# LeRobot's `empty_cameras`: slots that were never filled.
+_EMPTY_CAMERA = IMAGE_PREFIX + "empty_camera_"
+
+
 class _Features:
     """Cameras, joints and actions of a LeRobot config.json."""
 
@@ -285,7 +291,7 @@ class _Features:
         self.cameras = tuple(
             name.removeprefix(IMAGE_PREFIX)
             for name, feature in inputs.items()
-            if feature.get("type") == "VISUAL"
+            if feature.get("type") == "VISUAL" and not name.startswith(_EMPTY_CAMERA)
         )
         outputs = document.get("output_features", {})
         self.state = self._size(inputs, "observation.state", problems)

@@ -28,15 +28,15 @@ from pi0_ros.model.vision import VisionTower
 
 
 def flow_times(num_steps: int, accumulated: bool = False) -> np.ndarray:
-    """[num_steps] times of the denoise steps, from 1 (noise) towards 0.
+    """[num_steps] float32 times of the denoise steps, from 1 (noise) towards 0.
 
     Args:
-        accumulated: subtract 1 / num_steps again and again in float32, as openpi and LeRobot 0.3 do,
-            instead of taking 1 - i / num_steps, as LeRobot 0.4 does. The sinusoids of the time turn
-            the last bits of it into 1e-4 of an action, and more where attention is sharp.
+        accumulated: subtract 1 / num_steps again and again in float32, as openpi and LeRobot 0.3
+            do, instead of taking 1 - i / num_steps, as LeRobot 0.4 does. The sinusoids of the time
+            turn the last bits of it into 1e-4 of an action, and more where attention is sharp.
     """
     if not accumulated:
-        return 1.0 - np.arange(num_steps) / num_steps
+        return (1.0 - np.arange(num_steps) / num_steps).astype(np.float32)
     steps = np.full(num_steps - 1, -1.0 / num_steps, np.float32)
     return np.cumsum(np.concatenate((np.ones(1, np.float32), steps)), dtype=np.float32)
 

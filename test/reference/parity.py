@@ -1,0 +1,199 @@
+"""Parity of the policy with LeRobot's own pi0: the cases, the measurement and the table of it.
+
+    python test/reference/parity.py docs/parity.md
+
+runs LeRobot 0.4.4 and 0.3.3 on every case, loads what they saved, gives the policy the same
+pictures, state, prompt tokens and noise, and writes the differences into the file, between its
+two marks.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from oracle_runner import OracleResult, run_oracles
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.types import Observation
+from pi0_ros.policy.units import JointUnits
+
+THREE = ["left", "top", "right"]
+FULL_PROMPT = list(range(2, 50))
+CASES: list[dict[str, Any]] = [
+    {"name": "two cameras, 6 joints"},
+    {"name": "one camera, 7 joints, one token", "cameras": ["top"], "joints": 7, "tokens": [2]},
+    {
+        "name": "three cameras, 14 joints, full prompt",
+        "cameras": THREE,
+        "joints": 14,
+        "tokens": FULL_PROMPT,
+        "seed": 2,
+    },
+    {
+        "name": "masked camera",
+        "cameras": THREE,
+        "masked": ["top"],
+        "empty_cameras": 1,
+        "joints": 14,
+        "seed": 3,
+    },
+    {"name": "peaked attention", "peaked": True, "tokens": FULL_PROMPT, "seed": 4},
+    {"name": "larger pictures", "image_hw": [112, 112], "seed": 5},
+    {"name": "min-max statistics", "state_norm": "MIN_MAX", "action_norm": "MIN_MAX", "seed": 6},
+    {
+        "name": "grouped heads, horizon 7, 3 steps",
+        "joints": 5,
+        "seed": 7,
+        "image_hw": [42, 42],
+        "sizes": {
+            "width": 40,
+            "expert_width": 24,
+            "heads": 6,
+            "kv_heads": 2,
+            "head_dim": 10,
+            "depth": 2,
+            "vision_width": 30,
+            "vision_heads": 5,
+            "vision_depth": 1,
+            "image_size": 42,
+            "chunk_size": 7,
+            "num_steps": 3,
+            "max_state_dim": 12,
+            "max_action_dim": 9,
+        },
+    },
+]
+NEW_ONLY = [{"name": "quantile statistics", "state_norm": "QUANTILES", "action_norm": "QUANTILES"}]
+OLD_ONLY = [{"name": "tensor names of the published file", "hub_layout": True, "seed": 8}]
+# The same weights for both precisions, so that only the arithmetic differs.
+ROUNDED = {"name": "bfloat16", "bf16_weights": True, "seed": 9}
+
+FLOAT32_GATE = 1e-4
+BFLOAT16_GATE = 0.9999
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: LeRobot in float32 on a case against the policy in `dtype`.
+
+    `max_abs` is over normalised actions (root mean square about 1) and `cosine` too.
+    """
+
+    version: str
+    case: str
+    dtype: str
+    max_abs: float
+    cosine: float
+
+    @property
+    def passes(self) -> bool:
+        if self.dtype == "float32":
+            return self.max_abs <= FLOAT32_GATE
+        return self.cosine >= BFLOAT16_GATE
+
+
+def sizes_of(case: dict[str, Any]) -> Pi0Config:
+    """The sizes of an oracle's case, which LeRobot's config.json does not hold."""
+    s = case["sizes"]
+    return Pi0Config(
+        image_size=s["image_size"],
+        patch_size=s["patch"],
+        vision_width=s["vision_width"],
+        vision_mlp=s["vision_mlp"],
+        vision_depth=s["vision_depth"],
+        vision_heads=s["vision_heads"],
+        vocab_size=s["vocab"],
+        prefix_width=s["width"],
+        prefix_mlp=s["mlp"],
+        expert_width=s["expert_width"],
+        expert_mlp=s["expert_mlp"],
+        depth=s["depth"],
+        heads=s["heads"],
+        kv_heads=s["kv_heads"],
+        head_dim=s["head_dim"],
+        max_state_dim=s["max_state_dim"],
+        max_action_dim=s["max_action_dim"],
+        horizon=s["chunk_size"],
+        prompt_length=s["tokenizer_max_length"],
+        num_steps=s["num_steps"],
+    )
+
+
+def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -> Row:
+    """Run the policy on what an oracle saved, and compare."""
+    record = result.record
+    case, tensors = record["case"], result.tensors()
+    path = result.path / "checkpoint_hub" if hub else result.checkpoint
+    read = read_checkpoint(path, sizes_of(case))
+    policy = Policy(
+        read,
+        read.load_model(getattr(torch, dtype), torch.device("cpu")),
+        lambda text: list(case["tokens"]),
+        cameras=[name for name in read.cameras if name not in case["masked"]],
+        joint_units=JointUnits.radians(case["joints"]),
+        delta_mask=np.zeros(case["joints"], bool),
+        action_dt=0.02,
+        seed=0,
+    )
+    images = {name: tensors[f"image_u8.{name}"].numpy() for name in policy.cameras}
+    observation = Observation(images, tensors["state"].numpy(), case["task"])
+    chunk = policy.infer(observation, tensors["noise"][0].numpy())
+    ours = torch.from_numpy((chunk.positions - read.action.offset) / read.action.inverse_scale)
+    theirs = (tensors["actions"] - read.action.offset) / read.action.inverse_scale
+    cosine = torch.cosine_similarity(ours.flatten().double(), theirs.flatten().double(), dim=0)
+    return Row(version, case["name"], dtype, (ours - theirs).abs().max().item(), cosine.item())
+
+
+def measure(version: str, out: Path) -> list[Row]:
+    """All comparisons with one LeRobot version ("0.4.4" or "0.3.3")."""
+    cases = CASES + (NEW_ONLY if version == "0.4.4" else OLD_ONLY) + [ROUNDED]
+    results = run_oracles(version, cases, out)
+    rows = [
+        compare(version, results[case["name"]], "float32", hub=case.get("hub_layout", False))
+        for case in cases
+    ]
+    return [*rows, compare(version, results[ROUNDED["name"]], "bfloat16")]
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Rows as a Markdown table."""
+    lines = [
+        "| LeRobot | case | ours | max abs difference | cosine | gate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        gate = f"max <= {FLOAT32_GATE:g}" if row.dtype == "float32" else f"cos >= {BFLOAT16_GATE}"
+        verdict = "met" if row.passes else "NOT met"
+        lines.append(
+            f"| {row.version} | {row.case} | {row.dtype} | {row.max_abs:.1e} | {row.cosine:.7f} "
+            f"| {gate}: {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+BEGIN, END = "<!-- figures: make parity -->", "<!-- end of figures -->"
+
+
+def main() -> None:
+    file = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as out:
+        rows = [row for v in ("0.4.4", "0.3.3") for row in measure(v, Path(out) / v)]
+    text = file.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}, CPU"
+    file.write_text(f"{before}{BEGIN}\n\n{versions}\n\n{table(rows)}\n\n{END}{after}")
+    print(table(rows))
+    if not all(row.passes for row in rows):
+        sys.exit("a gate is not met")
+
+
+if __name__ == "__main__":
+    main()

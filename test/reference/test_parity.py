@@ -1,0 +1,72 @@
+"""The policy against LeRobot's own pi0, from its checkpoint to its actions."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from oracle_runner import run_oracles
+from parity import CASES, NEW_ONLY, OLD_ONLY, ROUNDED, Row, measure
+
+from pi0_ros.model.checkpoint import ImageRule
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.model.weights import CheckpointError
+from pi0_ros.policy.images import fit_image
+
+VERSIONS = {"0.4.4": NEW_ONLY, "0.3.3": OLD_ONLY}
+NAMES = [
+    (version, case["name"])
+    for version, only in VERSIONS.items()
+    for case in [*CASES, *only, ROUNDED]
+]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], Row]:
+    measured = [row for v in VERSIONS for row in measure(v, tmp_path_factory.mktemp("oracle"))]
+    return {(row.version, row.case, row.dtype): row for row in measured}
+
+
+@pytest.mark.parametrize("version,case", NAMES)
+def test_float32_actions_are_lerobots(
+    rows: dict[tuple[str, str, str], Row], version: str, case: str
+) -> None:
+    row = rows[version, case, "float32"]
+    assert row.max_abs <= (1e-4 if case == "peaked attention" else 2e-5), row
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_bfloat16_actions_follow_lerobots_float32(
+    rows: dict[tuple[str, str, str], Row], version: str
+) -> None:
+    row = rows[version, ROUNDED["name"], "bfloat16"]
+    assert row.cosine >= 0.9999, row
+    assert row.max_abs > 1e-4, "bfloat16 did not take part"
+
+
+@pytest.mark.parametrize(
+    "version,rule,border",
+    [
+        ("0.4.4", ImageRule(antialias=False, centred=True), -3.0),
+        ("0.3.3", ImageRule(antialias=False, centred=False), -1.0),
+    ],
+)
+def test_pictures_are_fitted_as_lerobot_fits_them(
+    tmp_path: Path, version: str, rule: ImageRule, border: float
+) -> None:
+    sizes = [[480, 640], [224, 224], [116, 116], [300, 200]]
+    case = {"name": "pictures", "mode": "preprocess", "preprocess_hw": sizes}
+    case["sizes"] = {"image_size": 224}
+    tensors = run_oracles(version, [case], tmp_path)["pictures"].tensors()
+    for height, width in sizes:
+        theirs = tensors[f"network_image.{height}x{width}"].squeeze()
+        ours = fit_image(tensors[f"image_u8.{height}x{width}"].numpy(), 224, rule)
+        # LeRobot 0.4 fills its border with -3, which it meant to be -1: black.
+        theirs = torch.where(theirs == border, torch.tensor(-1.0), theirs)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_alohas_joint_conversions_are_refused(tmp_path: Path) -> None:
+    case = {"name": "aloha", "joints": 14, "adapt_to_pi_aloha": True}
+    result = run_oracles("0.3.3", [case], tmp_path)["aloha"]
+    with pytest.raises(CheckpointError, match="adapt_to_pi_aloha is set"):
+        read_checkpoint(result.checkpoint)
