@@ -4,6 +4,7 @@ It exercises everything but the quality of the actions: the robot's motion under
 """
 
 import argparse
+import io
 import json
 import math
 from pathlib import Path
@@ -55,9 +56,10 @@ def random_weights(config: Pi0Config, seed: int, dtype: torch.dtype) -> dict[str
 def write_tokenizer(directory: Path, vocab_size: int) -> None:
     """A SentencePiece model with Gemma's special tokens that knows the words of tabletop tasks."""
     words = _WORDS.split()
+    model = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter([f"{a} {b} {c}" for a in words for b in words for c in words[::7]]),
-        model_prefix=str(directory / "tokenizer"),
+        model_writer=model,
         model_type="bpe",
         vocab_size=vocab_size,
         hard_vocab_limit=False,
@@ -72,7 +74,7 @@ def write_tokenizer(directory: Path, vocab_size: int) -> None:
         normalization_rule_name="identity",
         minloglevel=2,
     )
-    (directory / "tokenizer.vocab").unlink()
+    (directory / "tokenizer.model").write_bytes(model.getvalue())
     config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}
     config |= {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
