@@ -1,0 +1,82 @@
+"""Surroundings of a replay: a ROS domain of its own on the loopback, a transport fit for images."""
+
+import os
+import random
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+# glibc gives freed blocks of this size back to the kernel by default, and an image's buffer with
+# them: every message then pays for fresh pages. Above the size of an image it keeps them.
+MALLOC_THRESHOLD = str(256 << 20)
+# DDS derives its UDP ports from the domain: 7400 + 250 * domain (DDSI-RTPS 2.2, section 9.6.1);
+# above 101 they run into Linux's ephemeral ports.
+LAST_DOMAIN = 101
+
+
+def find_shared_file(name: str) -> Path | None:
+    """A file of the package's share directory, e.g. "config/fastdds.xml".
+
+    Looks in the ROS workspaces (AMENT_PREFIX_PATH), in this Python's prefix and, for runs from the
+    source tree, in the tree itself. None where there is none.
+    """
+    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    folders = [Path(prefix, "share", "pi0_ros") for prefix in (*prefixes, sys.prefix)]
+    folders.append(Path(__file__).resolve().parents[2])
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def free_domain() -> int:
+    """A ROS domain that no process of this machine takes part in, from 1 to 101."""
+    domains = list(range(1, LAST_DOMAIN + 1))
+    random.shuffle(domains)
+    for domain in domains:
+        # The first participant of a domain receives discovery data on port 7400 + 250 * d + 10.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7400 + 250 * domain + 10))
+            except OSError:
+                continue
+            return domain
+    raise RuntimeError("every ROS domain from 1 to 101 is in use on this machine")
+
+
+def replay_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables to add for the player and the node; what the user has set stays.
+
+    They put ROS on the loopback (ROS_AUTOMATIC_DISCOVERY_RANGE; Humble has ROS_LOCALHOST_ONLY
+    instead) in a domain of its own, and set the Fast DDS profile (Jazzy and Humble read the first
+    name, Kilted the second) and the allocator.
+    """
+    variables = {
+        "MALLOC_MMAP_THRESHOLD_": MALLOC_THRESHOLD,
+        "MALLOC_TRIM_THRESHOLD_": MALLOC_THRESHOLD,
+    }
+    if environ.get("ROS_DISTRO") == "humble":
+        variables["ROS_LOCALHOST_ONLY"] = "1"
+    else:
+        variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    profile = find_shared_file("config/fastdds.xml")
+    if profile is not None and not any(name in environ for name in names):
+        variables.update(dict.fromkeys(names, str(profile)))
+    if "ROS_DOMAIN_ID" not in environ:
+        variables["ROS_DOMAIN_ID"] = str(free_domain())
+    return {name: value for name, value in variables.items() if name not in environ}
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables of this process for the length of a `with` block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

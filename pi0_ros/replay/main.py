@@ -1,0 +1,130 @@
+"""pi0_replay: plays a recording to the node and shows what the node makes of it."""
+
+import argparse
+import json
+import math
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from pi0_ros.replay.bag import BagError, parse_remaps
+from pi0_ros.replay.interface import InterfaceError
+from pi0_ros.replay.process import ReplayError
+from pi0_ros.replay.replay import NODE_COMMAND, replay
+from pi0_ros.replay.report import format_table, report_json
+
+EPILOG = """\
+The node runs as a process of its own with use_sim_time, in a ROS domain of its own on the loopback
+(unless ROS_DOMAIN_ID is set). It gets /clock and the topics that its parameters name, nothing else.
+OUT/bag holds what it published, OUT/chunks.png shows the predicted joint paths, OUT/node.log has
+its output.
+
+exit status: 0 when at least one chunk came; 1 when none came or something failed; 2 for wrong
+arguments; 130 after Ctrl-C.
+
+example: pi0_replay demo_bag --checkpoint demo_checkpoint --params pi0.yaml --json figures.json
+"""
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line; everything after --ros-args is the node's."""
+    parser = argparse.ArgumentParser(
+        prog="pi0_replay",
+        description="Plays a rosbag2 recording to the pi0 node over DDS, records the action chunks "
+        "it publishes, and prints how many there are, how old and how fast.",
+        usage="%(prog)s BAG --checkpoint DIR [options] [--ros-args ARG ...]",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("bag", metavar="BAG", type=Path, help="rosbag2 directory, sqlite3 or MCAP")
+    add("--checkpoint", metavar="DIR", type=Path, required=True, help="pi0 checkpoint directory")
+    add("--params", metavar="FILE", type=Path, help="the node's parameters (ROS YAML)")
+    add("--rate", metavar="R", type=float, default=1.0, help="pace; 1 is as recorded (default)")
+    add("--out", metavar="DIR", type=Path, help="directory of the results (default: BAG_replay)")
+    add("--overwrite", action="store_true", help="replace the results of an earlier replay in OUT")
+    add("--json", metavar="FILE", type=Path, help="also write the table's figures as JSON")
+    add(
+        "--remap",
+        metavar="FROM:=TO",
+        action="append",
+        default=[],
+        help="play the recorded topic FROM on the topic TO; may be given again",
+    )
+    add(
+        "--startup-limit",
+        metavar="S",
+        type=float,
+        default=300.0,
+        help="seconds the node may take to load the checkpoint (default: 300)",
+    )
+    add(
+        "--ros-args",
+        metavar="ARG",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="everything after it goes to the node, such as -p instruction:='pick up the cube'",
+    )
+    args = parser.parse_args(argv)
+    if not 0 < args.rate < math.inf:
+        parser.error(f"--rate: must be above 0 and finite, got {args.rate:g}")
+    try:
+        args.remap = parse_remaps(args.remap)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.out is None:
+        # A plain name, not a path beside BAG: recordings often lie where one cannot write.
+        args.out = Path(f"{args.bag.resolve().name}_replay")
+    return args
+
+
+def main(argv: Sequence[str] | None = None, node_command: Sequence[str] = NODE_COMMAND) -> int:
+    """Entry point of the command; returns its exit status."""
+    args = parse_args(sys.argv[1:] if argv is None else argv)
+    # SIGTERM ends a replay as Ctrl-C does: the node must not stay behind.
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        report = replay(
+            args.bag,
+            args.checkpoint,
+            args.out,
+            rate=args.rate,
+            params=args.params,
+            ros_args=args.ros_args,
+            remaps=args.remap,
+            overwrite=args.overwrite,
+            startup_limit=args.startup_limit,
+            node_command=node_command,
+        )
+        if args.json:
+            args.json.write_text(json.dumps(report_json(report), indent=2) + "\n")
+    except (BagError, InterfaceError, ReplayError, OSError) as error:
+        print(f"pi0_replay: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pi0_replay: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(format_table(report))
+    results = [args.out / name for name in ("bag", "node.log", "chunks.png")]
+    print(f"results: {', '.join(str(path) for path in results if path.exists())}")
+    if not report.chunks:
+        print(
+            f"pi0_replay: no chunk came. {args.out / 'node.log'} says what the node did; the table "
+            "above, what it refused.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

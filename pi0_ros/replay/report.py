@@ -1,0 +1,280 @@
+"""Figures of a replay: what went into the node, what came out, how old and how fast."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.replay.player import Playback
+
+# Above these the figures say more about the player or the recording than about the node.
+LATENESS_WORTH_SAYING = 0.020
+STAMP_OFFSET_WORTH_SAYING = 0.5
+
+
+@dataclass(frozen=True)
+class ChunkRecord:
+    """One ~/action_chunk message.
+
+    Attributes:
+        stamp: time of the observation, ns.
+        sequence: number of the chunk since the node started.
+        instruction: the prompt it answers.
+        joint_names: joint order of `positions`.
+        positions: [horizon, joints] float32, rad; step i is due at `stamp` + (i + 1) * `dt`.
+        dt: seconds between two steps.
+        camera_ages: seconds from each camera's stamp to the publication.
+        inference_time: seconds of wall time, all stages.
+    """
+
+    stamp: int
+    sequence: int
+    instruction: str
+    joint_names: tuple[str, ...]
+    positions: np.ndarray
+    dt: float
+    camera_ages: tuple[float, ...]
+    inference_time: float
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The counters of the node's observations in one /diagnostics message.
+
+    Attributes:
+        stamp: the node's time, ns.
+        ticks: timer ticks.
+        busy: ticks that found the previous inference still running.
+        chunks: chunks published.
+        refused: reason -> observations refused.
+    """
+
+    stamp: int
+    ticks: int
+    busy: int
+    chunks: int
+    refused: Mapping[str, int]
+
+    @property
+    def idle(self) -> bool:
+        """True when every tick has come to an end: as a chunk, a refusal or a busy tick."""
+        return self.ticks <= self.busy + self.chunks + sum(self.refused.values())
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Median and 95th percentile in milliseconds; None without values."""
+
+    p50: float | None
+    p95: float | None
+
+    @classmethod
+    def of(cls, seconds: Iterable[float]) -> "Percentiles":
+        values = np.fromiter(seconds, float)
+        if not values.size:
+            return cls(None, None)
+        p50, p95 = np.percentile(values, (50, 95)) * 1e3
+        return cls(float(p50), float(p95))
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one replay. `report_json` names and explains them."""
+
+    recording: str
+    rate: float
+    duration: float
+    frames_per_camera: Mapping[str, int]
+    chunks: int
+    trajectories: int
+    points: tuple[int, int] | None
+    age: Percentiles
+    inference: Percentiles
+    ticks: int
+    busy: int
+    refused: Mapping[str, int]
+    refused_after_first_second: Mapping[str, int]
+    max_lateness: float
+    warnings: tuple[str, ...]
+
+
+def counters_from_values(stamp: int, values: Mapping[str, str]) -> Counters:
+    """Reads the key-value pairs of the diagnostic status "<node>: observations".
+
+    Raises:
+        ValueError: a counter is missing or no whole number.
+    """
+    try:
+        refused = {
+            key.removeprefix("refused."): int(value)
+            for key, value in values.items()
+            if key.startswith("refused.")
+        }
+        ticks, busy, chunks = (int(values[key]) for key in ("ticks", "busy", "chunks"))
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"/diagnostics: expected whole numbers ticks, busy, chunks and refused.<reason>, "
+            f"got {dict(values)}: {error!r}"
+        ) from error
+    return Counters(stamp, ticks, busy, chunks, refused)
+
+
+def refused_since(snapshots: Sequence[Counters], time: int) -> dict[str, int]:
+    """Reason -> observations refused at or after `time` (ns of the node's clock).
+
+    The node publishes its counters with every refusal, so the last ones before `time` hold exactly
+    what was refused before it.
+    """
+    if not snapshots:
+        return {}
+    before: Mapping[str, int] = {}
+    for snapshot in snapshots:
+        if snapshot.stamp < time:
+            before = snapshot.refused
+    final = snapshots[-1].refused
+    differences = {reason: count - before.get(reason, 0) for reason, count in final.items()}
+    return {reason: count for reason, count in differences.items() if count > 0}
+
+
+def make_report(
+    recording: str,
+    rate: float,
+    playback: Playback,
+    cameras: Sequence[str],
+    chunks: Sequence[ChunkRecord],
+    in_time: int,
+    points: Sequence[int],
+    snapshots: Sequence[Counters],
+    warnings: Sequence[str] = (),
+) -> Report:
+    """Sums a replay up.
+
+    Args:
+        cameras: topics in the recording that are cameras.
+        chunks: every ~/action_chunk, in order.
+        in_time: how many of them came before the end of the recording. Then its clock stands still,
+            and with it the ages of the others.
+        points: number of points of every ~/joint_trajectory, in order.
+        snapshots: the counters of every /diagnostics message, in order.
+        warnings: what went wrong elsewhere.
+    """
+    final = snapshots[-1] if snapshots else Counters(0, 0, 0, 0, {})
+    found = _warnings(playback, final.chunks, len(chunks), len(points))
+    return Report(
+        recording=recording,
+        rate=rate,
+        duration=playback.duration,
+        frames_per_camera={topic: playback.counts.get(topic, 0) for topic in cameras},
+        chunks=len(chunks),
+        trajectories=len(points),
+        points=(min(points), max(points)) if points else None,
+        age=Percentiles.of(
+            min(chunk.camera_ages) for chunk in chunks[:in_time] if chunk.camera_ages
+        ),
+        inference=Percentiles.of(chunk.inference_time for chunk in chunks),
+        ticks=final.ticks,
+        busy=final.busy,
+        refused={reason: count for reason, count in final.refused.items() if count},
+        refused_after_first_second=refused_since(snapshots, playback.start + 1_000_000_000),
+        max_lateness=max(playback.lateness, default=0.0),
+        warnings=(*found, *warnings),
+    )
+
+
+def _warnings(playback: Playback, published: int, chunks: int, trajectories: int) -> Iterable[str]:
+    for topic, offset in playback.stamp_offsets.items():
+        if abs(offset) > STAMP_OFFSET_WORTH_SAYING:
+            side = "before" if offset > 0 else "after"
+            yield (
+                f"{topic}: header stamps lie up to {abs(offset):.3f} s {side} the times the "
+                "recording received them at; the node's clock follows the latter, so it takes "
+                "these messages for old ones (`stale`, `skewed`)"
+            )
+    late = Percentiles.of(playback.lateness).p95
+    if late is not None and late > LATENESS_WORTH_SAYING * 1e3:
+        yield (
+            f"one message in twenty was sent more than {late:.0f} ms late: this machine does not "
+            "keep the pace, and ages are not what they would be on the robot (try --rate 0.5)"
+        )
+    if not published == chunks == trajectories:
+        yield (
+            f"the node published {published} chunks, but {chunks} messages arrived on "
+            f"~/action_chunk and {trajectories} on ~/joint_trajectory"
+        )
+
+
+def report_json(report: Report) -> dict[str, object]:
+    """The report under plain keys, ready for json.dump; what has no value is null.
+
+    - recording: its path; rate; duration_s: of the part played, in the recording's time
+    - frames: images played; frames_per_camera: by topic in the recording
+    - chunks, trajectories: messages on ~/action_chunk and ~/joint_trajectory
+    - points_per_chunk, points_per_chunk_max: smallest and largest number of points of a trajectory
+    - age_ms: p50, p95 of the newest image's age at publication, in the recording's time, for the
+      chunks that came before its end
+    - inference_ms: p50, p95 of the inference, wall time
+    - ticks: of the node's timer; busy_ticks: those that found the previous inference running
+    - refused, refused_after_first_second: reason -> observations
+    - max_lateness_ms: of the player; warnings: sentences
+    """
+    low, high = report.points or (None, None)
+    return {
+        "recording": report.recording,
+        "rate": report.rate,
+        "duration_s": report.duration,
+        "frames": sum(report.frames_per_camera.values()),
+        "frames_per_camera": dict(report.frames_per_camera),
+        "chunks": report.chunks,
+        "trajectories": report.trajectories,
+        "points_per_chunk": low,
+        "points_per_chunk_max": high,
+        "age_ms": {"p50": report.age.p50, "p95": report.age.p95},
+        "inference_ms": {"p50": report.inference.p50, "p95": report.inference.p95},
+        "ticks": report.ticks,
+        "busy_ticks": report.busy,
+        "refused": dict(report.refused),
+        "refused_after_first_second": dict(report.refused_after_first_second),
+        "max_lateness_ms": report.max_lateness * 1e3,
+        "warnings": list(report.warnings),
+    }
+
+
+def format_table(report: Report) -> str:
+    """The report as a table for people."""
+    rows = [("recording", f"{report.recording}, {report.duration:.1f} s at rate {report.rate:g}")]
+    rows += [(f"frames in, {topic}", str(n)) for topic, n in report.frames_per_camera.items()]
+    rows.append(("chunks out", str(report.chunks)))
+    rows.append(("points per chunk", _span(report.points)))
+    rows.append(("age of the newest image at publication, p50 / p95", _pair(report.age)))
+    rows.append(("inference time, p50 / p95", _pair(report.inference)))
+    rows.append(("timer ticks that found the policy busy", f"{report.busy} of {report.ticks}"))
+    rows.append(("observations refused", _reasons(report.refused)))
+    rows.append(
+        ("observations refused after the first second", _reasons(report.refused_after_first_second))
+    )
+    if report.max_lateness > LATENESS_WORTH_SAYING:
+        rows.append(("latest message of the player", f"{report.max_lateness * 1e3:.0f} ms late"))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    lines += [f"warning: {text}" for text in report.warnings]
+    return "\n".join(lines)
+
+
+def _span(points: tuple[int, int] | None) -> str:
+    if points is None:
+        return "-"
+    low, high = points
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _pair(values: Percentiles) -> str:
+    if values.p50 is None or values.p95 is None:
+        return "-"
+    return f"{values.p50:.1f} / {values.p95:.1f} ms"
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return "0"
+    parts = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+    return f"{sum(counts.values())} ({parts})"

@@ -1,0 +1,56 @@
+"""The real node with a policy that holds still, for replays without a checkpoint.
+
+Environment: FAKE_SECONDS is how long an inference takes, FAKE_NODE one of "" (works), "dies" (ends
+with status 3 in the first inference) and "hangs" (does not react to SIGINT and SIGTERM).
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+# The package of the source tree, which is what the tests import as well.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+
+from pi0_ros.node import main as node_main
+from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.policy.types import ActionChunk, Observation
+
+MODE = os.environ.get("FAKE_NODE", "")
+
+
+class StillPolicy:
+    """Wants every joint to stay where it was observed, for 50 steps."""
+
+    horizon = 50
+
+    def __init__(self, parameters: NodeParameters) -> None:
+        self.cameras = parameters.camera_names
+        self.num_joints = len(parameters.joints)
+        self.dt = parameters.action_dt
+        self.sequence = 0
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        if MODE == "dies":
+            print("the fake policy dies", flush=True)
+            os._exit(3)
+        seconds = float(os.environ.get("FAKE_SECONDS", "0.02"))
+        time.sleep(seconds)
+        self.sequence += 1
+        return ActionChunk(
+            positions=np.tile(observation.state.astype(np.float32), (self.horizon, 1)),
+            dt=self.dt,
+            stamp=observation.stamp,
+            sequence=self.sequence - 1,
+            seed=0,
+            stage_times={"all": seconds},
+        )
+
+
+if __name__ == "__main__":
+    if MODE == "hangs":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    sys.exit(node_main.main(load=StillPolicy))

@@ -1,0 +1,205 @@
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pi0_ros.replay.bag import (
+    Bag,
+    BagError,
+    BagTopic,
+    Message,
+    NeededTopic,
+    ReadAhead,
+    header_stamp,
+    joint_positions,
+    match_topics,
+    open_bag,
+    parse_remaps,
+    read_messages,
+)
+
+IMAGE = "sensor_msgs/msg/Image"
+STATES = "sensor_msgs/msg/JointState"
+STRING = "std_msgs/msg/String"
+NEEDED = (
+    NeededTopic("/front/image_raw", IMAGE, "camera front"),
+    NeededTopic("/joint_states", STATES, "joint states"),
+    NeededTopic("/instruction", STRING, "task", required=False),
+)
+
+
+def bag_of(*topics: tuple[str, str, int]) -> Bag:
+    return Bag(Path("rec"), "mcap", 0, 1, tuple(BagTopic(*topic) for topic in topics))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_open_lists_topics_types_counts_and_times(make_bag, storage):
+    bag = open_bag(make_bag(seconds=1.0, storage=storage))
+    assert bag.storage == storage
+    assert (bag.end - bag.start) == 990_000_000
+    assert bag.topics == (
+        BagTopic("/front/image_raw", IMAGE, 30),
+        BagTopic("/instruction", STRING, 1),
+        BagTopic("/joint_states", STATES, 100),
+        BagTopic("/wrist/image_raw", IMAGE, 30),
+    )
+
+
+def test_a_storage_file_alone_opens_too(recording):
+    assert open_bag(next(recording.glob("*.mcap"))).topics == open_bag(recording).topics
+
+
+def test_open_says_what_is_wrong(tmp_path, make_bag):
+    with pytest.raises(BagError, match="nowhere: no such recording"):
+        open_bag(tmp_path / "nowhere")
+    with pytest.raises(BagError, match=r"no metadata\.yaml"):
+        open_bag(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(BagError, match=r"notes\.txt: cannot be opened"):
+        open_bag(tmp_path / "notes.txt")
+    with pytest.raises(BagError, match="holds no messages"):
+        open_bag(make_bag(topics=["/joint_states"], seconds=0.0))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_recording_cut_in_the_middle_is_a_bag_error(make_bag, storage):
+    path = make_bag(seconds=1.0, storage=storage)
+    file = next(file for file in path.iterdir() if file.name != "metadata.yaml")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(BagError, match="bag"):
+        bag = open_bag(path)
+        list(read_messages(bag, {"/front/image_raw": IMAGE}))
+
+
+def test_damage_found_while_reading_is_a_bag_error(make_bag):
+    path = make_bag(seconds=1.0)
+    file = next(path.glob("*.mcap"))
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 30_000] = b"\xff" * 30_000  # more than an image: record headers too
+    file.write_bytes(data)
+    bag = open_bag(path)
+    with pytest.raises(BagError, match="the recording is damaged"):
+        list(read_messages(bag, {"/front/image_raw": IMAGE}))
+
+
+def test_match_finds_topics_by_name_and_type():
+    bag = bag_of(
+        ("/front/image_raw", IMAGE, 3), ("/joint_states", STATES, 9), ("/tf", "x/msg/X", 1)
+    )
+    matches = match_topics(bag, NEEDED)
+    assert {topic: need.purpose for topic, need in matches.items()} == {
+        "/front/image_raw": "camera front",
+        "/joint_states": "joint states",
+    }
+
+
+def test_match_names_what_is_missing_and_lists_what_is_there():
+    bag = bag_of(("/cam0/image", IMAGE, 3), ("/joint_states", STATES, 0))
+    with pytest.raises(BagError) as caught:
+        match_topics(bag, NEEDED)
+    text = str(caught.value)
+    assert f"/front/image_raw (camera front, {IMAGE}) is missing" in text
+    assert "/joint_states (joint states) is there but holds no messages" in text
+    assert f"/cam0/image    {IMAGE}, 3 messages" in text
+    assert "/instruction" not in text
+
+
+def test_match_names_both_types_of_a_topic_with_the_wrong_one():
+    bag = bag_of(
+        ("/front/image_raw", "sensor_msgs/msg/CompressedImage", 3), ("/joint_states", STATES, 1)
+    )
+    with pytest.raises(BagError, match=f"holds sensor_msgs/msg/CompressedImage.* to {IMAGE}"):
+        match_topics(bag, NEEDED)
+
+
+def test_match_needs_the_instruction_only_where_it_is_required():
+    bag = bag_of(("/front/image_raw", IMAGE, 3), ("/joint_states", STATES, 1))
+    need = NeededTopic("/instruction", STRING, "task", required=True)
+    assert "/instruction" not in match_topics(bag, NEEDED)
+    with pytest.raises(BagError, match=r"/instruction \(task, std_msgs/msg/String\) is missing"):
+        match_topics(bag, (*NEEDED[:2], need))
+
+
+def test_remaps_play_a_topic_under_another_name():
+    bag = bag_of(("/cam0/image", IMAGE, 3), ("/joint_states", STATES, 1))
+    remaps = parse_remaps(["/cam0/image:=/front/image_raw"])
+    assert match_topics(bag, NEEDED, remaps)["/cam0/image"].name == "/front/image_raw"
+    with pytest.raises(BagError, match="/cam9 is not in the recording"):
+        match_topics(bag, NEEDED, {"/cam9": "/front/image_raw"})
+    for wrong in ("/a=/b", "a:=/b", "/a:=b", "/a:="):
+        with pytest.raises(ValueError, match="expected FROM:=TO"):
+            parse_remaps([wrong])
+
+
+def test_two_topics_cannot_be_played_on_one():
+    bag = bag_of(
+        ("/cam0/image", IMAGE, 3), ("/front/image_raw", IMAGE, 3), ("/joint_states", STATES, 1)
+    )
+    with pytest.raises(BagError, match="/cam0/image and /front/image_raw would both be played"):
+        match_topics(bag, NEEDED, {"/cam0/image": "/front/image_raw"})
+
+
+def test_header_stamp_reads_both_byte_orders():
+    body = (1_700_000_000, 123_456_789)
+    expected = 1_700_000_000_123_456_789
+    assert header_stamp(b"\x00\x01\x00\x00" + struct.pack("<iI", *body)) == expected
+    assert header_stamp(b"\x00\x00\x00\x00" + struct.pack(">iI", *body)) == expected
+
+
+def test_messages_come_in_order_and_only_from_the_topics_asked_for(recording):
+    bag = open_bag(recording)
+    messages = list(read_messages(bag, {"/front/image_raw": IMAGE, "/joint_states": STATES}))
+    times = [message.time for message in messages]
+    assert times == sorted(times)
+    assert {message.topic for message in messages} == {"/front/image_raw", "/joint_states"}
+    assert len(messages) == 60 + 200
+    assert all(header_stamp(message.data) == message.time for message in messages)
+
+
+def test_joint_positions_are_sorted_out_by_name(recording):
+    series = joint_positions(open_bag(recording), "/joint_states")
+    assert list(series) == ["shoulder", "elbow", "gripper"]
+    times, positions = series["elbow"]
+    np.testing.assert_allclose(positions, np.sin(np.arange(200) / 30 + 1))
+    assert times[100] - times[0] == 1_000_000_000
+
+
+def test_read_ahead_keeps_the_order_and_its_bound():
+    read = []
+
+    def source():
+        for k in range(50):
+            read.append(k)
+            yield Message("/t", k, bytes(10))
+
+    with ReadAhead(source(), max_bytes=100) as messages:
+        iterator = iter(messages)
+        first = next(iterator)
+        # Ten wait, the eleventh is in the reader's hand.
+        assert len(read) <= 12
+        assert [first.time, *(message.time for message in iterator)] == list(range(50))
+
+
+def test_read_ahead_hands_an_error_on_after_what_came_before_it():
+    def source():
+        yield Message("/t", 1, b"")
+        raise BagError("broken")
+
+    with ReadAhead(source()) as messages:
+        iterator = iter(messages)
+        assert next(iterator).time == 1
+        with pytest.raises(BagError, match="broken"):
+            next(iterator)
+
+
+def test_leaving_read_ahead_early_ends_its_thread():
+    def endless():
+        while True:
+            yield Message("/t", 0, bytes(10))
+
+    with ReadAhead(endless(), max_bytes=100) as messages:
+        next(iter(messages))
+    assert not any(thread.name == "bag reader" for thread in threading.enumerate())

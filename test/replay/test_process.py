@@ -1,0 +1,53 @@
+import os
+import sys
+import time
+
+import pytest
+
+from pi0_ros.replay.process import NodeEnded, NodeProcess
+
+WAITS = "import time; print('up', flush=True); time.sleep(60)"
+DEAF = (
+    "import signal; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)];"
+    + WAITS
+)
+
+
+def wait_for_output(process: NodeProcess, text: str) -> None:
+    limit = time.monotonic() + 10
+    while text not in process.last_output():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_the_end_of_the_block_ends_the_process(tmp_path):
+    with NodeProcess([sys.executable, "-c", WAITS], tmp_path / "log") as process:
+        wait_for_output(process, "up")
+        process.check()
+        pid = process._process.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert process.warnings == []
+
+
+def test_a_process_that_does_not_listen_is_killed_within_the_bound(tmp_path):
+    with NodeProcess([sys.executable, "-c", DEAF], tmp_path / "log") as process:
+        wait_for_output(process, "up")
+        started = time.monotonic()
+        assert process.stop(limit=0.2) == -9
+        assert time.monotonic() - started < 2
+    assert process.warnings == [
+        "the node did not end in 0.2 s after SIGINT",
+        "the node did not end in 0.2 s after SIGTERM",
+    ]
+
+
+def test_a_process_that_ended_is_reported_with_its_last_output(tmp_path):
+    code = "import sys; [print('line', k) for k in range(100)]; sys.exit('no such checkpoint')"
+    with NodeProcess([sys.executable, "-c", code], tmp_path / "log") as process:
+        process._process.wait(10)
+        with pytest.raises(NodeEnded) as caught:
+            process.check()
+    text = str(caught.value)
+    assert "status 1" in text and "no such checkpoint" in text and "line 99" in text
+    assert "line 10\n" not in text

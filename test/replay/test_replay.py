@@ -1,0 +1,238 @@
+"""Whole replays over DDS with the fake node; needs ROS and the built messages."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS is not installed")
+pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
+
+from rosbags.highlevel import AnyReader
+
+from pi0_ros.replay.main import main
+from pi0_ros.replay.replay import node_arguments
+
+START = 1_700_000_000_000_000_000
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    """Each replay chooses a free ROS domain."""
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+
+
+@pytest.fixture
+def run(tmp_path, params, fake_node, capsys):
+    """Runs the command on a recording: run(bag, *options) -> (status, stdout, stderr)."""
+
+    def call(bag: Path, *options: str) -> tuple[int, str, str]:
+        argv = [str(bag), "--checkpoint", str(tmp_path), "--params", str(params)]
+        argv += ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "figures.json")]
+        status = main([*argv, *options], node_command=fake_node)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def messages(path: Path) -> dict[str, list[tuple[int, object]]]:
+    """Topic -> (time, message) of a recording, by the definitions that it holds itself."""
+    found: dict[str, list[tuple[int, object]]] = {}
+    with AnyReader([path]) as reader:
+        for connection, time_ns, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            found.setdefault(connection.topic, []).append((time_ns, message))
+    return found
+
+
+def test_a_replay_from_the_recording_to_the_results(run, recording, tmp_path):
+    status, out, _ = run(recording)
+    assert status == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    # 2 s at 10 Hz; the first ticks may come before the first images.
+    assert 12 <= figures["chunks"] <= 21
+    assert figures["frames"] == 120
+    assert figures["frames_per_camera"] == {"/front/image_raw": 60, "/wrist/image_raw": 60}
+    assert figures["points_per_chunk"] == figures["points_per_chunk_max"] == 50
+    assert figures["refused_after_first_second"] == {}
+    assert set(figures["refused"]) <= {"missing"}
+    assert 0 < figures["age_ms"]["p50"] <= figures["age_ms"]["p95"] < 150
+    assert figures["inference_ms"] == {"p50": pytest.approx(20), "p95": pytest.approx(20)}
+    assert figures["duration_s"] == pytest.approx(1.99)
+    assert figures["warnings"] == []
+    assert f"chunks out                                         {figures['chunks']}\n" in out
+
+    assert (tmp_path / "out" / "node.log").read_text().count("ready") == 1
+    recorded = messages(tmp_path / "out" / "bag")
+    assert set(recorded) == {"/pi0/action_chunk", "/pi0/joint_trajectory", "/diagnostics"}
+    chunks = [message for _, message in recorded["/pi0/action_chunk"]]
+    assert len(chunks) == len(recorded["/pi0/joint_trajectory"]) == figures["chunks"]
+    assert [chunk.sequence for chunk in chunks] == list(range(len(chunks)))
+    assert chunks[0].instruction == "pick up the cube"
+    # In the recording's time, in order, and what the fake policy makes of the joint states.
+    times = [time_ns for topic in recorded.values() for time_ns, _ in topic]
+    assert min(times) >= START and max(times) <= START + 1_990_000_000
+    for chunk in chunks:
+        positions = chunk.positions.reshape(chunk.horizon, 3)
+        assert chunk.horizon == 50
+        # The joint state of the stamp or one of the next few: the stamp is the oldest part's.
+        nearby = np.arange(10) + round(
+            ((chunk.header.stamp.sec - 1_700_000_000) * 100) + chunk.header.stamp.nanosec / 1e7
+        )
+        expected = np.sin(nearby / 30)
+        assert np.abs(positions[0, 0] - expected).min() < 1e-6
+        np.testing.assert_array_equal(positions, positions[:1].repeat(50, 0))
+
+    cv2 = pytest.importorskip("cv2")
+    picture = cv2.imread(str(tmp_path / "out" / "chunks.png")).astype(int)
+    assert ((picture.max(2) - picture.min(2)) > 60).sum() > 1000
+
+
+def test_sqlite3_faster_than_recorded_with_renamed_topics(run, make_bag, tmp_path):
+    topics = ["/cam0/image_raw", "/wrist/image_raw", "/robot/joint_states"]
+    bag = make_bag(topics, seconds=2.0, storage="sqlite3")
+    status, _, _ = run(
+        bag,
+        "--rate", "2",
+        "--remap", "/cam0/image_raw:=/front/image_raw",
+        "--ros-args", "-p", "instruction:=push the cube",
+        "-p", "joint_states_topic:=/robot/joint_states",
+    )  # fmt: skip
+    assert status == 0
+    assert [path.suffix for path in (tmp_path / "out" / "bag").glob("bag.*")] == [".db3"]
+    recorded = messages(tmp_path / "out" / "bag")
+    assert len(recorded["/pi0/action_chunk"]) >= 8
+    assert {m.instruction for _, m in recorded["/pi0/action_chunk"]} == {"push the cube"}
+
+    # A second one does not touch these results unless told to.
+    status, _, error = run(bag, "--remap", "/cam0/image_raw:=/front/image_raw",
+                           "--ros-args", "-p", "instruction:=x",
+                           "-p", "joint_states_topic:=/robot/joint_states")  # fmt: skip
+    assert status == 1 and "there already" in error
+    assert len(messages(tmp_path / "out" / "bag")) == len(recorded)
+
+
+def test_without_a_chunk_the_status_says_so(run, make_bag, tmp_path):
+    # Header stamps a minute before the receive times: every image is stale.
+    status, out, error = run(make_bag(seconds=0.6, stamp_offset=60.0))
+    assert status == 1
+    assert "no chunk came" in error
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["chunks"] == 0
+    assert figures["refused"]["stale"] >= 2
+    assert "header stamps lie up to 60.000 s before" in out
+    assert not (tmp_path / "out" / "chunks.png").exists()
+
+
+def test_a_recording_that_lacks_a_topic_starts_nothing(run, make_bag, tmp_path):
+    status, _, error = run(make_bag(["/front/image_raw", "/joint_states"], seconds=0.2))
+    assert status == 1
+    assert "/wrist/image_raw (camera wrist, sensor_msgs/msg/Image) is missing" in error
+    assert "/joint_states     sensor_msgs/msg/JointState, 20 messages" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_node_that_dies_is_an_error_with_its_last_words(run, recording, monkeypatch):
+    monkeypatch.setenv("FAKE_NODE", "dies")
+    status, _, error = run(recording)
+    assert status == 1
+    assert "the node ended with status 3" in error
+    assert "the fake policy dies" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_replay_and_its_node(number, make_bag, params, fake_node, tmp_path):
+    out = tmp_path / "out"
+    code = f"from pi0_ros.replay.main import main; raise SystemExit(main(node_command={fake_node}))"
+    bag = make_bag(seconds=30.0)
+    options = ["--checkpoint", str(tmp_path), "--params", str(params), "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(bag), *options],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        limit = time.monotonic() + 40
+        while not (out / "bag").exists() and time.monotonic() < limit:
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(number)
+        started = time.monotonic()
+        assert process.wait(15) == 130
+        assert time.monotonic() - started < 8
+    finally:
+        process.kill()
+        error = process.communicate()[1]
+    assert "interrupted" in error and "Traceback" not in error
+    # What was recorded up to then can be read, and no node is left.
+    assert (out / "bag" / "metadata.yaml").exists()
+    assert str(params).encode() not in b"".join(_command_lines())
+
+
+def _command_lines() -> list[bytes]:
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(entry.read_bytes())
+        except OSError:  # ended meanwhile
+            continue
+    return lines
+
+
+def test_arguments_of_the_node():
+    arguments = node_arguments(Path("/data/it's"), Path("/p.yaml"), ["-p", "seed:=3"])
+    assert arguments == [
+        "--params-file", "/p.yaml",
+        "-p", "seed:=3",
+        "-p", "use_sim_time:=true",
+        "-p", "checkpoint:='/data/it''s'",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--rate", "0"], "--rate: must be above 0"),
+        (["--remap", "a:=b"], "expected FROM:=TO"),
+        (["--bogus"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_arguments(options, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["bag", "--checkpoint", "c", *options])
+    assert caught.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_missing_files_are_named(run, recording, tmp_path):
+    status, _, error = run(recording, "--params", str(tmp_path / "none.yaml"))
+    assert (status, "none.yaml: no such file" in error) == (1, True)
+    status, _, error = run(tmp_path / "nothing")
+    assert (status, "nothing: no such recording" in error) == (1, True)
+
+
+def test_without_ros_it_says_what_to_install(run, recording, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    status, _, error = run(recording)
+    assert status == 1
+    assert "rclpy cannot be imported" in error and "setup.bash" in error
+
+
+def test_without_matplotlib_only_the_picture_is_missing(run, make_bag, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "pi0_ros.replay.plot", raising=False)
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+        monkeypatch.delitem(sys.modules, name)
+    status, out, _ = run(make_bag(seconds=0.5))
+    assert status == 0
+    assert "chunks.png is not drawn: matplotlib is not installed" in out
+    assert "chunks.png" not in out.splitlines()[-1]
+    assert (tmp_path / "out" / "bag" / "metadata.yaml").exists()
