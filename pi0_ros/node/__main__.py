@@ -1,0 +1,7 @@
+"""python -m pi0_ros.node"""
+
+import sys
+
+from pi0_ros.node.main import main
+
+sys.exit(main())

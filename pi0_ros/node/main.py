@@ -1,0 +1,127 @@
+"""The command pi0_node: arguments, the executor, and a clean end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
+
+if TYPE_CHECKING:
+    from pi0_ros.node.contract import LoadPolicy
+
+STOP_TIMEOUT = 1.0
+"""Seconds that an inference may still run once the node is told to end."""
+
+DESCRIPTION = """\
+Runs a pi0 checkpoint as the ROS 2 node `pi0`: camera images, joint states and an instruction in,
+trajectory_msgs/JointTrajectory chunks out.
+
+subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per camera
+             joint_states         sensor_msgs/JointState
+             instruction          std_msgs/String
+publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory
+             ~/action_chunk       pi0_ros/ActionChunk
+             /diagnostics         diagnostic_msgs/DiagnosticArray
+"""
+
+EXAMPLES = """\
+examples:
+  pi0_node --ros-args --params-file config/demo.yaml -p checkpoint:=/data/pi0
+  pi0_node --ros-args --params-file my_arm.yaml -p checkpoint:=/data/pi0 \\
+      -r ~/joint_trajectory:=/arm_controller/joint_trajectory \\
+      -r front/image_raw:=/camera/color/image_raw
+  ros2 launch pi0_ros pi0.launch.py checkpoint:=/data/pi0 params_file:=my_arm.yaml
+
+SIGINT and SIGTERM end the node with status 0; parameters or a checkpoint that cannot be used end
+it with status 1."""
+
+
+def main(argv: Sequence[str] | None = None, load: LoadPolicy | None = None) -> int:
+    """Run the node until a signal ends it.
+
+    Args:
+        argv: arguments after the program's name; default: the process's own.
+        load: makes the policy; default: from the checkpoint.
+
+    Returns:
+        The process's exit status.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
+    _parser().parse_args(own)
+    try:
+        return _run(arguments, load)
+    except KeyboardInterrupt:  # before the executor, while modules are imported
+        return 0
+
+
+def _run(arguments: list[str], load: LoadPolicy | None) -> int:
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+    from pi0_ros.node.contract import ContractError, LoadError, load_policy
+    from pi0_ros.node.node import Pi0Node
+    from pi0_ros.node.parameters import ParameterError
+
+    try:
+        rclpy.init(args=arguments)
+    except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
+        return _fail(f"ROS does not take the arguments: {error}")
+    node = None
+    status = 0
+    try:
+        node = Pi0Node(load or load_policy)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (ParameterError, ContractError, LoadError) as error:
+        status = _fail(str(error))
+    except Exception:
+        if rclpy.ok():
+            raise
+        # A signal shut ROS down in the middle of a callback; what failed there failed by that.
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has a bound of its own
+        if node is not None and not node.stop(STOP_TIMEOUT):
+            rclpy.try_shutdown()
+            # The model cannot be interrupted, and an interpreter that winds down under a thread
+            # in native code may crash: leave without it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return status
+
+
+def _fail(text: str) -> int:
+    print(f"pi0_node: {text}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    specs = (*SPECS, *CAMERA_SPECS, *JOINT_SPECS)
+    table = "\n".join(map(_describe, specs))
+    return argparse.ArgumentParser(
+        prog="pi0_node",
+        usage="%(prog)s [-h] [--ros-args [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO] ...]",
+        description=DESCRIPTION,
+        epilog=f"parameters (config/pi0.yaml has them all):\n{table}\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _describe(spec: Spec) -> str:
+    default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
+    shown = "" if default == "" else f" Default: {default}."
+    text = textwrap.fill(spec.description + shown, 72)
+    return f"  {spec.name}\n{textwrap.indent(text, ' ' * 6)}"

@@ -1,0 +1,112 @@
+"""The table of the node's parameters: names, defaults, meaning and bounds.
+
+Plain data: the ROS parameters, `pi0_node --help` and the checks all come from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+Value = int | float | str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter: its name, default, meaning and bounds.
+
+    A name with `<camera>` or `<joint>` stands for one parameter per name in `cameras` or `joints`;
+    `<camera>` in its default stands for the same name.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def of(self, placeholder: str, name: str) -> Spec:
+        """The parameter of one camera or joint."""
+        default = self.default
+        if isinstance(default, str):
+            default = default.replace(placeholder, name)
+        return replace(self, name=self.name.replace(placeholder, name), default=default)
+
+
+SPECS = (
+    Spec(
+        "checkpoint", "", "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required."
+    ),
+    Spec("device", "cpu", "Device that runs the model, in torch's words: cpu, cuda:0, npu:0."),
+    Spec("dtype", "float32", "Number format of the weights.", choices=("float32", "bfloat16")),
+    Spec("seed", 0, "Seed of the flow-matching noise.", low=0, high=2**63 - 1),
+    Spec("tokenizer", "", "Path of the tokenizer; empty: the one in the checkpoint."),
+    Spec(
+        "action_mode",
+        "",
+        "Meaning of the model's actions: absolute positions, or delta (relative to the observed"
+        " state); empty: what the checkpoint declares.",
+        choices=("", "absolute", "delta"),
+    ),
+    Spec(
+        "delta_joints",
+        (),
+        "With action_mode delta: the joints whose actions are relative; the others (a gripper,"
+        " as a rule) are absolute.",
+    ),
+    Spec("rate_hz", 10.0, "Ticks per second of the node's clock.", low=0.1, high=100.0),
+    Spec("action_dt", 0.02, "Seconds between two steps of a chunk.", low=0.001, high=1.0),
+    Spec(
+        "trajectory_start",
+        "observation",
+        "observation: the trajectory's stamp is the observation's time, all steps are sent."
+        " now: past steps are cut off and the stamp is 0, which means start now.",
+        choices=("observation", "now"),
+    ),
+    Spec("instruction", "", "Task in words until one arrives on the topic `instruction`."),
+    Spec("cameras", ("front", "wrist"), "Names of the cameras, as the checkpoint knows them."),
+    Spec(
+        "image_transport",
+        "raw",
+        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage, on the camera's topic"
+        " with /compressed appended.",
+        choices=("raw", "compressed"),
+    ),
+    Spec("joints", (), "Names of the joints in the policy's order. Required."),
+    Spec("joint_states_topic", "joint_states", "Topic of sensor_msgs/JointState."),
+    Spec(
+        "joint_states_max_age",
+        0.2,
+        "Seconds after which a joint state is too old to act on.",
+        low=0.001,
+        high=60.0,
+    ),
+    Spec(
+        "max_skew",
+        0.1,
+        "Seconds allowed between the oldest and the newest part of an observation.",
+        low=0.001,
+        high=60.0,
+    ),
+)
+
+CAMERA_SPECS = (
+    Spec("camera.<camera>.topic", "<camera>/image_raw", "Image topic of this camera."),
+    Spec(
+        "camera.<camera>.max_age",
+        0.2,
+        "Seconds after which an image of this camera is too old to act on.",
+        low=0.001,
+        high=60.0,
+    ),
+)
+
+JOINT_SPECS = (
+    Spec(
+        "joint.<joint>.scale",
+        1.0,
+        "Radians per unit of the checkpoint: radians = scale * unit + offset. Degrees:"
+        " 0.017453293.",
+    ),
+    Spec("joint.<joint>.offset", 0.0, "Radians at the checkpoint's zero."),
+)

@@ -1,0 +1,266 @@
+"""A small robot beside the node: messages without ROS, and a harness with ROS over loopback."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from pi0_ros.node.diagnostics import Counts
+from pi0_ros.node.parameters import NodeParameters, build, resolve
+from pi0_ros.policy.types import ActionChunk, Observation
+
+JOINTS = ("pan", "lift", "gripper")
+DT = 0.02
+HORIZON = 50
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    """Parameters of a node with two cameras and three joints; `a__b` in a name stands for `a.b`."""
+    base = {"checkpoint": "/fake", "joints": list(JOINTS), "instruction": "touch the red cube"}
+    return base | {name.replace("__", "."): value for name, value in changes.items()}
+
+
+def configure(**changes: Any) -> NodeParameters:
+    return build(resolve(given(**changes)))
+
+
+def header(nanoseconds: int) -> SimpleNamespace:
+    sec, nanosec = divmod(nanoseconds, 10**9)
+    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec))
+
+
+@dataclass
+class FakePolicy:
+    """Holds the observed state and adds 0.01 * (step + 1) * (joint + 1)."""
+
+    cameras: tuple[str, ...] = ("front", "wrist")
+    num_joints: int | None = len(JOINTS)
+    horizon: int = HORIZON
+    spoil: Callable[[np.ndarray], np.ndarray] = lambda positions: positions
+    seen: list[Observation] = field(default_factory=list)
+    started: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        self.seen.append(observation)
+        self.started.set()
+        assert self.go_on.wait(20)
+        steps = np.arange(1, self.horizon + 1)[:, None] * np.arange(1, len(JOINTS) + 1)
+        positions = (observation.state + 0.01 * steps).astype(np.float32)
+        return ActionChunk(
+            positions=self.spoil(positions),
+            dt=DT,
+            stamp=observation.stamp,
+            sequence=len(self.seen) - 1,
+            seed=7,
+            stage_times={"preprocess": 0.001, "model": 0.002},
+        )
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"not within {timeout} s: {what}"
+        time.sleep(0.002)
+
+
+class Harness:
+    """The node in its own thread and participant, and a robot that owns the clock.
+
+    Time is /clock, moved by `advance`: what is fresh and when the node ticks does not depend on
+    the machine's load.
+    """
+
+    def __init__(
+        self,
+        domain: int,
+        policy: FakePolicy,
+        arrivals: list[tuple[str, int]],
+        arguments: Sequence[str] = (),
+        before: Callable[[Any], None] = lambda robot: None,
+        **changes: Any,
+    ) -> None:
+        """`before` is called with the robot's rclpy node before there is a pi0 node."""
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from pi0_ros.msg import ActionChunk as ActionChunkMessage
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.parameter import Parameter
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from rosgraph_msgs.msg import Clock
+        from sensor_msgs.msg import CompressedImage, Image, JointState
+        from std_msgs.msg import String
+        from trajectory_msgs.msg import JointTrajectory
+
+        from pi0_ros.node.node import Pi0Node
+
+        self.policy = policy
+        self.now = 1_000_050_000_000  # between two ticks of a node at 10 Hz
+        self._arrivals = arrivals
+        self._contexts = [rclpy.Context(), rclpy.Context()]
+        for context in self._contexts:
+            rclpy.init(context=context, domain_id=domain)
+
+        own = self._contexts[0]
+        self.robot = rclpy.create_node("robot", context=self._contexts[1])
+        before(self.robot)
+        values = given(**{"use_sim_time": True, "action_dt": DT, **changes})
+        self.node = Pi0Node(
+            lambda parameters: policy,
+            context=own,
+            cli_args=list(arguments),
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
+        )
+        self.trajectories: list[JointTrajectory] = []
+        self.chunks: list[ActionChunkMessage] = []
+        self.diagnostics: list[DiagnosticArray] = []
+        name = self.node.get_fully_qualified_name()
+        heard_topics = {
+            f"{name}/joint_trajectory": (JointTrajectory, self.trajectories),
+            f"{name}/action_chunk": (ActionChunkMessage, self.chunks),
+            "/diagnostics": (DiagnosticArray, self.diagnostics),
+        }
+        for topic, (kind, heard) in heard_topics.items():
+            self.robot.create_subscription(kind, topic, heard.append, 100)
+        image = Image if changes.get("image_transport", "raw") == "raw" else CompressedImage
+        best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+        resolve_name = self.node.resolve_topic_name
+        self.cameras = {
+            camera.name: self.robot.create_publisher(image, resolve_name(camera.topic), best_effort)
+            for camera in self.node.parameters.cameras
+        }
+        self.joints = self.robot.create_publisher(JointState, resolve_name("joint_states"), 10)
+        self.instruction = self.robot.create_publisher(String, resolve_name("instruction"), 10)
+        self._clock = self.robot.create_publisher(Clock, "/clock", 10)
+
+        self._executors = [SingleThreadedExecutor(context=context) for context in self._contexts]
+        self._executors[0].add_node(self.node)
+        self._executors[1].add_node(self.robot)
+        self._threads = [threading.Thread(target=e.spin, daemon=True) for e in self._executors]
+        for thread in self._threads:
+            thread.start()
+        outputs = [p for p in self.node.publishers if p.topic_name in heard_topics]
+        inputs = [*self.cameras.values(), self.joints, self.instruction, self._clock]
+        wait_until(
+            lambda: all(p.get_subscription_count() for p in [*inputs, *outputs]), "discovery"
+        )
+        self._greet()
+        # The first /clock is a jump from 0 and makes the node tick once.
+        self._set_clock()
+        self.wait(lambda: self.node.counts.refused.total() == 1, "the first tick")
+        self.node.counts = Counts()
+
+    def close(self) -> None:
+        import rclpy
+
+        self.policy.go_on.set()
+        assert self.node.stop(10)
+        for executor, thread in zip(self._executors, self._threads, strict=True):
+            executor.shutdown()
+            thread.join(10)
+            assert not thread.is_alive()
+        self.node.destroy_node()
+        self.robot.destroy_node()
+        for context in self._contexts:
+            rclpy.shutdown(context=context)
+
+    def _set_clock(self) -> None:
+        from rosgraph_msgs.msg import Clock
+
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(self.now, 10**9)
+
+        def arrived() -> bool:
+            self._clock.publish(message)
+            time.sleep(0.01)
+            return self.node.get_clock().now().nanoseconds == self.now
+
+        wait_until(arrived, "the node's clock")
+
+    def advance(self, seconds: float) -> None:
+        """Move /clock; the node ticks each time it passes a tenth of a second."""
+        self.now += round(seconds * 1e9)
+        self._set_clock()
+
+    def tick(self, seconds: float = 0.1) -> None:
+        """Move /clock by a period and wait for the tick."""
+        ticks = self.node.counts.ticks
+        self.advance(seconds)
+        self.wait(lambda: self.node.counts.ticks > ticks, "a tick")
+
+    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+        wait_until(condition, f"{what}; counts {self.node.counts}", timeout)
+
+    def image(self, pixels: np.ndarray, encoding: str = "rgb8") -> Any:
+        from sensor_msgs.msg import Image
+
+        height, width = pixels.shape[:2]
+        data = np.ascontiguousarray(pixels).tobytes()
+        return Image(
+            height=height, width=width, encoding=encoding, step=len(data) // height, data=data
+        )
+
+    def state(self, **positions: float) -> Any:
+        from sensor_msgs.msg import JointState
+
+        return JointState(name=list(positions), position=list(positions.values()))
+
+    def _greet(self) -> None:
+        """Publish on every input until it comes through: the readers match after the writers."""
+        greetings = {p: p.msg_type() for p in self.cameras.values()}
+        greetings[self.joints] = self.state(pan=0.0)
+        for publisher, message in greetings.items():
+            message.header.stamp.nanosec = 1
+
+            def heard(publisher: Any = publisher, message: Any = message) -> bool:
+                publisher.publish(message)
+                time.sleep(0.01)
+                return self._arrivals.count((self._stream(publisher), 1)) > 0
+
+            wait_until(heard, f"a first message on {publisher.topic_name}")
+        self.node._buffer.clear()
+
+    def _stream(self, publisher: Any) -> str:
+        names = {publisher: name for name, publisher in self.cameras.items()}
+        return names.get(publisher, "joints")
+
+    def send(self, publisher: Any, message: Any, age: float = 0.0) -> None:
+        """Publish with a stamp `age` seconds old and wait until the node has it."""
+        stamp = self.now - round(age * 1e9)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+        arrival = (self._stream(publisher), stamp)
+        before = self._arrivals.count(arrival)
+        publisher.publish(message)
+        wait_until(lambda: self._arrivals.count(arrival) > before, f"{arrival} at the node")
+
+    def send_all(self, skip: str = "", age: float = 0.0) -> None:
+        """A picture of every camera and a joint state, but for `skip`."""
+        for name, publisher in self.cameras.items():
+            if name != skip:
+                self.send(publisher, self.image(np.full((4, 6, 3), 100, np.uint8)), age)
+        if skip != "joints":
+            self.send(self.joints, self.state(pan=0.1, lift=0.2, gripper=0.3), age)
+
+    def chunk(self) -> Any:
+        """Send everything, tick, and wait for the trajectory; returns it."""
+        before = len(self.trajectories)
+        self.send_all()
+        self.tick()
+        self.wait(lambda: len(self.trajectories) > before, "a trajectory")
+        return self.trajectories[-1]
+
+    def summary(self) -> str:
+        """The sentence of the last diagnostics."""
+        return self.diagnostics[-1].status[0].message if self.diagnostics else ""
+
+    def refused(self) -> dict[str, int]:
+        return dict(self.node.counts.refused)

@@ -1,0 +1,328 @@
+"""The node over real DDS on loopback, with a policy that needs no model and a clock of its own."""
+
+import time
+
+import cv2
+import numpy as np
+import pytest
+from node_harness import DT, HORIZON, JOINTS, FakePolicy, wait_until
+
+pytest.importorskip("rclpy")
+
+
+def seconds(duration) -> float:
+    return duration.sec + duration.nanosec / 1e9
+
+
+def test_a_chunk_becomes_a_trajectory(start):
+    robot = start(instruction="stack the cups", seed=7)
+    robot.send(robot.cameras["front"], robot.image(np.zeros((4, 6, 3), np.uint8)), age=0.05)
+    robot.send(robot.cameras["wrist"], robot.image(np.zeros((2, 2, 3), np.uint8)), age=0.02)
+    robot.send(robot.joints, robot.state(pan=0.1, lift=0.2, gripper=0.3), age=0.01)
+    oldest = robot.now - 50_000_000
+    robot.tick()
+    robot.wait(lambda: robot.trajectories and robot.chunks, "both outputs")
+
+    message = robot.trajectories[0]
+    assert message.joint_names == list(JOINTS)
+    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == oldest
+    assert len(message.points) == HORIZON
+    nanoseconds = [
+        p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in message.points
+    ]
+    assert nanoseconds == [(i + 1) * 20_000_000 for i in range(HORIZON)]
+    positions = np.array([p.positions for p in message.points])
+    expected = np.array([0.1, 0.2, 0.3]) + 0.01 * np.outer(np.arange(1, HORIZON + 1), [1, 2, 3])
+    np.testing.assert_allclose(positions, expected, atol=1e-6)
+    velocities = np.array([p.velocities for p in message.points])
+    np.testing.assert_allclose(velocities[:-1], np.tile([0.5, 1.0, 1.5], (49, 1)), atol=1e-4)
+    assert not velocities[-1].any()
+
+    chunk = robot.chunks[0]
+    assert chunk.header.stamp == message.header.stamp
+    assert (chunk.sequence, chunk.seed, chunk.instruction) == (0, 7, "stack the cups")
+    assert (chunk.dt, chunk.horizon, chunk.joint_names) == (DT, HORIZON, list(JOINTS))
+    np.testing.assert_allclose(np.reshape(chunk.positions, (HORIZON, 3)), expected, atol=1e-6)
+    assert chunk.camera_names == ["front", "wrist"]
+    np.testing.assert_allclose(chunk.camera_ages, [0.15, 0.12], atol=1e-6)
+    np.testing.assert_allclose(chunk.joint_states_age, 0.11, atol=1e-6)
+    assert chunk.stage_names == ["preprocess", "model"]
+    np.testing.assert_allclose(chunk.stage_times, [0.001, 0.002])
+    assert robot.refused() == {}
+
+
+def test_joints_are_matched_by_name(start):
+    robot = start()
+    robot.send_all(skip="joints")
+    robot.send(robot.joints, robot.state(wheel=9.0, gripper=0.3, lift=0.2, pan=0.1, arm2=8.0))
+    robot.send(robot.joints, robot.state(wheel=9.0))  # another publisher, none of our joints
+    robot.tick()
+    robot.wait(lambda: robot.trajectories, "a trajectory")
+    np.testing.assert_allclose(robot.policy.seen[0].state, [0.1, 0.2, 0.3])
+    np.testing.assert_allclose(robot.trajectories[0].points[0].positions, [0.11, 0.22, 0.33], 1e-5)
+
+
+def test_cameras_keep_their_names_and_colours(start):
+    robot = start()
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    robot.send_all()
+    robot.send(robot.cameras["wrist"], robot.image(picture[..., ::-1], "bgr8"))
+    robot.send(robot.cameras["front"], robot.image(picture[..., 0], "mono8"))
+    robot.tick()
+    robot.wait(lambda: robot.chunks, "a chunk")
+    images = robot.policy.seen[0].images
+    np.testing.assert_array_equal(images["wrist"], picture)
+    np.testing.assert_array_equal(images["front"], picture[..., :1].repeat(3, axis=2))
+
+
+def test_compressed_transport(start):
+    from sensor_msgs.msg import CompressedImage
+
+    robot = start(image_transport="compressed")
+    assert robot.cameras["front"].topic_name == "/front/image_raw/compressed"
+    picture = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+    for name, publisher in robot.cameras.items():
+        shown = picture if name == "front" else 255 - picture
+        data = cv2.imencode(".png", shown[..., ::-1])[1].tobytes()
+        robot.send(publisher, CompressedImage(format="png", data=data))
+    robot.send(robot.joints, robot.state(pan=0.1, lift=0.2, gripper=0.3))
+    robot.tick()
+    robot.wait(lambda: robot.chunks, "a chunk")
+    np.testing.assert_array_equal(robot.policy.seen[0].images["front"], picture)
+    np.testing.assert_array_equal(robot.policy.seen[0].images["wrist"], 255 - picture)
+
+
+@pytest.mark.parametrize("absent", ["wrist", "joints"])
+def test_missing_stream(start, absent):
+    robot = start()
+    robot.send_all(skip=absent)
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"missing": 1}, "the refusal")
+    assert not robot.policy.seen
+    assert robot.chunk(), "the stream has come: chunks follow"
+    assert robot.refused() == {"missing": 1}
+
+
+def test_diagnostics_tell_counts_and_cause(start):
+    robot = start()
+    robot.send_all(skip="wrist")
+    robot.tick()
+
+    def of_this_tick() -> list:
+        return [m for m in robot.diagnostics if m.header.stamp.nanosec == 150_000_000]
+
+    robot.wait(of_this_tick, "a report at once")
+    message = of_this_tick()[0]
+    (status,) = message.status
+    assert (status.name, status.hardware_id, status.level) == ("pi0: observations", "", b"\x01")
+    assert "missing" in status.message and "wrist/image_raw" in status.message
+    values = {pair.key: pair.value for pair in status.values}
+    assert values == {"ticks": "1", "busy": "0", "chunks": "0", "refused.missing": "1"}
+    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == robot.now
+    assert "front" not in status.message
+
+    robot.chunk()
+    heard = len(robot.diagnostics)
+    begun = time.monotonic()
+    robot.wait(lambda: len(robot.diagnostics) >= heard + 3, "three reports, simulated time at rest")
+    assert 1.5 < time.monotonic() - begun < 4.5
+    last = robot.diagnostics[-1].status[0]
+    assert last.level == b"\x00"
+    assert {p.key: p.value for p in last.values}["chunks"] == "1"
+
+
+def test_stale_camera(start):
+    robot = start(camera__front__max_age=0.5, joint_states_max_age=5.0, max_skew=5.0)
+    robot.chunk()
+    robot.tick(0.4)  # the front camera is 0.5 s old, the wrist camera past its 0.2 s
+    robot.wait(lambda: robot.refused() == {"stale": 1}, "the refusal")
+    robot.wait(lambda: "stale" in robot.summary(), "the report")
+    assert "wrist" in robot.summary() and "front" not in robot.summary()
+    assert len(robot.policy.seen) == 1
+    robot.chunk()
+
+
+def test_stamp_in_the_future_is_stale(start):
+    robot = start()
+    robot.send_all()
+    robot.send(robot.cameras["front"], robot.image(np.zeros((4, 6, 3), np.uint8)), age=-1.0)
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"stale": 1}, "the refusal")
+
+
+def test_skew_between_streams(start):
+    robot = start(max_skew=0.05)
+    robot.send_all()
+    robot.send(robot.joints, robot.state(pan=0.1, lift=0.2, gripper=0.3), age=0.06)
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"skewed": 1}, "the refusal")
+    robot.chunk()
+
+
+def test_malformed_input_is_survived(start):
+    robot = start()
+    robot.send_all()
+    short = robot.image(np.zeros((4, 6, 3), np.uint8))
+    short.data = short.data[:-1]
+    robot.send(robot.cameras["front"], short)
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"malformed": 1}, "a short image")
+    robot.send_all()
+    robot.send(robot.cameras["front"], robot.image(np.zeros((4, 6, 2), np.uint8), "yuv422"))
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"malformed": 2}, "an unknown encoding")
+    robot.send_all()
+    for state in (
+        robot.state(pan=0.1, lift=float("nan"), gripper=0.3),
+        robot.state(pan=0.1, gripper=0.3),
+    ):
+        before = robot.refused()["malformed"]
+        robot.send(robot.joints, state)
+        robot.tick()
+        robot.wait(lambda n=before: robot.refused() == {"malformed": n + 1}, "a bad joint state")
+        robot.send_all()
+    assert not robot.policy.seen
+    robot.chunk()
+
+
+def test_instruction_by_topic(start):
+    from std_msgs.msg import String
+
+    robot = start(instruction="")
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"missing": 1}, "no instruction")
+    for text in ("touch the red cube", "touch the blue cube"):
+        robot.instruction.publish(String(data=text))
+        robot.wait(lambda t=text: robot.node._buffer.instruction == t, "the instruction")
+        robot.chunk()
+        assert robot.policy.seen[-1].instruction == text
+        robot.wait(lambda t=text: robot.chunks[-1].instruction == t, "the chunk's instruction")
+
+
+def test_instruction_kept_by_its_publisher(start):
+    """Transient-local publishers (`ros2 topic pub` is one) are heard although they spoke before."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from std_msgs.msg import String
+
+    def publish(node):
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        node.create_publisher(String, "instruction", kept).publish(String(data="fold the towel"))
+
+    robot = start(instruction="", before=publish)
+    robot.wait(lambda: robot.node._buffer.instruction == "fold the towel", "the kept message")
+    robot.instruction.publish(String(data="stop"))  # a volatile publisher beside it
+    robot.wait(lambda: robot.node._buffer.instruction == "stop", "the new message")
+
+
+def test_slow_inference_blocks_nothing(start):
+    robot = start()
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()
+    first = robot.now - 100_000_000
+    assert robot.policy.started.wait(10)
+    for _ in range(3):
+        robot.send_all()  # waits for each arrival: the callbacks run
+        robot.tick()
+    robot.wait(lambda: robot.node.counts.busy == 3, "busy ticks")
+    assert not robot.trajectories
+    robot.policy.go_on.set()
+    robot.wait(lambda: len(robot.trajectories) == 1, "the chunk")
+    stamp = robot.trajectories[0].header.stamp
+    assert stamp.sec * 10**9 + stamp.nanosec == first
+    robot.chunk()
+    counts = robot.node.counts
+    assert (counts.ticks, counts.busy, counts.chunks, robot.refused()) == (5, 3, 2, {})
+
+
+@pytest.mark.parametrize(
+    ("reason", "spoil"),
+    [
+        ("nonfinite", lambda positions: np.where(positions > 0.5, np.nan, positions)),
+        ("failed", lambda positions: positions[:-1]),
+        ("failed", lambda positions: 1 / 0),
+    ],
+)
+def test_bad_chunks_are_not_published(start, reason, spoil):
+    robot = start(FakePolicy(spoil=spoil))
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {reason: 1}, "the refusal")
+    robot.policy.spoil = lambda positions: positions
+    robot.chunk()
+    assert len(robot.trajectories) == len(robot.chunks) == 1
+
+
+def test_start_now_trims_the_past(start):
+    robot = start(trajectory_start="now")
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()  # 0.1 s after the observation
+    assert robot.policy.started.wait(10)
+    robot.advance(0.05)
+    robot.policy.go_on.set()
+    robot.wait(lambda: robot.trajectories and robot.chunks, "both outputs")
+    message = robot.trajectories[0]
+    assert seconds(message.header.stamp) == 0
+    assert len(message.points) == HORIZON - 7  # 0.02 ... 0.14 are past
+    times = [seconds(point.time_from_start) for point in message.points]
+    np.testing.assert_allclose(times, 0.01 + 0.02 * np.arange(HORIZON - 7), atol=1e-9)
+    np.testing.assert_allclose(message.points[0].positions, [0.18, 0.36, 0.54], atol=1e-6)
+    assert robot.chunks[0].horizon == HORIZON, "the raw chunk is whole"
+
+
+def test_start_now_refuses_a_chunk_of_the_past(start):
+    robot = start(trajectory_start="now")
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()
+    assert robot.policy.started.wait(10)
+    robot.advance(0.9)
+    robot.policy.go_on.set()
+    robot.wait(lambda: robot.refused() == {"expired": 1}, "the refusal")
+    robot.chunk()
+    assert len(robot.trajectories) == len(robot.chunks) == 1
+
+
+def test_clock_jumps_back(start):
+    """A bag that loops: neither data nor a chunk of the first round survive into the second."""
+    robot = start()
+    robot.chunk()
+    robot.policy.started.clear()
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()
+    assert robot.policy.started.wait(10)
+    robot.advance(-100.0)
+    robot.policy.go_on.set()
+    robot.wait(lambda: robot.refused() == {"stale": 1}, "the chunk from before the jump")
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"stale": 1, "missing": 1}, "dropped data")
+    robot.chunk()
+    assert len(robot.trajectories) == 2
+
+
+def test_namespace_and_remaps(start):
+    arguments = ["--ros-args", "-r", "__ns:=/left", "-r", "front/image_raw:=/cam/colour"]
+    arguments += ["-r", "~/joint_trajectory:=/left/pi0/joint_trajectory"]
+    robot = start(arguments=arguments)
+    assert robot.cameras["front"].topic_name == "/cam/colour"
+    assert robot.cameras["wrist"].topic_name == "/left/wrist/image_raw"
+    assert robot.joints.topic_name == "/left/joint_states"
+    robot.chunk()
+    wait_until(lambda: robot.diagnostics, "diagnostics on the absolute topic")
+
+
+def test_parameters_are_described_and_read_only(start):
+    from rclpy.parameter import Parameter
+
+    robot = start(joint__gripper__scale=0.0192)
+    node = robot.node
+    assert node.get_parameter("joint.gripper.scale").value == 0.0192
+    assert node.get_parameter("cameras").value == ["front", "wrist"]
+    descriptor = node.describe_parameter("rate_hz")
+    assert descriptor.description and descriptor.read_only
+    assert (descriptor.floating_point_range[0].from_value, 100.0) == (0.1, 100.0)
+    (result,) = node.set_parameters([Parameter("rate_hz", value=20.0)])
+    assert not result.successful

@@ -1,0 +1,148 @@
+"""Parameters: defaults, checks, and the files in config/."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from node_harness import configure, given
+
+from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS
+from pi0_ros.node.parameters import ParameterError, resolve, unknown_names
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+def problems(**changes) -> str:
+    with pytest.raises(ParameterError) as caught:
+        configure(**changes)
+    return "\n".join(caught.value.problems)
+
+
+def test_defaults():
+    parameters = configure()
+    assert parameters.camera_names == ("front", "wrist")
+    assert [camera.topic for camera in parameters.cameras] == ["front/image_raw", "wrist/image_raw"]
+    assert parameters.joint_names == ("pan", "lift", "gripper")
+    assert {(joint.scale, joint.offset) for joint in parameters.joints} == {(1.0, 0.0)}
+    assert (parameters.rate_hz, parameters.action_dt) == (10.0, 0.02)
+    assert (parameters.action_mode, parameters.delta_joints) == ("", ())
+
+
+def test_per_camera_and_per_joint_values():
+    parameters = configure(
+        cameras=["top"],
+        camera__top__topic="/cam/colour",
+        camera__top__max_age=0.5,
+        joint__gripper__scale=0.0192,
+        joint__gripper__offset=-0.17,
+    )
+    (top,) = parameters.cameras
+    assert (top.name, top.topic, top.max_age) == ("top", "/cam/colour", 0.5)
+    assert (parameters.joints[2].scale, parameters.joints[2].offset) == (0.0192, -0.17)
+    assert parameters.joints[0].scale == 1.0
+
+
+def test_compressed_topics():
+    parameters = configure(image_transport="compressed", camera__wrist__topic="hand/compressed")
+    topics = [camera.topic for camera in parameters.cameras]
+    assert topics == ["front/image_raw/compressed", "hand/compressed"]
+
+
+def test_a_whole_number_will_do_for_a_fraction():
+    parameters = configure(rate_hz=5, joint__pan__scale=2)
+    assert isinstance(parameters.rate_hz, float) and parameters.rate_hz == 5.0
+    assert isinstance(parameters.joints[0].scale, float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"checkpoint": ""}, "checkpoint: empty"),
+        ({"checkpoint": 12}, "checkpoint: must be a string, got 12"),
+        ({"rate_hz": 0.0}, "rate_hz: must be in [0.1, 100.0], got 0.0"),
+        ({"rate_hz": True}, "rate_hz: must be a number, got True"),
+        ({"rate_hz": float("nan")}, "rate_hz: must be finite"),
+        ({"seed": -1}, "seed: must be in"),
+        ({"seed": 1.0}, "seed: must be a whole number"),
+        ({"action_dt": 0.0}, "action_dt: must be in"),
+        ({"max_skew": 0.0}, "max_skew: must be in"),
+        ({"image_transport": "theora"}, "image_transport: must be one of ['raw', 'compressed']"),
+        ({"trajectory_start": "later"}, "trajectory_start: must be one of"),
+        ({"action_mode": "relative"}, "action_mode: must be one of"),
+        ({"dtype": "float64"}, "dtype: must be one of"),
+        ({"cameras": None}, "cameras: empty"),
+        ({"cameras": "front"}, "cameras: must be a list of strings"),
+        ({"cameras": ["front", "front"]}, "cameras: named more than once: ['front']"),
+        ({"joints": []}, "joints: empty"),
+        ({"joints": ["pan", ""]}, "joints: holds an empty name"),
+        ({"joints": ["pan", "lift", "pan"]}, "joints: named more than once: ['pan']"),
+        ({"camera__front__topic": "front image"}, "camera.front.topic: not a ROS topic name"),
+        ({"cameras": ["observation.images.top"]}, "images.top.topic: not a ROS topic name"),
+        ({"camera__front__max_age": 0.0}, "camera.front.max_age: must be in"),
+        ({"joint_states_topic": ""}, "joint_states_topic: not a ROS topic name"),
+        ({"joint__pan__scale": 0.0}, "joint.pan.scale: must not be 0"),
+        ({"joint__pan__offset": float("inf")}, "joint.pan.offset: must be finite"),
+        ({"joint__gripp__scale": 0.5}, "did you mean joint.gripper.scale?"),
+        ({"joint__pan__scal": 0.5}, "joint.pan.scal: no such parameter"),
+        ({"camera__hand__topic": "hand"}, "camera.hand.topic: no such parameter"),
+        ({"action_mode": "delta"}, "give both"),
+        ({"delta_joints": ["pan"]}, "give both"),
+        ({"action_mode": "delta", "delta_joints": ["pin"]}, "not in joints: ['pin']"),
+    ],
+)
+def test_what_is_refused(changes, says):
+    assert says in problems(**changes)
+
+
+def test_delta_joints():
+    parameters = configure(action_mode="delta", delta_joints=["pan", "lift"])
+    assert parameters.delta_joints == ("pan", "lift")
+
+
+def test_everything_wrong_is_listed_at_once():
+    text = problems(rate_hz=0.0, cameras=[], joint__elbow__scale=1.0, image_transport="x")
+    assert len(text.splitlines()) == 4
+
+
+def test_names_of_other_nodes_are_reported_not_refused():
+    values = given(rate=5.0, use_sim_time=True, **{"qos_overrides.x": 1})
+    assert unknown_names(resolve(values), values) == ["rate"]
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    out = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return out
+
+
+def file_parameters(name: str) -> dict:
+    return flat(yaml.safe_load((CONFIG / name).read_text())["/**"]["ros__parameters"])
+
+
+def test_pi0_yaml_has_every_parameter_with_its_default():
+    expected = {spec.name: spec.default for spec in SPECS}
+    for camera in expected["cameras"]:
+        expected |= {s.name: s.default for s in (t.of("<camera>", camera) for t in CAMERA_SPECS)}
+    assert file_parameters("pi0.yaml") == expected
+    text = (CONFIG / "pi0.yaml").read_text()
+    for spec in JOINT_SPECS:  # `joints` is empty by default, so they stand in a comment
+        assert f"{spec.name.rsplit('.', 1)[1]}:" in text
+
+
+def test_demo_yaml_needs_only_a_checkpoint():
+    values = resolve({**file_parameters("demo.yaml"), "checkpoint": "/demo"})
+    by_name = {spec.name: value for spec, value in values.items()}
+    assert by_name["cameras"] == ("front", "wrist")
+    assert by_name["joints"] == (
+        "shoulder_pan",
+        "shoulder_lift",
+        "elbow_flex",
+        "wrist_flex",
+        "wrist_roll",
+        "gripper",
+    )
+    assert unknown_names(values, file_parameters("demo.yaml")) == []
