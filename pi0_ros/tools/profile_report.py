@@ -1,0 +1,236 @@
+"""The figures of a profile: computing, idle, busy share, shares of the cores, longest kernels."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pi0_ros.tools.profile_parser import (
+    NO_CORE,
+    Kernel,
+    OperatorTime,
+    Profile,
+    StepTimes,
+    is_communication,
+)
+
+TOP = 15
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one profile. `report_json` names and explains them.
+
+    Attributes:
+        total: everything in the profile; None when neither steps nor kernels were recorded.
+        steps: per step and device, in the profile's order.
+        core_share: core -> its share of the kernels' time, 0 to 1, largest first.
+        operators: longest first, without communication.
+        kernels: all executions, in the profile's order.
+    """
+
+    source: str
+    total: StepTimes | None
+    steps: tuple[StepTimes, ...]
+    core_share: Mapping[str, float]
+    operators: tuple[OperatorTime, ...]
+    kernels: tuple[Kernel, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def mean(self) -> StepTimes | None:
+        """A step on average; the total where there are no steps."""
+        if not self.steps:
+            return self.total
+        return _scaled(_sum(self.steps), 1 / len(self.steps))
+
+    @property
+    def kernel_count(self) -> int:
+        """Executions, without communication."""
+        return sum(operator.count for operator in self.operators)
+
+
+def make_report(profile: Profile) -> Report:
+    """Work the figures out.
+
+    The times are those of step_trace_time.csv. Without it they come from the kernels: the total
+    from the span between the first start and the last end on each device, so that it includes what
+    lies between two steps, and each step from its own kernels only.
+    """
+    steps, total = profile.steps, _sum(profile.steps)
+    if not steps and profile.kernels:
+        devices = _grouped(profile.kernels, lambda kernel: (kernel.device, ""))
+        total = _sum([_measured(*key, kernels) for key, kernels in devices.items()])
+        within = [kernel for kernel in profile.kernels if kernel.step]
+        groups = _grouped(within, lambda kernel: (kernel.device, kernel.step)) or devices
+        steps = tuple(_measured(*key, kernels) for key, kernels in groups.items())
+    operators = _operators(profile)
+    return Report(
+        source=profile.source,
+        total=total if steps else None,
+        steps=steps,
+        core_share=_core_share(operators),
+        operators=operators,
+        kernels=profile.kernels,
+        warnings=(*profile.warnings, *_doubts(profile, operators)),
+    )
+
+
+def merge(intervals: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
+    """The union of (start, end) intervals as disjoint ones in order; those at most `gap` apart
+    become one. Intervals of no length vanish unless they close a gap.
+    """
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1] + gap:
+            if end > merged[-1][1]:
+                merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return [(start, end) for start, end in merged if end > start]
+
+
+def covered(intervals: Iterable[tuple[int, int]]) -> int:
+    """The length of the union of (start, end) intervals."""
+    return sum(end - start for start, end in merge(intervals))
+
+
+def busy_within(kernels: Sequence[Kernel], start: int, end: int) -> tuple[int, int]:
+    """ns between two times that were computing, and ns that only communicated."""
+    clipped = [
+        (max(kernel.start, start), min(kernel.end, end), kernel.communicates)
+        for kernel in kernels
+        if kernel.start < end and kernel.end > start
+    ]
+    computing = covered((a, b) for a, b, communicates in clipped if not communicates)
+    return computing, covered((a, b) for a, b, _ in clipped) - computing
+
+
+def step_between(
+    device: str, step: str, kernels: Sequence[Kernel], start: int, end: int
+) -> StepTimes:
+    """Where the time from `start` to `end` (ns) went."""
+    computing, communication = busy_within(kernels, start, end)
+    free = end - start - computing - communication
+    return StepTimes(device, step, computing / 1e6, communication / 1e6, free / 1e6)
+
+
+def _measured(device: str, step: str, kernels: Sequence[Kernel]) -> StepTimes:
+    start, end = min(k.start for k in kernels), max(k.end for k in kernels)
+    return step_between(device, step, kernels, start, end)
+
+
+def _grouped(kernels, key) -> dict:
+    groups = defaultdict(list)
+    for kernel in kernels:
+        groups[key(kernel)].append(kernel)
+    return dict(groups)
+
+
+def _sum(steps: Sequence[StepTimes]) -> StepTimes:
+    return StepTimes(
+        device="",
+        step="",
+        computing=sum(step.computing for step in steps),
+        communication=sum(step.communication for step in steps),
+        free=sum(step.free for step in steps),
+    )
+
+
+def _scaled(times: StepTimes, factor: float) -> StepTimes:
+    return replace(
+        times,
+        computing=times.computing * factor,
+        communication=times.communication * factor,
+        free=times.free * factor,
+    )
+
+
+def _operators(profile: Profile) -> tuple[OperatorTime, ...]:
+    """Time by type and core: of the kernels; where there are none, as op_statistic.csv has it."""
+    count: Counter[tuple[str, str]] = Counter()
+    time: Counter[tuple[str, str]] = Counter()
+    for kernel in profile.kernels:
+        if not kernel.communicates:
+            count[kernel.type, kernel.core] += 1
+            time[kernel.type, kernel.core] += kernel.own
+    found = [OperatorTime(*key, count[key], time[key] / 1e6) for key in count]
+    if not profile.kernels:
+        # One row per device; here they are one.
+        for row in profile.operators:
+            if not is_communication(row.core, row.type):
+                count[row.type, row.core] += row.count
+                time[row.type, row.core] += row.time
+        found = [OperatorTime(*key, count[key], float(time[key])) for key in count]
+    return tuple(sorted(found, key=lambda operator: -operator.time))
+
+
+def _core_share(operators: Sequence[OperatorTime]) -> dict[str, float]:
+    time: defaultdict[str, float] = defaultdict(float)
+    for operator in operators:
+        time[operator.core] += operator.time
+    whole = sum(time.values())
+    if not whole > 0:
+        return {}
+    ordered = sorted(time.items(), key=lambda item: -item[1])
+    return {core: value / whole for core, value in ordered}
+
+
+def _doubts(profile: Profile, operators: Sequence[OperatorTime]) -> Iterable[str]:
+    if operators and all(operator.core == NO_CORE for operator in operators):
+        yield "no kernel has a core: profile with ProfilerLevel.Level1, not Level0"
+    if not operators:
+        yield "neither kernels nor operators were recorded: no shares of the cores"
+    outside = sum(1 for kernel in profile.kernels if not kernel.step)
+    if 0 < outside < len(profile.kernels):
+        yield (
+            f"{outside} of {len(profile.kernels)} kernels belong to no step (asynchronous ones of "
+            "the warm-up); they count in the shares and the longest kernels"
+        )
+
+
+def report_json(report: Report) -> dict[str, object]:
+    """The report under plain keys, ready for json.dump; what is not known is null.
+
+    - source: where the profile lies; warnings: sentences
+    - computing_ms, communication_ms, free_ms: sums over all steps and devices; communication is
+      what no computing overlaps
+    - busy_share: computing / (computing + communication + free), 0 to 1
+    - core_share: core -> its share of the kernels' time, 0 to 1
+    - per_step: computing_ms, communication_ms, free_ms, busy_share of the mean step, and kernels
+    - steps: for each: device, step, computing_ms, communication_ms, free_ms, busy_share
+    - kernels: how many ran, without communication
+    - top_kernels: type, core, count, total_ms, mean_us, share of the kernels' time; longest first
+    """
+    whole = sum(operator.time for operator in report.operators)
+    steps = max(len(report.steps), 1)
+    return {
+        "source": report.source,
+        **_times_json(report.total),
+        "core_share": dict(report.core_share),
+        "per_step": {**_times_json(report.mean), "kernels": report.kernel_count / steps},
+        "steps": [
+            {"device": step.device, "step": step.step, **_times_json(step)} for step in report.steps
+        ],
+        "kernels": report.kernel_count,
+        "top_kernels": [
+            {
+                "type": operator.type,
+                "core": operator.core,
+                "count": operator.count,
+                "total_ms": operator.time,
+                "mean_us": operator.time / operator.count * 1e3 if operator.count else None,
+                "share": operator.time / whole if whole > 0 else None,
+            }
+            for operator in report.operators[:TOP]
+        ],
+        "warnings": list(report.warnings),
+    }
+
+
+def _times_json(times: StepTimes | None) -> dict[str, float | None]:
+    return {
+        "computing_ms": times.computing if times else None,
+        "communication_ms": times.communication if times else None,
+        "free_ms": times.free if times else None,
+        "busy_share": times.busy_share if times else None,
+    }
