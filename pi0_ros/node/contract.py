@@ -58,9 +58,14 @@ class ContractError(ValueError):
 def load_policy(parameters: NodeParameters) -> PolicyLike:
     """Load the checkpoint as the parameters say, warmed up."""
     # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
+    import torch
+
     from pi0_ros.policy.policy import Policy
     from pi0_ros.policy.units import JointUnits, delta_mask
 
+    if parameters.threads:
+        # For the calling thread, which is the one that infers.
+        torch.set_num_threads(parameters.threads)
     joints = parameters.joints
     return Policy.load(
         parameters.checkpoint,

@@ -39,6 +39,14 @@ SPECS = (
     ),
     Spec("device", "cpu", "Device that runs the model, in torch's words: cpu, cuda:0, npu:0."),
     Spec("dtype", "float32", "Number format of the weights.", choices=("float32", "bfloat16")),
+    Spec(
+        "threads",
+        0,
+        "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers"
+        " and controllers.",
+        low=0,
+        high=1024,
+    ),
     Spec("seed", 0, "Seed of the flow-matching noise.", low=0, high=2**63 - 1),
     Spec("tokenizer", "", "Path of the tokenizer; empty: the one in the checkpoint."),
     Spec(

@@ -58,6 +58,7 @@ class NodeParameters:
     checkpoint: str
     device: str
     dtype: str
+    threads: int
     seed: int
     tokenizer: str
     action_mode: str

@@ -1,0 +1,92 @@
+PYTHON ?= python3
+ROS ?= jazzy
+SUFFIX := $(if $(filter-out jazzy,$(ROS)),-$(ROS))
+VENV ?= .venv$(SUFFIX)
+CONSTRAINTS ?= constraints$(SUFFIX).txt
+TORCH_INDEX ?=
+ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+SOURCES := $(sort $(shell find pi0_ros msg launch config scripts cmake -type f -not -name '*.pyc')) \
+	CMakeLists.txt package.xml
+
+# Another virtual environment or another ROS in the user's shell must not reach this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO RMW_IMPLEMENTATION
+unexport FASTRTPS_DEFAULT_PROFILES_FILE FASTDDS_DEFAULT_PROFILES_FILE ROS_LOCALHOST_ONLY
+# ROS traffic and ROS logs stay on this machine and in this folder.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export ROS_LOG_DIR := $(CURDIR)/build/log
+RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test reference parity lint lock clean FORCE
+
+help:
+	@echo 'make demo    set up $(VENV), play a recorded arm to the node, print what it did'
+	@echo 'make test    set up $(VENV) and run all tests (ARGS="-k name" for some)'
+	@echo 'make parity  compare with LeRobot and write docs/parity.md'
+	@echo 'make lint    ruff'
+	@echo 'make venv    set up $(VENV) only'
+	@echo 'make lock    write $(CONSTRAINTS) anew from $(VENV)'
+	@echo 'make clean   remove $(VENV) and everything built'
+	@echo
+	@echo 'ROS=jazzy|kilted  the ROS 2 wheels to use             (now $(ROS))'
+	@echo 'PYTHON=...        the Python to start from, 3.10-3.13 (now $(PYTHON))'
+	@echo 'VENV=...          the virtual environment             (now $(VENV))'
+	@echo 'TORCH_INDEX=URL   wheel index to take torch from, such as the one for CPU that'
+	@echo "                  PyTorch's Get-started page names; saves the 2 GB of CUDA"
+	@echo 'CONSTRAINTS=      empty: the newest versions that setup.py allows (Python 3.10 needs it)'
+
+venv: $(VENV)/.installed
+
+# Two steps, so that an edited module costs seconds: first ROS, which builds the messages ...
+$(VENV)/.ros: requirements/ros-$(ROS).txt $(CONSTRAINTS)
+	@echo '== $(VENV): ROS 2 $(ROS)'
+	$(PYTHON) -m venv --clear --upgrade-deps $(VENV)
+	$(PIP) -r $<
+	@touch $@
+
+# ... then torch and all else that setup.py asks for ...
+$(VENV)/.installed: $(VENV)/.ros $(VENV)/.sources setup.py pyproject.toml requirements/robot.txt $(SOURCES)
+	@echo '== $(VENV): torch and pi0_ros'
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
+	$(PIP) --no-build-isolation '.[plot,sim,test]'
+	@touch $@
+
+# A file that went away installs anew too.
+$(VENV)/.sources: $(VENV)/.ros FORCE
+	@echo '$(SOURCES)' | cmp -s - $@ || echo '$(SOURCES)' > $@
+
+demo:
+	@echo '[1/4] The environment in $(VENV)'
+	@$(MAKE) --no-print-directory venv
+	@echo '[2/4] A bag of a simulated arm: build/demo/bag'
+	@rm -rf build/demo && mkdir -p build/demo
+	@$(RUN) pi0_demo_bag build/demo/bag
+	@echo '[3/4] A small checkpoint: build/demo/checkpoint'
+	@$(RUN) pi0_demo_checkpoint build/demo/checkpoint
+	@echo '[4/4] The bag, played to the node over DDS: build/demo/out'
+	@$(RUN) pi0_replay build/demo/bag --checkpoint build/demo/checkpoint --params config/demo.yaml \
+		--out build/demo/out --json build/demo/report.json
+
+test: venv reference
+	$(RUN) python -m pytest $(ARGS)
+
+# LeRobot, which the parity tests compare with.
+reference: venv
+	$(RUN) python test/reference/install.py build/reference
+
+parity: reference
+	$(RUN) PYTHONPATH=. python test/reference/parity.py docs/parity.md
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock: venv
+	$(BIN)/python requirements/lock.py > constraints$(SUFFIX).txt
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info
