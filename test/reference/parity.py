@@ -145,10 +145,12 @@ def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -
     images = {name: tensors[f"image_u8.{name}"].numpy() for name in policy.cameras}
     observation = Observation(images, tensors["state"].numpy(), case["task"])
     chunk = policy.infer(observation, tensors["noise"][0].numpy())
-    ours = torch.from_numpy((chunk.positions - read.action.offset) / read.action.inverse_scale)
-    theirs = (tensors["actions"] - read.action.offset) / read.action.inverse_scale
-    cosine = torch.cosine_similarity(ours.flatten().double(), theirs.flatten().double(), dim=0)
-    return Row(version, case["name"], dtype, (ours - theirs).abs().max().item(), cosine.item())
+    ours, theirs = (
+        ((actions - read.action.offset) / read.action.inverse_scale).ravel().astype(np.float64)
+        for actions in (chunk.positions, tensors["actions"].numpy())
+    )
+    cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    return Row(version, case["name"], dtype, float(abs(ours - theirs).max()), float(cosine))
 
 
 def measure(version: str, out: Path) -> list[Row]:
