@@ -21,12 +21,13 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test reference parity lint lock clean FORCE
+.PHONY: help venv demo test reference parity npu graph-report lint lock clean FORCE
 
 help:
 	@echo 'make demo    set up $(VENV), play a recorded arm to the node, print what it did'
 	@echo 'make test    set up $(VENV) and run all tests (ARGS="-k name" for some)'
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
+	@echo 'make graph-report  what the model becomes on Ascend (ARGS="--config full")'
 	@echo 'make lint    ruff'
 	@echo 'make venv    set up $(VENV) only'
 	@echo 'make lock    write $(CONSTRAINTS) anew from $(VENV)'
@@ -71,12 +72,19 @@ demo:
 	@$(RUN) pi0_replay build/demo/bag --checkpoint build/demo/checkpoint --params config/demo.yaml \
 		--out build/demo/out --json build/demo/report.json
 
-test: venv reference
+test: venv reference npu
 	$(RUN) python -m pytest $(ARGS)
 
 # LeRobot, which the parity tests compare with.
 reference: venv
 	$(RUN) python test/reference/install.py build/reference
+
+# torch_npu, apart from the environment, whose torch it would replace in part.
+npu: venv
+	$(RUN) python test/npu/install.py build/npu
+
+graph-report: npu
+	$(RUN) PYTHONPATH=build/npu TORCH_DEVICE_BACKEND_AUTOLOAD=0 pi0_graph_report $(ARGS)
 
 parity: reference
 	$(RUN) PYTHONPATH=. python test/reference/parity.py docs/parity.md

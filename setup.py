@@ -152,6 +152,8 @@ setup(
             "pi0_replay = pi0_ros.replay.main:main",
             "pi0_demo_bag = pi0_ros.sim.demo_bag:main",
             "pi0_demo_checkpoint = pi0_ros.tools.demo_checkpoint:main",
+            "pi0_compile = pi0_ros.tools.compile_command:main",
+            "pi0_graph_report = pi0_ros.tools.graph_report:main",
             "pi0_profile = pi0_ros.tools.profile_command:main",
         ]
     },

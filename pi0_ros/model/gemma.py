@@ -10,7 +10,16 @@ from pi0_ros.model.layers import Linear
 from pi0_ros.model.ops import KeysValues, add_rms_norm, attention, geglu, rms_norm, rotary
 
 Rotary = tuple[Tensor, Tensor]
-"""cos and sin of the tokens' positions, each [1 or batch, tokens, 1, head_dim] float32."""
+"""cos and sin of the tokens' positions, see `ops.rotary`.
+
+Either one row for all heads, or one per head of a fused projection: those of queries and keys the
+same, those of values an angle of zero.
+"""
+
+
+def join(first: KeysValues, second: KeysValues) -> KeysValues:
+    """Keys and values of two runs of tokens as one."""
+    return torch.cat((first[0], second[0]), dim=1), torch.cat((first[1], second[1]), dim=1)
 
 
 class GemmaLayer(nn.Module):
@@ -29,6 +38,8 @@ class GemmaLayer(nn.Module):
     def queries_keys_values(self, x: Tensor, turn: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Normed [batch, tokens, width] -> q, k, v [batch, tokens, heads or kv_heads, head_dim]."""
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        if turn[0].shape[2] > 1:
+            return rotary(qkv, *turn).split((self.heads, self.kv_heads, self.kv_heads), dim=2)
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
         q, k = rotary(qk, *turn).split((self.heads, self.kv_heads), dim=2)
         return q, k, v
@@ -53,6 +64,7 @@ class Gemma(nn.Module):
         masked: Tensor | None,
         context: Sequence[KeysValues] | None = None,
         depth: int | None = None,
+        joined: bool = False,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Run the first `depth` layers (all by default).
 
@@ -61,10 +73,13 @@ class Gemma(nn.Module):
             turn: rotary tables of the tokens.
             masked: see `ops.attention`.
             context: per layer, the keys and values that the tokens attend to besides their own.
+            joined: join the context with the tokens' own keys and values, for whoever attends to
+                all of them later.
 
         Returns:
             The stream after the last layer run, under the norm that follows it (the next layer's,
-            or the final one) [batch, tokens, width]; and each layer's own keys and values.
+            or the final one) [batch, tokens, width]; and each layer's own keys and values, or the
+            joined ones.
         """
         layers = list(self.layers)[:depth]
         norms = [layer.attention_norm for layer in self.layers] + [self.norm]
@@ -72,10 +87,11 @@ class Gemma(nn.Module):
         x = rms_norm(h, norms[0])
         for i, layer in enumerate(layers):
             q, k, v = layer.queries_keys_values(x, turn)
+            before = None if context is None else context[i]
+            if joined:
+                k, v, before = *join(before, (k, v)), None
             keys_values.append((k, v))
-            heads = attention(
-                q, k, v, masked, layer.head_dim**-0.5, None if context is None else context[i]
-            )
+            heads = attention(q, k, v, masked, layer.head_dim**-0.5, before)
             x, h = add_rms_norm(layer.out(heads.flatten(2)), h, layer.mlp_norm)
             x, h = add_rms_norm(layer.down(geglu(layer.gate_up(x))), h, norms[i + 1])
         return x, keys_values

@@ -17,9 +17,17 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
-        if self.bias is None:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """[..., in] -> [..., out].
+
+        Args:
+            bias: instead of the layer's own; broadcasts to the result.
+        """
+        bias = self.bias if bias is None else bias
+        if bias is None:
             return x @ self.weight
-        flat = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight)
+        if bias.numel() > bias.shape[-1]:
+            return x @ self.weight + bias
+        # One operator on every device, and one node in a graph.
+        flat = torch.addmm(bias.view(-1), x.reshape(-1, x.shape[-1]), self.weight)
         return flat.view(*x.shape[:-1], -1)

@@ -1,16 +1,24 @@
 """The fused operators of pi0, each a plain function on tensors.
 
 Every function states what it computes in plain PyTorch and checks its own arguments, because fused
-kernels accept wrong shapes silently. All of them trace into one graph: no data-dependent control
-flow, no change of an argument, no float64.
+kernels accept wrong shapes silently. On an Ascend NPU it calls the fused kernel instead (`npu`),
+which asks for norm factors and rotary tables in the dtype of the activations. All of them trace
+into one graph: no data-dependent control flow, no change of an argument, no float64.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pi0_ros.model import npu
+
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer, each [batch, tokens, kv_heads, head_dim]."""
+
+
+def on_npu(x: Tensor) -> bool:
+    """Whether the fused kernels of Ascend compute with x."""
+    return x.device.type == "npu"
 
 
 def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
@@ -24,6 +32,8 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
     Returns:
         [..., width] in the dtype of x.
     """
+    if on_npu(x):
+        return npu.rms_norm(x, gamma, eps)
     if gamma.shape != x.shape[-1:] or gamma.dtype != torch.float32:
         raise ValueError(
             f"rms_norm: gamma must be float32 [{x.shape[-1]}], got {gamma.dtype} "
@@ -46,6 +56,8 @@ def add_rms_norm(
             f"add_rms_norm: x and residual must agree, got {x.dtype} {list(x.shape)} and "
             f"{residual.dtype} {list(residual.shape)}"
         )
+    if on_npu(x):
+        return npu.add_rms_norm(x, residual, gamma, eps)
     total = x + residual
     return rms_norm(total, gamma, eps), total
 
@@ -58,22 +70,28 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: [batch, tokens, heads, head_dim].
-        cos, sin: [1 or batch, tokens, 1, head_dim] float32, both halves alike; `rotary_table`.
+        cos, sin: [1 or batch, tokens, 1 or heads, head_dim] float32, both halves alike;
+            `rotary_table`. With a row per head, heads may be turned differently, or not at all.
 
     Returns:
         [batch, tokens, heads, head_dim] in the dtype of x.
     """
-    batch, tokens, _, head_dim = x.shape
+    batch, tokens, heads, head_dim = x.shape
     for name, table in (("cos", cos), ("sin", sin)):
         if (
-            table.shape[0] not in (1, batch)
-            or table.shape[1:] != (tokens, 1, head_dim)
-            or table.dtype != torch.float32
+            table.dim() != 4
+            or table.shape[0] not in (1, batch)
+            or table.shape[2] not in (1, heads)
+            or (table.shape[1], table.shape[3]) != (tokens, head_dim)
         ):
             raise ValueError(
-                f"rotary: {name} must be float32 [1 or {batch}, {tokens}, 1, {head_dim}], got "
-                f"{table.dtype} {list(table.shape)}"
+                f"rotary: {name} must be [1 or {batch}, {tokens}, 1 or {heads}, {head_dim}], got "
+                f"{list(table.shape)}"
             )
+    if on_npu(x):
+        return npu.rotary(x, cos, sin)
+    if cos.dtype != torch.float32 or sin.dtype != torch.float32:
+        raise ValueError(f"rotary: cos and sin must be float32, got {cos.dtype} and {sin.dtype}")
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return (x * cos + turned * sin).to(x.dtype)
@@ -119,6 +137,8 @@ def attention(
         [batch, queries, heads, head_dim] in the dtype of q.
     """
     _check_attention(q, k, v, masked, context)
+    if on_npu(q):
+        return npu.attention(q, k, v, masked, scale, context)
     batch, queries, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     if context is None and heads == kv_heads:
@@ -157,6 +177,8 @@ def geglu(x: Tensor) -> Tensor:
     """
     if x.shape[-1] % 2:
         raise ValueError(f"geglu: the last axis must hold gate and up, got {list(x.shape)}")
+    if on_npu(x):
+        return npu.geglu(x)
     gate, up = x.chunk(2, dim=-1)
     return F.gelu(gate, approximate="tanh") * up
 

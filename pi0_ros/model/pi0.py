@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pi0_ros.model import ops
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.gemma import Gemma, Rotary
+from pi0_ros.model.gemma import Gemma, Rotary, join
 from pi0_ros.model.layers import Linear
 from pi0_ros.model.ops import KeysValues, rotary, rotary_table
 from pi0_ros.model.vision import VisionTower
@@ -86,12 +87,13 @@ class Pi0(nn.Module):
         rows = rows.to(self.prefix_last_kv.weight.dtype) * math.sqrt(self.config.prefix_width)
         return rows.to(self.prefix_last_kv.weight.device)
 
-    def layout(self, valid: Tensor) -> Layout:
+    def layout(self, valid: Tensor, *, always_masked: bool = False) -> Layout:
         """Positions and masks for a prefix.
 
         Args:
             valid: bool [1 or batch, prefix tokens], True for tokens that exist: the image tokens of
                 the cameras in order, then the prompt. At least one token per row must be valid.
+            always_masked: make masks even where every token is valid, for graphs that take them.
         """
         c = self.config
         if valid.dtype != torch.bool or valid.dim() != 2:
@@ -107,10 +109,18 @@ class Pi0(nn.Module):
 
         def turn(positions: Tensor) -> Rotary:
             cos, sin = table[:, positions].unsqueeze(3)
-            return cos, sin
+            if not ops.on_npu(cos):
+                return cos, sin
+            # A row per head lets the kernel turn a fused projection at once, before it is split.
+            dtype, turned = self.prefix_last_kv.weight.dtype, c.heads + c.kv_heads
+            rows = (cos.expand(-1, -1, turned, -1), sin.expand(-1, -1, turned, -1))
+            kept = cos[:, :, :1].expand(-1, -1, c.kv_heads, -1)
+            cos = torch.cat((rows[0], torch.ones_like(kept)), dim=2)
+            sin = torch.cat((rows[1], torch.zeros_like(kept)), dim=2)
+            return cos.to(dtype), sin.to(dtype)
 
         masks: list[Tensor | None] = [None, None, None]
-        if not bool(valid.all()):
+        if always_masked or not bool(valid.all()):
             keys = F.pad(~valid, (0, c.horizon + 1), value=False)[:, None, None]
             masks = [
                 keys[..., :prefix].expand(batch, 1, prefix, prefix).contiguous(),
@@ -167,16 +177,14 @@ class Pi0(nn.Module):
         h = torch.cat((pictures, prompt), dim=1)
         x, prefix = self.prefix(h, layout.prefix_turn, layout.prefix_masked)
         k, v = self.prefix_last_kv(x).unflatten(-1, (2, -1, self.config.head_dim)).unbind(2)
-        prefix.append((rotary(k, *layout.prefix_turn), v))
+        cos, sin = layout.prefix_turn
+        prefix.append((rotary(k, cos[:, :, :1], sin[:, :, :1]), v))
 
         token = self.state_in(state.to(self.state_in.weight.dtype))[:, None]
-        depth = self.config.depth - 1
-        x, own = self.expert(token, layout.state_turn, layout.state_masked, prefix, depth)
-        own.append(self.expert.layers[-1].queries_keys_values(x, layout.state_turn)[1:])
-        return [
-            (torch.cat((k, state_k), dim=1), torch.cat((v, state_v), dim=1))
-            for (k, v), (state_k, state_v) in zip(prefix, own, strict=True)
-        ]
+        depth, turn = self.config.depth - 1, layout.state_turn
+        x, joined = self.expert(token, turn, layout.state_masked, prefix, depth, joined=True)
+        _, k, v = self.expert.layers[-1].queries_keys_values(x, turn)
+        return [*joined, join(prefix[-1], (k, v))]
 
     def velocity(
         self, actions: Tensor, time_bias: Tensor, context: list[KeysValues], layout: Layout
@@ -190,7 +198,7 @@ class Pi0(nn.Module):
         Returns:
             [batch, horizon, max_action_dim] float32.
         """
-        h = self.action_in(actions.to(self.action_in.weight.dtype)) + time_bias
+        h = self.action_in(actions.to(self.action_in.weight.dtype), time_bias)
         h = self.action_time(F.silu(h))
         x, _ = self.expert(h, layout.action_turn, layout.action_masked, context)
         return self.action_out(x).float()
@@ -200,7 +208,7 @@ class Pi0(nn.Module):
     ) -> Tensor:
         """One Euler step of the flow from t to t - 1 / num_steps; see `velocity`."""
         velocity = self.velocity(actions, time_bias, context, layout)
-        return actions - velocity / self.config.num_steps
+        return torch.add(actions, velocity, alpha=-1.0 / self.config.num_steps)
 
     def forward(
         self,
@@ -222,6 +230,6 @@ class Pi0(nn.Module):
         """
         context = self.context(images, prompt, state, layout)
         actions = noise
-        for step in range(self.config.num_steps):
-            actions = self.denoise_step(actions, time_table[step], context, layout)
+        for time_bias in time_table.unbind():
+            actions = self.denoise_step(actions, time_bias, context, layout)
         return actions

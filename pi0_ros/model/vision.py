@@ -17,6 +17,8 @@ class VisionLayer(nn.Module):
     def __init__(self, c: Pi0Config) -> None:
         super().__init__()
         self.heads = c.vision_heads
+        # Not from the weights: heads may be padded with zeros, see `npu.prepare`.
+        self.scale = (c.vision_width // c.vision_heads) ** -0.5
         self.attention_norm = nn.LayerNorm(c.vision_width, _EPS)
         self.qkv = Linear(c.vision_width, 3 * c.vision_width, bias=True)
         self.out = Linear(c.vision_width, c.vision_width, bias=True)
@@ -28,7 +30,7 @@ class VisionLayer(nn.Module):
         """[images, patches, vision_width] -> same."""
         qkv = self.qkv(self.attention_norm(h)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.unbind(2)
-        h = h + self.out(attention(q, k, v, None, q.shape[-1] ** -0.5).flatten(2))
+        h = h + self.out(attention(q, k, v, None, self.scale).flatten(2))
         return h + self.down(F.gelu(self.up(self.mlp_norm(h)), approximate="tanh"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -60,6 +61,7 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
     # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
     import torch
 
+    from pi0_ros.policy.graph import GraphOptions
     from pi0_ros.policy.policy import Policy
     from pi0_ros.policy.units import JointUnits, delta_mask
 
@@ -85,6 +87,13 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
         ),
         action_dt=parameters.action_dt,
         tokenizer=parameters.tokenizer or None,
+        graph=GraphOptions(
+            parameters.graph,
+            parameters.graph_form,
+            Path(parameters.graph_cache).expanduser() if parameters.graph_cache else None,
+            parameters.npu_attention,
+            parameters.npu_weights == "nz",
+        ),
     )
 
 

@@ -37,8 +37,40 @@ SPECS = (
     Spec(
         "checkpoint", "", "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required."
     ),
-    Spec("device", "cpu", "Device that runs the model, in torch's words: cpu, cuda:0, npu:0."),
+    Spec(
+        "device",
+        "cpu",
+        "Device that runs the model: cpu, npu:0, another of torch's, or auto (NPU if usable).",
+    ),
     Spec("dtype", "float32", "Number format of the weights.", choices=("float32", "bfloat16")),
+    Spec(
+        "graph",
+        "auto",
+        "How the model is compiled: eager (not at all), inductor, torchair or npugraph_ex (Ascend);"
+        " auto: torchair on an NPU, elsewhere what pi0_compile measured, and eager without it.",
+        choices=("auto", "eager", "inductor", "torchair", "npugraph_ex"),
+    ),
+    Spec(
+        "graph_form",
+        "frame",
+        "frame: the whole inference is one graph; two-graph: the context and one denoise step,"
+        " which compiles faster.",
+        choices=("frame", "two-graph"),
+    ),
+    Spec(
+        "npu_attention",
+        "fia",
+        "Attention kernel on an NPU: fia (npu_fused_infer_attention_score) or pfa"
+        " (npu_prompt_flash_attention).",
+        choices=("fia", "pfa"),
+    ),
+    Spec(
+        "npu_weights",
+        "nd",
+        "Layout of the largest weights on an NPU: nd, or nz (FRACTAL_NZ blocks).",
+        choices=("nd", "nz"),
+    ),
+    Spec("graph_cache", "", "Directory in which compiled graphs survive a restart; empty: none."),
     Spec(
         "threads",
         0,

@@ -58,6 +58,11 @@ class NodeParameters:
     checkpoint: str
     device: str
     dtype: str
+    graph: str
+    graph_form: str
+    npu_attention: str
+    npu_weights: str
+    graph_cache: str
     threads: int
     seed: int
     tokenizer: str

@@ -1,5 +1,6 @@
 """The policy: one observation in, one chunk of joint positions out."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from pi0_ros.model.checkpoint import Checkpoint
 from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.model.pi0 import Layout
+from pi0_ros.policy.device import resolve_device
+from pi0_ros.policy.graph import GraphOptions, Graphs, make_graphs
 from pi0_ros.policy.images import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.policy.units import JointUnits
 
+_LOG = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WARM_UP_INSTRUCTION = "warm up"
 
@@ -38,7 +44,7 @@ class Policy:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        model: Pi0,
+        graphs: Graphs,
         tokenizer: Tokenizer,
         *,
         cameras: Sequence[str],
@@ -53,15 +59,15 @@ class Policy:
         self.num_joints = len(joint_units)
         self.horizon = checkpoint.config.horizon
         self.seed = seed
-        self._model = model
+        self.graphs = graphs
+        self._model = graphs.model
         self._tokenizer = tokenizer
         self._units = joint_units
         self._delta_mask = delta_mask
         self._dt = action_dt
         self._state_norm = checkpoint.state.first(self.num_joints)
         self._action_norm = checkpoint.action.first(self.num_joints)
-        self._time_table = model.time_table(checkpoint.accumulates_time)
-        self._device = self._time_table.device
+        self._device = graphs.time_table.device
         self._prompts: dict[str, _Prompt] = {}
         self._sequence = 0
 
@@ -78,12 +84,13 @@ class Policy:
         delta_mask: Sequence[bool] | None = None,
         action_dt: float = 0.02,
         tokenizer: str | Path | None = None,
+        graph: GraphOptions | None = None,
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
 
         Args:
             checkpoint: directory in one of the formats of `pi0_ros.model.checkpoint`.
-            device: a torch device, such as `cpu` or `npu:0`.
+            device: `auto`, `cpu`, `npu:0` or another device of torch; see `resolve_device`.
             dtype: `float32` or `bfloat16`.
             seed: of the flow-matching noise; the n-th chunk after loading depends on (seed, n) and
                 the observation only.
@@ -95,9 +102,12 @@ class Policy:
                 state (openpi's DeltaActions); typically all but the gripper.
             action_dt: seconds between two actions, 1 / the control rate of the training data.
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
+            graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
+                be needed.
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
+            DeviceError: the device cannot be used.
             TokenizerError: there is no tokenizer.
             ValueError: what is asked does not fit the checkpoint; lists everything.
         """
@@ -116,9 +126,11 @@ class Policy:
             problems.append(f"action_dt must be positive seconds, got {action_dt}")
         if problems:
             raise ValueError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
+        on = resolve_device(device)
+        model = read.load_model(DTYPES[dtype], on)
         policy = Policy(
             read,
-            read.load_model(DTYPES[dtype], torch.device(device)),
+            make_graphs(model, graph or GraphOptions(), read.accumulates_time, len(cameras)),
             load_tokenizer(read.path, tokenizer),
             # The model was trained on pictures in the checkpoint's order.
             cameras=[name for name in read.cameras if name in cameras],
@@ -162,13 +174,9 @@ class Policy:
         images, padded = images.to(self._device), padded.to(self._device)
         clock.lap("prepare")
 
-        context = self._model.context(images, prompt.embedding, padded, prompt.layout)
-        clock.lap("prefix")
-        for step in range(c.num_steps):
-            actions = self._model.denoise_step(
-                actions, self._time_table[step], context, prompt.layout
-            )
-        clock.lap("denoise")
+        actions = self.graphs.infer(
+            images, prompt.embedding, padded, actions, prompt.layout, clock.lap
+        )
 
         values = self._action_norm.unnormalize(actions[0, :, : self.num_joints].cpu().numpy())
         positions = self._units.to_radians(values + np.where(self._delta_mask, state, 0.0))
@@ -210,17 +218,14 @@ class Policy:
         cached = self._prompts.get(instruction)
         if cached is None:
             c = self.checkpoint.config
-            tokens = tokenize(
-                self._tokenizer,
-                instruction,
-                cleans=self.checkpoint.cleans_prompt,
-                length=c.prompt_length,
-                vocab_size=c.vocab_size,
-            )
-            valid = len(self.cameras) * c.tokens_per_image + tokens.shape[1]
-            cached = _Prompt(
-                self._model.embed_prompt(tokens),
-                self._model.layout(torch.ones(1, valid, dtype=torch.bool, device=self._device)),
+            cached = self._prompt_of(
+                tokenize(
+                    self._tokenizer,
+                    instruction,
+                    cleans=self.checkpoint.cleans_prompt,
+                    length=c.prompt_length,
+                    vocab_size=c.vocab_size,
+                )
             )
             # An instruction is a few kilobytes, but a node may run for weeks.
             if len(self._prompts) >= 64:
@@ -228,11 +233,42 @@ class Policy:
             self._prompts[instruction] = cached
         return cached
 
+    @torch.inference_mode()
+    def _prompt_of(self, tokens: Tensor) -> _Prompt:
+        """[1, length] token ids, padded to a length that has a graph.
+
+        In inference mode always: a graph compiled for other tensors would be compiled again.
+        """
+        length = tokens.shape[1]
+        padding = self.graphs.padded_length(length) - length
+        pictures = len(self.cameras) * self.checkpoint.config.tokens_per_image
+        valid = torch.ones(1, pictures + length, dtype=torch.bool, device=self._device)
+        valid = F.pad(valid, (0, padding), value=False)
+        return _Prompt(
+            self._model.embed_prompt(F.pad(tokens, (0, padding))),
+            self._model.layout(valid, always_masked=not self.graphs.is_eager),
+        )
+
     def _warm_up(self) -> None:
-        """One inference on black pictures, so that the first real one is as fast as the others."""
+        """Infer on black pictures once per graph, so that all are compiled before a real one."""
         black = np.zeros((480, 640, 3), np.uint8)
         state = self._units.to_radians(self._state_norm.unnormalize(np.zeros(self.num_joints)))
-        self.infer(Observation(dict.fromkeys(self.cameras, black), state, WARM_UP_INSTRUCTION))
+        images = dict.fromkeys(self.cameras, black)
+        lengths = self.graphs.prompt_lengths()
+        for length in tqdm(lengths, "compiling graphs", unit="graph", disable=not lengths):
+            tokens = torch.zeros(1, length, dtype=torch.int64)
+            self._prompts[WARM_UP_INSTRUCTION] = self._prompt_of(tokens)
+            try:
+                self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
+            except Exception:
+                # A graph from disk may be damaged in ways that its compiler does not notice.
+                if not self.graphs.drop_cache():
+                    raise
+                _LOG.warning("a cached graph cannot be used; compiling anew", exc_info=True)
+                self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
+        self._prompts.pop(WARM_UP_INSTRUCTION, None)
+        if self.graphs.is_eager:
+            self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
         self.reset()
 
 

@@ -20,6 +20,7 @@ from oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy.graph import GraphOptions, make_graphs
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits
@@ -132,9 +133,10 @@ def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -
     case, tensors = record["case"], result.tensors()
     path = result.path / "checkpoint_hub" if hub else result.checkpoint
     read = read_checkpoint(path, sizes_of(case))
+    model = read.load_model(getattr(torch, dtype), torch.device("cpu"))
     policy = Policy(
         read,
-        read.load_model(getattr(torch, dtype), torch.device("cpu")),
+        make_graphs(model, GraphOptions("eager"), read.accumulates_time, cameras=0),
         lambda text: list(case["tokens"]),
         cameras=[name for name in read.cameras if name not in case["masked"]],
         joint_units=JointUnits.radians(case["joints"]),

@@ -1,0 +1,94 @@
+"""`pi0_compile`: compile a checkpoint's graphs ahead of time, and measure what they give."""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy.device import resolve_device
+from pi0_ros.policy.graph import FORMS, GRAPHS, GraphOptions, write_measurement
+from pi0_ros.policy.policy import DTYPES, Policy
+from pi0_ros.tools.profile_run import plausible_observation
+
+INFERENCES = 5
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="pi0_compile",
+        description="Compile the graphs of a checkpoint into a cache directory, so that the node "
+        "(parameter graph_cache) starts without compiling, and print the time of an inference. "
+        "With --graph auto on a CPU, eager and inductor are both measured, and the node's `auto` "
+        "follows the result.",
+    )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, metavar="DIR", help="pi0 checkpoint directory")
+    add("--cache", type=Path, required=True, metavar="DIR", help="where compiled graphs are kept")
+    add("--device", default="auto", help="auto, cpu, npu:0 (default: auto)")
+    add("--dtype", choices=DTYPES, default="float32", help="default: float32")
+    add("--graph", choices=GRAPHS, default="auto", help="default: auto")
+    add("--form", choices=FORMS, default="frame", help="default: frame")
+    add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
+    add("--threads", type=int, default=0, help="CPU threads, as the node's; 0: all cores")
+    add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
+    add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    return parser.parse_args(argv)
+
+
+def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]:
+    """Load with a compiler: the policy, seconds of loading and compiling, seconds per inference."""
+    action_mode = None if read_checkpoint(args.checkpoint).action_mode else "absolute"
+    start = time.perf_counter()
+    policy = Policy.load(
+        args.checkpoint,
+        device=args.device,
+        dtype=args.dtype,
+        cameras=args.cameras,
+        # Without effect on the graphs; only the format may ask for it.
+        action_mode=action_mode,
+        tokenizer=args.tokenizer,
+        graph=GraphOptions(graph, args.form, args.cache),
+    )
+    loaded = time.perf_counter() - start
+    observation = plausible_observation(policy.cameras, policy.num_joints)
+    times = [policy.infer(observation).inference_time for _ in range(INFERENCES)]
+    return policy, loaded, statistics.median(times)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = resolve_device(args.device)
+    compares = args.graph == "auto" and device.type == "cpu"
+    load_s, inference_s = {}, {}
+    for graph in ("eager", "inductor") if compares else (args.graph,):
+        policy, load, inference = measure(args, graph)
+        name = policy.graphs.options.graph
+        load_s[name], inference_s[name] = load, inference
+        print(f"{name:<12} ready in {load:7.1f} s, inference {inference * 1e3:9.2f} ms", flush=True)
+    if compares:
+        write_measurement(args.cache, policy.graphs.key, inference_s)
+    chosen = min(inference_s, key=inference_s.__getitem__)
+    print(f"graph auto will be {chosen}" if compares else f"compiled: {chosen}", end="")
+    print(f"; cache: {args.cache / policy.graphs.key}")
+    if args.json:
+        figures = {
+            "device": str(device),
+            "dtype": args.dtype,
+            "form": args.form,
+            "load_s": load_s,
+            "inference_s": inference_s,
+            "chosen": chosen,
+            "cache": str(args.cache),
+            "key": policy.graphs.key,
+        }
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The model lowers to one GE graph that has what it should, and no more."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Report = dict[str, Any]
+Run = Callable[..., Any]
+KEYS = {
+    "graphs",
+    "ge_nodes",
+    "kernel_nodes",
+    "by_type",
+    "launches",
+    "unsupported",
+    "aten_calls",
+    "flops",
+    "bytes",
+    "estimate_ms",
+}
+MODULE = ("-m", "pi0_ros.tools.graph_report")
+
+
+@pytest.fixture(scope="module")
+def report(
+    stand_ins: Path, with_torch_npu: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Report, str]]:
+    def run(*options: str) -> tuple[Report, str]:
+        folder = tmp_path_factory.mktemp("report")
+        files = ("--json", folder / "report.json", "--stand-ins", stand_ins)
+        done = with_torch_npu(*MODULE, *options, *files)
+        return json.loads((folder / "report.json").read_text()), done.stdout
+
+    return run
+
+
+def assert_gates(report: Report, layers: int, steps: int) -> None:
+    """What holds for every frame: one graph, fused operators, nothing joined in the steps."""
+    kinds = report["by_type"]
+    assert set(report) == KEYS
+    assert report["graphs"] == report["launches"] == 1
+    assert report["unsupported"] == []  # neither operators nor float64
+    assert "SoftmaxV2" not in kinds and "Softmax" not in kinds
+    # Tokens once, and the context's keys and values once per layer.
+    assert kinds["ConcatV2"] == 1 + 2 * layers and "ConcatD" not in kinds
+    runs = layers * steps  # expert layers of the steps; the prefix and state omit most of one
+    assert kinds["RotaryMul"] == runs + (layers - 1) + 1 + layers
+    assert kinds["GeGluV2"] == runs + 2 * (layers - 1)
+    assert kinds["AddRmsNorm"] == 2 * kinds["GeGluV2"]
+    # Weights are stored as they are multiplied; one transpose cuts the pictures into patches.
+    assert kinds["Transpose"] == 1
+
+
+def test_two_layers_of_the_full_model(report: Callable[..., tuple[Report, str]]) -> None:
+    figures, text = report("--config", "full", "--layers", "2", "--steps", "2")
+    assert_gates(figures, 2, 2)
+    assert figures["by_type"]["FusedInferAttentionScore"] == 2 + 1 + 1 + 4
+    assert figures["kernel_nodes"] <= 123
+    assert figures["aten_calls"] <= 316
+    # Widths of the published model, two layers: products of vision, prefix, state and two steps.
+    tokens, vision = 2 * 256 + 48, 2 * 256
+    per_expert_token = 1024 * 2560 + 2048 * 1024 + 1024 * 8192 + 4096 * 1024
+    weights_times_tokens = (
+        vision * (588 * 1152 + 2 * (1152 * 3840 + 1280 * 1152 + 2 * 1152 * 4304) + 1152 * 2048)
+        + tokens * (2048 * 2560 + 2048 * 2048 + 3 * 2048 * 16384 + 2048 * 512)
+        + (32 * 1024 + per_expert_token + 1024 * 2560)
+        + 2 * 50 * (32 * 1024 + 1024 * 1024 + 2 * per_expert_token + 1024 * 32)
+    )
+    products = figures["flops"]["BatchMatMul"] + figures["flops"]["MatMulV2"]
+    assert products == 2 * weights_times_tokens
+    assert "ESTIMATE" in text and "nothing was run" in text
+    assert figures["estimate_ms"].keys() == {"910B2", "910B3", "910B4", "310P3"}
+    assert 0 < figures["estimate_ms"]["910B2"] < figures["estimate_ms"]["910B4"]
+
+
+def test_two_graphs_with_prompt_flash_attention(
+    report: Callable[..., tuple[Report, str]], tmp_path: Path
+) -> None:
+    png = tmp_path / "report.png"
+    figures, _ = report(
+        *("--config", "tiny", "--layers", "2", "--steps", "3"),
+        *("--form", "two-graph", "--op", "pfa", "--png", str(png)),
+    )
+    kinds = figures["by_type"]
+    assert (figures["graphs"], figures["launches"]) == (2, 4)
+    assert figures["unsupported"] == []
+    assert kinds["PromptFlashAttention"] == 2 + 1 + 1 + 3 * 2
+    # This kernel knows no shared prefix: every layer of every step joins keys and values.
+    assert kinds["ConcatV2"] == 1 + 2 * 2 + 2 * 3 * 2
+    assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 20_000
+
+
+def test_it_tells_of_float64_and_of_operators_without_a_converter(
+    stand_ins: Path, with_torch_npu: Run, tmp_path: Path
+) -> None:
+    with_torch_npu(Path(__file__).with_name("measure_faults.py"), stand_ins, tmp_path / "out.json")
+    said = json.loads((tmp_path / "out.json").read_text())
+    assert said["double"] and all("float64" in line for line in said["double"])
+    assert any("aten.roll" in line for line in said["unsupported"])
+
+
+def test_without_torch_npu_it_says_what_to_install(without_torch_npu: Run) -> None:
+    done = without_torch_npu(*MODULE, "--config", "tiny", check=False)
+    assert done.returncode != 0
+    assert "pip install --no-deps torch_npu==" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_whole_frame_at_full_depth(report: Callable[..., tuple[Report, str]]) -> None:
+    figures, _ = report("--config", "full")
+    assert_gates(figures, 18, 10)
+    assert figures["by_type"]["FusedInferAttentionScore"] == 27 + 17 + 17 + 180
+    assert figures["kernel_nodes"] <= 2574
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_step_at_full_depth(report: Callable[..., tuple[Report, str]]) -> None:
+    figures, _ = report("--config", "full", "--steps", "1")
+    assert_gates(figures, 18, 1)
+    assert figures["kernel_nodes"] <= 2574 - 9 * 188

@@ -1,0 +1,66 @@
+"""The NPU path of the model, run by CPU kernels written from the operators' documents."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOLERANCE = 1e-5
+CASES = [
+    "plain",
+    "peaked attention",
+    "more peaked, two layers",
+    "masked camera",
+    "padded prompt",
+    "batch of two",
+    "vision heads of 12",
+    "two key heads",
+]
+TRAPS = [
+    "mask not inverted",
+    "norm without 1 +",
+    "causal by default",
+    "geglu halves swapped",
+    "rotary interleaved",
+]
+
+
+@pytest.fixture(scope="module")
+def figures(
+    stand_ins: Path, with_torch_npu: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("figures") / "figures.json"
+    with_torch_npu(Path(__file__).with_name("measure.py"), stand_ins, out)
+    return json.loads(out.read_text())
+
+
+def test_all_cases_are_measured(figures: dict[str, Any]) -> None:
+    assert set(figures["parity"]) == set(CASES)
+    assert set(figures["traps"]) == set(TRAPS)
+
+
+@pytest.mark.parametrize("kernel", ["fia", "pfa"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_npu_path_is_the_reference_path(
+    figures: dict[str, Any], case: str, kernel: str
+) -> None:
+    assert figures["parity"][case][kernel] <= TOLERANCE
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_the_comparison_catches_a_kernel_called_wrongly(figures: dict[str, Any], trap: str) -> None:
+    assert figures["traps"][trap] > 1000 * TOLERANCE
+
+
+def test_bfloat16_follows_float32(figures: dict[str, Any]) -> None:
+    assert figures["bfloat16"] > 0.9999
+
+
+def test_npugraph_ex_traces_the_same_computation(figures: dict[str, Any]) -> None:
+    assert figures["npugraph_ex"] == 0.0
+
+
+def test_the_stand_in_device_computes_nothing(figures: dict[str, Any]) -> None:
+    assert "500000" in figures["no_stand_in_computes"]

@@ -1,0 +1,277 @@
+"""Compiled graphs: same actions, no recompilation in the control loop, and the cache's key.
+
+The compilers of Ascend are pretended here; what they make of the model is in test/npu.
+"""
+
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pi0_ros.model import npu
+from pi0_ros.model.config import TINY
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy import graph as module
+from pi0_ros.policy.graph import (
+    GraphOptions,
+    cache_key,
+    flatten_layout,
+    read_measurement,
+    resolve_graph,
+    unflatten_layout,
+    warn_of_stale,
+    write_measurement,
+)
+from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.types import Observation
+from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
+
+CPU = torch.device("cpu")
+FRAME = GraphOptions()
+NPU = types.SimpleNamespace(type="npu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small enough to be compiled in a few seconds."""
+    path = tmp_path_factory.mktemp("graph") / "checkpoint"
+    sizes = replace(TINY, depth=2, vision_depth=1, num_steps=2, prompt_length=20)
+    write_demo_checkpoint(path, sizes)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def observation(instruction: str) -> Observation:
+    rng = np.random.default_rng(0)
+    images = {name: rng.integers(0, 256, (64, 64, 3), np.uint8) for name in ("front", "wrist")}
+    return Observation(images, np.linspace(-0.5, 0.5, 6), instruction)
+
+
+SHORT, LONG = "touch the red cube", "touch the red cube then touch the blue cube then stop a b c"
+
+
+def assert_same_actions(ours: Policy, eager: Policy) -> None:
+    for instruction in (SHORT, LONG, SHORT):
+        a, b = ours.infer(observation(instruction)), eager.infer(observation(instruction))
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "form,stages", [("frame", ["frame"]), ("two-graph", ["prefix", "denoise"])]
+)
+@pytest.mark.timeout(300)
+def test_graphs_give_the_same_actions_and_never_recompile(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, form: str, stages: list[str]
+) -> None:
+    if form == "frame":
+        # The same tracing and guards, without a minute of C++ compilation.
+        backend = {"backend": "aot_eager", "fullgraph": True, "dynamic": False}
+        monkeypatch.setattr(module, "_compile", lambda m, *_: torch.compile(m, **backend))
+    compiled = Policy.load(checkpoint, graph=GraphOptions("inductor", form))
+    assert compiled.graphs.prompt_lengths() == [16, 20]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert_same_actions(compiled, Policy.load(checkpoint, graph=GraphOptions("eager")))
+        chunk = compiled.infer(observation("pick up a ball"))
+    assert list(chunk.stage_times) == ["prepare", *stages, "finish"]
+
+
+def test_prompts_are_padded_to_few_lengths(checkpoint: Path) -> None:
+    read = read_checkpoint(checkpoint)
+    model = read.load_model(torch.float32, CPU)
+    table = model.time_table()
+    graphs = module.Graphs(model, GraphOptions("inductor"), table, "key")
+    assert [graphs.padded_length(n) for n in (1, 12, 16, 17, 20)] == [16, 16, 16, 20, 20]
+    eager = module.Graphs(model, GraphOptions("eager"), table, "key")
+    assert [eager.padded_length(n) for n in (1, 12, 17)] == [1, 12, 17]
+
+
+def test_a_layout_survives_being_flattened(checkpoint: Path) -> None:
+    model = read_checkpoint(checkpoint).load_model(torch.float32, CPU)
+    layout = model.layout(torch.ones(1, 30, dtype=torch.bool), always_masked=True)
+    back = unflatten_layout(flatten_layout(layout))
+    for a, b in zip(flatten_layout(layout), flatten_layout(back), strict=True):
+        assert a is b
+    assert not layout.action_masked.any()
+
+
+@pytest.fixture
+def torchair(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """A torchair that compiles nothing, and notes how it was called."""
+    calls: list[dict[str, Any]] = []
+
+    class CompilerConfig:
+        def __init__(self) -> None:
+            self.mode = ""
+            self.experimental_config = types.SimpleNamespace()
+
+    def cache_compile(function: Callable, **options: Any) -> Callable:
+        calls.append(options)
+        file = Path(options["cache_dir"]) / "graph"
+        damaged = file.is_file() and file.read_text() == "damaged"
+        file.write_text("graph")
+
+        def run(*arguments: torch.Tensor) -> Any:
+            if damaged:
+                raise RuntimeError("this is no graph")
+            return function(*arguments)
+
+        return run
+
+    fake = types.ModuleType("torchair")
+    fake.CompilerConfig = CompilerConfig
+    fake.inference = types.SimpleNamespace(cache_compile=cache_compile)
+    monkeypatch.setitem(sys.modules, "torchair", fake)
+    # The graph on "an NPU" is asked for by name, so that the tensors can stay on the CPU.
+    monkeypatch.setattr(module, "resolve_graph", lambda options, *_: options.graph)
+    yield calls
+
+
+@pytest.mark.parametrize("form,graphs", [("frame", ["frame"]), ("two-graph", ["context", "step"])])
+def test_torchair_is_asked_for_static_frozen_cached_graphs(
+    checkpoint: Path,
+    tmp_path: Path,
+    torchair: list[dict[str, Any]],
+    form: str,
+    graphs: list[str],
+) -> None:
+    compiled = Policy.load(checkpoint, graph=GraphOptions("torchair", form, tmp_path))
+    names = [Path(call["cache_dir"]).name for call in torchair]
+    assert sorted(names) == sorted(f"{g}-{n}" for n in (16, 20) for g in graphs)
+    for call in torchair:
+        assert call["dynamic"] is False
+        assert call["ge_cache"] is True
+        assert call["config"].mode == "max-autotune"
+        assert call["config"].experimental_config.frozen_parameter is True
+        assert call["config"].experimental_config.tiling_schedule_optimize is True
+        assert Path(call["cache_dir"]).stat().st_mode & 0o077 == 0
+    assert_same_actions(compiled, Policy.load(checkpoint, graph=GraphOptions("eager")))
+    assert len(torchair) == 2 * len(graphs), "a graph was compiled after the warm-up"
+
+
+def test_npugraph_ex_is_another_mode(
+    checkpoint: Path, tmp_path: Path, torchair: list[dict[str, Any]]
+) -> None:
+    Policy.load(checkpoint, graph=GraphOptions("npugraph_ex", "frame", tmp_path))
+    assert {call["config"].mode for call in torchair} == {"npugraph_ex"}
+
+
+def test_a_damaged_cache_is_rebuilt_with_a_warning(
+    checkpoint: Path,
+    tmp_path: Path,
+    torchair: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    options = GraphOptions("torchair", "frame", tmp_path)
+    Policy.load(checkpoint, graph=options)
+    files = list(tmp_path.rglob("graph"))
+    assert len(files) == 2
+    files[0].write_text("damaged")
+    Policy.load(checkpoint, graph=options)
+    assert "cannot be used; compiling anew" in caplog.text
+    assert all(file.read_text() == "graph" for file in tmp_path.rglob("graph"))
+
+
+def test_a_compiler_that_fails_without_a_cache_is_heard(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Callable[..., Any]:
+        def run(*_: object) -> Any:
+            raise RuntimeError("no such operator")
+
+        return run
+
+    monkeypatch.setattr(module, "_compile", broken)
+    with pytest.raises(RuntimeError, match="no such operator"):
+        Policy.load(checkpoint, graph=GraphOptions("inductor"))
+
+
+def test_the_key_follows_what_a_graph_depends_on(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_checkpoint(checkpoint)
+    model = read.load_model(torch.float32, CPU)
+    key = cache_key(model, FRAME, 2, CPU)
+    assert key == cache_key(model, FRAME, 2, CPU)
+    others = {
+        cache_key(model, GraphOptions("auto", "two-graph"), 2, CPU),
+        cache_key(model, GraphOptions(attention="pfa"), 2, CPU),
+        cache_key(model, FRAME, 1, CPU),
+        cache_key(read.load_model(torch.bfloat16, CPU), FRAME, 2, CPU),
+    }
+    monkeypatch.setattr(torch, "__version__", "2.99")
+    others.add(cache_key(model, FRAME, 2, CPU))
+    monkeypatch.undo()
+    changed = tmp_path / "policy" / "graph.py"
+    changed.parent.mkdir()
+    changed.write_text("# changed")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    others.add(cache_key(model, FRAME, 2, CPU))
+    assert len(others | {key}) == 7
+
+
+def test_a_cache_of_other_keys_is_mentioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "0" * 16
+    assert not warn_of_stale(tmp_path, key)
+    (tmp_path / ("1" * 16)).mkdir()
+    assert warn_of_stale(tmp_path, key)
+    assert "compiling anew" in caplog.text
+    (tmp_path / key).mkdir()
+    assert not warn_of_stale(tmp_path, key)
+
+
+def test_auto(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    auto = GraphOptions("auto", "frame", tmp_path)
+    assert resolve_graph(auto, NPU, "key") == "torchair"
+    assert resolve_graph(auto, CPU, "key") == "eager"
+    write_measurement(tmp_path, "key", {"eager": 2.0, "inductor": 1.0})
+    assert resolve_graph(auto, CPU, "key") == "inductor"
+    write_measurement(tmp_path, "key", {"eager": 1.0, "inductor": 2.0})
+    assert resolve_graph(auto, CPU, "key") == "eager"
+    (tmp_path / "key" / "measured.json").write_text("{")
+    assert read_measurement(tmp_path, "key") is None
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("graph", ["torchair", "npugraph_ex"])
+def test_ascend_graphs_need_an_npu(checkpoint: Path, graph: str) -> None:
+    with pytest.raises(ValueError, match="needs an NPU"):
+        Policy.load(checkpoint, graph=GraphOptions(graph))
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="graph must be one of"):
+        GraphOptions("tensorrt")
+    with pytest.raises(ValueError, match="form must be one of"):
+        GraphOptions("eager", "three-graph")
+
+
+def test_large_weights_can_be_laid_out_in_blocks(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_checkpoint(checkpoint).load_model(torch.float32, CPU)
+    cast: list[tuple[list[int], int]] = []
+
+    def npu_format_cast(tensor: torch.Tensor, layout: int) -> torch.Tensor:
+        cast.append((list(tensor.shape), layout))
+        return tensor.clone()
+
+    operators = types.SimpleNamespace(npu_format_cast=npu_format_cast)
+    monkeypatch.setattr(torch.ops, "npu", operators, raising=False)
+    npu.cast_nz(model)
+    assert [layout for _, layout in cast] == [29, 29, 29]
+    assert [TINY.prefix_mlp, TINY.prefix_width] in [shape for shape, _ in cast]
+    assert isinstance(model.prefix.layers[0].down.weight, torch.nn.Parameter)

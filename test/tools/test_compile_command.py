@@ -1,0 +1,46 @@
+"""pi0_compile on a CPU, with a compiler that is quick."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pi0_ros.policy import graph
+from pi0_ros.policy.graph import GraphOptions
+from pi0_ros.policy.policy import Policy
+from pi0_ros.tools.compile_command import main
+
+
+def test_auto_measures_and_the_node_follows(
+    demo_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compiled = []
+
+    def quick(module: torch.nn.Module, name: str, cache: Path | None) -> torch.nn.Module:
+        compiled.append((name, cache))
+        return module
+
+    monkeypatch.setattr(graph, "_compile", quick)
+    cache, figures = tmp_path / "cache", tmp_path / "figures.json"
+    arguments = ["--checkpoint", str(demo_checkpoint), "--cache", str(cache), "--device", "cpu"]
+    main([*arguments, "--json", str(figures)])
+    written = json.loads(figures.read_text())
+    assert set(written["inference_s"]) == {"eager", "inductor"}
+    assert {name for name, _ in compiled} == {"inductor"}
+    assert len(compiled) == 3, "one graph per prompt length"
+    assert f"graph auto will be {written['chosen']}" in capsys.readouterr().out
+    policy = Policy.load(demo_checkpoint, graph=GraphOptions("auto", "frame", cache))
+    assert policy.graphs.options.graph == written["chosen"]
+
+
+def test_one_compiler_can_be_named(demo_checkpoint: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["--checkpoint", str(demo_checkpoint), "--cache", str(tmp_path / "cache")]
+    main([*arguments, "--device", "cpu", "--graph", "eager", "--json", str(figures)])
+    written = json.loads(figures.read_text())
+    assert written["chosen"] == "eager"
+    assert written["inference_s"]["eager"] > 0
