@@ -22,7 +22,7 @@ PROGRAMS = sorted((ROOT / "scripts").iterdir())
 LOCKS = {"jazzy": ROOT / "constraints.txt", "kilted": ROOT / "constraints-kilted.txt"}
 
 # Import name -> name on PyPI, and PyPI name -> rosdep key, where they differ from the rule.
-PYPI = {"cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml"}
+PYPI = {"cv2": "opencv-python", "torchair": "torch_npu", "PIL": "pillow", "yaml": "pyyaml"}
 ROSDEP = {"opencv-python": "python3-opencv"}
 
 
@@ -189,7 +189,7 @@ def test_every_lock_line_is_exact() -> None:
 
 def test_fast_dds_takes_the_profile() -> None:
     """A participant maps a shared-memory segment of the size that the profile names."""
-    profile = installed_prefix() / "share" / "pi0_ros" / "config" / "fastdds.xml"
+    profile = ROOT / "config" / "fastdds.xml"
     size = int(re.findall(r"<segment_size>(\d+)<", profile.read_text())[0])
     assert size >= 8 * 640 * 480 * 3, "several raw images of two cameras have to fit"
     code = """
