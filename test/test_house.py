@@ -16,6 +16,7 @@ ROS = {
     "cv_bridge",
     "sensor_msgs",
     "std_msgs",
+    "std_srvs",
     "trajectory_msgs",
     "diagnostic_msgs",
     "builtin_interfaces",
@@ -26,12 +27,12 @@ ROS = {
 KNOWS = {
     "model": set(),
     "policy": {"model"},
-    "node": {"model", "policy"},
+    "node": {"model", "policy", "tools"},
     "replay": {"model", "policy", "node"},
     "sim": {"model", "policy", "node"},
-    "tools": {"model", "policy", "node"},
+    "tools": {"model", "policy"},
 }
-FREE_OF_ROS = {"model", "policy"}
+FREE_OF_ROS = {"model", "policy", "tools"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -12,12 +12,15 @@ from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
@@ -34,6 +37,7 @@ from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inference import Outcome, Worker
 from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, Refusal, Snapshot
 from pi0_ros.node.parameters import build, declare, given_values, resolve, unknown_names
+from pi0_ros.node.profiling import ProfileAnswer, profile
 from pi0_ros.node.trajectory import chunk_message, plan, trajectory_message
 from pi0_ros.policy.types import ActionChunk
 
@@ -78,6 +82,7 @@ class Pi0Node(Node):
         self._buffer = ObservationBuffer(self.parameters)
         self._policy: PolicyLike | None = None
         self._latched_instruction: Any = None
+        self._profile_answer: Future | None = None
         self._epoch = 0
         self._summary = "loading the checkpoint"
         self._refused_since_report = False
@@ -119,6 +124,9 @@ class Pi0Node(Node):
             JointState, parameters.joint_states_topic, self._buffer.put_joint_state, _JOINT_STATES
         )
         self.create_subscription(String, "instruction", self._on_instruction, _NEWEST_RELIABLE)
+        # A group of its own: a callback that waits would hold up all others of its group.
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/profile", self._on_profile, callback_group=group)
         # Data from before a jump back (a bag that loops) would lie in the future for ever.
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-FUTURE_TOLERANCE)),
@@ -131,6 +139,20 @@ class Pi0Node(Node):
             f" {parameters.action_dt:g} s, cameras {list(parameters.camera_names)},"
             f" joints {list(parameters.joint_names)}"
         )
+
+    async def _on_profile(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Profile at the next free tick; no chunk is published until it is done."""
+        if self._profile_answer is not None:
+            response.message = "a profile is being made already"
+            return response
+        self._profile_answer = Future()
+        answer = await self._profile_answer
+        self._profile_answer = None
+        response.success, response.message = answer.success, answer.text
+        return response
+
+    def _profile_wanted(self) -> bool:
+        return self._profile_answer is not None and not self._profile_answer.done()
 
     def _on_instruction(self, message: String) -> None:
         if message.data != self._buffer.instruction:
@@ -177,9 +199,16 @@ class Pi0Node(Node):
             snapshot = self._buffer.snapshot(self._now())
         except Refusal as refusal:
             self._refuse(refusal)
+            if self._profile_wanted():
+                text = f"there is no observation to profile with: {refusal}"
+                self._profile_answer.set_result(ProfileAnswer(False, text))
             return
         decode = to_rgb if self.parameters.image_transport == "raw" else decompress
         policy, epoch = self._policy, self._epoch
+        if self._profile_wanted():
+            directory = self.parameters.profile_dir
+            self._worker.submit(partial(profile, policy, snapshot, decode, directory))
+            return
 
         def infer() -> tuple[int, Snapshot, ActionChunk]:
             return epoch, snapshot, policy.infer(snapshot.observation(decode))
@@ -195,6 +224,9 @@ class Pi0Node(Node):
                 self._log_traceback(outcome.error)
                 raise LoadError(self.parameters.checkpoint, outcome.error) from outcome.error
             self._start(outcome.value)
+            return
+        if isinstance(outcome.value, ProfileAnswer):
+            self._profile_answer.set_result(outcome.value)
             return
         try:
             self._publish(*self._result(outcome))

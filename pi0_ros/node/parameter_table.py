@@ -94,6 +94,11 @@ SPECS = (
         "With action_mode delta: the joints whose actions are relative; the others (a gripper,"
         " as a rule) are absolute.",
     ),
+    Spec(
+        "profile_dir",
+        "~/.ros/pi0_profile",
+        "Directory for the raw data of profiles made by the service ~/profile.",
+    ),
     Spec("rate_hz", 10.0, "Ticks per second of the node's clock.", low=0.1, high=100.0),
     Spec("action_dt", 0.02, "Seconds between two steps of a chunk.", low=0.001, high=1.0),
     Spec(

@@ -68,6 +68,7 @@ class NodeParameters:
     tokenizer: str
     action_mode: str
     delta_joints: tuple[str, ...]
+    profile_dir: str
     rate_hz: float
     action_dt: float
     trajectory_start: str

@@ -142,6 +142,11 @@ class Policy:
         policy._warm_up()
         return policy
 
+    @property
+    def device(self) -> str:
+        """The device that the model runs on, in torch's words."""
+        return str(self._device)
+
     def reset(self) -> None:
         """Begin a new episode: the sequence of chunks, and so of their noise, starts again."""
         self._sequence = 0

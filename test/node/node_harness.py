@@ -42,6 +42,7 @@ class FakePolicy:
     cameras: tuple[str, ...] = ("front", "wrist")
     num_joints: int | None = len(JOINTS)
     horizon: int = HORIZON
+    device: str = "cpu"
     spoil: Callable[[np.ndarray], np.ndarray] = lambda positions: positions
     seen: list[Observation] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
