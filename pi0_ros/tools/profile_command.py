@@ -69,6 +69,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         help="those of the checkpoint that the robot has (default: all)",
     )
+    add("--graph", default="auto", help="compiler, as the node's parameter (default: auto)")
+    add("--form", default="frame", help="frame or two-graph (default: frame)")
     add("--tokenizer", metavar="PATH", type=Path, help="where the checkpoint brings none")
     add(
         "--out",
@@ -146,6 +148,7 @@ def comparison_json(report: Report, before: Report | None = None) -> dict[str, o
 def _run(args: argparse.Namespace) -> Report:
     # Not on top: `report` needs no torch.
     from pi0_ros.model.formats import read_checkpoint
+    from pi0_ros.policy.graph import GraphOptions
     from pi0_ros.policy.policy import Policy
     from pi0_ros.tools.profile_run import plausible_observation, profile_policy
 
@@ -158,17 +161,18 @@ def _run(args: argparse.Namespace) -> Report:
         cameras=args.cameras,
         action_mode=mode,
         tokenizer=args.tokenizer,
+        graph=GraphOptions(args.graph, args.form),
     )
     observation = plausible_observation(policy.cameras, policy.num_joints)
     out = args.out
-    if out is None and args.device.startswith("npu"):
+    if out is None and policy.device.startswith("npu"):
         out = Path("pi0_profile")
     return profile_policy(
         policy,
         observation,
         args.inferences,
         out,
-        device=args.device,
+        device=policy.device,
         warm_up=args.warm_up,
         progress=True,
     )
