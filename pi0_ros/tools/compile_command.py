@@ -10,7 +10,7 @@ import torch
 
 from pi0_ros.model.formats import read_checkpoint
 from pi0_ros.policy.device import resolve_device
-from pi0_ros.policy.graph import FORMS, GRAPHS, GraphOptions, write_measurement
+from pi0_ros.policy.graph import FORMS, GRAPHS, GraphOptions, choose, write_measurement
 from pi0_ros.policy.policy import DTYPES, Policy
 from pi0_ros.tools.profile_run import plausible_observation
 
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:<12} ready in {load:7.1f} s, inference {inference * 1e3:9.2f} ms", flush=True)
     if compares:
         write_measurement(args.cache, policy.graphs.key, inference_s)
-    chosen = min(inference_s, key=inference_s.__getitem__)
+    chosen = choose(inference_s) if compares else next(iter(inference_s))
     print(f"graph auto will be {chosen}" if compares else f"compiled: {chosen}", end="")
     print(f"; cache: {args.cache / policy.graphs.key}")
     if args.json:
