@@ -1,3 +1,6 @@
+ifneq ($(words $(CURDIR)),1)
+$(error the path of this folder holds a space, which make cannot take: $(CURDIR))
+endif
 PYTHON ?= python3
 ROS ?= jazzy
 SUFFIX := $(if $(filter-out jazzy,$(ROS)),-$(ROS))

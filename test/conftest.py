@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pi0_ros.model.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
 from pi0_ros.model.config import TINY
-from pi0_ros.model.formats import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
 
 
 @pytest.fixture(scope="session")

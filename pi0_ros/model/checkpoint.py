@@ -48,9 +48,8 @@ class Checkpoint:
         format: `lerobot-0.3`, `lerobot-0.4` or `openpi`.
         config: sizes of the model.
         cameras: camera names in the order in which the model reads them.
-        joints: number of joints, or None where the format does not say (openpi).
-        state, action: normalisation, in the checkpoint's own unit; `joints` values, or up to
-            `max_state_dim` where `joints` is None.
+        joints: number of joints.
+        state, action: normalisation of `joints` values, in the checkpoint's own unit.
         image: how pictures are fitted.
         accumulates_time: how the format steps through the flow; see `pi0.flow_times`.
         cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi).
@@ -61,7 +60,7 @@ class Checkpoint:
     format: str
     config: Pi0Config
     cameras: tuple[str, ...]
-    joints: int | None
+    joints: int
     state: Normalization
     action: Normalization
     image: ImageRule

@@ -33,10 +33,6 @@ class Normalization:
         """[..., n] -> [..., n] float32."""
         return (np.asarray(value, np.float32) * self.inverse_scale + self.offset).astype(np.float32)
 
-    def first(self, n: int) -> "Normalization":
-        """The first n dimensions: openpi pads statistics to the model's 32."""
-        return Normalization(self.offset[:n], self.scale[:n], self.inverse_scale[:n])
-
 
 REQUIRED_STATISTICS = {
     "IDENTITY": (),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pi0_ros.model.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY, WEIGHTS
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.formats import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
 from pi0_ros.model.weights import EMBED_TOKENS, LM_HEAD
 
 Statistics = Mapping[str, np.ndarray]

@@ -219,6 +219,10 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
                 problems.append(f"missing tensor {key} {list(shape)}")
         elif keys[key].shape != shape:
             problems.append(f"{key} has shape {list(keys[key].shape)}, expected {list(shape)}")
+        elif keys[key].dtype not in _SAFETENSORS_DTYPES:
+            problems.append(
+                f"{key} has dtype {keys[key].dtype}, expected {', '.join(_SAFETENSORS_DTYPES)}"
+            )
     for key in keys:
         if key not in shapes and key not in others:
             problems.append(f"unexpected tensor {keys[key].name} {list(keys[key].shape)}")

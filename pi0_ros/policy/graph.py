@@ -196,7 +196,12 @@ class Graphs:
         self._compiled.clear()
         if self._cache is None or not self._cache.is_dir():
             return False
-        shutil.rmtree(self._cache)
+        for entry in self._cache.iterdir():
+            # What pi0_compile measured is no graph.
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != _MEASURED:
+                entry.unlink()
         return True
 
     def _graph(self, name: str, length: int, kind: type[nn.Module]) -> Callable[..., Any]:
@@ -226,7 +231,8 @@ def make_graphs(model: Pi0, options: GraphOptions, accumulated: bool, cameras: i
         npu.prepare(model)
         if options.weights_nz:
             npu.cast_nz(model)
-    if options.cache is not None and graph != "eager":
+    # Also where `auto` becomes eager, perhaps for want of the measurement that has another key.
+    if options.cache is not None and options.graph != "eager":
         warn_of_stale(options.cache, key)
     return Graphs(model, replace(options, graph=graph), time_table, key)
 

@@ -65,8 +65,8 @@ class Policy:
         self._units = joint_units
         self._delta_mask = delta_mask
         self._dt = action_dt
-        self._state_norm = checkpoint.state.first(self.num_joints)
-        self._action_norm = checkpoint.action.first(self.num_joints)
+        self._state_norm = checkpoint.state
+        self._action_norm = checkpoint.action
         self._device = graphs.time_table.device
         self._prompts: dict[str, _Prompt] = {}
         self._sequence = 0
@@ -115,7 +115,7 @@ class Policy:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         read = read_checkpoint(checkpoint)
         cameras = read.cameras if cameras is None else tuple(cameras)
-        joints = read.joints or (len(joint_units) if joint_units else read.action.size)
+        joints = read.joints
         joint_units = joint_units or JointUnits.radians(joints)
         problems = [
             *_camera_problems(read, cameras),
@@ -124,6 +124,9 @@ class Policy:
         ]
         if not action_dt > 0:
             problems.append(f"action_dt must be positive seconds, got {action_dt}")
+        left_out = [name for name in read.cameras if name not in cameras]
+        if left_out:
+            _LOG.warning("cameras %s of the checkpoint are not given: not attended to", left_out)
         if problems:
             raise ValueError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
         on = resolve_device(device)
@@ -306,11 +309,8 @@ def _camera_problems(checkpoint: Checkpoint, cameras: Sequence[str]) -> list[str
 
 
 def _joint_problems(checkpoint: Checkpoint, joints: int) -> list[str]:
-    if checkpoint.joints is not None and joints != checkpoint.joints:
+    if joints != checkpoint.joints:
         return [f"{joints} joints are given, the checkpoint has {checkpoint.joints}"]
-    size = min(checkpoint.state.size, checkpoint.action.size)
-    if joints > size:
-        return [f"{joints} joints are given, the checkpoint's statistics have {size}"]
     return []
 
 

@@ -50,7 +50,12 @@ def _from_transformers(directory: Path) -> Tokenizer:
     # Imported here, since it takes seconds that a message about a wrong parameter need not cost.
     from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:  # transformers raises many kinds, some about other libraries
+        raise TokenizerError(
+            f"{directory}: its tokenizer cannot be read, perhaps a file is damaged: {error}"
+        ) from error
     begin = loaded.bos_token_id
     if begin is None or loaded("a\n").input_ids[:1] != [begin]:
         raise TokenizerError(
@@ -63,7 +68,10 @@ def _from_transformers(directory: Path) -> Tokenizer:
 def _from_sentencepiece(file: Path) -> Tokenizer:
     from sentencepiece import SentencePieceProcessor
 
-    loaded = SentencePieceProcessor(model_file=str(file))
+    try:
+        loaded = SentencePieceProcessor(model_file=str(file))
+    except (OSError, RuntimeError) as error:
+        raise TokenizerError(f"{file} is no SentencePiece model: {error}") from error
     return lambda text: list(loaded.encode(text, add_bos=True))
 
 

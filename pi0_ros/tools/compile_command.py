@@ -3,12 +3,14 @@
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import torch
 
 from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.model.npu import ATTENTION_KERNELS
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.graph import FORMS, GRAPHS, GraphOptions, choose, write_measurement
 from pi0_ros.policy.policy import DTYPES, Policy
@@ -32,11 +34,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--dtype", choices=DTYPES, default="float32", help="default: float32")
     add("--graph", choices=GRAPHS, default="auto", help="default: auto")
     add("--form", choices=FORMS, default="frame", help="default: frame")
+    add("--attention", choices=ATTENTION_KERNELS, default="fia", help="on an NPU (default: fia)")
+    add("--weights", choices=("nd", "nz"), default="nd", help="on an NPU (default: nd)")
     add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
     add("--threads", type=int, default=0, help="CPU threads, as the node's; 0: all cores")
     add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
     add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    # Found out before minutes of compiling, not after.
+    if args.json is not None and not args.json.parent.is_dir():
+        parser.error(f"--json: the folder {args.json.parent} does not exist")
+    return args
 
 
 def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]:
@@ -51,7 +59,7 @@ def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]
         # Without effect on the graphs; only the format may ask for it.
         action_mode=action_mode,
         tokenizer=args.tokenizer,
-        graph=GraphOptions(graph, args.form, args.cache),
+        graph=GraphOptions(graph, args.form, args.cache, args.attention, args.weights == "nz"),
     )
     loaded = time.perf_counter() - start
     observation = plausible_observation(policy.cameras, policy.num_joints)
@@ -59,8 +67,22 @@ def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]
     return policy, loaded, statistics.median(times)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
     args = parse_args(argv)
+    try:
+        compile_graphs(args)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"pi0_compile: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pi0_compile: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def compile_graphs(args: argparse.Namespace) -> None:
+    """Compile, measure, print, and keep what `auto` needs."""
     if args.threads:
         torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
@@ -91,4 +113,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,8 @@ def write_demo_checkpoint(
     )
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="pi0_demo_checkpoint",
         description="Write a pi0 checkpoint with random weights and a small tokenizer, in the "
@@ -119,13 +121,23 @@ def main(argv: list[str] | None = None) -> None:
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     args = parser.parse_args(argv)
-    write_demo_checkpoint(
-        args.directory, SIZES[args.size], seed=args.seed, dtype=getattr(torch, args.dtype)
-    )
-    size = sum(file.stat().st_size for file in args.directory.iterdir())
+    try:
+        write_demo_checkpoint(
+            args.directory, SIZES[args.size], seed=args.seed, dtype=getattr(torch, args.dtype)
+        )
+        size = sum(file.stat().st_size for file in args.directory.iterdir())
+        if args.json:
+            figures = {"path": str(args.directory), "size": args.size, "dtype": args.dtype}
+            figures |= {"seed": args.seed, "size_bytes": size}
+            args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+        print(f"pi0_demo_checkpoint: {error}", file=sys.stderr)
+        return 1
     print(f"{args.directory}: pi0 {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -71,6 +71,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     add("--graph", default="auto", help="compiler, as the node's parameter (default: auto)")
     add("--form", default="frame", help="frame or two-graph (default: frame)")
+    add("--attention", default="fia", help="on an NPU: fia or pfa (default: fia)")
     add("--tokenizer", metavar="PATH", type=Path, help="where the checkpoint brings none")
     add(
         "--out",
@@ -161,7 +162,7 @@ def _run(args: argparse.Namespace) -> Report:
         cameras=args.cameras,
         action_mode=mode,
         tokenizer=args.tokenizer,
-        graph=GraphOptions(args.graph, args.form),
+        graph=GraphOptions(args.graph, args.form, None, args.attention),
     )
     observation = plausible_observation(policy.cameras, policy.num_joints)
     out = args.out

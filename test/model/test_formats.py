@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from pi0_ros.model.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.model.formats import OPENPI_CAMERAS, POSTPROCESSOR, PREPROCESSOR, read_checkpoint
+from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.model.format_openpi import OPENPI_CAMERAS
+from pi0_ros.model.formats import read_checkpoint
 from pi0_ros.model.weights import CheckpointError, canonical, checkpoint_shapes
 
 STATISTICS = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
@@ -164,6 +166,25 @@ BENT = {
         ),
         "no camera",
     ),
+    "no word on normalisation": (
+        lambda p: edit_json(p / POSTPROCESSOR, lambda d: d["steps"][0]["config"].pop("norm_map")),
+        "norm_map is missing",
+    ),
+    "integers for weights": (
+        lambda p: edit_tensors(
+            p / WEIGHTS,
+            lambda t: t.update({"model.state_proj.bias": torch.ones(64, dtype=torch.int8)}),
+        ),
+        "state_proj.bias has dtype I8",
+    ),
+    "half a file": (
+        lambda p: (p / WEIGHTS).write_bytes((p / WEIGHTS).read_bytes()[:1000]),
+        "is damaged or was not downloaded whole",
+    ),
+    "features that are none": (
+        lambda p: edit_json(p / CONFIG, lambda d: d.update(input_features=None)),
+        "has a value of an unexpected kind",
+    ),
     "unknown size": (
         lambda p: edit_json(p / CONFIG, lambda d: d[SIZES_KEY].update(experts=3)),
         "unknown sizes ['experts']",
@@ -191,11 +212,11 @@ def test_what_openpis_format_says(as_openpi: Callable[..., Path], copy: Path, pa
     read = read_checkpoint(as_openpi(copy, padded))
     assert read.format == "openpi"
     assert read.cameras == OPENPI_CAMERAS
-    assert read.joints is None
+    assert read.joints == 6
     assert read.action_mode is None
     assert read.cleans_prompt
-    assert read.state.size == (32 if padded else 6)
-    six = read.action.first(6)
+    assert read.state.size == 6
+    six = read.action
     # openpi guards both directions: (x - mean) / (std + 1e-6) and x * (std + 1e-6) + mean.
     np.testing.assert_allclose(six.inverse_scale, np.arange(1, 7) / 2 + 1e-6, rtol=1e-7)
     np.testing.assert_array_equal(six.inverse_scale, six.scale)
@@ -220,3 +241,33 @@ def test_older_spellings_of_tensor_names() -> None:
         "state_proj.bias": "state_proj.bias",
     }.items():
         assert canonical(theirs) == ours
+
+
+def test_lerobot_3_without_its_mapping_is_refused(copy: Path) -> None:
+    """Its statistics would be there, and nothing would say that they are to be used."""
+    for name in (PREPROCESSOR, POSTPROCESSOR):
+        (copy / name).unlink()
+    edit_json(copy / CONFIG, lambda d: d.pop("normalization_mapping"))
+    assert "normalization_mapping is missing" in refused(copy)
+
+
+def test_keys_of_observations_say_nothing_about_actions(copy: Path, demo_checkpoint: Path) -> None:
+    def choose(document: dict[str, Any]) -> None:
+        document["steps"][0]["config"]["normalize_observation_keys"] = []
+
+    edit_json(copy / POSTPROCESSOR, choose)
+    expected = read_checkpoint(demo_checkpoint).action.inverse_scale
+    np.testing.assert_array_equal(read_checkpoint(copy).action.inverse_scale, expected)
+
+
+def test_openpi_with_other_actions_than_joints_is_refused(
+    as_openpi: Callable[..., Path], copy: Path
+) -> None:
+    file = next(as_openpi(copy).glob("assets/*/norm_stats.json"))
+
+    def shorten(document: dict[str, Any]) -> None:
+        for values in document["norm_stats"]["actions"].values():
+            values.pop()
+
+    edit_json(file, shorten)
+    assert "6 state values but 5 actions" in refused(copy)

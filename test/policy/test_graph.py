@@ -178,8 +178,11 @@ def test_a_damaged_cache_is_rebuilt_with_a_warning(
     files = list(tmp_path.rglob("graph"))
     assert len(files) == 2
     files[0].write_text("damaged")
+    measured = files[0].parents[1] / "measured.json"
+    measured.write_text("{}")
     Policy.load(checkpoint, graph=options)
     assert "cannot be used; compiling anew" in caplog.text
+    assert measured.is_file(), "what was measured is no graph"
     assert all(file.read_text() == "graph" for file in tmp_path.rglob("graph"))
 
 

@@ -63,3 +63,14 @@ def test_a_tokenizer_directory_can_be_given(demo_checkpoint: Path, tmp_path: Pat
     assert load_tokenizer(Path("/nowhere"), tmp_path)("a\n") == load_tokenizer(
         demo_checkpoint, None
     )("a\n")
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_a_damaged_tokenizer_is_named(
+    demo_checkpoint: Path, tmp_path: Path, with_config: bool
+) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"no model")
+    if with_config:
+        shutil.copy(demo_checkpoint / "tokenizer_config.json", tmp_path)
+    with pytest.raises(TokenizerError, match=str(tmp_path)):
+        load_tokenizer(tmp_path, None)

@@ -44,3 +44,15 @@ def test_one_compiler_can_be_named(demo_checkpoint: Path, tmp_path: Path) -> Non
     written = json.loads(figures.read_text())
     assert written["chosen"] == "eager"
     assert written["inference_s"]["eager"] > 0
+
+
+def test_what_goes_wrong_is_one_line(
+    demo_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--checkpoint", str(demo_checkpoint), "--cache", str(tmp_path / "cache")]
+    assert main([*arguments, "--device", "cpu", "--cameras", "nose"]) == 1
+    assert main(["--checkpoint", "/nowhere", "--cache", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err
+    assert "pi0_compile: " in lines and "['nose'] are not the checkpoint's" in lines
+    assert "config.json is missing" in lines
+    assert "Traceback" not in lines

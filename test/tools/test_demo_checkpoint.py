@@ -1,5 +1,6 @@
 """The command that makes a checkpoint to try the software with."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from pi0_ros.tools.demo_checkpoint import JOINTS, main
 def test_the_command_writes_what_the_policy_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(tmp_path / "made"), "--dtype", "bfloat16", "--seed", "3"])
+    figures = tmp_path / "figures.json"
+    arguments = [str(tmp_path / "made"), "--dtype", "bfloat16", "--seed", "3"]
+    assert main([*arguments, "--json", str(figures)]) == 0
+    assert json.loads(figures.read_text())["size_bytes"] > 1e6
     assert "pi0 tiny, bfloat16" in capsys.readouterr().out
     policy = Policy.load(tmp_path / "made")
     assert policy.cameras == ("front", "wrist")
