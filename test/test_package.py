@@ -148,6 +148,11 @@ def test_ros_dependencies_are_used() -> None:
     ros = {name for name in depends("depend", "exec_depend") if not name.startswith("python3-")}
     used = imports("pi0_ros") | imports("launch")
     used |= {name for file in MESSAGES for name in re.findall(r"^(\w+)/", file.read_text(), re.M)}
+    # What the launch files run instead of importing: `ros2 VERB ...` is the package ros2VERB.
+    for file in (ROOT / "launch").glob("*.py"):
+        for verb in re.findall(r'\["ros2", "(\w+)"', file.read_text()):
+            assert f"ros2{verb}" in ros, f"{file.name} runs ros2 {verb}; package.xml lacks it"
+            used.add(f"ros2{verb}")
     assert ros - {"rosidl_default_runtime"} <= used
 
 

@@ -1,8 +1,8 @@
-"""The policy as the node uses it: loading it by the parameters, and checking that they agree."""
+"""The policy as the node uses it: loading it by the parameters, and checking its chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,16 +16,8 @@ class PolicyLike(Protocol):
     """What the node needs of a policy; pi0_ros.policy.policy.Policy is one.
 
     Attributes:
-        cameras: names of the images that an observation must hold.
-        num_joints: length of the state; None when the checkpoint does not say.
         horizon: steps per chunk.
     """
-
-    @property
-    def cameras(self) -> Sequence[str]: ...
-
-    @property
-    def num_joints(self) -> int | None: ...
 
     @property
     def horizon(self) -> int: ...
@@ -47,17 +39,12 @@ class LoadError(RuntimeError):
         )
 
 
-class ContractError(ValueError):
-    """The parameters and the checkpoint do not fit; the message lists every difference."""
-
-    def __init__(self, checkpoint: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"the parameters do not fit the checkpoint {checkpoint}:{lines}")
-
-
 def load_policy(parameters: NodeParameters) -> PolicyLike:
-    """Load the checkpoint as the parameters say, warmed up."""
+    """Load the checkpoint as the parameters say, warmed up; `~` in its paths is the home directory.
+
+    Raises:
+        ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
+    """
     # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
     import torch
 
@@ -70,7 +57,7 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
         torch.set_num_threads(parameters.threads)
     joints = parameters.joints
     return Policy.load(
-        parameters.checkpoint,
+        Path(parameters.checkpoint).expanduser(),
         device=parameters.device,
         dtype=parameters.dtype,
         seed=parameters.seed,
@@ -86,7 +73,7 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
             else None
         ),
         action_dt=parameters.action_dt,
-        tokenizer=parameters.tokenizer or None,
+        tokenizer=Path(parameters.tokenizer).expanduser() if parameters.tokenizer else None,
         graph=GraphOptions(
             parameters.graph,
             parameters.graph_form,
@@ -95,30 +82,6 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
             parameters.npu_weights == "nz",
         ),
     )
-
-
-def check_contract(parameters: NodeParameters, policy: PolicyLike) -> None:
-    """Compare the cameras and joints of the parameters with the policy's.
-
-    Raises:
-        ContractError: lists everything that differs.
-    """
-    problems = []
-    wanted, given = list(policy.cameras), list(parameters.camera_names)
-    unknown = [name for name in given if name not in wanted]
-    if unknown:
-        problems.append(f"cameras {unknown}: the checkpoint knows {wanted}")
-    absent = [name for name in wanted if name not in given]
-    if absent:
-        problems.append(f"cameras: the checkpoint also needs {absent}, the parameters have {given}")
-    joints = len(parameters.joints)
-    if policy.num_joints is not None and policy.num_joints != joints:
-        problems.append(
-            f"joints: the checkpoint has {policy.num_joints}, the parameters name {joints}:"
-            f" {list(parameters.joint_names)}"
-        )
-    if problems:
-        raise ContractError(parameters.checkpoint, problems)
 
 
 def check_chunk(chunk: ActionChunk, policy: PolicyLike, joints: int) -> None:

@@ -15,8 +15,11 @@ from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
 if TYPE_CHECKING:
     from pi0_ros.node.contract import LoadPolicy
 
-STOP_TIMEOUT = 1.0
-"""Seconds that an inference may still run once the node is told to end."""
+STOP_TIMEOUT = 0.5
+"""Seconds that an inference may still run once the node is told to end.
+
+Short, because native code that holds the interpreter (torch's profiler) delays their beginning.
+"""
 
 DESCRIPTION = """\
 Runs a pi0 checkpoint as the ROS 2 node `pi0`: camera images, joint states and an instruction in,
@@ -65,7 +68,7 @@ def _run(arguments: list[str], load: LoadPolicy | None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    from pi0_ros.node.contract import ContractError, LoadError, load_policy
+    from pi0_ros.node.contract import LoadError, load_policy
     from pi0_ros.node.node import Pi0Node
     from pi0_ros.node.parameters import ParameterError
 
@@ -82,7 +85,7 @@ def _run(arguments: list[str], load: LoadPolicy | None) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ParameterError, ContractError, LoadError) as error:
+    except (ParameterError, LoadError) as error:
         status = _fail(str(error))
     except Exception:
         if rclpy.ok():

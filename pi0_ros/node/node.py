@@ -6,6 +6,7 @@ An image's way: `_on_image` buffer -> `_on_tick` snapshot -> (worker thread) dec
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from functools import partial
@@ -29,7 +30,6 @@ from pi0_ros.node.contract import (
     LoadPolicy,
     PolicyLike,
     check_chunk,
-    check_contract,
     load_policy,
 )
 from pi0_ros.node.diagnostics import Counts, diagnostics_message
@@ -43,6 +43,10 @@ from pi0_ros.policy.types import ActionChunk
 
 LOG_PERIOD = 2.0
 """Seconds between two log lines about the same reason."""
+
+SILENCE = 1.0
+"""Seconds of steady time without a chunk that /diagnostics warns after; three periods of the ticks
+if that is longer."""
 
 # Newest message only, and whatever reliability the publisher offers.
 _NEWEST_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -85,7 +89,11 @@ class Pi0Node(Node):
         self._profile_answer: Future | None = None
         self._epoch = 0
         self._summary = "loading the checkpoint"
+        self._job = ""
         self._refused_since_report = False
+        # Steady seconds, since /clock may stand still; being ready counts as a chunk and a tick.
+        self._chunk_at = self._tick_at = time.monotonic()
+        self._refused_at = -math.inf
         self._logged_at: dict[str, float] = {}
 
         self._trajectories = self.create_publisher(
@@ -110,7 +118,6 @@ class Pi0Node(Node):
     def _start(self, policy: PolicyLike) -> None:
         """Subscribe and begin to tick."""
         parameters = self.parameters
-        check_contract(parameters, policy)
         self._policy = policy
         image_type = Image if parameters.image_transport == "raw" else CompressedImage
         for camera in parameters.cameras:
@@ -133,6 +140,7 @@ class Pi0Node(Node):
             post_callback=self._on_jump,
         )
         self.create_timer(1.0 / parameters.rate_hz, self._on_tick)
+        self._chunk_at = self._tick_at = time.monotonic()
         self._summary = "no tick yet; is /clock published?" if self._sim_time() else "ready"
         self.get_logger().info(
             f"ready: {parameters.rate_hz:g} Hz, {policy.horizon} steps of"
@@ -192,6 +200,7 @@ class Pi0Node(Node):
 
     def _on_tick(self) -> None:
         self.counts.ticks += 1
+        self._tick_at = time.monotonic()
         if self._worker.busy:
             self.counts.busy += 1
             return
@@ -207,12 +216,14 @@ class Pi0Node(Node):
         policy, epoch = self._policy, self._epoch
         if self._profile_wanted():
             directory = self.parameters.profile_dir
+            self._job = "a profile is being made"
             self._worker.submit(partial(profile, policy, snapshot, decode, directory))
             return
 
         def infer() -> tuple[int, Snapshot, ActionChunk]:
             return epoch, snapshot, policy.infer(snapshot.observation(decode))
 
+        self._job = "the inference is still running"
         self._worker.submit(infer)
 
     def _on_outcome(self) -> None:
@@ -261,6 +272,7 @@ class Pi0Node(Node):
         self._trajectories.publish(trajectory_message(trajectory, joints))
         self._chunks.publish(chunk_message(chunk, snapshot, joints, now))
         self.counts.chunks += 1
+        self._chunk_at = time.monotonic()
         self._summary = "publishing"
 
     # Reports ------------------------------------------------------------------------------------
@@ -270,6 +282,7 @@ class Pi0Node(Node):
         reason = refusal.reason
         self.counts.refused[reason] += 1
         self._refused_since_report = True
+        self._refused_at = time.monotonic()
         self._summary = f"refused ({reason}): {refusal.detail}"
         self._report()
         if time.monotonic() - self._logged_at.get(reason, -LOG_PERIOD) >= LOG_PERIOD:
@@ -288,8 +301,30 @@ class Pi0Node(Node):
         self._refused_since_report = False
 
     def _report(self) -> None:
-        ok = not self._refused_since_report and self._policy is not None
+        silence = self._silence()
+        refused = self._refused_since_report or self._refused_at > self._chunk_at
+        ok = self._policy is not None and not refused and not silence
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(
-            diagnostics_message(self.get_name(), stamp, self.counts, ok, self._summary)
+            diagnostics_message(self.get_name(), stamp, self.counts, ok, silence or self._summary)
         )
+
+    def _silence(self) -> str:
+        """Why no chunk came for long, in a sentence; "" while chunks come or none is due."""
+        if self._policy is None:
+            return ""
+        now = time.monotonic()
+        limit = max(SILENCE, 3 / self.parameters.rate_hz)
+        if now - self._chunk_at <= limit:
+            return ""
+        if self._refused_since_report:
+            return self._summary
+        if self._worker.busy:
+            cause = self._job
+        elif now - self._tick_at > limit:
+            cause = "no tick: is /clock published?" if self._sim_time() else "no tick"
+        elif self._refused_at > self._chunk_at:
+            return self._summary
+        else:
+            cause = "waiting for the next tick"
+        return f"no chunk for {now - self._chunk_at:.1f} s: {cause}"

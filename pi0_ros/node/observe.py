@@ -110,6 +110,7 @@ class ObservationBuffer:
             self._strangers = message.name
         else:
             self._joint_state = message
+            self._strangers = None
 
     def snapshot(self, now: int) -> Snapshot:
         """The newest message of every stream, if they make an observation at `now`.
@@ -137,6 +138,10 @@ class ObservationBuffer:
         cameras = self._parameters.cameras
         return {f"camera {camera.name} ({camera.topic})": stamps[camera.name] for camera in cameras}
 
+    def _strangers_seen(self) -> str:
+        """What the last joint state names, where none of it is ours; else nothing."""
+        return f"; the last message names {list(self._strangers)}" if self._strangers else ""
+
     def _refuse_missing(self) -> None:
         absent = [
             f"no image on camera {camera.name} ({camera.topic})"
@@ -144,8 +149,8 @@ class ObservationBuffer:
             if camera.name not in self._images
         ]
         if self._joint_state is None:
-            seen = f"; the last message names {list(self._strangers)}" if self._strangers else ""
-            absent.append(f"no {self._joint_stream()} with the joints of this node{seen}")
+            stream = self._joint_stream()
+            absent.append(f"no {stream} with the joints of this node{self._strangers_seen()}")
         if not self.instruction.strip():
             absent.append("no instruction")
         if absent:
@@ -166,7 +171,8 @@ class ObservationBuffer:
             elif age < -FUTURE_TOLERANCE:
                 stale.append(f"{stream}: stamped {-age / 1e9:.3f} s in the future")
         if stale:
-            raise Refusal("stale", "; ".join(stale))
+            of_joints = stale[-1].startswith(self._joint_stream())
+            raise Refusal("stale", "; ".join(stale) + (self._strangers_seen() if of_joints else ""))
 
     def _refuse_skewed(self, stamps: Mapping[str, int]) -> None:
         oldest, newest = min(stamps, key=stamps.__getitem__), max(stamps, key=stamps.__getitem__)

@@ -112,12 +112,17 @@ def resolve(overrides: Mapping[str, object]) -> dict[Spec, Value]:
     problems: list[str] = []
     values = {spec: _value(spec, overrides, problems) for spec in SPECS}
     by_name = {spec.name: value for spec, value in values.items()}
+    # A refused value stands as its default: that this one is empty is no second problem.
+    refused = {problem.split(":", 1)[0] for problem in problems}
+    if not by_name["checkpoint"] and "checkpoint" not in refused:
+        problems.append("checkpoint: empty; give the directory of a pi0 checkpoint")
     for placeholder, listing, specs in (
         ("<camera>", "cameras", CAMERA_SPECS),
         ("<joint>", "joints", JOINT_SPECS),
     ):
         names = by_name[listing]
-        problems += _name_problems(listing, names)
+        if listing not in refused:
+            problems += _name_problems(listing, names)
         for name in dict.fromkeys(names):
             for spec in (template.of(placeholder, name) for template in specs):
                 values[spec] = _value(spec, overrides, problems)
@@ -242,10 +247,16 @@ def _name_problems(listing: str, names: Sequence[str]) -> list[str]:
 
 
 def _cross_problems(values: Mapping[str, Value]) -> list[str]:
-    """What single values cannot show: required ones, topic names, and delta_joints."""
+    """What a type and bounds cannot show: topic names, doubled topics, scales, and delta_joints."""
     problems = []
-    if not values["checkpoint"]:
-        problems.append("checkpoint: empty; give the directory of a pi0 checkpoint")
+    by_topic: dict[str, list[str]] = {}
+    for camera in dict.fromkeys(values["cameras"]):
+        name = f"camera.{camera}.topic"
+        topic = _image_topic(values[name], values["image_transport"] == "compressed")
+        by_topic.setdefault(topic, []).append(name)
+    for topic, names in by_topic.items():
+        if len(names) > 1:
+            problems.append(f"{' and '.join(names)}: one topic for several cameras: {topic!r}")
     for name, value in values.items():
         is_topic = name == "joint_states_topic" or re.fullmatch(r"camera\..*\.topic", name)
         if is_topic and not _TOPIC.fullmatch(value):

@@ -13,6 +13,8 @@ import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+# Encapsulation header, stamp and length of the frame id: no std_msgs/Header takes less, in bytes.
+_LEAST_HEADER = 4 + 8 + 4
 # Message types that begin with std_msgs/Header, whose stamp `header_stamp` can read.
 STAMPED_TYPES = frozenset(
     {
@@ -204,12 +206,21 @@ def match_topics(
     return matches
 
 
-def header_stamp(data: bytes) -> int:
-    """The header stamp in ns of a serialised message that begins with std_msgs/Header.
+def header_stamp(message: Message) -> int:
+    """The header stamp in ns of a message that begins with std_msgs/Header.
 
     XCDR1 puts a 4-byte encapsulation header first, whose second byte is 1 for little endian; then
     builtin_interfaces/Time: int32 sec, uint32 nanosec.
+
+    Raises:
+        BagError: the message is too short for a header.
     """
+    data = message.data
+    if len(data) < _LEAST_HEADER:
+        raise BagError(
+            f"a message of {len(data)} bytes on {message.topic} cannot hold a header: "
+            "the recording is damaged"
+        )
     seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return seconds * 1_000_000_000 + nanoseconds
 
@@ -298,15 +309,26 @@ class ReadAhead:
 
 
 def joint_positions(bag: Bag, topic: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Joint name -> (header stamps in ns [k], positions in rad [k]) of a joint-states topic."""
+    """Joint name -> (header stamps in ns [k], positions in rad [k]) of a joint-states topic.
+
+    Raises:
+        BagError: the recording or a message in it is damaged.
+    """
     types = get_typestore(Stores.ROS2_HUMBLE)
     kind = "sensor_msgs/msg/JointState"
     series: dict[str, tuple[list[int], list[float]]] = {}
     for message in read_messages(bag, {topic: kind}):
-        state: Any = types.deserialize_cdr(message.data, kind)
+        stamp = header_stamp(message)
+        try:
+            state: Any = types.deserialize_cdr(message.data, kind)
+        except Exception as error:  # of many kinds, depending on where the bytes end
+            raise BagError(
+                f"a message of {len(message.data)} bytes on {topic} is no {kind}: the recording "
+                f"is damaged ({error})"
+            ) from error
         for name, position in zip(state.name, state.position, strict=False):
             times, positions = series.setdefault(name, ([], []))
-            times.append(header_stamp(message.data))
+            times.append(stamp)
             positions.append(float(position))
     return {
         name: (np.array(times, np.int64), np.array(positions))

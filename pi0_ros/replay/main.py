@@ -5,7 +5,7 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -14,6 +14,8 @@ from pi0_ros.replay.interface import InterfaceError
 from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import NODE_COMMAND, replay
 from pi0_ros.replay.report import format_table, report_json
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 EPILOG = """\
 The node runs as a process of its own with use_sim_time, in a ROS domain of its own on the loopback
@@ -78,14 +80,43 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     if args.out is None:
         # A plain name, not a path beside BAG: recordings often lie where one cannot write.
         args.out = Path(f"{args.bag.resolve().name}_replay")
+    # Found out before minutes of replay, not after. OUT and the folders above it will be made.
+    if args.json is not None:
+        folder, out = args.json.parent, args.out.absolute()
+        if not folder.is_dir() and folder.absolute() not in (out, *out.parents):
+            parser.error(f"--json: the folder {folder} does not exist")
     return args
 
 
 def main(argv: Sequence[str] | None = None, node_command: Sequence[str] = NODE_COMMAND) -> int:
     """Entry point of the command; returns its exit status."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
-    # SIGTERM ends a replay as Ctrl-C does: the node must not stay behind.
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGTERM ends a replay as Ctrl-C does: the node must not stay behind. Both only leave a mark
+    # that the replay looks for: an exception raised wherever the signal hits could come up inside
+    # rclpy's C++ calls, which turn it into an error of their own. A list and no threading.Event,
+    # whose lock a second signal would find taken.
+    caught: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    try:
+        status = _run(args, node_command, lambda: bool(caught))
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        print("pi0_replay: interrupted", file=sys.stderr)
+        status = 130
+    return status
+
+
+def _run(
+    args: argparse.Namespace, node_command: Sequence[str], interrupted: Callable[[], bool]
+) -> int:
     try:
         report = replay(
             args.bag,
@@ -98,18 +129,15 @@ def main(argv: Sequence[str] | None = None, node_command: Sequence[str] = NODE_C
             overwrite=args.overwrite,
             startup_limit=args.startup_limit,
             node_command=node_command,
+            interrupted=interrupted,
         )
+        # The figures first: a file that cannot be written must not cost them.
+        print(format_table(report))
         if args.json:
             args.json.write_text(json.dumps(report_json(report), indent=2) + "\n")
     except (BagError, InterfaceError, ReplayError, OSError) as error:
         print(f"pi0_replay: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("pi0_replay: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    print(format_table(report))
     results = [args.out / name for name in ("bag", "node.log", "chunks.png")]
     print(f"results: {', '.join(str(path) for path in results if path.exists())}")
     if not report.chunks:
@@ -120,10 +148,6 @@ def main(argv: Sequence[str] | None = None, node_command: Sequence[str] = NODE_C
         )
         return 1
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

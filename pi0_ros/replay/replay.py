@@ -49,6 +49,7 @@ def replay(
     startup_limit: float = 300.0,
     progress: bool = True,
     node_command: Sequence[str] = NODE_COMMAND,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Replays a recording; leaves `out`/bag, `out`/chunks.png and `out`/node.log.
 
@@ -64,6 +65,8 @@ def replay(
         startup_limit: seconds for the node to load the checkpoint.
         progress: show progress on stderr.
         node_command: starts the node; its ROS arguments are appended.
+        interrupted: asked every few milliseconds while the recording plays, and every `POLL`
+            seconds before and after; True ends the replay and its node.
 
     Raises:
         FileNotFoundError: no checkpoint or parameter file.
@@ -72,6 +75,7 @@ def replay(
         InterfaceError: the node would not take its parameters.
         ReplayError: ROS is not installed, the node's process ended too early (NodeEnded), or the
             node and the player did not come together.
+        KeyboardInterrupt: `interrupted` said so.
     """
     _require_ros()
     plot_chunks = _plotter()
@@ -85,6 +89,8 @@ def replay(
     with environment(replay_variables(os.environ)):
         interface = resolve_interface(arguments)
         topics = match_topics(bag, interface.needed, remaps)
+        if interrupted():  # while the results of an earlier replay are still there
+            raise KeyboardInterrupt
         results = _prepare(out, bag, overwrite)
 
         from pi0_ros.replay.recorder import BagWriter
@@ -94,7 +100,7 @@ def replay(
         with ExitStack() as stack:
             node = stack.enter_context(ros_node(PLAYER_NAME))
             process = stack.enter_context(NodeProcess(command, out / "node.log"))
-            session = Session(node, bag, topics, interface, process)
+            session = Session(node, bag, topics, interface, process, interrupted)
             with _startup_bar(progress) as on_poll:
                 session.wait_until_ready(startup_limit, on_poll)
             session.recorder.writer = stack.enter_context(

@@ -78,6 +78,7 @@ class Session:
         topics: Mapping[str, NeededTopic],
         interface: Interface,
         process: NodeProcess,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Creates publishers and subscriptions.
 
@@ -85,11 +86,13 @@ class Session:
             node: the player's node; somebody spins it.
             topics: topic in the recording -> what it is played for.
             process: the node under replay.
+            interrupted: whether the user wants the replay to end.
         """
         self._bag = bag
         self._topics = topics
         self._interface = interface
         self._process = process
+        self._interrupted = interrupted
         self._node = node
         self._sim_time = bag.start
         self._publishers = {topic: _create_publisher(node, need) for topic, need in topics.items()}
@@ -97,7 +100,14 @@ class Session:
         self.recorder = Recorder(node, interface.name, interface.outputs, lambda: self._sim_time)
 
     def poll(self) -> None:
-        """Records what has come from the node; raises NodeEnded if its process has ended."""
+        """Records what has come from the node.
+
+        Raises:
+            NodeEnded: the node's process ended.
+            KeyboardInterrupt: the user wants the replay to end.
+        """
+        if self._interrupted():
+            raise KeyboardInterrupt
         self.recorder.poll()
         self._process.check()
 
@@ -208,7 +218,7 @@ class Session:
 
     def _stamp(self, message: Message) -> int | None:
         stamped = self._topics[message.topic].type in STAMPED_TYPES
-        return header_stamp(message.data) if stamped else None
+        return header_stamp(message) if stamped else None
 
 
 def _create_publisher(node: Node, need: NeededTopic) -> Publisher:

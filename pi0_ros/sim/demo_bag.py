@@ -221,7 +221,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command `pi0_demo_bag`. Returns the exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    # Found out before the bag is made, not after. DIR and the folders above it will be made.
+    if args.json is not None:
+        folder, directory = args.json.parent, args.directory.absolute()
+        if not folder.is_dir() and folder.absolute() not in (directory, *directory.parents):
+            parser.error(f"--json: the folder {folder} does not exist")
     try:
         summary = write_demo_bag(
             args.directory,
@@ -234,6 +240,8 @@ def main(argv: list[str] | None = None) -> int:
             overwrite=args.overwrite,
             progress=True,
         )
+        # The figures first: a file that cannot be written must not cost them.
+        _print_summary(summary)
         if args.json:
             args.json.write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
     except (ValueError, OSError, ImportError, RenderError) as error:
@@ -242,11 +250,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pi0_demo_bag: interrupted, no bag written", file=sys.stderr)
         return 130
+    return 0
+
+
+def _print_summary(summary: BagSummary) -> None:
     print(f"{summary.path} ({summary.storage}, {summary.size_bytes / 1e6:.1f} MB)")
     for topic, count in sorted(summary.messages.items()):
         print(f"  {topic:<32} {count:>6} messages")
     print(f"  {summary.seconds:g} s recorded in {summary.write_seconds:.1f} s")
-    return 0
 
 
 if __name__ == "__main__":

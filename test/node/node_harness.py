@@ -39,8 +39,6 @@ def header(nanoseconds: int) -> SimpleNamespace:
 class FakePolicy:
     """Holds the observed state and adds 0.01 * (step + 1) * (joint + 1)."""
 
-    cameras: tuple[str, ...] = ("front", "wrist")
-    num_joints: int | None = len(JOINTS)
     horizon: int = HORIZON
     device: str = "cpu"
     spoil: Callable[[np.ndarray], np.ndarray] = lambda positions: positions

@@ -1,7 +1,6 @@
 """pi0_node with a fake policy that takes its time, as a process for signals to be sent to.
 
-Environment: LOAD_SECONDS, INFER_SECONDS, WORK, POLICY_CAMERAS, POLICY_JOINTS. It
-prints "loading" and "inferring" as these begin.
+Environment: LOAD_SECONDS, INFER_SECONDS, WORK. It prints "loading" and "inferring" as these begin.
 """
 
 import os
@@ -37,10 +36,7 @@ class SlowPolicy(FakePolicy):
 def load(parameters) -> SlowPolicy:
     print("loading", flush=True)
     time.sleep(float(os.environ.get("LOAD_SECONDS", "0")))
-    return SlowPolicy(
-        cameras=tuple(os.environ.get("POLICY_CAMERAS", "front wrist").split()),
-        num_joints=int(os.environ.get("POLICY_JOINTS", len(parameters.joints))),
-    )
+    return SlowPolicy()
 
 
 sys.exit(main(load=load))

@@ -127,8 +127,56 @@ def test_diagnostics_tell_counts_and_cause(start):
     robot.wait(lambda: len(robot.diagnostics) >= heard + 3, "three reports, simulated time at rest")
     assert 1.5 < time.monotonic() - begun < 4.5
     last = robot.diagnostics[-1].status[0]
-    assert last.level == b"\x00"
     assert {p.key: p.value for p in last.values}["chunks"] == "1"
+
+
+def wait_for_report(robot, level: bytes, *words: str) -> str:
+    """Wait until the last report says this; returns its sentence."""
+
+    def said() -> bool:
+        status = robot.diagnostics[-1].status[0]
+        return status.level == level and all(word in status.message for word in words)
+
+    robot.wait(said, f"{words}; the last report is {robot.diagnostics[-1].status[0].message!r}")
+    return robot.summary()
+
+
+def assert_well_again(robot) -> None:
+    def said() -> bool:
+        robot.chunk()
+        status = robot.diagnostics[-1].status[0]
+        return (status.level, status.message) == (b"\x00", "publishing")
+
+    robot.wait(said, "a good report while chunks come")
+
+
+def test_diagnostics_warn_while_an_inference_hangs(start):
+    robot = start()
+    robot.chunk()
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()
+    text = wait_for_report(robot, b"\x01", "no chunk for", "the inference is still running")
+    assert 1.0 <= float(text.split()[3]) < 5.0
+    robot.policy.go_on.set()
+    robot.wait(lambda: len(robot.trajectories) == 2, "the chunk")
+    assert_well_again(robot)
+
+
+def test_diagnostics_warn_while_the_clock_stands_still(start):
+    robot = start()
+    robot.chunk()
+    wait_for_report(robot, b"\x01", "no chunk for", "no tick: is /clock published?")
+    assert_well_again(robot)
+
+
+def test_diagnostics_keep_the_text_of_the_last_refusals(start):
+    robot = start(rate_hz=0.5)  # reports lie between the refusals, and silence is 6 s
+    robot.send_all(skip="wrist")
+    robot.tick(2.0)
+    heard = len(robot.diagnostics)
+    robot.wait(lambda: len(robot.diagnostics) >= heard + 3, "reports after the refusal")
+    wait_for_report(robot, b"\x01", "refused (missing): no image on camera wrist")
 
 
 def test_stale_camera(start):

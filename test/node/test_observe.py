@@ -82,6 +82,20 @@ def test_joint_states_of_other_robots_are_ignored():
     assert error.reason == "missing" and "['shoulder']" in error.detail
 
 
+def test_a_stale_joint_state_tells_of_strangers_that_came_after_it():
+    def detail(*later, joints=NOW - 300 * MS) -> str:
+        buffer = filled(front=NOW - 300 * MS, joints=joints)
+        for message in later:
+            buffer.put_joint_state(message)
+        return refusal(buffer).detail
+
+    stranger = joint_state(NOW, shoulder=5.0)
+    assert detail(stranger).endswith("allowed are 0.200 s; the last message names ['shoulder']")
+    assert "shoulder" not in detail(stranger, joints=NOW), "the joint state is fresh"
+    ours = joint_state(NOW - 250 * MS, pan=1.0, lift=2.0, gripper=3.0)
+    assert "names" not in detail(stranger, ours)
+
+
 @pytest.mark.parametrize(
     ("ages", "named"),
     [

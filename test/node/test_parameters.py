@@ -9,6 +9,7 @@ from node_harness import configure, given
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS
 from pi0_ros.node.parameters import ParameterError, resolve, unknown_names
 
+SAME_TOPIC = "camera.front.topic and camera.wrist.topic: one topic for several cameras: 'cam"
 CONFIG = Path(__file__).parents[2] / "config"
 
 
@@ -84,6 +85,15 @@ def test_a_whole_number_will_do_for_a_fraction():
         ({"joint__pan__offset": float("inf")}, "joint.pan.offset: must be finite"),
         ({"joint__gripp__scale": 0.5}, "did you mean joint.gripper.scale?"),
         ({"joint__pan__scal": 0.5}, "joint.pan.scal: no such parameter"),
+        ({"camera__front__topic": "cam", "camera__wrist__topic": "cam"}, SAME_TOPIC),
+        (
+            {
+                "image_transport": "compressed",
+                "camera__front__topic": "cam",
+                "camera__wrist__topic": "cam/compressed",
+            },
+            SAME_TOPIC,
+        ),
         ({"camera__hand__topic": "hand"}, "camera.hand.topic: no such parameter"),
         ({"action_mode": "delta"}, "give both"),
         ({"delta_joints": ["pan"]}, "give both"),
@@ -102,6 +112,12 @@ def test_delta_joints():
 def test_everything_wrong_is_listed_at_once():
     text = problems(rate_hz=0.0, cameras=[], joint__elbow__scale=1.0, image_transport="x")
     assert len(text.splitlines()) == 4
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "joints"])
+def test_a_value_of_the_wrong_type_is_one_problem(name):
+    text = problems(**{name: 2024})
+    assert "got 2024" in text and len(text.splitlines()) == 1
 
 
 def test_names_of_other_nodes_are_reported_not_refused():

@@ -259,12 +259,13 @@ def test_bad_parameters_end_it_with_one_message(run, arguments, says):
     assert all(word in process.output for word in says), process.output
 
 
-def test_a_checkpoint_that_does_not_fit_ends_it_with_one_message(run):
-    process = run([*SLOW, *DEMO], POLICY_CAMERAS="front top", POLICY_JOINTS="7")
-    assert process.end(20) == 1
+def test_a_checkpoint_that_does_not_fit_ends_it_with_one_message(run, demo_checkpoint):
+    arguments = [f"checkpoint:={demo_checkpoint}", "cameras:=[front, top]", "joints:=[pan, lift]"]
+    process = run([*NODE, "--ros-args", *(word for a in arguments for word in ("-p", a))])
+    assert process.end(90) == 1
     assert process.output.count("pi0_node: ") == 1 and "Traceback" not in process.output
-    for word in ("cameras ['wrist']", "also needs ['top']", "the checkpoint has 7"):
-        assert word in process.output
+    for word in (str(demo_checkpoint), "['top']", "2 joints are given, the checkpoint has 6"):
+        assert word in process.output, process.output
 
 
 def test_a_missing_checkpoint_ends_it_with_one_message(run, tmp_path):

@@ -49,6 +49,19 @@ def test_a_profile_on_the_robots_own_pictures(start, tmp_path: Path) -> None:
     robot.chunk()
 
 
+def test_diagnostics_tell_of_a_profile_that_takes_long(start, tmp_path: Path) -> None:
+    robot = start(TorchPolicy(), profile_dir=str(tmp_path))
+    robot.chunk()
+    robot.policy.go_on.clear()
+    answer = ask(robot)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.summary().endswith("a profile is being made"), "the report")
+    assert robot.diagnostics[-1].status[0].level == b"\x01"
+    robot.policy.go_on.set()
+    robot.wait(answer.done, "the answer", timeout=60)
+
+
 def test_no_observation_no_profile(start) -> None:
     robot = start()
     answer = ask(robot)

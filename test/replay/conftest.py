@@ -1,7 +1,7 @@
 """Small recordings made on the spot, and the fake node."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,10 @@ def messages_of(topics: Iterable[str], seconds: float, stamp_offset: float) -> l
 
 @pytest.fixture(scope="session")
 def make_bag(tmp_path_factory: pytest.TempPathFactory) -> MakeBag:
-    """Writes a recording: make_bag(topics, seconds, storage, stamp_offset) -> its directory.
+    """Writes a recording: make_bag(topics, seconds, storage, stamp_offset, cut) -> its path.
 
-    `stamp_offset` is by how many seconds the header stamps lie before the receive times.
+    `stamp_offset` is by how many seconds the header stamps lie before the receive times, `cut`
+    the number of bytes that are left of the last message of a topic.
     """
 
     def make(
@@ -66,16 +67,20 @@ def make_bag(tmp_path_factory: pytest.TempPathFactory) -> MakeBag:
         seconds: float = 2.0,
         storage: str = "mcap",
         stamp_offset: float = 0.0,
+        cut: Mapping[str, int] | None = None,
     ) -> Path:
         path = tmp_path_factory.mktemp("recording") / "bag"
         plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
         store = get_typestore(Stores.ROS2_HUMBLE)
         with Writer(path, version=8, storage_plugin=plugin) as writer:
             connections = {}
-            for time, topic, kind, data in messages_of(topics, seconds, stamp_offset):
+            messages = messages_of(topics, seconds, stamp_offset)
+            last = {topic: k for k, (_, topic, _, _) in enumerate(messages)}
+            for k, (time, topic, kind, data) in enumerate(messages):
                 if topic not in connections:
                     connections[topic] = writer.add_connection(topic, kind, typestore=store)
-                writer.write(connections[topic], time, data)
+                left = (cut or {}).get(topic) if k == last[topic] else None
+                writer.write(connections[topic], time, data[:left])
         return path
 
     return make

@@ -29,7 +29,6 @@ class StillPolicy:
 
     def __init__(self, parameters: NodeParameters) -> None:
         self.cameras = parameters.camera_names
-        self.num_joints = len(parameters.joints)
         self.dt = parameters.action_dt
         self.sequence = 0
 

@@ -143,10 +143,24 @@ def test_two_topics_cannot_be_played_on_one():
 
 
 def test_header_stamp_reads_both_byte_orders():
-    body = (1_700_000_000, 123_456_789)
+    body = (1_700_000_000, 123_456_789, 0)
     expected = 1_700_000_000_123_456_789
-    assert header_stamp(b"\x00\x01\x00\x00" + struct.pack("<iI", *body)) == expected
-    assert header_stamp(b"\x00\x00\x00\x00" + struct.pack(">iI", *body)) == expected
+    for start, layout in ((b"\x00\x01\x00\x00", "<iII"), (b"\x00\x00\x00\x00", ">iII")):
+        assert header_stamp(Message("/t", 0, start + struct.pack(layout, *body))) == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, 6, 12, 15])
+def test_a_message_shorter_than_a_header_is_a_bag_error(size):
+    text = f"a message of {size} bytes on /front/image_raw cannot hold a header"
+    with pytest.raises(BagError, match=text):
+        header_stamp(Message("/front/image_raw", 0, bytes(size)))
+
+
+@pytest.mark.parametrize("size", [0, 6, 40])
+def test_a_joint_state_cut_short_is_a_bag_error(make_bag, size):
+    bag = make_bag(["/joint_states"], seconds=0.1, cut={"/joint_states": size})
+    with pytest.raises(BagError, match=f"of {size} bytes on /joint_states .* damaged"):
+        joint_positions(open_bag(bag), "/joint_states")
 
 
 def test_messages_come_in_order_and_only_from_the_topics_asked_for(recording):
@@ -156,7 +170,7 @@ def test_messages_come_in_order_and_only_from_the_topics_asked_for(recording):
     assert times == sorted(times)
     assert {message.topic for message in messages} == {"/front/image_raw", "/joint_states"}
     assert len(messages) == 60 + 200
-    assert all(header_stamp(message.data) == message.time for message in messages)
+    assert all(header_stamp(message) == message.time for message in messages)
 
 
 def test_joint_positions_are_sorted_out_by_name(recording):

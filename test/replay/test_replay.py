@@ -15,7 +15,7 @@ pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
 
 from rosbags.highlevel import AnyReader
 
-from pi0_ros.replay.main import main
+from pi0_ros.replay.main import main, parse_args
 from pi0_ros.replay.replay import node_arguments
 
 START = 1_700_000_000_000_000_000
@@ -146,6 +146,39 @@ def test_a_node_that_dies_is_an_error_with_its_last_words(run, recording, monkey
     assert "the fake policy dies" in error
 
 
+@pytest.mark.parametrize("size", [0, 6])
+def test_a_message_without_room_for_a_header_is_an_error(run, make_bag, size):
+    status, _, error = run(make_bag(seconds=0.3, cut={"/wrist/image_raw": size}))
+    assert status == 1
+    assert f"a message of {size} bytes on /wrist/image_raw cannot hold a header" in error
+
+
+def test_a_file_that_cannot_be_written_does_not_cost_the_table(run, make_bag, tmp_path):
+    status, out, error = run(make_bag(seconds=0.5), "--json", str(tmp_path))
+    assert (status, "chunks out" in out) == (1, True)
+    assert "Is a directory" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_raises_nothing_where_it_hits(number, recording, tmp_path, monkeypatch, capsys):
+    """An exception inside a call of C++ code would come out of it as another one."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    wanted = []
+
+    def replay(*args, interrupted, **options):
+        wanted.append(interrupted())
+        for _ in range(2):
+            signal.raise_signal(number)
+        wanted.append(interrupted())
+        raise KeyboardInterrupt  # as Session.poll does
+
+    monkeypatch.setattr("pi0_ros.replay.main.replay", replay)
+    assert main([str(recording), "--checkpoint", str(tmp_path)]) == 130
+    assert wanted == [False, True]
+    assert "pi0_replay: interrupted" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_replay_and_its_node(number, make_bag, params, fake_node, tmp_path):
     out = tmp_path / "out"
@@ -202,6 +235,7 @@ def test_arguments_of_the_node():
     [
         (["--rate", "0"], "--rate: must be above 0"),
         (["--remap", "a:=b"], "expected FROM:=TO"),
+        (["--json", "nodir/f.json"], "--json: the folder nodir does not exist"),
         (["--bogus"], "unrecognized arguments"),
     ],
 )
@@ -210,6 +244,13 @@ def test_wrong_arguments(options, text, capsys):
         main(["bag", "--checkpoint", "c", *options])
     assert caught.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_json_may_go_where_the_results_will_be(tmp_path):
+    out = tmp_path / "new" / "out"
+    for file in (out / "f.json", out.parent / "f.json"):
+        args = parse_args(["b", "--checkpoint", "c", "--out", str(out), "--json", str(file)])
+        assert args.json == file
 
 
 def test_missing_files_are_named(run, recording, tmp_path):

@@ -266,6 +266,24 @@ def test_command_prints_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFi
         assert re.search(rf"{topic} +{count} messages", printed)
 
 
+def test_json_in_a_missing_folder_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(tmp_path / "bag"), "--seconds", "0.02", "--json", str(tmp_path / "no" / "f")])
+    assert caught.value.code == 2
+    assert f"--json: the folder {tmp_path / 'no'} does not exist" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_does_not_cost_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([str(tmp_path / "bag"), "--seconds", "0.02", "--json", str(tmp_path)]) == 1
+    printed, error = capsys.readouterr()
+    assert "/joint_states" in printed and "Is a directory" in error
+
+
 def test_command_reports_errors_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
