@@ -129,14 +129,17 @@ class Policy:
             _LOG.warning("cameras %s of the checkpoint are not given: not attended to", left_out)
         if problems:
             raise ValueError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
+        # The model was trained on pictures in the checkpoint's order.
+        cameras = [name for name in read.cameras if name in cameras]
+        # What can be missing is looked for before gigabytes of weights are read.
         on = resolve_device(device)
+        words = load_tokenizer(read.path, tokenizer)
         model = read.load_model(DTYPES[dtype], on)
         policy = Policy(
             read,
             make_graphs(model, graph or GraphOptions(), read.accumulates_time, len(cameras)),
-            load_tokenizer(read.path, tokenizer),
-            # The model was trained on pictures in the checkpoint's order.
-            cameras=[name for name in read.cameras if name in cameras],
+            words,
+            cameras=cameras,
             joint_units=joint_units,
             delta_mask=np.array(delta_mask if delta_mask is not None else [False] * joints),
             action_dt=action_dt,

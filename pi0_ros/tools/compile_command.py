@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 
-from pi0_ros.model.formats import read_checkpoint
 from pi0_ros.model.npu import ATTENTION_KERNELS
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.graph import FORMS, GRAPHS, GraphOptions, choose, write_measurement
 from pi0_ros.policy.policy import DTYPES, Policy
-from pi0_ros.tools.profile_run import plausible_observation
+from pi0_ros.tools.profile_run import load_to_measure, plausible_observation
 
 INFERENCES = 5
 
@@ -49,15 +48,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]:
     """Load with a compiler: the policy, seconds of loading and compiling, seconds per inference."""
-    action_mode = None if read_checkpoint(args.checkpoint).action_mode else "absolute"
     start = time.perf_counter()
-    policy = Policy.load(
+    policy = load_to_measure(
         args.checkpoint,
         device=args.device,
         dtype=args.dtype,
         cameras=args.cameras,
-        # Without effect on the graphs; only the format may ask for it.
-        action_mode=action_mode,
         tokenizer=args.tokenizer,
         graph=GraphOptions(graph, args.form, args.cache, args.attention, args.weights == "nz"),
     )

@@ -148,19 +148,14 @@ def comparison_json(report: Report, before: Report | None = None) -> dict[str, o
 
 def _run(args: argparse.Namespace) -> Report:
     # Not on top: `report` needs no torch.
-    from pi0_ros.model.formats import read_checkpoint
     from pi0_ros.policy.graph import GraphOptions
-    from pi0_ros.policy.policy import Policy
-    from pi0_ros.tools.profile_run import plausible_observation, profile_policy
+    from pi0_ros.tools.profile_run import load_to_measure, plausible_observation, profile_policy
 
-    # Where the checkpoint does not say, either will do: it makes no difference to the time.
-    mode = "absolute" if read_checkpoint(args.checkpoint).action_mode is None else None
-    policy = Policy.load(
+    policy = load_to_measure(
         args.checkpoint,
         device=args.device,
         dtype=args.dtype,
         cameras=args.cameras,
-        action_mode=mode,
         tokenizer=args.tokenizer,
         graph=GraphOptions(args.graph, args.form, None, args.attention),
     )

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.tools.profile_parser import Kernel, Profile, ProfileError, StepTimes, read_profile
 from pi0_ros.tools.profile_report import Report, make_report, step_between
@@ -29,6 +31,17 @@ def plausible_observation(
     random = np.random.default_rng(0)
     images = {name: random.integers(0, 256, (480, 640, 3), dtype=np.uint8) for name in cameras}
     return Observation(images, np.zeros(joints, np.float32), instruction)
+
+
+def load_to_measure(checkpoint: Path, **options: Any) -> Policy:
+    """`Policy.load` for timing only: where a checkpoint does not say what its actions mean, either
+    meaning will do, since it makes no difference to the time.
+
+    Args:
+        options: those of `Policy.load`.
+    """
+    mode = "absolute" if read_checkpoint(checkpoint).action_mode is None else None
+    return Policy.load(checkpoint, action_mode=mode, **options)
 
 
 def profile_policy(
