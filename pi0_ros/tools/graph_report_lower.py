@@ -124,7 +124,7 @@ def _context(c: Pi0Config, tokens: int) -> list[KeysValues]:
 
 @contextmanager
 def _fake_model(c: Pi0Config, cameras: int = 2) -> Iterator[tuple[Pi0, tuple[Any, ...]]]:
-    """A model on a pretend NPU and the arguments of its `forward`: full prompt, nothing masked.
+    """A model on a pretend NPU and the arguments of its `forward`, masks among them.
 
     New tensors in the body are fake, on the NPU, and in the model's dtype.
     """
@@ -136,8 +136,16 @@ def _fake_model(c: Pi0Config, cameras: int = 2) -> Iterator[tuple[Pi0, tuple[Any
         with fake, torch.device("npu"):
             model = npu.prepare(Pi0(c).eval().requires_grad_(False))
             turns = (_turn(c, tokens), _turn(c, 1), _turn(c, c.horizon))
-            # Shapes of `Layout` for a prompt without padding, whose masks are None.
-            layout = Layout(*turns, None, None, None)
+            # As the policy's graphs take it: one graph serves every prompt that fits its length.
+            masks = (
+                torch.empty(1, 1, queries, keys, dtype=torch.bool)
+                for queries, keys in (
+                    (tokens, tokens),
+                    (1, tokens + 1),
+                    (c.horizon, tokens + 1 + c.horizon),
+                )
+            )
+            layout = Layout(*turns, *masks)
             size = c.image_size
             inputs = (
                 torch.empty(1, cameras, 3, size, size, dtype=torch.float32),
