@@ -35,9 +35,10 @@ from pi0_ros.node.contract import (
 from pi0_ros.node.diagnostics import Counts, diagnostics_message
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inference import Outcome, Worker
-from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, Refusal, Snapshot
+from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, Snapshot
 from pi0_ros.node.parameters import build, declare, given_values, resolve, unknown_names
 from pi0_ros.node.profiling import ProfileAnswer, profile
+from pi0_ros.node.refusal import Refusal
 from pi0_ros.node.trajectory import chunk_message, plan, trajectory_message
 from pi0_ros.policy.types import ActionChunk
 

@@ -15,29 +15,13 @@ import numpy as np
 
 from pi0_ros.node.images import ImageError
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import Observation
-
-REASONS = ("missing", "stale", "skewed", "malformed", "expired", "nonfinite", "failed")
-"""Why a tick led to no chunk; `Refusal.reason` is one of these."""
 
 FUTURE_TOLERANCE = 100_000_000
 """Nanoseconds that a stamp may lie ahead of the node's clock (clock offset between two machines,
 /clock arriving after the data it belongs to); a stamp further ahead is as useless as an old one and
 counts as stale."""
-
-
-class Refusal(Exception):
-    """No chunk comes out of this tick.
-
-    Attributes:
-        reason: one of REASONS.
-        detail: which stream, what was expected, what came.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True)

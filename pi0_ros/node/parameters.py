@@ -35,11 +35,12 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Camera:
-    """name: as the policy knows it; topic: with transport; max_age: seconds."""
+    """name: as the policy knows it; topic: with transport; max_age and latency: seconds."""
 
     name: str
     topic: str
     max_age: float
+    latency: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class NodeParameters:
     action_mode: str
     delta_joints: tuple[str, ...]
     profile_dir: str
+    autostart: bool
+    start_enabled: bool
+    enabled: bool
+    policy_process: bool
+    inference_timeout: float
     rate_hz: float
     action_dt: float
     trajectory_start: str
@@ -79,6 +85,21 @@ class NodeParameters:
     joint_states_topic: str
     joint_states_max_age: float
     max_skew: float
+    frozen_frames: int
+    joint_limits: str
+    default_acceleration: float
+    velocity_scale: float
+    acceleration_scale: float
+    max_jump: float
+    clamp_position: float
+    clamp_velocity: float
+    clamp_acceleration: float
+    reject_latch: int
+    blend: float
+    starve_timeout: float
+    emergency_stop_topic: str
+    deadman_topic: str
+    deadman_timeout: float
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -154,6 +175,7 @@ def build(values: Mapping[Spec, Value]) -> NodeParameters:
             name,
             _image_topic(by_name[f"camera.{name}.topic"], compressed),
             by_name[f"camera.{name}.max_age"],
+            by_name[f"camera.{name}.latency"],
         )
         for name in by_name["cameras"]
     )
@@ -166,7 +188,7 @@ def build(values: Mapping[Spec, Value]) -> NodeParameters:
 
 
 def declare(node: Node, values: Mapping[Spec, Value]) -> None:
-    """Declare a resolved set on a node; every parameter is read only while the node runs."""
+    """Declare a resolved set on a node; all but the dynamic ones are read only."""
     for spec, value in values.items():
         value = list(value) if isinstance(value, tuple) else value
         node.declare_parameter(spec.name, value, _descriptor(spec), ignore_override=True)
@@ -175,7 +197,7 @@ def declare(node: Node, values: Mapping[Spec, Value]) -> None:
 def _descriptor(spec: Spec) -> ParameterDescriptor:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-    descriptor = ParameterDescriptor(description=spec.description, read_only=True)
+    descriptor = ParameterDescriptor(description=spec.description, read_only=not spec.dynamic)
     if spec.choices:
         descriptor.additional_constraints = "one of: " + ", ".join(map(repr, spec.choices))
     if spec.low is not None and spec.high is not None:
@@ -206,6 +228,11 @@ def _value(spec: Spec, overrides: Mapping[str, object], problems: list[str]) -> 
     if isinstance(spec.default, str):
         if not isinstance(given, str):
             problems.append(f"{spec.name}: must be a string, got {given!r} (quote it in YAML)")
+            return spec.default
+        value = given
+    elif isinstance(spec.default, bool):
+        if not isinstance(given, bool):
+            problems.append(f"{spec.name}: must be true or false, got {given!r}")
             return spec.default
         value = given
     else:
@@ -258,7 +285,7 @@ def _cross_problems(values: Mapping[str, Value]) -> list[str]:
         if len(names) > 1:
             problems.append(f"{' and '.join(names)}: one topic for several cameras: {topic!r}")
     for name, value in values.items():
-        is_topic = name == "joint_states_topic" or re.fullmatch(r"camera\..*\.topic", name)
+        is_topic = name.endswith("_topic") or re.fullmatch(r"camera\..*\.topic", name)
         if is_topic and not _TOPIC.fullmatch(value):
             problems.append(f"{name}: not a ROS topic name: {value!r}")
         if re.fullmatch(r"joint\..*\.scale", name) and value == 0.0:

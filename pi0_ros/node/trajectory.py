@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pi0_ros.node.observe import Refusal, Snapshot
+from pi0_ros.node.observe import Snapshot
+from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import ActionChunk
 
 if TYPE_CHECKING:

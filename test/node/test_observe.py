@@ -7,7 +7,8 @@ import pytest
 from node_harness import configure, header
 
 from pi0_ros.node.images import ImageError
-from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, Refusal, positions_of
+from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, positions_of
+from pi0_ros.node.refusal import Refusal
 
 MS = 1_000_000
 NOW = 1_700_000_000_000_000_000  # float64 seconds would lose nanoseconds here

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ros.node.observe import Refusal
+from pi0_ros.node.refusal import Refusal
 from pi0_ros.node.trajectory import plan, velocities_of
 from pi0_ros.policy.types import ActionChunk
 
