@@ -8,6 +8,7 @@ VENV ?= .venv$(SUFFIX)
 CONSTRAINTS ?= constraints$(SUFFIX).txt
 TORCH_INDEX ?=
 ARGS ?=
+DURATION ?= 10m
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
@@ -24,11 +25,12 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test reference parity npu graph-report lint lock clean FORCE
+.PHONY: help venv demo test soak reference parity npu graph-report lint lock clean FORCE
 
 help:
 	@echo 'make demo    set up $(VENV), play a recorded arm to the node, print what it did'
 	@echo 'make test    set up $(VENV) and run all tests (ARGS="-k name" for some)'
+	@echo 'make soak    try faults on the node for DURATION (now $(DURATION)), write docs/reliability.md'
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
 	@echo 'make graph-report  what the model becomes on Ascend (ARGS="--config full")'
 	@echo 'make lint    ruff'
@@ -77,6 +79,11 @@ demo:
 
 test: venv reference npu
 	$(RUN) python -m pytest $(ARGS)
+
+# Every fault again and again, thousands of life cycles, and growth: for as long as asked.
+soak: venv
+	$(RUN) PYTHONPATH=. python test/faults/soak.py --duration $(DURATION) \
+		--write docs/reliability.md --json build/soak.json $(ARGS)
 
 # LeRobot, which the parity tests compare with.
 reference: venv

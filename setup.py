@@ -129,6 +129,7 @@ setup(
     install_requires=[
         "numpy>=1.26",
         "opencv-python>=4.5,<6",
+        "pyyaml",
         "tqdm",
         *requirements("robot"),
     ],
@@ -142,7 +143,6 @@ setup(
             "pillow",
             "pytest>=7",
             "pytest-timeout",
-            "pyyaml",
             "ruff",
         ],
     },
@@ -150,7 +150,11 @@ setup(
         "console_scripts": [
             "pi0_node = pi0_ros.node.main:main",
             "pi0_replay = pi0_ros.replay.main:main",
+            "pi0_sim = pi0_ros.sim.sim_node:main",
+            "pi0_doctor = pi0_ros.check.doctor:main",
+            "pi0_overhead = pi0_ros.check.overhead:main",
             "pi0_demo_bag = pi0_ros.sim.demo_bag:main",
+            "pi0_train = pi0_ros.train.train:main",
             "pi0_demo_checkpoint = pi0_ros.tools.demo_checkpoint:main",
             "pi0_compile = pi0_ros.tools.compile_command:main",
             "pi0_graph_report = pi0_ros.tools.graph_report:main",

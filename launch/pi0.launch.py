@@ -1,13 +1,18 @@
-"""Runs the node with the transport settings that raw images need.
+"""Runs the node with the transport settings that raw images need, configured and active.
 
     ros2 launch pi0_ros pi0.launch.py checkpoint:=/data/pi0 params_file:=my_arm.yaml \
+        joint_limits:=my_limits.yaml \
         front_image:=/camera/color/image_raw \
         joint_trajectory:=/arm_controller/joint_trajectory
+
+No trajectory goes out until somebody says so:
+
+    ros2 service call /pi0/enable std_srvs/srv/SetBool "{data: true}"
 """
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -30,6 +35,9 @@ _ARGUMENTS = (
         PathJoinSubstitution([FindPackageShare("pi0_ros"), "config", "pi0.yaml"]),
         "Parameters of the node.",
     ),
+    ("joint_limits", "", "ros2_control joint limits or URDF; empty: as in params_file."),
+    ("autostart", "true", "Configure and activate; false: wait for a lifecycle manager."),
+    ("start_enabled", "false", "Publish trajectories at once, without a call of ~/enable."),
     ("namespace", "", "Namespace of the node and its relative topics."),
     ("use_sim_time", "false", "Follow /clock instead of the system's clock."),
     ("front_image", "front/image_raw", "Topic in place of front/image_raw."),
@@ -52,16 +60,15 @@ _REMAPS = {
 }
 
 
-def _node(context: LaunchContext) -> list[Node]:
-    parameters = [
-        LaunchConfiguration("params_file"),
-        {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)},
-    ]
-    if LaunchConfiguration("checkpoint").perform(context):
-        checkpoint = ParameterValue(LaunchConfiguration("checkpoint"), value_type=str)
-        parameters.append({"checkpoint": checkpoint})
+def _node(context: LaunchContext) -> list[LifecycleNode]:
+    switches = ("use_sim_time", "autostart", "start_enabled")
+    values = {name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in switches}
+    for name in ("checkpoint", "joint_limits"):
+        if LaunchConfiguration(name).perform(context):
+            values[name] = ParameterValue(LaunchConfiguration(name), value_type=str)
+    parameters = [LaunchConfiguration("params_file"), values]
     return [
-        Node(
+        LifecycleNode(
             package="pi0_ros",
             executable="pi0_node",
             name="pi0",

@@ -19,6 +19,7 @@ ROS = {
     "std_srvs",
     "trajectory_msgs",
     "diagnostic_msgs",
+    "lifecycle_msgs",
     "builtin_interfaces",
     "rosgraph_msgs",
     "pi0_ros.msg",
@@ -29,10 +30,12 @@ KNOWS = {
     "policy": {"model"},
     "node": {"model", "policy", "tools"},
     "replay": {"model", "policy", "node"},
-    "sim": {"model", "policy", "node"},
+    "sim": {"model", "policy", "node", "replay"},
     "tools": {"model", "policy"},
+    "check": {"model", "policy", "node", "replay"},
+    "train": {"model", "policy", "sim"},
 }
-FREE_OF_ROS = {"model", "policy", "tools"}
+FREE_OF_ROS = {"model", "policy", "tools", "train"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -23,7 +23,7 @@ LOCKS = {"jazzy": ROOT / "constraints.txt", "kilted": ROOT / "constraints-kilted
 
 # Import name -> name on PyPI, and PyPI name -> rosdep key, where they differ from the rule.
 PYPI = {"cv2": "opencv-python", "torchair": "torch_npu", "PIL": "pillow", "yaml": "pyyaml"}
-ROSDEP = {"opencv-python": "python3-opencv"}
+ROSDEP = {"opencv-python": "python3-opencv", "pyyaml": "python3-yaml"}
 
 
 def installed_prefix() -> Path:

@@ -1,15 +1,24 @@
-"""The policy as the node uses it: loading it by the parameters, and checking its chunks."""
+"""The policy as the node uses it: whether it fits, loading it, and checking its chunks.
+
+`contract_problems` compares parameters, checkpoint, joint limits and the graph before anything is
+loaded: what is found here is not found by an arm that moves wrongly.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
+from pi0_ros.node.contract_fit import checkpoint_problems, joint_units, policy_arguments
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
+
+if TYPE_CHECKING:
+    from pi0_ros.model.checkpoint import Checkpoint
+    from pi0_ros.node.limits import JointLimits
 
 
 class PolicyLike(Protocol):
@@ -23,6 +32,9 @@ class PolicyLike(Protocol):
     def horizon(self) -> int: ...
 
     def infer(self, observation: Observation) -> ActionChunk: ...
+
+    def reset(self) -> None:
+        """Begin a new episode."""
 
 
 LoadPolicy = Callable[[NodeParameters], PolicyLike]
@@ -39,40 +51,151 @@ class LoadError(RuntimeError):
         )
 
 
+class ContractError(ValueError):
+    """Parameters, checkpoint, limits and graph do not fit each other.
+
+    Attributes:
+        problems: everything that is wrong, one sentence or more each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  - {textwrap.indent(p, '    ').lstrip()}" for p in problems)
+        super().__init__(f"{len(problems)} problem(s) in the contract:{lines}")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of the node: name as written in the node, type as ROS's graph spells it."""
+
+    name: str
+    type: str
+    purpose: str
+    sent: bool = False
+
+
+def node_topics(parameters: NodeParameters) -> tuple[Topic, ...]:
+    """The topics that a node with these parameters subscribes to, and then those it publishes."""
+    compressed = parameters.image_transport == "compressed"
+    image = "sensor_msgs/msg/CompressedImage" if compressed else "sensor_msgs/msg/Image"
+    topics = [Topic(c.topic, image, f"camera {c.name}") for c in parameters.cameras]
+    topics += [
+        Topic(parameters.joint_states_topic, "sensor_msgs/msg/JointState", "joint states"),
+        Topic("instruction", "std_msgs/msg/String", "instruction"),
+        Topic(parameters.emergency_stop_topic, "std_msgs/msg/Bool", "emergency stop"),
+    ]
+    if parameters.deadman_timeout:
+        topics.append(Topic(parameters.deadman_topic, "std_msgs/msg/Header", "deadman"))
+    trajectory = "trajectory_msgs/msg/JointTrajectory"
+    return (
+        *topics,
+        Topic("~/joint_trajectory", trajectory, "trajectories", sent=True),
+        Topic("~/action_chunk", "pi0_ros/msg/ActionChunk", "chunks", sent=True),
+        Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "diagnostics", sent=True),
+    )
+
+
+def contract_problems(
+    parameters: NodeParameters,
+    topics: Mapping[str, Sequence[str]] | None,
+    resolve: Callable[[str], str] = lambda name: name,
+) -> list[str]:
+    """Everything that does not fit; empty when configuring may go on.
+
+    Reads the checkpoint's JSON, statistics and tensor headers, not its weights.
+
+    Args:
+        topics: topic -> message types on the graph; None where there is no graph.
+        resolve: makes a topic name absolute, remaps applied.
+    """
+    problems: list[str] = []
+    limits = _read_limits(parameters, problems)
+    checkpoint = _read_checkpoint(parameters, problems)
+    if checkpoint is not None:
+        problems += checkpoint_problems(parameters, checkpoint, limits)
+    if topics is not None:
+        problems += type_problems(node_topics(parameters), topics, resolve)
+    return problems
+
+
+def type_problems(
+    needed: Sequence[Topic],
+    topics: Mapping[str, Sequence[str]],
+    resolve: Callable[[str], str] = lambda name: name,
+) -> list[str]:
+    """Topics that exist with other types than the node's only; see `contract_problems`."""
+    problems = []
+    for topic in needed:
+        name = resolve(topic.name)
+        there = topics.get(name, ())
+        if there and topic.type not in there:
+            verb = "publishes" if topic.sent else "subscribes to"
+            problems.append(
+                f"{name} ({topic.purpose}) has the type {' and '.join(there)}, the node {verb}"
+                f" {topic.type}: give another topic by parameter or remapping"
+            )
+    return problems
+
+
+def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits | None:
+    if not parameters.joint_limits:
+        return None
+    from pi0_ros.node.limits import LimitsError, read_limits
+
+    path = Path(parameters.joint_limits).expanduser()
+    try:
+        return read_limits(path, parameters.joint_names, parameters.default_acceleration)
+    except LimitsError as error:
+        problems += error.problems
+    return None
+
+
+def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpoint | None:
+    # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
+    from pi0_ros.model.formats import read_checkpoint
+    from pi0_ros.model.weights import CheckpointError
+
+    try:
+        return read_checkpoint(Path(parameters.checkpoint).expanduser())
+    except (CheckpointError, OSError) as error:
+        problems.append(str(error))
+    return None
+
+
+def make_policy(parameters: NodeParameters) -> PolicyLike:
+    """The policy in this process, or with `policy_process` in one of its own; see `load_policy`.
+
+    Raises:
+        ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
+        PolicyEnded: the process ended while it loaded.
+    """
+    if not parameters.policy_process:
+        return load_policy(parameters)
+    from pi0_ros.node.policy_process import PolicyProcess
+
+    return PolicyProcess(parameters)
+
+
 def load_policy(parameters: NodeParameters) -> PolicyLike:
     """Load the checkpoint as the parameters say, warmed up; `~` in its paths is the home directory.
 
     Raises:
         ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
     """
-    # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
     import torch
 
     from pi0_ros.policy.graph import GraphOptions
     from pi0_ros.policy.policy import Policy
-    from pi0_ros.policy.units import JointUnits, delta_mask
 
     if parameters.threads:
         # For the calling thread, which is the one that infers.
         torch.set_num_threads(parameters.threads)
-    joints = parameters.joints
     return Policy.load(
         Path(parameters.checkpoint).expanduser(),
         device=parameters.device,
         dtype=parameters.dtype,
         seed=parameters.seed,
-        cameras=parameters.camera_names,
-        joint_units=JointUnits(
-            scale=np.array([joint.scale for joint in joints]),
-            offset=np.array([joint.offset for joint in joints]),
-        ),
-        action_mode=parameters.action_mode or None,
-        delta_mask=(
-            delta_mask(parameters.joint_names, parameters.delta_joints)
-            if parameters.delta_joints
-            else None
-        ),
-        action_dt=parameters.action_dt,
+        joint_units=joint_units(parameters),
         tokenizer=Path(parameters.tokenizer).expanduser() if parameters.tokenizer else None,
         graph=GraphOptions(
             parameters.graph,
@@ -81,6 +204,7 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
             parameters.npu_attention,
             parameters.npu_weights == "nz",
         ),
+        **policy_arguments(parameters),
     )
 
 

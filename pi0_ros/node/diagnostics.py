@@ -1,57 +1,271 @@
-"""Counts of what became of the ticks, and the /diagnostics message that tells them."""
+"""What /diagnostics tells: the node's figures as plain data, and the statuses made of them.
+
+One status, named "<node>: <about>" as REP 107 wants it, for each of
+observations: what became of the ticks, and what the node is doing;
+camera <name>, joint states, instruction: one per input stream;
+inference: how long the stages take, and whether the policy works;
+limits: what was clamped and rejected, and whether trajectories go out;
+memory: of the process and of the device.
+
+Pure Python but for the messages that `fill` and `diagnostics_message` make.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pi0_ros.node.refusal import Refusal
+from pi0_ros.node.throttle import printable
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
-    from diagnostic_msgs.msg import DiagnosticArray
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+    from pi0_ros.node.streams import StreamStatus
+
+Level = Literal["ok", "warn", "error", "stale"]
+
+LONGEST_MESSAGE = 4000
+"""Characters of a status's message; a contract that fails may list much."""
+
+_LEVELS: Mapping[Level, bytes] = {
+    "ok": b"\x00",
+    "warn": b"\x01",
+    "error": b"\x02",
+    "stale": b"\x03",
+}
+_OF_POLICY = ("failed", "timeout")
+_OF_LIMITS = ("nonfinite", "limits")
 
 
 @dataclass
 class Counts:
-    """ticks = busy + chunks + all refused + the one whose inference runs.
+    """What happened since the node began.
+
+    These hold whenever the executor is between two callbacks:
+    ticks = busy + chunks + all refused, and besides the tick whose inference runs, those whose
+    inference a cleanup threw away, and those that made a profile.
+    chunks = trajectories + chunks of dry runs. rejected = refused nonfinite + refused limits.
 
     Attributes:
         ticks: times the timer fired.
         busy: ticks that found the previous inference still running.
-        chunks: chunks published.
+        chunks: messages on ~/action_chunk.
+        trajectories: messages on ~/joint_trajectory, without stops.
         refused: reason -> ticks that led to no chunk.
+        clamped: limit -> chunks that were brought within it; see `pi0_ros.node.safety.Plan`.
+        rejected: chunks with NaN, Inf or a large excess.
+        deadline_misses: inferences longer than a period of the ticks, of those that led to a chunk.
+        stops: stopping trajectories.
+        errors: callbacks that raised what they should not.
     """
 
     ticks: int = 0
     busy: int = 0
     chunks: int = 0
+    trajectories: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    clamped: Counter[str] = field(default_factory=Counter)
+    rejected: int = 0
+    deadline_misses: int = 0
+    stops: int = 0
+    errors: int = 0
 
-    def as_strings(self) -> dict[str, str]:
-        """The key-value pairs of the diagnostic status."""
-        pairs = {"ticks": self.ticks, "busy": self.busy, "chunks": self.chunks}
-        pairs |= {f"refused.{reason}": count for reason, count in sorted(self.refused.items())}
-        return {key: str(value) for key, value in pairs.items()}
 
+@dataclass(frozen=True)
+class Report:
+    """Everything that a message is made of.
 
-def diagnostics_message(
-    node: str, stamp: Time, counts: Counts, ok: bool, summary: str
-) -> DiagnosticArray:
-    """diagnostic_msgs/DiagnosticArray with one status, "<node>: observations" (REP 107).
-
-    Args:
-        node: the node's name.
-        ok: level OK, otherwise WARN.
-        summary: the state in a sentence.
+    Attributes:
+        node: its name.
+        state: of the life cycle: active, inactive, ...
+        ok, summary: whether chunks come as they should, and the state in a sentence.
+        streams: every input; none unless the node is active.
+        timings: stage -> p50, p95, p99 in seconds; `inference` is decoding and all of the policy.
+        period: seconds between two ticks.
+        queue: jobs that wait for the worker or run in it.
+        running_for: seconds of the job that runs; None while none runs.
+        enabled: trajectories are published.
+        latched: why they are not until ~/reset; "" if nothing is latched.
+        limits_loaded: the joints' limits are known.
+        memory: bytes by name; see `pi0_ros.node.memory.memory`.
+        refusal: what the last tick was refused for; None when a chunk came since.
     """
-    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-    status = DiagnosticStatus(
-        level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN,
-        name=f"{node}: observations",
-        message=summary,
-        values=[KeyValue(key=key, value=value) for key, value in counts.as_strings().items()],
-    )
-    message = DiagnosticArray(status=[status])
+    node: str
+    state: str
+    counts: Counts
+    ok: bool
+    summary: str
+    streams: Sequence[StreamStatus]
+    timings: Mapping[str, tuple[float, float, float]]
+    period: float
+    queue: int
+    running_for: float | None
+    enabled: bool
+    latched: str
+    limits_loaded: bool
+    memory: Mapping[str, int]
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """A diagnostic_msgs/DiagnosticStatus in plain data; `name` is "<node>: <about>"."""
+
+    name: str
+    level: Level
+    message: str
+    values: Mapping[str, str]
+
+
+def statuses(report: Report) -> list[Status]:
+    """All statuses, "observations" first."""
+    told = {
+        "observations": _observations(report),
+        **{stream.name: _stream(stream) for stream in report.streams},
+        "inference": _inference(report),
+        "limits": _limits(report),
+        "memory": _memory(report),
+    }
+    return [
+        Status(f"{report.node}: {about}", level, message, _strings(values))
+        for about, (level, message, values) in told.items()
+    ]
+
+
+def diagnostics_message(report: Report, stamp: Time) -> DiagnosticArray:
+    """diagnostic_msgs/DiagnosticArray of a report; `stamp` in the node's time."""
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+    message = DiagnosticArray()
     message.header.stamp = stamp
+    for status in statuses(report):
+        message.status.append(fill(DiagnosticStatus(name=status.name), status))
     return message
+
+
+def fill(message: DiagnosticStatus, status: Status) -> DiagnosticStatus:
+    """Put a status into a message, all but its name, and return that; it is no hardware's."""
+    from diagnostic_msgs.msg import KeyValue
+
+    message.level = _LEVELS[status.level]
+    message.message = _text(status.message)
+    message.hardware_id = ""
+    pairs = status.values.items()
+    message.values = [KeyValue(key=_text(key), value=_text(value)) for key, value in pairs]
+    return message
+
+
+_Told = tuple[Level, str, Mapping[str, object]]  # level, message, values
+
+
+def _observations(report: Report) -> _Told:
+    counts = report.counts
+    values = {
+        "ticks": counts.ticks,
+        "busy": counts.busy,
+        "chunks": counts.chunks,
+        "trajectories": counts.trajectories,
+        **{f"refused.{reason}": count for reason, count in sorted(counts.refused.items())},
+        "errors": counts.errors,
+        "state": report.state,
+    }
+    return ("ok" if report.ok else "warn"), report.summary, values
+
+
+def _stream(stream: StreamStatus) -> _Told:
+    values = {
+        "topic": stream.topic,
+        "received": stream.received,
+        "rate_hz": _number(stream.rate, 1),
+        "age_s": _number(stream.age, 3),
+        **{f"dropped.{reason}": count for reason, count in sorted(stream.dropped.items())},
+    }
+    return stream.level, stream.detail or "fresh", values
+
+
+def _inference(report: Report) -> _Told:
+    values = {
+        "deadline_misses": report.counts.deadline_misses,
+        "period_ms": _number(report.period * 1e3, 1),
+        "queue": report.queue,
+        "running_for_s": _number(report.running_for, 1),
+    }
+    for stage, seconds in report.timings.items():
+        for name, value in zip(("p50", "p95", "p99"), seconds, strict=True):
+            values[f"{stage}.{name}_ms"] = _number(value * 1e3, 2)
+    return (*_inference_told(report), values)
+
+
+def _inference_told(report: Report) -> tuple[Level, str]:
+    refusal, running_for, period = report.refusal, report.running_for, report.period
+    if report.state != "active":
+        return "ok", report.state
+    if refusal and refusal.reason in _OF_POLICY:
+        return "error", refusal.detail
+    if refusal and refusal.reason == "expired":
+        return "warn", refusal.detail
+    if running_for is not None and running_for > period:
+        return "warn", f"a job has been running for {running_for:.1f} s, a period is {period:.3f} s"
+    if "inference" not in report.timings:
+        return "ok", "none yet"
+    p50, _, p99 = report.timings["inference"]
+    took = f"it takes {p50 * 1e3:.1f} ms (median), {p99 * 1e3:.1f} ms (p99)"
+    if p50 > period:
+        return "warn", f"{took}, longer than a period of {period * 1e3:.1f} ms; lower rate_hz"
+    return "ok", took
+
+
+def _limits(report: Report) -> _Told:
+    counts = report.counts
+    values = {
+        "enabled": report.enabled,
+        "latched": report.latched,
+        "loaded": report.limits_loaded,
+        "rejected": counts.rejected,
+        "clamped": counts.clamped.total(),
+        **{f"clamped.{what}": count for what, count in sorted(counts.clamped.items())},
+        "stops": counts.stops,
+    }
+    return (*_limits_told(report), values)
+
+
+def _limits_told(report: Report) -> tuple[Level, str]:
+    refusal = report.refusal
+    if report.latched:
+        return "error", f"latched by {report.latched}; call ~/reset"
+    if refusal and refusal.reason in _OF_LIMITS:
+        return "warn", f"rejected ({refusal.reason}): {refusal.detail}"
+    if report.state not in ("active", "inactive"):
+        return "ok", report.state
+    if not report.limits_loaded:
+        return "warn", "no joint limits are known, so nothing can be enabled: dry runs only"
+    return "ok", "enabled" if report.enabled else "not enabled: a dry run"
+
+
+def _memory(report: Report) -> _Told:
+    values = {f"{name}_mb": _number(size / 1e6, 1) for name, size in report.memory.items()}
+    named = {"process_rss": "this process", "device_allocated": "on the device"}
+    parts = [
+        f"{report.memory[name] / 1e6:.0f} MB {words}"
+        for name, words in named.items()
+        if name in report.memory
+    ]
+    return "ok", ", ".join(parts) or "not known", values
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _strings(values: Mapping[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}
+
+
+def _text(text: str) -> str:
+    """Users' bytes may be in it: a lone surrogate would end the publisher, NUL the text."""
+    return printable(text, "\n", LONGEST_MESSAGE)

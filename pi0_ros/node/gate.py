@@ -90,8 +90,7 @@ class Gate:
         return self.latch(f"{self._rejections} rejected chunks in a row, the last: {detail}")
 
     def reset(self) -> str:
-        """Clear the latch; the gate stays closed. Returns "", or what is still on."""
-        self.enabled = False
+        """Clear the latch, which opens nothing. Returns "", or what is still on."""
         if self._stopped:
             return "the emergency stop is still on; publish false on its topic first"
         self.latched = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ class Worker:
         self._jobs: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._stopping = False
+        self._begun: float | None = None  # time.monotonic() at which the job that runs began
+        self._abandoned = False
         self.busy = False
         """From `submit` until the outcome is taken."""
         # A daemon: a hung model must not keep the process alive.
@@ -45,13 +48,32 @@ class Worker:
         return True
 
     def take(self) -> Outcome | None:
-        """The outcome of the last job, once; None while there is none."""
+        """The outcome of the last job, once; None while there is none, or if it was abandoned."""
         try:
             outcome = self._outcomes.get_nowait()
         except queue.Empty:
             return None
         self.busy = False
+        if self._abandoned:
+            self._abandoned = False
+            return None
         return outcome
+
+    def running_for(self) -> float | None:
+        """Steady seconds that the job has been running; None while none runs."""
+        begun = self._begun
+        return None if begun is None else time.monotonic() - begun
+
+    def abandon(self) -> bool:
+        """Want no outcome of the job that runs; False when none runs or this was said before.
+
+        Nothing can interrupt the job: the worker stays busy until it ends, and `notify` is called
+        then, but `take` returns None.
+        """
+        if self._begun is None or self._abandoned:
+            return False
+        self._abandoned = True
+        return True
 
     def stop(self, timeout: float) -> bool:
         """End the thread; False if its job is still running after `timeout` seconds."""
@@ -62,11 +84,13 @@ class Worker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None and not self._stopping:
+            self._begun = time.monotonic()
             try:
                 outcome = Outcome(value=job())
             except BaseException as error:
                 # Whatever it is: the owner decides. A dead thread would look busy for ever.
                 outcome = Outcome(error=error)
+            self._begun = None
             if self._stopping:
                 return
             self._outcomes.put(outcome)

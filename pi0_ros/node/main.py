@@ -8,12 +8,9 @@ import signal
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
-
-if TYPE_CHECKING:
-    from pi0_ros.node.contract import LoadPolicy
 
 STOP_TIMEOUT = 0.5
 """Seconds that an inference may still run once the node is told to end.
@@ -22,35 +19,42 @@ Short, because native code that holds the interpreter (torch's profiler) delays 
 """
 
 DESCRIPTION = """\
-Runs a pi0 checkpoint as the ROS 2 node `pi0`: camera images, joint states and an instruction in,
-trajectory_msgs/JointTrajectory chunks out.
+Runs a pi0 checkpoint as the managed ROS 2 node `pi0`: camera images, joint states and an
+instruction in, trajectory_msgs/JointTrajectory chunks out. It waits to be configured and activated
+(parameter autostart: does so itself), and publishes no trajectory until it is enabled.
 
 subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per camera
              joint_states         sensor_msgs/JointState
              instruction          std_msgs/String
-publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory
+             emergency_stop       std_msgs/Bool: true disables at once, until ~/reset
+             deadman              std_msgs/Header, if deadman_timeout is set
+publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled
              ~/action_chunk       pi0_ros/ActionChunk
              /diagnostics         diagnostic_msgs/DiagnosticArray
+services     ~/enable             std_srvs/SetBool: publish trajectories, or stop and do not
+             ~/reset              std_srvs/Trigger: a new episode; clears what disabled the node
+             ~/profile            std_srvs/Trigger: where the time of an inference goes
+             ~/change_state ...   lifecycle_msgs
 """
 
 EXAMPLES = """\
 examples:
-  pi0_node --ros-args --params-file config/demo.yaml -p checkpoint:=/data/pi0
+  pi0_node --ros-args --params-file config/demo.yaml -p checkpoint:=/data/pi0 -p autostart:=true
   pi0_node --ros-args --params-file my_arm.yaml -p checkpoint:=/data/pi0 \\
       -r ~/joint_trajectory:=/arm_controller/joint_trajectory \\
       -r front/image_raw:=/camera/color/image_raw
   ros2 launch pi0_ros pi0.launch.py checkpoint:=/data/pi0 params_file:=my_arm.yaml
 
-SIGINT and SIGTERM end the node with status 0; parameters or a checkpoint that cannot be used end
-it with status 1."""
+SIGINT and SIGTERM end the node with status 0, unusable parameters with status 1. A checkpoint that
+cannot be used leaves the node unconfigured; the log and /diagnostics say why."""
 
 
-def main(argv: Sequence[str] | None = None, load: LoadPolicy | None = None) -> int:
+def main(argv: Sequence[str] | None = None, **stand_ins: Any) -> int:
     """Run the node until a signal ends it.
 
     Args:
         argv: arguments after the program's name; default: the process's own.
-        load: makes the policy; default: from the checkpoint.
+        stand_ins: for the loader and the check of `pi0_ros.node.node.Pi0Node`.
 
     Returns:
         The process's exit status.
@@ -59,16 +63,15 @@ def main(argv: Sequence[str] | None = None, load: LoadPolicy | None = None) -> i
     own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
     _parser().parse_args(own)
     try:
-        return _run(arguments, load)
+        return _run(arguments, stand_ins)
     except KeyboardInterrupt:  # before the executor, while modules are imported
         return 0
 
 
-def _run(arguments: list[str], load: LoadPolicy | None) -> int:
+def _run(arguments: list[str], stand_ins: dict[str, Any]) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    from pi0_ros.node.contract import LoadError, load_policy
     from pi0_ros.node.node import Pi0Node
     from pi0_ros.node.parameters import ParameterError
 
@@ -79,18 +82,26 @@ def _run(arguments: list[str], load: LoadPolicy | None) -> int:
     node = None
     status = 0
     try:
-        node = Pi0Node(load or load_policy)
+        node = Pi0Node(**stand_ins)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while rclpy.ok():
+            try:
+                executor.spin_once()
+            except ExternalShutdownException:
+                break
+            except Exception as error:
+                # A signal may have shut ROS down in the middle of a callback. Anything else is told
+                # and counted, but it does not take the node away from the arm.
+                if rclpy.ok():
+                    node.report_error(error)
+    except KeyboardInterrupt:
         pass
-    except (ParameterError, LoadError) as error:
+    except ParameterError as error:
         status = _fail(str(error))
     except Exception:
         if rclpy.ok():
             raise
-        # A signal shut ROS down in the middle of a callback; what failed there failed by that.
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has a bound of its own
         if node is not None and not node.stop(STOP_TIMEOUT):

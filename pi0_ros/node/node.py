@@ -1,76 +1,88 @@
-"""The node: it wires streams, policy and publishers together; the work is done elsewhere.
+"""The managed node: its life cycle, services and parameters; `ControlLoop` is what it does.
 
-An image's way: `_on_image` buffer -> `_on_tick` snapshot -> (worker thread) decode and infer ->
-`_on_outcome` plan and publish. All but the worker's part runs in the executor's thread.
+configure loads, checks, compiles and warms up; activate subscribes and publishes; deactivate stops
+publishing; cleanup frees the memory. Publishing of trajectories needs `enabled` besides.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 import time
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.task import Future
-from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
-from std_srvs.srv import Trigger
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.contract import (
+    ContractError,
     LoadError,
     LoadPolicy,
     PolicyLike,
-    check_chunk,
-    load_policy,
+    contract_problems,
+    make_policy,
 )
-from pi0_ros.node.diagnostics import Counts, diagnostics_message
-from pi0_ros.node.images import decompress, to_rgb
+from pi0_ros.node.control_loop import ControlLoop
+from pi0_ros.node.controls import Controls
+from pi0_ros.node.diagnostics import Counts, Report
+from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
+from pi0_ros.node.gate import Gate
 from pi0_ros.node.inference import Outcome, Worker
-from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, Snapshot
-from pi0_ros.node.parameters import build, declare, given_values, resolve, unknown_names
-from pi0_ros.node.profiling import ProfileAnswer, profile
+from pi0_ros.node.limits import JointLimits, read_limits
+from pi0_ros.node.memory import memory, release
+from pi0_ros.node.parameters import (
+    NodeParameters,
+    build,
+    declare,
+    given_values,
+    resolve,
+    unknown_names,
+)
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.trajectory import chunk_message, plan, trajectory_message
-from pi0_ros.policy.types import ActionChunk
+from pi0_ros.node.throttle import Throttle
+from pi0_ros.node.timing import Timings
 
 LOG_PERIOD = 2.0
-"""Seconds between two log lines about the same reason."""
+"""Seconds between two log lines about the same thing."""
 
-SILENCE = 1.0
-"""Seconds of steady time without a chunk that /diagnostics warns after; three periods of the ticks
-if that is longer."""
+RETRY_PERIOD = 5.0
+"""Seconds between two attempts of `autostart`."""
 
-# Newest message only, and whatever reliability the publisher offers.
-_NEWEST_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Deeper, because messages about other robots' joints may lie between two of ours.
-_JOINT_STATES = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-_NEWEST_RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-_LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+Check = Callable[[NodeParameters, Mapping[str, Sequence[str]], Callable[[str], str]], list[str]]
+"""`pi0_ros.node.contract.contract_problems` and stand-ins for it."""
+
+_NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+_ERROR = TransitionCallbackReturn.ERROR
 
 
-class Pi0Node(Node):
+class Pi0Node(LifecycleNode):
     """Cameras, joint states and an instruction in; JointTrajectory chunks out.
 
-    The policy is loaded by the worker thread, so that signals and parameter services are answered
-    meanwhile; streams are subscribed to once it is ready. What goes wrong while loading is raised
-    in the executor's thread, out of `spin`.
+    Attributes:
+        parameters: as they are now; some change while the node runs.
+        counts, timings: since the node began.
+        limits: of the joints; None without a file, and then there are only dry runs.
+        gate: whether trajectories go out.
+        worker: the thread that loads and infers; None while unconfigured.
+        loop: what runs while active; else None.
     """
 
-    def __init__(self, load: LoadPolicy = load_policy, **options: Any) -> None:
-        """`options` go to rclpy.node.Node.
+    def __init__(
+        self, load: LoadPolicy = make_policy, check: Check = contract_problems, **options: Any
+    ) -> None:
+        """Not configured yet.
+
+        Args:
+            load: makes the policy, in the worker's thread.
+            check: lists what is wrong with parameters, checkpoint and topics.
+            options: go to LifecycleNode.
 
         Raises:
             ParameterError: lists every unusable parameter.
@@ -83,249 +95,271 @@ class Pi0Node(Node):
         for name in unknown_names(values, given):
             self.get_logger().warning(f"parameter {name}: this node has none of that name; ignored")
 
+        self._load, self._check = load, check
         self.counts = Counts()
-        self._buffer = ObservationBuffer(self.parameters)
+        self.timings = Timings()
+        self.gate = Gate(self.parameters.deadman_timeout)
+        self.limits: JointLimits | None = None
+        self.worker: Worker | None = None
         self._policy: PolicyLike | None = None
-        self._latched_instruction: Any = None
-        self._profile_answer: Future | None = None
-        self._epoch = 0
-        self._summary = "loading the checkpoint"
-        self._job = ""
-        self._refused_since_report = False
-        # Steady seconds, since /clock may stand still; being ready counts as a chunk and a tick.
-        self._chunk_at = self._tick_at = time.monotonic()
-        self._refused_at = -math.inf
-        self._logged_at: dict[str, float] = {}
+        self.loop: ControlLoop | None = None
+        self._summary = "not configured"
+        self._failed = False
+        self._throttle = Throttle(LOG_PERIOD)
+        self.next_episode = itertools.count().__next__
 
-        self._trajectories = self.create_publisher(
-            JointTrajectory, "~/joint_trajectory", _NEWEST_RELIABLE
+        self.trajectories = self.create_lifecycle_publisher(
+            JointTrajectory, "~/joint_trajectory", _NEWEST
         )
-        self._chunks = self.create_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST_RELIABLE)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST)
+        self.controls = Controls(self)
+        self._outcome_ready = self.create_guard_condition(self._on_outcome)
+        self._diagnostics = DiagnosticsPublisher(self, self._report)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._on_second, clock=steady)
+        self._second_timer = self.create_timer(1.0, self._on_second, clock=steady)
+        self._answer_invalid_transitions()
+        self._autostart_timer = None
+        if self.parameters.autostart:
+            self._autostart_timer = self.create_timer(0.01, self._on_autostart, clock=steady)
 
-        outcome_ready = self.create_guard_condition(self._on_outcome)
-        self._worker = Worker(outcome_ready.trigger)
-        self.get_logger().info(f"loading {self.parameters.checkpoint}")
-        self._worker.submit(partial(load, self.parameters))
-
-    def stop(self, timeout: float) -> bool:
-        """End the worker thread; False if it is still busy after `timeout` seconds."""
-        return self._worker.stop(timeout)
-
-    # Streams ------------------------------------------------------------------------------------
-
-    def _start(self, policy: PolicyLike) -> None:
-        """Subscribe and begin to tick."""
-        parameters = self.parameters
-        self._policy = policy
-        image_type = Image if parameters.image_transport == "raw" else CompressedImage
-        for camera in parameters.cameras:
-            self.create_subscription(
-                image_type,
-                camera.topic,
-                partial(self._buffer.put_image, camera.name),
-                _NEWEST_IMAGE,
-            )
-        self.create_subscription(
-            JointState, parameters.joint_states_topic, self._buffer.put_joint_state, _JOINT_STATES
-        )
-        self.create_subscription(String, "instruction", self._on_instruction, _NEWEST_RELIABLE)
-        # A group of its own: a callback that waits would hold up all others of its group.
-        group = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, "~/profile", self._on_profile, callback_group=group)
-        # Data from before a jump back (a bag that loops) would lie in the future for ever.
-        self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-FUTURE_TOLERANCE)),
-            post_callback=self._on_jump,
-        )
-        self.create_timer(1.0 / parameters.rate_hz, self._on_tick)
-        self._chunk_at = self._tick_at = time.monotonic()
-        self._summary = "no tick yet; is /clock published?" if self._sim_time() else "ready"
-        self.get_logger().info(
-            f"ready: {parameters.rate_hz:g} Hz, {policy.horizon} steps of"
-            f" {parameters.action_dt:g} s, cameras {list(parameters.camera_names)},"
-            f" joints {list(parameters.joint_names)}"
-        )
-
-    async def _on_profile(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Profile at the next free tick; no chunk is published until it is done."""
-        if self._profile_answer is not None:
-            response.message = "a profile is being made already"
-            return response
-        self._profile_answer = Future()
-        answer = await self._profile_answer
-        self._profile_answer = None
-        response.success, response.message = answer.success, answer.text
-        return response
-
-    def _profile_wanted(self) -> bool:
-        return self._profile_answer is not None and not self._profile_answer.done()
-
-    def _on_instruction(self, message: String) -> None:
-        if message.data != self._buffer.instruction:
-            self.get_logger().info(f"instruction: {message.data!r}")
-        self._buffer.instruction = message.data
-
-    def _subscribe_latched_instruction(self) -> None:
-        """Also fetch what was published before this node was ready, where a publisher keeps it.
-
-        A volatile subscription hears every publisher but no past message, a transient-local one
-        hears past messages but no volatile publisher; so the second joins the first once such a
-        publisher is seen. A message that arrives by both sets the same instruction twice.
-        """
-        if self._latched_instruction is None and any(
-            publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-            for publisher in self.get_publishers_info_by_topic("instruction")
-        ):
-            self._latched_instruction = self.create_subscription(
-                String, "instruction", self._on_instruction, _LATCHED
-            )
-
-    def _on_jump(self, jump: TimeJump) -> None:
-        self.get_logger().warning(
-            f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s: images and joint states"
-            " from before are dropped"
-        )
-        self._buffer.clear()
-        self._epoch += 1
-
-    def _sim_time(self) -> bool:
-        return bool(self.get_parameter("use_sim_time").value)
-
-    # Ticks --------------------------------------------------------------------------------------
-
-    def _now(self) -> int:
+    def now(self) -> int:
+        """Nanoseconds of the node's clock."""
         return self.get_clock().now().nanoseconds
 
-    def _on_tick(self) -> None:
-        self.counts.ticks += 1
-        self._tick_at = time.monotonic()
-        if self._worker.busy:
-            self.counts.busy += 1
-            return
+    def sim_time(self) -> bool:
+        """Whether the clock is /clock."""
+        return bool(self.get_parameter("use_sim_time").value)
+
+    def stop(self, timeout: float) -> bool:
+        """End the worker; False if it is still busy after `timeout` seconds."""
+        return self.worker is None or self.worker.stop(timeout)
+
+    # Life cycle ---------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """unconfigured, inactive, active, finalized, or the transition that runs."""
+        return self._state_machine.current_state[1]
+
+    def _answer_invalid_transitions(self) -> None:
+        """Refuse a transition that the state does not have; rclpy's own answer ends the node."""
+        service = self._service_change_state
+        change = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change(request, response)
+            except RuntimeError as error:  # rclpy's RCLError
+                self.get_logger().warning(
+                    f"transition {request.transition.label or request.transition.id} refused in"
+                    f" state {self.state}: {error}"
+                )
+                response.success = False
+                return response
+
+        service.callback = guarded
+
+    def _on_autostart(self) -> None:
+        """Configure and activate until it works."""
+        self.destroy_timer(self._autostart_timer)
+        self._autostart_timer = None
+        if self.state == "unconfigured":
+            self.trigger_configure()
+        if self.state == "inactive":
+            self.trigger_activate()
+        if self.state == "unconfigured" and self.context.ok():
+            self.get_logger().warning(f"trying again in {RETRY_PERIOD:g} s (autostart)")
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._autostart_timer = self.create_timer(
+                RETRY_PERIOD, self._on_autostart, clock=steady
+            )
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Check the contract, load, compile and warm up."""
+        return self._guarded(self._configure, "configure")
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and publish."""
+        return self._guarded(partial(self._activate, state), "activate")
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop publishing at once; a controller finishes the trajectory that it has."""
+        return self._guarded(partial(self._deactivate, state), "deactivate")
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the policy."""
+        return self._guarded(self._cleanup, "cleanup")
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop publishing and free the policy."""
+        return self._guarded(partial(self._abort, state), "shutdown")
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to a state from which configure works."""
+        self._failed = True
+        return self._guarded(partial(self._abort, state), "error handling")
+
+    def _guarded(self, step: Callable[[], str], name: str) -> TransitionCallbackReturn:
+        """Do a transition's work, which returns the new summary; log what goes wrong."""
         try:
-            snapshot = self._buffer.snapshot(self._now())
-        except Refusal as refusal:
-            self._refuse(refusal)
-            if self._profile_wanted():
-                text = f"there is no observation to profile with: {refusal}"
-                self._profile_answer.set_result(ProfileAnswer(False, text))
-            return
-        decode = to_rgb if self.parameters.image_transport == "raw" else decompress
-        policy, epoch = self._policy, self._epoch
-        if self._profile_wanted():
-            directory = self.parameters.profile_dir
-            self._job = "a profile is being made"
-            self._worker.submit(partial(profile, policy, snapshot, decode, directory))
-            return
+            self._summary = step()
+        except (ContractError, LoadError, TimeoutError) as error:
+            self._failed = True
+            self._summary = f"{name} failed: {error}"
+            self.get_logger().error(self._summary)
+            result = _FAILURE
+        except Exception as error:
+            self._failed = True
+            self._summary = f"{name} failed: {type(error).__name__}: {error}"
+            self.get_logger().error(f"{self._summary}\n{traceback.format_exc()}")
+            result = _ERROR
+        else:
+            result = _SUCCESS
+        self._diagnostics.publish()
+        return result
 
-        def infer() -> tuple[int, Snapshot, ActionChunk]:
-            return epoch, snapshot, policy.infer(snapshot.observation(decode))
+    def _configure(self) -> str:
+        self._failed = False
+        parameters = self.parameters
+        topics = dict(self.get_topic_names_and_types())
+        problems = self._check(parameters, topics, self.resolve_topic_name)
+        if problems:
+            raise ContractError(problems)
+        self.limits = None
+        if parameters.joint_limits:
+            path = Path(parameters.joint_limits).expanduser()
+            self.limits = read_limits(path, parameters.joint_names, parameters.default_acceleration)
+        self.get_logger().info(f"loading {parameters.checkpoint}")
+        self._summary = "loading the checkpoint"
+        self._end_worker(0.0)
+        self.worker = Worker(self._outcome_ready.trigger)
+        self.worker.submit(partial(self._load, parameters))
+        outcome = self._wait_for_worker()
+        if outcome.error is not None:
+            lines = traceback.format_exception(outcome.error)
+            self.get_logger().debug("".join(lines))
+            self._end_worker(0.0)
+            raise LoadError(parameters.checkpoint, outcome.error) from outcome.error
+        self._policy = outcome.value
+        limits = "no joint limits: dry runs only" if self.limits is None else "limits loaded"
+        self.get_logger().info(
+            f"configured: {self._policy.horizon} steps of {parameters.action_dt:g} s,"
+            f" cameras {list(parameters.camera_names)}, joints {list(parameters.joint_names)};"
+            f" {limits}"
+        )
+        return "configured, not active"
 
-        self._job = "the inference is still running"
-        self._worker.submit(infer)
+    def _wait_for_worker(self) -> Outcome:
+        """The worker's outcome; signals are obeyed and /diagnostics goes on meanwhile."""
+        reported = time.monotonic()
+        while (outcome := self.worker.take()) is None:
+            time.sleep(0.02)
+            if not self.context.ok():
+                raise TimeoutError("ROS was shut down")
+            if time.monotonic() - reported >= 1.0:
+                reported = time.monotonic()
+                self._diagnostics.publish()
+        return outcome
 
-    def _on_outcome(self) -> None:
-        outcome = self._worker.take()
-        if outcome is None:
-            return
-        if self._policy is None:
-            if outcome.error is not None:
-                self._log_traceback(outcome.error)
-                raise LoadError(self.parameters.checkpoint, outcome.error) from outcome.error
-            self._start(outcome.value)
-            return
-        if isinstance(outcome.value, ProfileAnswer):
-            self._profile_answer.set_result(outcome.value)
-            return
-        try:
-            self._publish(*self._result(outcome))
-        except Refusal as refusal:
-            self._refuse(refusal)
+    def _activate(self, state: LifecycleState) -> str:
+        super().on_activate(state)
+        self.loop = ControlLoop(self, self._policy)
+        self.get_logger().info(f"ready: ticks at {self.parameters.rate_hz:g} Hz")
+        if self.parameters.start_enabled or self.parameters.enabled:
+            refusal = self.controls.enable()
+            if refusal:
+                self.controls.gate_changed(f"not enabled: {refusal}")
+        return "active"
 
-    def _result(self, outcome: Outcome) -> tuple[Snapshot, ActionChunk]:
-        """The chunk of an outcome.
+    def _deactivate(self, state: LifecycleState) -> str:
+        self.gate.disable()
+        if self.loop is not None:
+            self.loop.close()
+            self.loop = None
+        super().on_deactivate(state)
+        self.controls.gate_changed("")
+        return "configured, not active"
 
-        Raises:
-            Refusal: the inference failed, or the clock jumped while it ran.
-        """
-        error = outcome.error
-        if isinstance(error, Refusal):
-            raise error
-        if error is not None:
-            self._log_traceback(error)
-            raise Refusal("failed", f"{type(error).__name__}: {error}") from error
-        epoch, snapshot, chunk = outcome.value
-        if epoch != self._epoch:
-            raise Refusal("stale", "the clock jumped back while the inference ran")
-        try:
-            check_chunk(chunk, self._policy, len(self.parameters.joints))
-        except ValueError as wrong:
-            raise Refusal("failed", str(wrong)) from wrong
-        return snapshot, chunk
+    def _cleanup(self) -> str:
+        self._end_worker(1.0)
+        if self._policy is not None and hasattr(self._policy, "close"):
+            self._policy.close()
+        self._policy = self.limits = None
+        release()
+        return "not configured"
 
-    def _publish(self, snapshot: Snapshot, chunk: ActionChunk) -> None:
-        joints = self.parameters.joint_names
-        now = self._now()
-        trajectory = plan(chunk, self.parameters.trajectory_start, now)
-        self._trajectories.publish(trajectory_message(trajectory, joints))
-        self._chunks.publish(chunk_message(chunk, snapshot, joints, now))
-        self.counts.chunks += 1
-        self._chunk_at = time.monotonic()
-        self._summary = "publishing"
+    def _abort(self, state: LifecycleState) -> str:
+        summary = self._summary
+        self._deactivate(state)
+        self._cleanup()
+        return summary if self._failed else "not configured"
+
+    def _end_worker(self, timeout: float) -> bool:
+        worker, self.worker = self.worker, None
+        return worker is None or worker.stop(timeout)
 
     # Reports ------------------------------------------------------------------------------------
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """Count a refusal, tell /diagnostics at once and the log now and then."""
-        reason = refusal.reason
-        self.counts.refused[reason] += 1
-        self._refused_since_report = True
-        self._refused_at = time.monotonic()
-        self._summary = f"refused ({reason}): {refusal.detail}"
-        self._report()
-        if time.monotonic() - self._logged_at.get(reason, -LOG_PERIOD) >= LOG_PERIOD:
-            self._logged_at[reason] = time.monotonic()
-            count = self.counts.refused[reason]
-            self.get_logger().warning(f"nothing published, {reason} ({count}x): {refusal.detail}")
+    def _on_outcome(self) -> None:
+        if self.worker is None:
+            return
+        outcome = self.worker.take()
+        if outcome is None:
+            return
+        if self.loop is not None:
+            self.loop.on_outcome(outcome)
+        else:  # begun before a deactivation
+            self.counts.refused["stale"] += 1
 
-    def _log_traceback(self, error: BaseException) -> None:
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
-        self.get_logger().debug("".join(lines))
-
-    def _on_second(self) -> None:
-        if self._policy is not None:
-            self._subscribe_latched_instruction()
-        self._report()
-        self._refused_since_report = False
-
-    def _report(self) -> None:
-        silence = self._silence()
-        refused = self._refused_since_report or self._refused_at > self._chunk_at
-        ok = self._policy is not None and not refused and not silence
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(
-            diagnostics_message(self.get_name(), stamp, self.counts, ok, silence or self._summary)
+    def report_refusal(self, refusal: Refusal) -> None:
+        """Tell /diagnostics at once, and the log now and then."""
+        self._diagnostics.publish()
+        count = self.counts.refused[refusal.reason]
+        self.log_throttled(
+            refusal.reason, f"nothing published, {refusal.reason} ({count}x): {refusal.detail}"
         )
 
-    def _silence(self) -> str:
-        """Why no chunk came for long, in a sentence; "" while chunks come or none is due."""
-        if self._policy is None:
-            return ""
-        now = time.monotonic()
-        limit = max(SILENCE, 3 / self.parameters.rate_hz)
-        if now - self._chunk_at <= limit:
-            return ""
-        if self._refused_since_report:
-            return self._summary
-        if self._worker.busy:
-            cause = self._job
-        elif now - self._tick_at > limit:
-            cause = "no tick: is /clock published?" if self._sim_time() else "no tick"
-        elif self._refused_at > self._chunk_at:
-            return self._summary
+    def report_error(self, error: BaseException) -> None:
+        """A callback raised what it should not: nothing moves on its account, and it is told."""
+        self.counts.errors += 1
+        text = "".join(traceback.format_exception(error))
+        self.log_throttled("callback", f"a callback failed: {text}")
+
+    def log_throttled(self, key: str, text: str, warn: bool = True) -> None:
+        """Log, unless the same key was logged just now."""
+        swallowed = self._throttle.ready(key)
+        if swallowed is None:
+            return
+        more = f" ({swallowed} more since the last line)" if swallowed else ""
+        # Two lines, because rclpy binds a severity to the line that logs.
+        if warn:
+            self.get_logger().warning(text + more)
         else:
-            cause = "waiting for the next tick"
-        return f"no chunk for {now - self._chunk_at:.1f} s: {cause}"
+            self.get_logger().info(text + more)
+
+    def _on_second(self) -> None:
+        self._diagnostics.publish()
+        self.controls.look()
+        if self.loop is not None:
+            self.loop.reported()
+
+    def _report(self) -> Report:
+        loop, worker = self.loop, self.worker
+        ok, summary = loop.state() if loop else (not self._failed, self._summary)
+        return Report(
+            node=self.get_name(),
+            state=self.state,
+            counts=self.counts,
+            ok=ok,
+            summary=summary,
+            streams=loop.buffer.statuses(self.now()) if loop else (),
+            timings=self.timings.percentiles(),
+            period=1 / self.parameters.rate_hz,
+            queue=int(worker is not None and worker.busy),
+            running_for=worker.running_for() if worker else None,
+            enabled=self.gate.enabled,
+            latched=self.gate.latched,
+            limits_loaded=self.limits is not None,
+            refusal=loop.refusal if loop else None,
+            memory=memory(str(self._policy.device) if self._policy else None),
+        )

@@ -6,22 +6,27 @@ Nothing is ever filled in: an observation is complete and fresh, or it is refuse
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.images import ImageError
+from pi0_ros.node.images import ImageError, check
+from pi0_ros.node.joint_history import JointHistory, read_sample
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.refusal import Refusal
+from pi0_ros.node.refusal import Measured, Refusal
+from pi0_ros.node.streams import FUTURE_TOLERANCE, Fault, Stream, StreamStatus
 from pi0_ros.policy.types import Observation
 
-FUTURE_TOLERANCE = 100_000_000
-"""Nanoseconds that a stamp may lie ahead of the node's clock (clock offset between two machines,
-/clock arriving after the data it belongs to); a stamp further ahead is as useless as an old one and
-counts as stale."""
+BACK_TOLERANCE = 100_000_000
+"""Nanoseconds by which a stream's stamps may go back (several publishers, a network); more is a
+recording that begins anew."""
+
+LONGEST_INSTRUCTION = 1000
+"""Characters; the model sees 48 tokens."""
+
+JOINT_STATES, INSTRUCTION = "joint states", "instruction"
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,9 @@ class Snapshot:
 
     Attributes:
         images: camera name -> message.
-        image_stamps: camera name -> nanoseconds.
-        state: [joints] float64, radians, in the policy's order.
-        state_stamp: nanoseconds.
+        image_stamps: camera name -> nanoseconds, the camera's latency taken off.
+        state: [joints] float64, radians, in the policy's order, at the oldest picture's time.
+        state_stamp: nanoseconds that the state holds for.
         instruction: the task in words.
     """
 
@@ -61,106 +66,191 @@ class Snapshot:
             try:
                 images[name] = to_rgb(message)
             except ImageError as error:
-                raise Refusal("malformed", f"camera {name}: {error}") from error
+                raise Refusal("malformed", f"camera {name}: {error}", f"camera {name}") from error
         return Observation(images, self.state, self.instruction, self.stamp)
 
 
 class ObservationBuffer:
-    """Holds the newest message per stream, newest by arrival."""
+    """Holds the newest message per stream, newest by arrival, and the joint states of a second.
 
-    def __init__(self, parameters: NodeParameters) -> None:
+    A stream's newest message decides: if it is malformed, an older good one is not used.
+
+    Attributes:
+        instruction: the task in words; "" while there is none.
+        epoch: how often the streams were cleared: what was observed before is of another time.
+    """
+
+    def __init__(self, parameters: NodeParameters, now: Callable[[], int]) -> None:
+        """`now`: nanoseconds of the node's clock."""
         self.instruction = parameters.instruction
+        self.epoch = 0
+        self._now = now
         self._parameters = parameters
         self._joints = frozenset(parameters.joint_names)
-        self.clear()
+        self._latency = {c.name: round(c.latency * 1e9) for c in parameters.cameras}
+        self._images: dict[str, Any] = {}
+        self._repeated: dict[str, int] = {}
+        self._history = JointHistory()
+        topic = parameters.joint_states_topic
+        joints = f"{JOINT_STATES} ({topic}) with the joints of this node"
+        self._cameras = {
+            c.name: _camera_stream(c.name, c.topic, c.max_age) for c in parameters.cameras
+        }
+        self._joint_states = Stream(JOINT_STATES, topic, parameters.joint_states_max_age, joints)
+        self._instructions = Stream(INSTRUCTION, INSTRUCTION, None, INSTRUCTION)
+        self._timed = (*self._cameras.values(), self._joint_states)
+        if self.instruction.strip():
+            self._instructions.take(now(), now())
 
     def clear(self) -> None:
         """Forget images and joint states (the clock jumped); the instruction stays."""
-        self._images: dict[str, Any] = {}
-        self._joint_state: Any = None
-        self._strangers: Sequence[str] | None = None
+        self.epoch += 1
+        self._images.clear()
+        self._repeated.clear()
+        self._history.clear()
+        for stream in self._timed:
+            stream.forget()
+
+    # What comes ---------------------------------------------------------------------------------
 
     def put_image(self, camera: str, message: Any) -> None:
+        """Keep an image, and look at it as far as that costs nothing."""
+        stream, now = self._cameras[camera], self._now()
+        stream.hear(now)
+        try:
+            check(message, self._parameters.image_transport)
+        except ImageError as error:
+            stream.drop(Fault("malformed", f"{stream.label}: {error}"), now)
+            return
+        stamp = stamp_of(message)
+        stamp -= self._latency[camera] if stamp else 0
+        self._watch_stamp(stream, stamp)
+        repeated = self._count_repeats(camera, message, stamp)
         self._images[camera] = message
+        if repeated and repeated >= self._parameters.frozen_frames:
+            stream.stamp = stamp
+            detail = f"one picture, byte for byte, in {repeated + 1} frames"
+            stream.drop(Fault("frozen", f"{stream.label}: {detail}"), now)
+        else:
+            stream.take(stamp, now)
+
+    def _count_repeats(self, camera: str, message: Any, stamp: int) -> int:
+        """How many frames before this one, with other stamps, showed the same picture."""
+        if not self._parameters.frozen_frames:
+            return 0
+        before, last = self._images.get(camera), self._cameras[camera].stamp
+        if before is None or before.data != message.data:
+            self._repeated[camera] = 0
+        elif stamp != last:
+            self._repeated[camera] = self._repeated.get(camera, 0) + 1
+        return self._repeated[camera]
 
     def put_joint_state(self, message: Any) -> None:
         """Keep a JointState, unless it names none of our joints.
 
         Several publishers may share the topic (an arm and its base, say); a message about other
-        joints only says nothing about ours. One about some of ours is kept, and refused by
-        `snapshot`: half a state is a fault, and merging halves of different times would hide it.
+        joints only says nothing about ours. One about some of ours is a fault: half a state is
+        none, and merging halves of different times would hide it.
         """
-        if self._joints.isdisjoint(message.name):
-            self._strangers = message.name
-        else:
-            self._joint_state = message
-            self._strangers = None
+        stream, now = self._joint_states, self._now()
+        if message.name and self._joints.isdisjoint(message.name):
+            stream.hint = f"; the last message names {list(message.name)}"
+            return
+        stream.hear(now)
+        stamp = stamp_of(message)
+        try:
+            sample = read_sample(message, self._parameters.joint_names, stamp)
+        except ValueError as error:
+            stream.drop(Fault("malformed", f"{stream.label}: {error}"), now)
+            return
+        self._watch_stamp(stream, stamp)
+        stream.take(stamp, now)
+        self._history.put(sample)
+
+    def put_instruction(self, text: str) -> str:
+        """Take a new task.
+
+        Returns:
+            "", or why it is dropped and the last one stays.
+        """
+        stream, now = self._instructions, self._now()
+        stream.hear(now)
+        problem = ""
+        if not text.strip():
+            problem = "it is empty"
+        elif len(text) > LONGEST_INSTRUCTION:
+            problem = f"{len(text)} characters, allowed are {LONGEST_INSTRUCTION}"
+        if problem:
+            stream.dropped["malformed"] += 1
+            return problem
+        self.instruction = text
+        stream.take(now, now)
+        return ""
+
+    def blame(self, name: str, reason: str, detail: str) -> None:
+        """A message of a stream turned out to be unusable elsewhere.
+
+        Args:
+            name: a camera's, "camera <name>", "joint states" or "instruction".
+        """
+        now = self._now()
+        if name == INSTRUCTION:  # the last one stays
+            self._instructions.hear(now)
+            self._instructions.dropped[reason] += 1
+            return
+        stream = self._joint_states
+        if name != JOINT_STATES:
+            stream = self._cameras[name.removeprefix("camera ")]
+        named = detail.startswith(stream.name)
+        stream.drop(Fault(reason, detail if named else f"{stream.label}: {detail}"), now)
+
+    def _watch_stamp(self, stream: Stream, stamp: int) -> None:
+        """Begin anew where a stream's stamps go back: a bag that loops without a clock."""
+        if stream.stamp and stamp and stamp < stream.stamp - BACK_TOLERANCE:
+            self.clear()
+
+    # What is made of it -------------------------------------------------------------------------
 
     def snapshot(self, now: int) -> Snapshot:
         """The newest message of every stream, if they make an observation at `now`.
 
         Raises:
-            Refusal: missing, stale, malformed (joint state) or skewed, in this order; the detail
-                lists every stream that the reason holds for.
+            Refusal: missing, stale, malformed, frozen or skewed, in this order; the detail lists
+                every stream that the reason holds for.
         """
-        self._refuse_missing()
-        stamps = {name: stamp_of(self._images[name]) for name in self._parameters.camera_names}
-        state_stamp = stamp_of(self._joint_state)
-        self._refuse_stale(now, stamps, state_stamp)
-        try:
-            state = positions_of(self._joint_state, self._parameters.joint_names)
-        except ValueError as error:
-            raise Refusal("malformed", f"{self._joint_stream()}: {error}") from error
-        self._refuse_skewed({**self._labelled(stamps), self._joint_stream(): state_stamp})
+        self._refuse_faults(now)
+        stamps = {name: self._cameras[name].stamp for name in self._parameters.camera_names}
+        state, state_stamp = self._history.at(min(stamps.values()))
+        self._refuse_skewed(stamps, state_stamp)
         images = {name: self._images[name] for name in stamps}
         return Snapshot(images, stamps, state, state_stamp, self.instruction)
 
-    def _joint_stream(self) -> str:
-        return f"joint states ({self._parameters.joint_states_topic})"
+    def measured(self, now: int) -> Measured | None:
+        """The newest joint state; None if it is too old, or stamped ahead of the clock."""
+        newest = self._history.newest()
+        if newest is None:
+            return None
+        age = now - newest.stamp
+        fresh = -FUTURE_TOLERANCE <= age <= self._parameters.joint_states_max_age * 1e9
+        return newest if fresh else None
 
-    def _labelled(self, stamps: Mapping[str, int]) -> dict[str, int]:
-        cameras = self._parameters.cameras
-        return {f"camera {camera.name} ({camera.topic})": stamps[camera.name] for camera in cameras}
+    def statuses(self, now: int) -> list[StreamStatus]:
+        """Of cameras, joint states and instruction, in this order."""
+        return [stream.status(now) for stream in (*self._timed, self._instructions)]
 
-    def _strangers_seen(self) -> str:
-        """What the last joint state names, where none of it is ours; else nothing."""
-        return f"; the last message names {list(self._strangers)}" if self._strangers else ""
+    def _refuse_faults(self, now: int) -> None:
+        streams = (*self._timed, self._instructions)
+        faults = [fault for stream in streams if (fault := stream.fault(now))]
+        for reason in ("missing", "stale", "malformed", "frozen"):
+            details = [fault.detail for fault in faults if fault.reason == reason]
+            if details:
+                raise Refusal(reason, "; ".join(details))
 
-    def _refuse_missing(self) -> None:
-        absent = [
-            f"no image on camera {camera.name} ({camera.topic})"
-            for camera in self._parameters.cameras
-            if camera.name not in self._images
-        ]
-        if self._joint_state is None:
-            stream = self._joint_stream()
-            absent.append(f"no {stream} with the joints of this node{self._strangers_seen()}")
-        if not self.instruction.strip():
-            absent.append("no instruction")
-        if absent:
-            raise Refusal("missing", "; ".join(absent))
-
-    def _refuse_stale(self, now: int, stamps: Mapping[str, int], state_stamp: int) -> None:
-        limits = [camera.max_age for camera in self._parameters.cameras]
-        streams = [*self._labelled(stamps).items(), (self._joint_stream(), state_stamp)]
-        stale = []
-        for (stream, stamp), limit in zip(
-            streams, [*limits, self._parameters.joint_states_max_age], strict=True
-        ):
-            age = now - stamp
-            if stamp == 0:
-                stale.append(f"{stream}: its header has no stamp (0)")
-            elif age > limit * 1e9:
-                stale.append(f"{stream}: {age / 1e9:.3f} s old, allowed are {limit:.3f} s")
-            elif age < -FUTURE_TOLERANCE:
-                stale.append(f"{stream}: stamped {-age / 1e9:.3f} s in the future")
-        if stale:
-            of_joints = stale[-1].startswith(self._joint_stream())
-            raise Refusal("stale", "; ".join(stale) + (self._strangers_seen() if of_joints else ""))
-
-    def _refuse_skewed(self, stamps: Mapping[str, int]) -> None:
-        oldest, newest = min(stamps, key=stamps.__getitem__), max(stamps, key=stamps.__getitem__)
-        skew = (stamps[newest] - stamps[oldest]) / 1e9
+    def _refuse_skewed(self, stamps: Mapping[str, int], state_stamp: int) -> None:
+        labelled = {self._cameras[name].label: stamp for name, stamp in stamps.items()}
+        labelled[self._joint_states.label] = state_stamp
+        oldest, newest = min(labelled, key=labelled.get), max(labelled, key=labelled.get)
+        skew = (labelled[newest] - labelled[oldest]) / 1e9
         if skew > self._parameters.max_skew:
             raise Refusal(
                 "skewed",
@@ -169,33 +259,11 @@ class ObservationBuffer:
             )
 
 
+def _camera_stream(name: str, topic: str, max_age: float) -> Stream:
+    return Stream(f"camera {name}", topic, max_age, f"image on camera {name} ({topic})")
+
+
 def stamp_of(message: Any) -> int:
     """Nanoseconds in a message's header."""
     stamp = message.header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def positions_of(message: Any, joints: Sequence[str]) -> np.ndarray:
-    """The positions of `joints` in a sensor_msgs/JointState, in that order.
-
-    Returns:
-        [joints] float64, radians (the message's own unit for revolute joints).
-
-    Raises:
-        ValueError: lengths differ, a name occurs twice, a joint is absent or not finite.
-    """
-    names = list(message.name)
-    if len(message.position) != len(names):
-        raise ValueError(f"{len(names)} names but {len(message.position)} positions")
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise ValueError(f"named more than once: {doubled}")
-    by_name = dict(zip(names, message.position, strict=True))
-    absent = [name for name in joints if name not in by_name]
-    if absent:
-        raise ValueError(f"joints missing: {absent}; the message has {names}")
-    positions = np.array([by_name[name] for name in joints], dtype=np.float64)
-    bad = [name for name, ok in zip(joints, np.isfinite(positions), strict=True) if not ok]
-    if bad:
-        raise ValueError(f"position not finite: {bad}")
-    return positions

@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec, Value
@@ -185,6 +185,20 @@ def build(values: Mapping[Spec, Value]) -> NodeParameters:
     )
     plain = {spec.name: by_name[spec.name] for spec in SPECS}
     return NodeParameters(**{**plain, "cameras": cameras, "joints": joints})
+
+
+def changed(parameters: NodeParameters, values: Mapping[str, object]) -> NodeParameters:
+    """The configuration with new values of dynamic parameters; other names are left alone.
+
+    Raises:
+        ParameterError: lists every unusable value; then nothing is changed.
+    """
+    problems: list[str] = []
+    specs = [spec for spec in SPECS if spec.dynamic and spec.name in values]
+    new = {spec.name: _value(spec, values, problems) for spec in specs}
+    if problems:
+        raise ParameterError(problems)
+    return replace(parameters, **new)
 
 
 def declare(node: Node, values: Mapping[Spec, Value]) -> None:

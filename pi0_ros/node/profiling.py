@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.node.observe import Snapshot
+from pi0_ros.node.policy_process import PolicyProcess
 
 INFERENCES = 5
 
@@ -31,7 +32,7 @@ def profile(
     The chunks are not published, but they count in the policy's sequence.
 
     Args:
-        policy: a `pi0_ros.policy.policy.Policy`.
+        policy: a `pi0_ros.policy.policy.Policy`, here or in a process of its own.
         decode: see `Snapshot.observation`.
         directory: gets a folder with the raw data.
 
@@ -46,6 +47,8 @@ def profile(
     out = Path(directory).expanduser() / time.strftime("%Y%m%d-%H%M%S")
     try:
         observation = snapshot.observation(decode)
+        if isinstance(policy, PolicyProcess):
+            return ProfileAnswer(True, policy.profile(observation, INFERENCES, out))
         report = profile_policy(policy, observation, INFERENCES, out, device=policy.device)
     except Exception as error:
         return ProfileAnswer(False, f"{type(error).__name__}: {error}")

@@ -34,12 +34,15 @@ class Refusal(Exception):
     Attributes:
         reason: one of REASONS.
         detail: which stream or joint, what was expected, what came.
+        stream: the input whose newest message only proved unusable when it was decoded, as
+            /diagnostics names it; "" otherwise.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, stream: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.stream = stream
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From an action chunk to the points of a trajectory, and both as messages.
+"""A motion as the points of a trajectory; a trajectory and an action chunk as messages.
 
 The rules are joint_trajectory_controller's (ros2_controllers): a stamp of 0 means "start now",
 `time_from_start` strictly increases, a trajectory wholly in the past is rejected, and so is a last
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pi0_ros.node.motion import Motion
 from pi0_ros.node.observe import Snapshot
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import ActionChunk
 
 if TYPE_CHECKING:
@@ -42,61 +42,17 @@ class Trajectory:
     velocities: np.ndarray
 
 
-def velocities_of(positions: np.ndarray, dt: float) -> np.ndarray:
-    """Velocities along positions that are `dt` seconds apart.
-
-    Central differences inside and a one-sided difference at the first point; the last velocity is
-    0, because a controller that nothing more reaches has to come to rest there.
+def trajectory_of(motion: Motion, stamp: int, zero: int) -> Trajectory:
+    """The points of a motion.
 
     Args:
-        positions: [points, joints].
-
-    Returns:
-        [points, joints] float64, per second.
+        stamp: of the message, nanoseconds; 0: start now.
+        zero: nanoseconds that the points' times count from: `stamp`, or what "now" is. Points that
+            are not later are left out.
     """
-    positions = np.asarray(positions, dtype=np.float64)
-    velocities = np.zeros_like(positions)
-    if len(positions) > 1:
-        velocities[:-1] = np.gradient(positions, dt, axis=0)[:-1]
-    return velocities
-
-
-def plan(chunk: ActionChunk, start: str, now: int) -> Trajectory:
-    """Points of a chunk: step i is due (i + 1) * dt after the observation.
-
-    Args:
-        start: "observation": the stamp is the observation's time and all steps are points.
-            "now": the steps due after `now` are points, counted from `now`, and the stamp is 0;
-            for controllers that would step into a trajectory that began in the past.
-        now: nanoseconds of the clock that stamped the observation.
-
-    Raises:
-        Refusal: nonfinite, or expired when no step is left.
-    """
-    positions = np.asarray(chunk.positions, dtype=np.float64)
-    bad = np.argwhere(~np.isfinite(positions))
-    if len(bad):
-        step, joint = bad[0]
-        raise Refusal(
-            "nonfinite",
-            f"the policy returned {positions[step, joint]} for step {step}, joint number {joint}"
-            f" ({len(bad)} of {positions.size} values are not finite)",
-        )
-    dt = round(chunk.dt * _SECOND)
-    velocities = velocities_of(positions, chunk.dt)
-    times = [(i + 1) * dt for i in range(len(positions))]
-    if start == "observation":
-        return Trajectory(chunk.stamp, tuple(times), positions, velocities)
-    elapsed = now - chunk.stamp
-    past = sum(time <= elapsed for time in times)
-    if past == len(times):
-        raise Refusal(
-            "expired",
-            f"the chunk covers {times[-1] / _SECOND:.3f} s after the observation,"
-            f" which is {elapsed / _SECOND:.3f} s old",
-        )
-    left = tuple(time - elapsed for time in times[past:])
-    return Trajectory(0, left, positions[past:], velocities[past:])
+    left = motion.times > zero
+    times = tuple((motion.times[left] - zero).tolist())
+    return Trajectory(stamp, times, motion.positions[left], motion.velocities[left])
 
 
 def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTrajectory:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pi0_ros.model.checkpoint import Checkpoint
 from pi0_ros.model.formats import read_checkpoint
 from pi0_ros.model.pi0 import Layout
+from pi0_ros.policy.contract import policy_problems
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.graph import GraphOptions, Graphs, make_graphs
 from pi0_ros.policy.images import fit_image
@@ -117,13 +118,14 @@ class Policy:
         cameras = read.cameras if cameras is None else tuple(cameras)
         joints = read.joints
         joint_units = joint_units or JointUnits.radians(joints)
-        problems = [
-            *_camera_problems(read, cameras),
-            *_joint_problems(read, len(joint_units)),
-            *_action_problems(read, action_mode, delta_mask, len(joint_units)),
-        ]
-        if not action_dt > 0:
-            problems.append(f"action_dt must be positive seconds, got {action_dt}")
+        problems = policy_problems(
+            read,
+            cameras=cameras,
+            joints=len(joint_units),
+            action_mode=action_mode,
+            delta_mask=delta_mask,
+            action_dt=action_dt,
+        )
         left_out = [name for name in read.cameras if name not in cameras]
         if left_out:
             _LOG.warning("cameras %s of the checkpoint are not given: not attended to", left_out)
@@ -297,42 +299,3 @@ class _StageClock:
         now = time.perf_counter()
         self.laps[stage] = now - self._last
         self._last = now
-
-
-def _camera_problems(checkpoint: Checkpoint, cameras: Sequence[str]) -> list[str]:
-    unknown = [name for name in cameras if name not in checkpoint.cameras]
-    problems = []
-    if unknown:
-        problems.append(
-            f"cameras {unknown} are not the checkpoint's; it knows {list(checkpoint.cameras)}"
-        )
-    if not cameras:
-        problems.append("at least one camera is needed")
-    return problems
-
-
-def _joint_problems(checkpoint: Checkpoint, joints: int) -> list[str]:
-    if joints != checkpoint.joints:
-        return [f"{joints} joints are given, the checkpoint has {checkpoint.joints}"]
-    return []
-
-
-def _action_problems(
-    checkpoint: Checkpoint, mode: str | None, mask: Sequence[bool] | None, joints: int
-) -> list[str]:
-    if mode not in (None, "absolute", "delta"):
-        return [f"action_mode must be 'absolute' or 'delta', got {mode!r}"]
-    declared = checkpoint.action_mode
-    if mode is None and declared is None:
-        return [
-            f"{checkpoint.format} checkpoints do not say whether actions are absolute or relative "
-            "to the observed state: set action_mode to 'absolute' or 'delta', as the training "
-            "configuration has it (openpi: use_delta_joint_actions, DeltaActions)"
-        ]
-    if mode is not None and declared is not None and mode != declared:
-        return [f"action_mode '{mode}' contradicts the checkpoint, whose actions are {declared}"]
-    if (mode == "delta") != (mask is not None):
-        return ["delta_mask goes with action_mode 'delta', and only with it"]
-    if mask is not None and len(mask) != joints:
-        return [f"delta_mask has {len(mask)} values for {joints} joints"]
-    return []

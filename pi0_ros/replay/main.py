@@ -47,6 +47,11 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--params", metavar="FILE", type=Path, help="the node's parameters (ROS YAML)")
     add("--rate", metavar="R", type=float, default=1.0, help="pace; 1 is as recorded (default)")
     add("--out", metavar="DIR", type=Path, help="directory of the results (default: BAG_replay)")
+    add(
+        "--enable",
+        action="store_true",
+        help="let the node publish trajectories, which needs joint_limits; else chunks only",
+    )
     add("--overwrite", action="store_true", help="replace the results of an earlier replay in OUT")
     add("--json", metavar="FILE", type=Path, help="also write the table's figures as JSON")
     add(
@@ -126,6 +131,7 @@ def _run(
             params=args.params,
             ros_args=args.ros_args,
             remaps=args.remap,
+            enable=args.enable,
             overwrite=args.overwrite,
             startup_limit=args.startup_limit,
             node_command=node_command,

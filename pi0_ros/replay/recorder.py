@@ -73,7 +73,7 @@ class Recorder:
     Attributes:
         writer: where messages go, under their topics; until it is set they are only counted.
         chunks: every ~/action_chunk, in order.
-        points: number of points of every ~/joint_trajectory, in order.
+        trajectories: number of ~/joint_trajectory.
         counters: the node's counters in every /diagnostics message, in order.
     """
 
@@ -94,7 +94,7 @@ class Recorder:
         """
         self.writer: BagWriter | None = None
         self.chunks: list[ChunkRecord] = []
-        self.points: list[int] = []
+        self.trajectories = 0
         self.counters: list[Counters] = []
         self._topics = topics
         plain = node_name.rpartition("/")[2]
@@ -129,8 +129,8 @@ class Recorder:
                 self.writer.write(self._topics[key], time, data)
             read(deserialize_message(data, kind))
 
-    def _on_trajectory(self, message: JointTrajectory) -> None:
-        self.points.append(len(message.points))
+    def _on_trajectory(self, _: JointTrajectory) -> None:
+        self.trajectories += 1
 
     def _on_chunk(self, message: ActionChunk) -> None:
         positions = np.array(message.positions, np.float32)

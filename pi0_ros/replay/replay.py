@@ -45,6 +45,7 @@ def replay(
     params: str | Path | None = None,
     ros_args: Sequence[str] = (),
     remaps: Mapping[str, str] | None = None,
+    enable: bool = False,
     overwrite: bool = False,
     startup_limit: float = 300.0,
     progress: bool = True,
@@ -61,6 +62,7 @@ def replay(
         params: the node's parameter file.
         ros_args: ROS arguments for the node, such as ("-p", "device:=cuda:0").
         remaps: topic in the recording -> topic to play it on.
+        enable: let the node publish trajectories too; it needs `joint_limits` then.
         overwrite: replace the results of an earlier replay.
         startup_limit: seconds for the node to load the checkpoint.
         progress: show progress on stderr.
@@ -84,7 +86,9 @@ def replay(
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or directory")
     bag = open_bag(bag_path)
-    arguments = node_arguments(checkpoint, None if params is None else Path(params), ros_args)
+    arguments = node_arguments(
+        checkpoint, None if params is None else Path(params), ros_args, enable
+    )
     # The surroundings must be in place before this process first uses ROS.
     with environment(replay_variables(os.environ)):
         interface = resolve_interface(arguments)
@@ -119,7 +123,7 @@ def replay(
         cameras,
         recorder.chunks,
         in_time,
-        recorder.points,
+        recorder.trajectories,
         recorder.counters,
         [
             *process.warnings,
@@ -152,12 +156,17 @@ def _plotter() -> Callable[..., None] | None:
     return plot_chunks
 
 
-def node_arguments(checkpoint: Path, params: Path | None, ros_args: Sequence[str]) -> list[str]:
+def node_arguments(
+    checkpoint: Path, params: Path | None, ros_args: Sequence[str], enable: bool = False
+) -> list[str]:
     """What follows --ros-args on the node's command line; of two values the later one wins."""
     # rcl reads a value as YAML: quotes keep a path such as 2024 a string.
     quoted = str(checkpoint.resolve()).replace("'", "''")
     files = [] if params is None else ["--params-file", str(params.resolve())]
-    return [*files, *ros_args, "-p", "use_sim_time:=true", "-p", f"checkpoint:='{quoted}'"]
+    # The replay configures and activates the node itself, which tells it how that went.
+    ours = ["use_sim_time:=true", f"checkpoint:='{quoted}'", "autostart:=false", "enabled:=false"]
+    ours.append(f"start_enabled:={str(enable).lower()}")
+    return [*files, *ros_args, *(word for value in ours for word in ("-p", value))]
 
 
 def _prepare(out: Path, bag: Bag, overwrite: bool) -> Path:

@@ -46,6 +46,7 @@ class Counters:
         ticks: timer ticks.
         busy: ticks that found the previous inference still running.
         chunks: chunks published.
+        trajectories: trajectories published, stops apart.
         refused: reason -> observations refused.
     """
 
@@ -53,6 +54,7 @@ class Counters:
     ticks: int
     busy: int
     chunks: int
+    trajectories: int
     refused: Mapping[str, int]
 
     @property
@@ -110,13 +112,14 @@ def counters_from_values(stamp: int, values: Mapping[str, str]) -> Counters:
             for key, value in values.items()
             if key.startswith("refused.")
         }
-        ticks, busy, chunks = (int(values[key]) for key in ("ticks", "busy", "chunks"))
+        names = ("ticks", "busy", "chunks", "trajectories")
+        ticks, busy, chunks, trajectories = (int(values[name]) for name in names)
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"/diagnostics: expected whole numbers ticks, busy, chunks and refused.<reason>, "
-            f"got {dict(values)}: {error!r}"
+            "/diagnostics: expected whole numbers ticks, busy, chunks, trajectories and"
+            f" refused.<reason>, got {dict(values)}: {error!r}"
         ) from error
-    return Counters(stamp, ticks, busy, chunks, refused)
+    return Counters(stamp, ticks, busy, chunks, trajectories, refused)
 
 
 def refused_since(snapshots: Sequence[Counters], time: int) -> dict[str, int]:
@@ -143,7 +146,7 @@ def make_report(
     cameras: Sequence[str],
     chunks: Sequence[ChunkRecord],
     in_time: int,
-    points: Sequence[int],
+    trajectories: int,
     snapshots: Sequence[Counters],
     warnings: Sequence[str] = (),
 ) -> Report:
@@ -154,19 +157,22 @@ def make_report(
         chunks: every ~/action_chunk, in order.
         in_time: how many of them came before the end of the recording. Then its clock stands still,
             and with it the ages of the others.
-        points: number of points of every ~/joint_trajectory, in order.
+        trajectories: how many ~/joint_trajectory came.
         snapshots: the counters of every /diagnostics message, in order.
         warnings: what went wrong elsewhere.
     """
-    final = snapshots[-1] if snapshots else Counters(0, 0, 0, 0, {})
-    found = _warnings(playback, final.chunks, len(chunks), len(points))
+    final = snapshots[-1] if snapshots else Counters(0, 0, 0, 0, 0, {})
+    published = {"action_chunk": final.chunks, "joint_trajectory": final.trajectories}
+    arrived = {"action_chunk": len(chunks), "joint_trajectory": trajectories}
+    found = _warnings(playback, published, arrived)
+    points = [len(chunk.positions) for chunk in chunks]
     return Report(
         recording=recording,
         rate=rate,
         duration=playback.duration,
         frames_per_camera={topic: playback.counts.get(topic, 0) for topic in cameras},
         chunks=len(chunks),
-        trajectories=len(points),
+        trajectories=trajectories,
         points=(min(points), max(points)) if points else None,
         age=Percentiles.of(
             min(chunk.camera_ages) for chunk in chunks[:in_time] if chunk.camera_ages
@@ -181,7 +187,9 @@ def make_report(
     )
 
 
-def _warnings(playback: Playback, published: int, chunks: int, trajectories: int) -> Iterable[str]:
+def _warnings(
+    playback: Playback, published: Mapping[str, int], arrived: Mapping[str, int]
+) -> Iterable[str]:
     for topic, offset in playback.stamp_offsets.items():
         if abs(offset) > STAMP_OFFSET_WORTH_SAYING:
             side = "before" if offset > 0 else "after"
@@ -196,11 +204,9 @@ def _warnings(playback: Playback, published: int, chunks: int, trajectories: int
             f"one message in twenty was sent more than {late:.0f} ms late: this machine does not "
             "keep the pace, and ages are not what they would be on the robot (try --rate 0.5)"
         )
-    if not published == chunks == trajectories:
-        yield (
-            f"the node published {published} chunks, but {chunks} messages arrived on "
-            f"~/action_chunk and {trajectories} on ~/joint_trajectory"
-        )
+    for topic, count in published.items():
+        if arrived[topic] != count:
+            yield f"the node published {count} messages on ~/{topic}, but {arrived[topic]} arrived"
 
 
 def report_json(report: Report) -> dict[str, object]:
@@ -209,7 +215,8 @@ def report_json(report: Report) -> dict[str, object]:
     - recording: its path; rate; duration_s: of the part played, in the recording's time
     - frames: images played; frames_per_camera: by topic in the recording
     - chunks, trajectories: messages on ~/action_chunk and ~/joint_trajectory
-    - points_per_chunk, points_per_chunk_max: smallest and largest number of points of a trajectory
+      (these only with --enable)
+    - points_per_chunk, points_per_chunk_max: smallest and largest number of steps of a chunk
     - age_ms: p50, p95 of the newest image's age at publication, in the recording's time, for the
       chunks that came before its end
     - inference_ms: p50, p95 of the inference, wall time
@@ -245,6 +252,7 @@ def format_table(report: Report) -> str:
     rows += [(f"frames in, {topic}", str(n)) for topic, n in report.frames_per_camera.items()]
     rows.append(("chunks out", str(report.chunks)))
     rows.append(("points per chunk", _span(report.points)))
+    rows.append(("trajectories out", str(report.trajectories or "0 (a dry run)")))
     rows.append(("age of the newest image at publication, p50 / p95", _pair(report.age)))
     rows.append(("inference time, p50 / p95", _pair(report.inference)))
     rows.append(("timer ticks that found the policy busy", f"{report.busy} of {report.ticks}"))

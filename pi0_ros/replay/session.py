@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -122,8 +124,10 @@ class Session:
             ReplayError: the limit passed; or others publish on these topics too.
             NodeEnded: the node's process ended.
         """
-        publishers: list[Publisher] = [*self._publishers.values(), self._clock]
         started = time.monotonic()
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            self._change_state(transition, limit, on_poll)
+        publishers: list[Publisher] = [*self._publishers.values(), self._clock]
         first_match = None
         while True:
             self.poll()
@@ -140,6 +144,32 @@ class Session:
                 self._fail_to_match(lonely, elapsed)
             time.sleep(POLL)
         self._check_alone()
+
+    def _change_state(self, transition: int, limit: float, on_poll: Callable[[], None]) -> None:
+        """Asks the node to configure or activate; waits for its answer."""
+        name = {Transition.TRANSITION_CONFIGURE: "configure"}.get(transition, "activate")
+        client = self._node.create_client(ChangeState, f"{self._interface.name}/change_state")
+        answer = None
+        end = time.monotonic() + limit
+        while answer is None or not answer.done():
+            self.poll()
+            on_poll()
+            if answer is None and client.service_is_ready():
+                answer = client.call_async(
+                    ChangeState.Request(transition=Transition(id=transition))
+                )
+            if time.monotonic() > end:
+                raise ReplayError(
+                    f"the node {self._interface.name} did not {name} within {limit:.0f} s. Its last"
+                    f" output:\n{self._process.last_output()}"
+                )
+            time.sleep(POLL)
+        self._node.destroy_client(client)
+        if not answer.result().success:
+            raise ReplayError(
+                f"the node {self._interface.name} did not {name}. Its last output:\n"
+                f"{self._process.last_output()}"
+            )
 
     def _fail_to_match(self, lonely: list[str], elapsed: float) -> None:
         missing = [f"it does not subscribe to {topic} with the right type" for topic in lonely]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,11 +25,25 @@ HORIZON = 50
 def given(**changes: Any) -> dict[str, Any]:
     """Parameters of a node with two cameras and three joints; `a__b` in a name stands for `a.b`."""
     base = {"checkpoint": "/fake", "joints": list(JOINTS), "instruction": "touch the red cube"}
+    base["frozen_frames"] = 0  # the harness sends one picture again and again
     return base | {name.replace("__", "."): value for name, value in changes.items()}
 
 
 def configure(**changes: Any) -> NodeParameters:
     return build(resolve(given(**changes)))
+
+
+def wide_limits(folder: Path) -> str:
+    """A file with limits that no test comes near."""
+    lines = [
+        f"  {joint}: {{has_position_limits: true, min_position: -9.0, max_position: 9.0,"
+        " has_velocity_limits: true, max_velocity: 100.0,"
+        " has_acceleration_limits: true, max_acceleration: 10000.0}"
+        for joint in JOINTS
+    ]
+    path = folder / "limits.yaml"
+    path.write_text("\n".join(["joint_limits:", *lines, ""]))
+    return str(path)
 
 
 def header(nanoseconds: int) -> SimpleNamespace:
@@ -45,9 +61,13 @@ class FakePolicy:
     seen: list[Observation] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
+    resets: int = 0
 
     def __post_init__(self) -> None:
         self.go_on.set()
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def infer(self, observation: Observation) -> ActionChunk:
         self.seen.append(observation)
@@ -86,13 +106,18 @@ class Harness:
         arrivals: list[tuple[str, int]],
         arguments: Sequence[str] = (),
         before: Callable[[Any], None] = lambda robot: None,
+        activate: bool = True,
         **changes: Any,
     ) -> None:
-        """`before` is called with the robot's rclpy node before there is a pi0 node."""
+        """The node is active and enabled, unless told otherwise.
+
+        `before` is called with the robot's rclpy node before there is a pi0 node.
+        """
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from pi0_ros.msg import ActionChunk as ActionChunkMessage
         from rclpy.executors import SingleThreadedExecutor
+        from rclpy.lifecycle import TransitionCallbackReturn
         from rclpy.parameter import Parameter
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from rosgraph_msgs.msg import Clock
@@ -112,13 +137,19 @@ class Harness:
         own = self._contexts[0]
         self.robot = rclpy.create_node("robot", context=self._contexts[1])
         before(self.robot)
-        values = given(**{"use_sim_time": True, "action_dt": DT, **changes})
+        self._folder = tempfile.TemporaryDirectory()
+        limits = {"joint_limits": wide_limits(Path(self._folder.name)), "start_enabled": True}
+        values = given(**{"use_sim_time": True, "action_dt": DT, **limits, **changes})
         self.node = Pi0Node(
             lambda parameters: policy,
+            lambda *_: [],
             context=own,
             cli_args=list(arguments),
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
         )
+        if activate:
+            assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+            assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
         self.trajectories: list[JointTrajectory] = []
         self.chunks: list[ActionChunkMessage] = []
         self.diagnostics: list[DiagnosticArray] = []
@@ -149,6 +180,8 @@ class Harness:
             thread.start()
         outputs = [p for p in self.node.publishers if p.topic_name in heard_topics]
         inputs = [*self.cameras.values(), self.joints, self.instruction, self._clock]
+        if not activate:
+            return
         wait_until(
             lambda: all(p.get_subscription_count() for p in [*inputs, *outputs]), "discovery"
         )
@@ -171,6 +204,7 @@ class Harness:
         self.robot.destroy_node()
         for context in self._contexts:
             rclpy.shutdown(context=context)
+        self._folder.cleanup()
 
     def _set_clock(self) -> None:
         from rosgraph_msgs.msg import Clock
@@ -226,7 +260,7 @@ class Harness:
                 return self._arrivals.count((self._stream(publisher), 1)) > 0
 
             wait_until(heard, f"a first message on {publisher.topic_name}")
-        self.node._buffer.clear()
+        self.node.loop.buffer.clear()
 
     def _stream(self, publisher: Any) -> str:
         names = {publisher: name for name, publisher in self.cameras.items()}
@@ -259,7 +293,12 @@ class Harness:
 
     def summary(self) -> str:
         """The sentence of the last diagnostics."""
-        return self.diagnostics[-1].status[0].message if self.diagnostics else ""
+        return self.status("observations").message if self.diagnostics else ""
+
+    def status(self, subcomponent: str) -> Any:
+        """One status of the last diagnostics."""
+        (found,) = (s for s in self.diagnostics[-1].status if s.name.endswith(f": {subcomponent}"))
+        return found
 
     def refused(self) -> dict[str, int]:
         return dict(self.node.counts.refused)

@@ -39,4 +39,4 @@ def load(parameters) -> SlowPolicy:
     return SlowPolicy()
 
 
-sys.exit(main(load=load))
+sys.exit(main(load=load, check=lambda *_: []))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("pi0.launch.py", "replay.launch.py")
+FILES = ("pi0.launch.py", "replay.launch.py", "sim.launch.py")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -80,3 +80,25 @@ def test_replay_launch(load):
     declared = {action.name for action in made if isinstance(action, DeclareLaunchArgument)}
     assert {"bag", "rate", "loop"} <= declared
     assert sum(isinstance(action, RegisterEventHandler) for action in made) == 2
+
+
+def test_sim_launch(load):
+    from launch.actions import IncludeLaunchDescription
+    from launch_ros.actions import Node
+
+    arguments = {"seed": "7", "use_sim_time": "true", "speed": "4", "namespace": "toy"}
+    context, made = walk(load("sim.launch.py"), arguments)
+    (policy,) = (action for action in made if isinstance(action, IncludeLaunchDescription))
+    given = {name: value.perform(context) for name, value in policy.launch_arguments}
+    assert given["checkpoint"].endswith("sim/touch_checkpoint")
+    assert Path(given["params_file"]).name == "touch.yaml"
+    assert Path(given["joint_limits"]).name == "so101_limits.yaml"
+    assert given["start_enabled"] == given["use_sim_time"] == "true"
+
+    (sim,) = (action for action in made if isinstance(action, Node))
+    assert made.index(policy) < made.index(sim), "its environment is for both"
+    sim._perform_substitutions(context)
+    assert sim.expanded_node_namespace == "/toy"
+    words = [part.perform(context) for word in sim.cmd[1:8] for part in word]
+    assert words == ["--seed", "7", "--variant", "touch", "--clock", "--speed", "4"]
+    assert dict(sim.expanded_remapping_rules)["joint_trajectory"] == given["joint_trajectory"]

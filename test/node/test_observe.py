@@ -7,24 +7,29 @@ import pytest
 from node_harness import configure, header
 
 from pi0_ros.node.images import ImageError
-from pi0_ros.node.observe import FUTURE_TOLERANCE, ObservationBuffer, positions_of
+from pi0_ros.node.joint_history import positions_of
+from pi0_ros.node.observe import LONGEST_INSTRUCTION, ObservationBuffer
 from pi0_ros.node.refusal import Refusal
+from pi0_ros.node.streams import FUTURE_TOLERANCE, REMEMBERED
 
 MS = 1_000_000
 NOW = 1_700_000_000_000_000_000  # float64 seconds would lose nanoseconds here
 
 
-def image(stamp: int, content: str = ""):
-    return SimpleNamespace(header=header(stamp), content=content)
+def image(stamp: int, content: str = "abcdef", **changes):
+    """A picture of 2 x 1 pixels."""
+    fields = {"width": 2, "height": 1, "step": 6, "encoding": "rgb8", "is_bigendian": 0}
+    data = content.encode()
+    return SimpleNamespace(header=header(stamp), data=data, **(fields | changes))
 
 
-def joint_state(stamp: int = 0, **positions: float):
+def joint_state(stamp: int = 0, velocity=(), **positions: float):
     names, values = list(positions), list(positions.values())
-    return SimpleNamespace(header=header(stamp), name=names, position=values)
+    return SimpleNamespace(header=header(stamp), name=names, position=values, velocity=velocity)
 
 
 def filled(front=NOW, wrist=NOW, joints=NOW, **changes) -> ObservationBuffer:
-    buffer = ObservationBuffer(configure(**changes))
+    buffer = ObservationBuffer(configure(**changes), lambda: NOW)
     if front is not None:
         buffer.put_image("front", image(front))
     if wrist is not None:
@@ -61,7 +66,7 @@ def test_the_joint_state_can_be_the_oldest_part():
 def test_newest_message_counts():
     buffer = filled()
     buffer.put_image("front", image(NOW - 1, "second"))
-    assert buffer.snapshot(NOW).images["front"].content == "second"
+    assert buffer.snapshot(NOW).images["front"].data == b"second"
 
 
 def test_missing_names_every_stream():
@@ -142,7 +147,7 @@ def test_skewed():
 
 def test_clear_forgets_all_but_the_instruction():
     buffer = filled(instruction="")
-    buffer.instruction = "fold"
+    buffer.put_instruction("fold")
     buffer.clear()
     error = refusal(buffer)
     assert error.reason == "missing" and "instruction" not in error.detail
@@ -159,16 +164,206 @@ def test_malformed_joint_state_names_topic_and_joint():
 
 def test_malformed_image_names_the_camera():
     def decode(message):
-        if message.content == "bad":
-            raise ImageError("step is 3 bytes")
+        if message.encoding == "strange":
+            raise ImageError("nobody reads it")
         return np.zeros((1, 1, 3), np.uint8)
 
     buffer = filled()
-    buffer.put_image("wrist", image(NOW, "bad"))
+    buffer.put_image("wrist", image(NOW, encoding="strange"))
     with pytest.raises(Refusal) as caught:
         buffer.snapshot(NOW).observation(decode)
     assert caught.value.reason == "malformed"
-    assert caught.value.detail == "camera wrist: step is 3 bytes"
+    assert caught.value.detail == "camera wrist: nobody reads it"
+    assert caught.value.stream == "camera wrist"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"step": 5}, "step is 5 bytes"),
+        ({"width": 0}, "size 0 x 1"),
+        ({"height": 2}, "6 bytes of data"),
+    ],
+)
+def test_a_picture_that_contradicts_itself_is_refused_until_a_good_one_comes(changes, says):
+    buffer = filled()
+    buffer.put_image("front", image(NOW, **changes))
+    error = refusal(buffer)
+    assert error.reason == "malformed" and says in error.detail
+    assert "camera front (front/image_raw)" in error.detail
+    assert status(buffer, "camera front").level == "error"
+    buffer.put_image("front", image(NOW))
+    buffer.snapshot(NOW)
+
+
+def test_compressed_without_data_is_malformed():
+    buffer = filled(front=None, wrist=None, image_transport="compressed")
+    message = SimpleNamespace(header=header(NOW), format="jpeg", data=b"")
+    buffer.put_image("front", message)
+    buffer.put_image("wrist", SimpleNamespace(header=header(NOW), format="jpeg", data=b"x"))
+    assert refusal(buffer).reason == "malformed"
+
+
+def test_what_others_found_wrong_counts():
+    buffer = filled()
+    buffer.blame("front", "malformed", "9 bytes that are no Image")
+    error = refusal(buffer)
+    assert error.detail == "camera front (front/image_raw): 9 bytes that are no Image"
+    buffer.put_image("front", image(NOW))
+    buffer.blame("joint states", "malformed", "no message")
+    assert "joint states (joint_states): no message" in refusal(buffer).detail
+    buffer.blame("instruction", "malformed", "no text")
+    assert status(buffer, "instruction").dropped == {"malformed": 1}
+
+
+# Time -------------------------------------------------------------------------------------------
+
+
+def test_joints_are_interpolated_to_the_oldest_picture():
+    buffer = filled(front=NOW - 20 * MS, wrist=NOW - 5 * MS, joints=None)
+    for age, pan in ((40, 0.0), (30, 1.0), (10, 3.0), (0, 9.0)):
+        buffer.put_joint_state(joint_state(NOW - age * MS, pan=pan, lift=0.0, gripper=-pan))
+    snapshot = buffer.snapshot(NOW)
+    np.testing.assert_allclose(snapshot.state, [2.0, 0.0, -2.0], atol=1e-12)
+    assert snapshot.state_stamp == snapshot.stamp == NOW - 20 * MS
+
+
+def test_nothing_is_extrapolated():
+    buffer = filled(front=NOW, wrist=NOW, joints=None)
+    for age, pan in ((60, 1.0), (50, 2.0)):
+        buffer.put_joint_state(joint_state(NOW - age * MS, pan=pan, lift=0.0, gripper=0.0))
+    snapshot = buffer.snapshot(NOW)
+    assert (snapshot.state[0], snapshot.state_stamp) == (2.0, NOW - 50 * MS)
+
+
+def test_latency_is_taken_off_the_stamp():
+    buffer = filled(camera__front__latency=0.05)
+    assert buffer.snapshot(NOW).image_stamps == {"front": NOW - 50 * MS, "wrist": NOW}
+    assert refusal(filled(front=NOW - 160 * MS, camera__front__latency=0.05)).reason == "stale"
+
+
+def frames(buffer, count, step=10 * MS, content=lambda i: "abcdef"):
+    for i in range(count):
+        buffer.put_image("front", image(NOW - (count - 1 - i) * step, content(i)))
+
+
+def test_a_picture_repeated_byte_for_byte_is_a_dead_camera():
+    buffer = filled(front=None, frozen_frames=4)
+    frames(buffer, 4)
+    buffer.snapshot(NOW)
+    buffer = filled(front=None, frozen_frames=4)
+    frames(buffer, 5)
+    error = refusal(buffer)
+    assert error.reason == "frozen" and "in 5 frames" in error.detail
+    assert status(buffer, "camera front").level == "error"
+    buffer.put_image("front", image(NOW, "others"))
+    buffer.snapshot(NOW)
+
+
+def test_pictures_that_change_are_not_frozen_and_one_sent_twice_is_one():
+    buffer = filled(front=None, frozen_frames=3)
+    frames(buffer, 20, content=lambda i: f"{i % 2:06}")
+    buffer.snapshot(NOW)
+    buffer = filled(front=None, frozen_frames=3)
+    frames(buffer, 20, step=0)
+    buffer.snapshot(NOW)
+    buffer = filled(front=None, frozen_frames=0)
+    frames(buffer, 20)
+    buffer.snapshot(NOW)
+
+
+@pytest.mark.parametrize("stream", ["camera", "joints"])
+def test_stamps_that_go_back_begin_anew(stream):
+    """A bag that loops without a clock: no half of an observation is from before."""
+    buffer = filled()
+    epoch = buffer.epoch
+    back = NOW - 101 * MS
+    if stream == "camera":
+        buffer.put_image("front", image(back))
+    else:
+        buffer.put_joint_state(joint_state(back, pan=1.0, lift=2.0, gripper=3.0))
+    assert buffer.epoch == epoch + 1
+    assert refusal(buffer).reason == "missing"
+    buffer = filled()
+    buffer.put_image("front", image(NOW - 100 * MS))
+    assert buffer.epoch == 0, "a little late is no new recording"
+
+
+def test_measured_is_the_newest_state_with_its_velocities():
+    buffer = filled(joints=None)
+    assert buffer.measured(NOW) is None
+    for i in range(5):
+        values = {"pan": 0.01 * i, "lift": 0.0, "gripper": -0.02 * i}
+        buffer.put_joint_state(joint_state(NOW + (i - 4) * 10 * MS, **values))
+    measured = buffer.measured(NOW)
+    np.testing.assert_allclose(measured.positions, [0.04, 0.0, -0.08])
+    np.testing.assert_allclose(measured.velocities, [1.0, 0.0, -2.0], atol=1e-9)
+    told = joint_state(NOW, velocity=[7.0, 8.0, 9.0], gripper=1.0, pan=2.0, lift=3.0)
+    buffer = filled(joints=None)
+    buffer.put_joint_state(told)
+    np.testing.assert_array_equal(buffer.measured(NOW).velocities, [8.0, 9.0, 7.0])
+    assert buffer.measured(NOW + 201 * MS) is None, "too old to act on"
+    assert buffer.measured(NOW - 101 * MS) is None, "from the future"
+
+
+# The instruction --------------------------------------------------------------------------------
+
+
+def test_instructions():
+    buffer = filled()
+    assert buffer.put_instruction("fold") == "" and buffer.instruction == "fold"
+    problem = buffer.put_instruction("x" * (LONGEST_INSTRUCTION + 1))
+    assert "1001 characters" in problem and buffer.instruction == "fold"
+    assert status(buffer, "instruction").dropped == {"malformed": 1}
+    assert "empty" in buffer.put_instruction(" \n") and buffer.instruction == "fold"
+    assert buffer.snapshot(NOW).instruction == "fold"
+    assert refusal(filled(instruction="")).detail == "no instruction"
+
+
+# What is told -----------------------------------------------------------------------------------
+
+
+def status(buffer: ObservationBuffer, name: str, now: int = NOW):
+    return next(s for s in buffer.statuses(now) if s.name == name)
+
+
+def test_statuses_of_streams_that_are_well():
+    told = filled().statuses(NOW)
+    names = ["camera front", "camera wrist", "joint states", "instruction"]
+    assert [s.name for s in told] == names
+    assert {s.level for s in told} == {"ok"}
+    assert told[0].topic == "front/image_raw" and told[0].age == 0.0 and told[0].received == 1
+
+
+def test_levels_of_streams():
+    buffer = filled(front=None, wrist=NOW - 300 * MS, joints=NOW + 300 * MS, instruction="")
+    front, wrist, joints, instruction = buffer.statuses(NOW)
+    assert (front.level, wrist.level, joints.level) == ("stale", "stale", "error")
+    assert front.detail.startswith("missing: no image") and front.age is None
+    assert wrist.detail.startswith("stale: ") and wrist.dropped == {"stale": 1}
+    assert "in the future" in joints.detail
+    assert instruction.level == "stale"
+
+
+def test_a_message_dropped_just_now_is_a_warning():
+    buffer = filled()
+    buffer.put_image("front", image(NOW, step=5))
+    buffer.put_image("front", image(NOW))
+    told = status(buffer, "camera front")
+    assert told.level == "warn" and "malformed" in told.detail and told.received == 3
+    later = NOW + REMEMBERED + 1
+    filled_later = status(buffer, "camera front", later)
+    assert filled_later.level == "stale", "nothing came since"
+
+
+def test_rate():
+    now = [NOW]
+    buffer = ObservationBuffer(configure(), lambda: now[0])
+    for i in range(31):
+        now[0] = NOW + i * 33 * MS
+        buffer.put_image("front", image(now[0], f"{i:06}"))
+    assert status(buffer, "camera front", now[0]).rate == pytest.approx(1000 / 33)
+    assert status(buffer, "camera front", now[0] + 10**10).rate is None
 
 
 def test_positions_in_the_order_asked_for():

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ pytest.importorskip("rclpy")
 
 ROOT = Path(__file__).parents[2]
 DEMO = ["--ros-args", "--params-file", str(ROOT / "config/demo.yaml"), "-p", "checkpoint:=/fake"]
+DEMO += ["-p", "autostart:=true"]
+ENABLED = ["-p", "start_enabled:=true", "-p", f"joint_limits:={ROOT / 'config/so101_limits.yaml'}"]
 SLOW = [sys.executable, str(Path(__file__).with_name("slow_node.py"))]
 NODE = [sys.executable, "-m", "pi0_ros.node"]
 
@@ -101,10 +104,9 @@ class Robot:
         from rclpy.executors import SingleThreadedExecutor
         from sensor_msgs.msg import Image, JointState
         from std_msgs.msg import String
-        from trajectory_msgs.msg import JointTrajectory
 
         self.domain = domain
-        self.trajectories: list[JointTrajectory] = []
+        self.heard: list[Any] = []
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self._node = rclpy.create_node("robot", context=self._context)
@@ -120,10 +122,10 @@ class Robot:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
 
-    def listen(self, topic: str) -> None:
+    def listen(self, topic: str, kind: type | None = None) -> None:
         from trajectory_msgs.msg import JointTrajectory
 
-        self._node.create_subscription(JointTrajectory, topic, self.trajectories.append, 10)
+        self._node.create_subscription(kind or JointTrajectory, topic, self.heard.append, 10)
 
     def step(self) -> None:
         """Publish everything once, listen for 50 ms."""
@@ -185,10 +187,10 @@ def test_a_signal_ends_the_node_while_it_loads(run, number):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_between_inferences(run, robot, number):
-    process = run([*SLOW, *DEMO], robot.domain)
+    process = run([*SLOW, *DEMO, *ENABLED], robot.domain)
     process.wait_for("ready:")
     robot.listen("/pi0/joint_trajectory")
-    robot.until(lambda: len(robot.trajectories) >= 3, "trajectories")
+    robot.until(lambda: len(robot.heard) >= 3, "trajectories")
     assert_clean_end(process, number)
 
 
@@ -208,11 +210,12 @@ def test_the_command_line_that_launch_makes(run, robot, tmp_path):
         "MALLOC_MMAP_THRESHOLD_": "268435456",
         "MALLOC_TRIM_THRESHOLD_": "268435456",
     }
+    arguments += ["-p", "autostart:=true", *ENABLED]
     process = run([*SLOW, *arguments], robot.domain, **environment)
     process.wait_for("[left.pi0]: ready:")
     robot.listen("/arm_controller/joint_trajectory")
-    robot.until(lambda: len(robot.trajectories) >= 3, "trajectories")
-    assert len(robot.trajectories[-1].points) == 50
+    robot.until(lambda: len(robot.heard) >= 3, "trajectories")
+    assert len(robot.heard[-1].points) >= 50  # and where what runs turns
     assert_clean_end(process, signal.SIGINT)
     assert "XMLPARSER" not in process.output, "the Fast DDS profile was not accepted"
 
@@ -220,12 +223,13 @@ def test_the_command_line_that_launch_makes(run, robot, tmp_path):
 def test_a_real_checkpoint(run, robot, demo_checkpoint):
     process = run([*NODE, *DEMO, "-p", f"checkpoint:={demo_checkpoint}"], robot.domain)
     process.wait_for("ready:", timeout=90)
-    robot.listen("/pi0/joint_trajectory")
-    robot.until(lambda: len(robot.trajectories) >= 3, "trajectories")
-    message = robot.trajectories[-1]
-    assert message.joint_names[0] == "shoulder_pan" and len(message.points) == 50
-    positions = np.array([point.positions for point in message.points])
-    assert positions.shape == (50, 6) and np.isfinite(positions).all()
+    from pi0_ros.msg import ActionChunk
+
+    robot.listen("/pi0/action_chunk", ActionChunk)
+    robot.until(lambda: len(robot.heard) >= 3, "chunks")
+    message = robot.heard[-1]
+    assert message.joint_names[0] == "shoulder_pan" and message.horizon == 50
+    assert len(message.positions) == 300 and np.isfinite(message.positions).all()
     assert_clean_end(process, signal.SIGTERM)
 
 
@@ -259,20 +263,22 @@ def test_bad_parameters_end_it_with_one_message(run, arguments, says):
     assert all(word in process.output for word in says), process.output
 
 
-def test_a_checkpoint_that_does_not_fit_ends_it_with_one_message(run, demo_checkpoint):
+def test_a_checkpoint_that_does_not_fit_is_told_in_one_list(run, demo_checkpoint):
     arguments = [f"checkpoint:={demo_checkpoint}", "cameras:=[front, top]", "joints:=[pan, lift]"]
+    arguments.append("autostart:=true")
     process = run([*NODE, "--ros-args", *(word for a in arguments for word in ("-p", a))])
-    assert process.end(90) == 1
-    assert process.output.count("pi0_node: ") == 1 and "Traceback" not in process.output
-    for word in (str(demo_checkpoint), "['top']", "2 joints are given, the checkpoint has 6"):
+    process.wait_for("trying again", 90)
+    assert "configure failed" in process.output and "Traceback" not in process.output
+    for word in ("top", "2 joints", "6"):
         assert word in process.output, process.output
+    assert_clean_end(process, signal.SIGINT)
 
 
-def test_a_missing_checkpoint_ends_it_with_one_message(run, tmp_path):
-    """The real loader, so torch is imported."""
-    pytest.importorskip("torch")
-    missing = tmp_path / "no_checkpoint"
-    process = run([*NODE, *DEMO, "-p", f"checkpoint:={missing}"])
-    assert process.end(90) == 1
-    assert process.output.count("pi0_node: ") == 1 and "Traceback" not in process.output
-    assert str(missing) in process.output
+def test_a_checkpoint_that_comes_later(run, demo_checkpoint, tmp_path):
+    late = tmp_path / "checkpoint"
+    process = run([*NODE, *DEMO, "-p", f"checkpoint:={late}"])
+    process.wait_for("trying again", 90)
+    assert str(late) in process.output and "Traceback" not in process.output
+    late.symlink_to(demo_checkpoint)
+    process.wait_for("ready:", 90)
+    assert_clean_end(process, signal.SIGTERM)

@@ -28,7 +28,7 @@ def ask(robot):
     client = robot.robot.create_client(Trigger, "/pi0/profile")
     robot.wait(client.service_is_ready, "the service")
     answer = client.call_async(Trigger.Request())
-    robot.wait(robot.node._profile_wanted, "the request at the node")
+    robot.wait(robot.node.loop._profile_wanted, "the request at the node")
     return answer
 
 

@@ -70,9 +70,9 @@ def test_a_replay_from_the_recording_to_the_results(run, recording, tmp_path):
 
     assert (tmp_path / "out" / "node.log").read_text().count("ready") == 1
     recorded = messages(tmp_path / "out" / "bag")
-    assert set(recorded) == {"/pi0/action_chunk", "/pi0/joint_trajectory", "/diagnostics"}
+    assert set(recorded) == {"/pi0/action_chunk", "/diagnostics"}, "a dry run"
     chunks = [message for _, message in recorded["/pi0/action_chunk"]]
-    assert len(chunks) == len(recorded["/pi0/joint_trajectory"]) == figures["chunks"]
+    assert len(chunks) == figures["chunks"]
     assert [chunk.sequence for chunk in chunks] == list(range(len(chunks)))
     assert chunks[0].instruction == "pick up the cube"
     # In the recording's time, in order, and what the fake policy makes of the joint states.
@@ -81,17 +81,30 @@ def test_a_replay_from_the_recording_to_the_results(run, recording, tmp_path):
     for chunk in chunks:
         positions = chunk.positions.reshape(chunk.horizon, 3)
         assert chunk.horizon == 50
-        # The joint state of the stamp or one of the next few: the stamp is the oldest part's.
-        nearby = np.arange(10) + round(
-            ((chunk.header.stamp.sec - 1_700_000_000) * 100) + chunk.header.stamp.nanosec / 1e7
-        )
-        expected = np.sin(nearby / 30)
-        assert np.abs(positions[0, 0] - expected).min() < 1e-6
+        # The joints at the time of the stamp, which is the oldest part's, between two messages.
+        seconds = chunk.header.stamp.sec - START // 10**9 + chunk.header.stamp.nanosec / 1e9
+        assert abs(positions[0, 0] - np.sin(seconds * 100 / 30)) < 2e-4
         np.testing.assert_array_equal(positions, positions[:1].repeat(50, 0))
 
     cv2 = pytest.importorskip("cv2")
     picture = cv2.imread(str(tmp_path / "out" / "chunks.png")).astype(int)
     assert ((picture.max(2) - picture.min(2)) > 60).sum() > 1000
+
+
+def test_trajectories_are_recorded_if_the_node_is_enabled(run, recording, tmp_path):
+    lines = [
+        f"  {joint}: {{has_position_limits: true, min_position: -3.0, max_position: 3.0,"
+        " has_velocity_limits: true, max_velocity: 9.0}"
+        for joint in ("shoulder", "elbow", "gripper")
+    ]
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("\n".join(["joint_limits:", *lines, ""]))
+    status, _, error = run(recording, "--enable", "--ros-args", "-p", f"joint_limits:={limits}")
+    assert status == 0, error
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    recorded = messages(tmp_path / "out" / "bag")
+    moved = len(recorded["/pi0/joint_trajectory"])
+    assert moved == figures["trajectories"] and moved >= figures["chunks"] > 8
 
 
 def test_sqlite3_faster_than_recorded_with_renamed_topics(run, make_bag, tmp_path):
@@ -227,7 +240,12 @@ def test_arguments_of_the_node():
         "-p", "seed:=3",
         "-p", "use_sim_time:=true",
         "-p", "checkpoint:='/data/it''s'",
+        "-p", "autostart:=false",
+        "-p", "enabled:=false",
+        "-p", "start_enabled:=false",
     ]  # fmt: skip
+    enabled = node_arguments(Path("/c"), None, [], enable=True)
+    assert enabled[-1] == "start_enabled:=true"
 
 
 @pytest.mark.parametrize(

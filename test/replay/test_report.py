@@ -19,8 +19,8 @@ START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
 
-def chunk(number: int, ages=(0.05, 0.02), inference=0.1) -> ChunkRecord:
-    positions = np.zeros((50, 2), np.float32)
+def chunk(number: int, ages=(0.05, 0.02), inference=0.1, steps=50) -> ChunkRecord:
+    positions = np.zeros((steps, 2), np.float32)
     return ChunkRecord(
         START + number * SECOND, number, "task", ("a", "b"), positions, 0.02, ages, inference
     )
@@ -36,11 +36,11 @@ def playback(**fields) -> Playback:
     return Playback(**{**values, **fields})
 
 
-def counters(second: float, chunks=0, ticks=0, busy=0, **refused) -> Counters:
-    return Counters(START + round(second * SECOND), ticks, busy, chunks, refused)
+def counters(second: float, chunks=0, ticks=0, busy=0, moved=0, **refused) -> Counters:
+    return Counters(START + round(second * SECOND), ticks, busy, chunks, moved, refused)
 
 
-def report(chunks=(), in_time=None, points=(), snapshots=(), played=None, warnings=()):
+def report(chunks=(), in_time=None, trajectories=0, snapshots=(), played=None, warnings=()):
     return make_report(
         "rec",
         1.0,
@@ -48,7 +48,7 @@ def report(chunks=(), in_time=None, points=(), snapshots=(), played=None, warnin
         ["/front", "/wrist"],
         chunks,
         len(chunks) if in_time is None else in_time,
-        points,
+        trajectories,
         snapshots,
         warnings,
     )
@@ -75,7 +75,7 @@ def test_refused_since_takes_the_last_counters_before_the_time():
 
 
 def test_refusals_before_the_clock_started_are_before_the_first_second():
-    snapshots = [Counters(0, 3, 0, 0, {"missing": 3}), counters(2.0, missing=3)]
+    snapshots = [Counters(0, 3, 0, 0, 0, {"missing": 3}), counters(2.0, missing=3)]
     assert refused_since(snapshots, START + SECOND) == {}
 
 
@@ -83,9 +83,9 @@ def test_figures_of_a_replay():
     chunks = [chunk(k, ages=(0.2, k / 1000), inference=k / 100) for k in range(101)]
     snapshots = [
         counters(0.1, ticks=1, missing=1),
-        counters(10, 101, ticks=110, busy=5, missing=1, stale=3),
+        counters(10, 101, ticks=110, busy=5, moved=100, missing=1, stale=3),
     ]
-    figures = report_json(report(chunks, None, [50] * 101, snapshots))
+    figures = report_json(report(chunks, None, 100, snapshots))
     assert figures == {
         "recording": "rec",
         "rate": 1.0,
@@ -93,7 +93,7 @@ def test_figures_of_a_replay():
         "frames": 599,
         "frames_per_camera": {"/front": 300, "/wrist": 299},
         "chunks": 101,
-        "trajectories": 101,
+        "trajectories": 100,
         "points_per_chunk": 50,
         "points_per_chunk_max": 50,
         "age_ms": {"p50": pytest.approx(50.0), "p95": pytest.approx(95.0)},
@@ -110,7 +110,7 @@ def test_figures_of_a_replay():
 
 def test_ages_of_chunks_that_came_after_the_end_do_not_count():
     chunks = [chunk(0, ages=(0.04,)), chunk(1, ages=(9.0,))]
-    assert report(chunks, 1, [50, 50]).age == Percentiles(40.0, 40.0)
+    assert report(chunks, 1).age == Percentiles(40.0, 40.0)
 
 
 def test_a_replay_without_chunks_has_no_figures_but_reasons():
@@ -126,9 +126,9 @@ def test_a_replay_without_chunks_has_no_figures_but_reasons():
 
 
 def test_table_shows_the_figures():
-    chunks = [chunk(k) for k in range(3)]
+    chunks = [chunk(k, steps=steps) for k, steps in enumerate((50, 48, 50))]
     snapshots = [counters(2, 3, ticks=5, busy=1, stale=1)]
-    lines = format_table(report(chunks, None, [50, 48, 50], snapshots)).splitlines()
+    lines = format_table(report(chunks, snapshots=snapshots)).splitlines()
     table = {line[: line.rindex("  ")].strip(): line.rsplit("  ", 1)[1] for line in lines}
     assert table == {
         "recording": "rec, 10.0 s at rate 1",
@@ -136,6 +136,7 @@ def test_table_shows_the_figures():
         "frames in, /wrist": "299",
         "chunks out": "3",
         "points per chunk": "48 to 50",
+        "trajectories out": "0 (a dry run)",
         "age of the newest image at publication, p50 / p95": "20.0 / 20.0 ms",
         "inference time, p50 / p95": "100.0 / 100.0 ms",
         "timer ticks that found the policy busy": "1 of 5",
@@ -160,15 +161,19 @@ def test_header_stamps_far_from_the_receive_times_are_warned_of():
 
 
 def test_chunks_that_got_lost_are_warned_of():
-    made = report([chunk(0)], None, [50, 50], [counters(5, chunks=2, ticks=2)], warnings=["more"])
-    assert made.warnings[0].startswith("the node published 2 chunks, but 1 messages arrived")
-    assert made.warnings[1] == "more"
+    published = [counters(5, chunks=2, ticks=2, moved=2)]
+    made = report([chunk(0)], None, 2, published, warnings=["more"])
+    lost = "the node published 2 messages on ~/action_chunk, but 1 arrived"
+    assert made.warnings == (lost, "more")
+    (warning,) = report([chunk(0)] * 2, None, 1, published).warnings
+    assert "~/joint_trajectory, but 1 arrived" in warning
 
 
 def test_counters_come_from_the_diagnostic_values():
-    values = {"ticks": "7", "busy": "1", "chunks": "2", "refused.stale": "3", "other": "x"}
+    values = {"ticks": "7", "busy": "1", "chunks": "2", "trajectories": "1"}
+    values |= {"refused.stale": "3", "other": "x"}
     read = counters_from_values(5, values)
-    assert read == Counters(5, 7, 1, 2, {"stale": 3})
+    assert read == Counters(5, 7, 1, 2, 1, {"stale": 3})
     assert not read.idle
     assert counters_from_values(5, {**values, "refused.missing": "1"}).idle
     with pytest.raises(ValueError, match="ticks, busy, chunks"):

@@ -1,0 +1,52 @@
+"""Collecting the doctor's samples from a rosbag2 recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rosbags.typesys import Stores, get_typestore
+
+from pi0_ros.check.doctor_samples import Collected, Collector, Settings
+from pi0_ros.node.contract import node_topics
+from pi0_ros.replay.bag import open_bag, read_messages
+
+
+def collect_bag(settings: Settings, path: Path, seconds: float | None = None) -> Collected:
+    """Read what the node would be sent, in the bag's own time.
+
+    The node's clock at a message is its receive time, as pi0_replay plays it.
+
+    Args:
+        seconds: how much of the recording to read; None: all.
+
+    Raises:
+        BagError: the recording cannot be read, or is damaged.
+    """
+    bag = open_bag(path)
+    collector = Collector(settings, live=False)
+    collected = collector.collected
+    collected.start = bag.start
+    collected.end = bag.end if seconds is None else min(bag.end, bag.start + round(seconds * 1e9))
+    for topic in bag.topics:
+        if topic.count:
+            there = collected.types.get(topic.name, ())
+            collected.types[topic.name] = (*there, topic.type)
+    needed = {
+        settings.names[topic.name]: topic.type
+        for topic in node_topics(settings.parameters)
+        if not topic.sent
+    }
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    for message in read_messages(bag, needed):
+        if message.time > collected.end:
+            break
+        kind = needed[message.topic]
+        try:
+            content = types.deserialize_cdr(message.data, kind)
+        except Exception as error:  # of many kinds, depending on where the bytes end
+            collector.malformed(
+                message.topic, f"{len(message.data)} bytes that are no {kind}: {error}"
+            )
+            continue
+        collector.puts[message.topic](content, message.time, message.time)
+    return collected

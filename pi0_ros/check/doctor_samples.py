@@ -1,0 +1,175 @@
+"""What the doctor hears of a robot, live or from a bag: a few numbers per message.
+
+Messages are used by their attributes alone and dropped; times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pi0_ros.node.images import ImageError, decompress, to_rgb
+from pi0_ros.node.observe import stamp_of
+from pi0_ros.node.parameters import NodeParameters
+
+DECODE_EVERY = 10
+"""Of compressed pictures one in so many is decoded: decoding all would lose live ones."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the node would run with.
+
+    Attributes:
+        names: topic name as written in the node -> absolute, remaps applied.
+    """
+
+    parameters: NodeParameters
+    node: str
+    names: Mapping[str, str]
+    use_sim_time: bool
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A publisher or subscriber on a live graph; reliability and durability in lower case."""
+
+    node: str
+    type: str
+    reliability: str
+    durability: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """When a message came (`arrival`), the node's clock then (None: no /clock), and its stamp."""
+
+    arrival: int
+    now: int | None
+    stamp: int
+
+
+@dataclass(frozen=True)
+class ImageSample(Sample):
+    """A picture.
+
+    Attributes:
+        digest: of its bytes; equal pictures have equal ones.
+        spread: largest less smallest value on a coarse grid, 0 to 255; None where not decoded.
+        problem: why it cannot be read; "" where it can.
+    """
+
+    encoding: str
+    size: tuple[int, int] | None
+    digest: int
+    spread: int | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class JointSample(Sample):
+    """A joint state; the fields are spelled as the message's."""
+
+    name: tuple[str, ...]
+    position: tuple[float, ...]
+
+
+@dataclass
+class Collected:
+    """Everything heard.
+
+    Attributes:
+        live: from a running graph; else from a bag.
+        start, end: arrival times between which was listened.
+        types: topic -> message types, of those that anybody publishes or that hold messages.
+        publishers, subscribers: topic -> endpoints; empty for a bag.
+        clock: (arrival, value) of /clock.
+        instructions, stops: (arrival, value).
+        beats: arrivals of the deadman's heartbeat.
+        malformed: topic -> sentences about messages that were none.
+    """
+
+    live: bool
+    start: int = 0
+    end: int = 0
+    types: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    publishers: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    subscribers: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    clock: list[tuple[int, int]] = field(default_factory=list)
+    images: dict[str, list[ImageSample]] = field(default_factory=dict)
+    joints: list[JointSample] = field(default_factory=list)
+    instructions: list[tuple[int, str]] = field(default_factory=list)
+    stops: list[tuple[int, bool]] = field(default_factory=list)
+    beats: list[int] = field(default_factory=list)
+    malformed: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start) / 1e9
+
+
+Put = Callable[[Any, int, "int | None"], None]
+"""Takes a message, its arrival and the node's clock at that time."""
+
+
+class Collector:
+    """Turns messages into samples; `puts` says which function takes which topic's messages."""
+
+    def __init__(self, settings: Settings, live: bool) -> None:
+        self.collected = Collected(live)
+        parameters, names = settings.parameters, settings.names
+        self._compressed = parameters.image_transport == "compressed"
+        self.puts: dict[str, Put] = {}
+        for camera in parameters.cameras:
+            self.collected.images[camera.name] = []
+            self.puts[names[camera.topic]] = self._image_put(camera.name)
+        self.puts[names[parameters.joint_states_topic]] = self._put_joints
+        self.puts[names["instruction"]] = self._put_instruction
+        self.puts[names[parameters.emergency_stop_topic]] = self._put_stop
+        if parameters.deadman_timeout:
+            self.puts[names[parameters.deadman_topic]] = self._put_beat
+
+    def malformed(self, topic: str, sentence: str) -> None:
+        self.collected.malformed.setdefault(topic, Counter())[sentence] += 1
+
+    def _image_put(self, camera: str) -> Put:
+        samples = self.collected.images[camera]
+
+        def put(message: Any, arrival: int, now: int | None) -> None:
+            encoding = message.format if self._compressed else message.encoding
+            size = None if self._compressed else (message.width, message.height)
+            spread, problem = None, ""
+            due = len(samples) % DECODE_EVERY == 0 or samples[-1].problem
+            if due or not self._compressed or samples[-1].encoding != encoding:
+                try:
+                    picture = decompress(message) if self._compressed else to_rgb(message)
+                    size = (picture.shape[1], picture.shape[0])
+                    spread = int(np.ptp(picture[::16, ::16])) if due else None
+                except ImageError as error:
+                    problem = str(error)
+            digest = zlib.crc32(memoryview(message.data))
+            samples.append(
+                ImageSample(
+                    arrival, now, stamp_of(message), encoding, size, digest, spread, problem
+                )
+            )
+
+        return put
+
+    def _put_joints(self, message: Any, arrival: int, now: int | None) -> None:
+        names, positions = tuple(message.name), tuple(float(v) for v in message.position)
+        self.collected.joints.append(JointSample(arrival, now, stamp_of(message), names, positions))
+
+    def _put_instruction(self, message: Any, arrival: int, now: int | None) -> None:
+        self.collected.instructions.append((arrival, message.data))
+
+    def _put_stop(self, message: Any, arrival: int, now: int | None) -> None:
+        self.collected.stops.append((arrival, bool(message.data)))
+
+    def _put_beat(self, message: Any, arrival: int, now: int | None) -> None:
+        self.collected.beats.append(arrival)

@@ -1,0 +1,209 @@
+"""Judging the streams: rates, ages, skew, and how many ticks would find an observation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
+from pi0_ros.check.doctor_samples import Collected, ImageSample, Sample, Settings
+from pi0_ros.node.contract import node_topics
+from pi0_ros.node.streams import FUTURE_TOLERANCE
+
+ENOUGH_TICKS = 0.95
+"""Share of the node's ticks that find a usable observation on a healthy robot."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A camera or the joint states: what it is called, where it comes from, what is allowed."""
+
+    label: str
+    topic: str
+    type: str
+    samples: Sequence[Sample]
+    max_age: float
+    latency: float = 0.0
+
+    def ages(self) -> np.ndarray:
+        """[n] seconds between the moment shown and the node's clock, where that is known."""
+        known = [(s.now, s.stamp) for s in self.samples if s.now is not None and s.stamp]
+        return np.array([(now - stamp) / 1e9 + self.latency for now, stamp in known])
+
+
+def streams_of(settings: Settings, collected: Collected) -> list[Stream]:
+    """The cameras, then the joint states that name any of the node's joints."""
+    parameters, names = settings.parameters, settings.names
+    types = {topic.name: topic.type for topic in node_topics(parameters)}
+    streams = [
+        Stream(
+            f"camera {camera.name}",
+            names[camera.topic],
+            types[camera.topic],
+            collected.images[camera.name],
+            camera.max_age,
+            camera.latency,
+        )
+        for camera in parameters.cameras
+    ]
+    topic = parameters.joint_states_topic
+    ours = [s for s in collected.joints if not set(s.name).isdisjoint(parameters.joint_names)]
+    joints = Stream(
+        "joint states", names[topic], types[topic], ours, parameters.joint_states_max_age
+    )
+    return [*streams, joints]
+
+
+def judge_streams(settings: Settings, collected: Collected) -> list[Finding]:
+    """All findings about when messages come and what their stamps say."""
+    streams = streams_of(settings, collected)
+    return [
+        *(finding for stream in streams for finding in _rate(settings, collected, stream)),
+        *(finding for stream in streams for finding in _ages(stream)),
+        *_skew(settings, collected),
+        *_ticks(settings, collected, streams),
+    ]
+
+
+def _rate(settings: Settings, collected: Collected, stream: Stream) -> Iterator[Finding]:
+    arrivals = np.array([sample.arrival for sample in stream.samples], np.int64)
+    if not len(arrivals):
+        # A topic that is missing, of another type, or about other joints has a line of its own.
+        strangers = collected.joints and stream.label == "joint states"
+        if stream.type in collected.types.get(stream.topic, ()) and not strangers:
+            text = f"{stream.label} ({stream.topic}): no message in {collected.seconds:.1f} s"
+            yield Finding(FAIL, "rate", text, "is its driver running?")
+        return
+    if len(arrivals) == 1:
+        text = f"{stream.label}: a single message in {collected.seconds:.1f} s"
+        yield Finding(FAIL, "rate", text, "the node needs a steady stream")
+        return
+    gaps = np.diff(arrivals) / 1e9
+    rate, longest = 1 / max(np.mean(gaps), 1e-9), float(np.max(gaps))
+    text = f"{stream.label}: {rate:.1f} Hz, longest gap {longest:.3f} s"
+    silence = (collected.end - arrivals[-1]) / 1e9
+    wanted = settings.parameters.rate_hz
+    if silence > max(stream.max_age, 0.5):
+        level = FAIL if collected.live else WARN
+        yield Finding(level, "rate", f"{text}; nothing in the last {silence:.1f} s", "it stopped")
+    elif rate < 0.9 * wanted:
+        advice = "raise its rate, or lower rate_hz"
+        yield Finding(WARN, "rate", f"{text}; the node ticks at {wanted:g} Hz", advice)
+    elif longest > stream.max_age:
+        text = f"{text}, allowed age {stream.max_age:g} s"
+        yield Finding(WARN, "rate", text, "ticks in such a gap are refused as stale")
+    else:
+        yield Finding(PASS, "rate", text)
+
+
+def _ages(stream: Stream) -> Iterator[Finding]:
+    if not stream.samples:
+        return
+    stamps = np.array([sample.stamp for sample in stream.samples], np.int64)
+    unstamped = int(np.sum(stamps == 0))
+    if unstamped:
+        text = f"{stream.label}: {unstamped} of {len(stamps)} headers have no stamp (0)"
+        yield Finding(FAIL, "age", text, "the driver must stamp its messages")
+        return
+    if len(stamps) > 2 and np.all(stamps == stamps[0]):
+        text = f"{stream.label}: every stamp is {stamps[0] / 1e9:.3f} s"
+        yield Finding(FAIL, "age", text, "the driver must stamp each message anew")
+        return
+    back = int(np.sum(np.diff(stamps) < 0))
+    if back:
+        text = f"{stream.label}: stamps go back {back} times"
+        yield Finding(WARN, "age", text, "two publishers, or a bag that loops?")
+    ages = stream.ages()
+    if not len(ages):
+        return
+    middle, late = float(np.median(ages)), float(np.percentile(ages, 95))
+    text = f"{stream.label}: {_seconds(middle)} old on arrival, p95 {_seconds(late)}"
+    allowed = f"allowed are {stream.max_age:g} s"
+    if middle < -FUTURE_TOLERANCE / 1e9:
+        text = f"{stream.label}: stamped {_seconds(-middle)} in the future"
+        advice = "synchronise the machines' clocks (chrony), or use_sim_time is wrong"
+        yield Finding(FAIL, "age", text, advice)
+    elif middle > stream.max_age:
+        advice = "the stamps are of another clock" if middle > 60 else "raise max_age, or find out"
+        yield Finding(FAIL, "age", f"{text}; {allowed}", advice)
+    elif late > stream.max_age:
+        yield Finding(WARN, "age", f"{text}; {allowed}", "some observations will be refused")
+    else:
+        yield Finding(PASS, "age", text)
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e3:.1f} ms" if abs(value) < 1 else f"{value:.1f} s"
+
+
+def _skew(settings: Settings, collected: Collected) -> Iterator[Finding]:
+    """Each picture of the first camera against the nearest one of the others."""
+    cameras = settings.parameters.cameras
+    first = cameras[0]
+    own = _shown(collected.images[first.name], first.latency)
+    for camera in cameras[1:]:
+        other = _shown(collected.images[camera.name], camera.latency)
+        if len(own) < 2 or len(other) < 2:
+            continue
+        at = np.clip(np.searchsorted(other, own), 1, len(other) - 1)
+        nearest = np.minimum(np.abs(own - other[at - 1]), np.abs(own - other[at])) / 1e9
+        middle, worst = float(np.median(nearest)), float(np.max(nearest))
+        allowed = settings.parameters.max_skew
+        text = f"cameras {first.name} and {camera.name}: {_seconds(middle)} apart, at most"
+        text = f"{text} {_seconds(worst)} (allowed {allowed:g} s)"
+        level = FAIL if middle > allowed else WARN if worst > allowed else PASS
+        advice = "" if level == PASS else "synchronise them, or set camera.*.latency or max_skew"
+        yield Finding(level, "skew", text, advice)
+
+
+def _shown(samples: Sequence[ImageSample], latency: float) -> np.ndarray:
+    """[n] sorted nanoseconds at which the pictures were taken."""
+    return np.sort(np.array([s.stamp - round(latency * 1e9) for s in samples if s.stamp], float))
+
+
+def _ticks(
+    settings: Settings, collected: Collected, streams: Sequence[Stream]
+) -> Iterator[Finding]:
+    """How many of the node's ticks would find a complete, fresh, matching observation."""
+    if any(len(stream.samples) < 2 for stream in streams):
+        return
+    arrivals = [np.array([s.arrival for s in stream.samples], np.int64) for stream in streams]
+    begin = max(int(times[0]) for times in arrivals)
+    period = round(1e9 / settings.parameters.rate_hz)
+    ticks = np.arange(begin, collected.end, period)
+    reasons: Counter[str] = Counter(
+        _refusal(settings, streams, arrivals, int(tick)) for tick in ticks
+    )
+    good = reasons.pop("", 0)
+    if not len(ticks):
+        return
+    causes = "; refused: " + ", ".join(f"{n} {r}" for r, n in reasons.most_common(4))
+    text = (
+        f"{good} of {len(ticks)} ticks at {settings.parameters.rate_hz:g} Hz find a complete,"
+        f" fresh observation{causes if reasons else ''}"
+    )
+    share = good / len(ticks)
+    level = PASS if share >= ENOUGH_TICKS else WARN if share >= 0.5 else FAIL
+    yield Finding(level, "ticks", text, "" if level == PASS else "see the lines about that stream")
+
+
+def _refusal(
+    settings: Settings, streams: Sequence[Stream], arrivals: Sequence[np.ndarray], tick: int
+) -> str:
+    """Why a tick finds no observation; "" where it does. The wording is the node's."""
+    shown = []
+    for stream, times in zip(streams, arrivals, strict=True):
+        sample = stream.samples[int(np.searchsorted(times, tick, side="right")) - 1]
+        if sample.now is None or not sample.stamp:
+            return f"{stream.label} without a time"
+        at = sample.stamp - round(stream.latency * 1e9)
+        age = sample.now - at + tick - sample.arrival
+        if age > stream.max_age * 1e9 or age < -FUTURE_TOLERANCE:
+            return f"{stream.label} stale"
+        shown.append(at)
+    # Joint states are interpolated to the pictures: only older ones than those are apart.
+    oldest, newest = min(shown), max(shown[:-1])
+    return "skewed" if newest - oldest > settings.parameters.max_skew * 1e9 else ""

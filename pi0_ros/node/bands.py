@@ -1,0 +1,122 @@
+"""Whether a chunk is one to execute: passed on, brought within the limits, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ros.node.limits import JointLimits
+from pi0_ros.node.refusal import Measured, Refusal
+from pi0_ros.policy.types import ActionChunk
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How far a chunk may exceed the limits and is still brought within them.
+
+    Attributes:
+        max_jump: radians between the measured joint and the chunk at the takeover; a number or
+            [joints] numbers.
+        clamp_position: radians beyond a position limit.
+        clamp_velocity: times the velocity limit.
+        clamp_acceleration: times the acceleration limit.
+    """
+
+    max_jump: float | np.ndarray
+    clamp_position: float
+    clamp_velocity: float
+    clamp_acceleration: float
+
+
+def check_finite(chunk: ActionChunk, joints: Sequence[str]) -> None:
+    """Raises Refusal (nonfinite) if the policy returned NaN or Inf."""
+    bad = np.argwhere(~np.isfinite(chunk.positions))
+    if len(bad):
+        step, joint = bad[0]
+        raise Refusal(
+            "nonfinite",
+            f"the policy returned {chunk.positions[step, joint]} for step {step}, joint"
+            f" {joints[joint]} ({len(bad)} of {chunk.positions.size} values are not finite)",
+        )
+
+
+def check_measured(measured: Measured, joints: Sequence[str]) -> None:
+    """Raises Refusal (malformed) if the measured state has NaN or Inf."""
+    if not is_finite(measured):
+        states = zip(joints, measured.positions, measured.velocities, strict=True)
+        bad = [f"{name}: {p} rad, {v} rad/s" for name, p, v in states if not np.isfinite(p + v)]
+        raise Refusal("malformed", f"the joint state is not finite: {'; '.join(bad)}")
+
+
+def is_finite(measured: Measured) -> bool:
+    """Whether the measured state holds numbers only."""
+    return bool(np.isfinite([measured.positions, measured.velocities]).all())
+
+
+def judge(
+    chunk: ActionChunk, limits: JointLimits, bands: Bands, measured: Measured, takeover: int
+) -> None:
+    """Refuse a chunk that exceeds a limit by more than may be clamped.
+
+    The whole chunk counts, steps that are past too: one part that is wrong by far makes the rest of
+    it suspect. What stitching adds does not count.
+
+    Args:
+        takeover: the step at which the chunk takes over.
+
+    Raises:
+        Refusal: limits, naming joint, step, value and limit.
+    """
+    positions, here = chunk.positions.astype(np.float64), measured.positions
+    with np.errstate(over="ignore", invalid="ignore"):
+        jumps = np.abs(positions[takeover] - here)[None]
+        # An arm that rests beyond a limit is not refused its way back.
+        lower, upper = np.minimum(limits.lower, here), np.maximum(limits.upper, here)
+        out = np.maximum(positions - upper, lower - positions)
+        rates = np.abs(np.diff(positions, axis=0)) / chunk.dt
+        changes = np.abs(np.diff(positions, n=2, axis=0)) / chunk.dt**2
+
+    if found := _worst(jumps, bands.max_jump):
+        step, joint = takeover, found[1]
+        raise _refusal(
+            f"{_name(limits, joint, step)}: {positions[step, joint]:.3f} rad is"
+            f" {jumps[0, joint]:.3f} rad from the measured {here[joint]:.3f} rad",
+            f"max_jump is {np.broadcast_to(bands.max_jump, here.shape)[joint]:g} rad",
+        )
+    if found := _worst(out, bands.clamp_position):
+        step, joint = found
+        raise _refusal(
+            f"{_name(limits, joint, step)}: {positions[found]:.3f} rad is {out[found]:.3f} rad"
+            f" outside [{lower[joint]:.3f}, {upper[joint]:.3f}] rad",
+            f"clamp_position is {bands.clamp_position:g} rad",
+        )
+    for kind, unit, values, limit, factor in (
+        ("velocity", "rad/s", rates, limits.velocity, bands.clamp_velocity),
+        ("acceleration", "rad/s^2", changes, limits.acceleration, bands.clamp_acceleration),
+    ):
+        if found := _worst(values, limit * factor):
+            step, joint = found
+            raise _refusal(
+                f"{_name(limits, joint, step + 1)}: {kind} {values[found]:.3f} {unit},"
+                f" the limit is {limit[joint]:g} {unit}",
+                f"clamp_{kind} is {factor:g} times that",
+            )
+
+
+def _worst(values: np.ndarray, limit: float | np.ndarray) -> tuple[int, int] | None:
+    """Where [steps, joints] values exceed a limit most, or None."""
+    excess = values - limit
+    if not excess.size or not excess.max() > 0:
+        return None
+    step, joint = np.unravel_index(excess.argmax(), excess.shape)
+    return int(step), int(joint)
+
+
+def _name(limits: JointLimits, joint: int, step: int) -> str:
+    return f"joint {limits.names[joint]}, step {step}"
+
+
+def _refusal(what: str, allowed: str) -> Refusal:
+    return Refusal("limits", f"{what}; {allowed}")

@@ -1,0 +1,299 @@
+"""What runs while the node is active: at each tick an observation, an inference, a chunk.
+
+An image's way: `Inputs` -> `ObservationBuffer` -> `_on_tick` snapshot -> (worker thread) decode and
+infer -> `on_outcome` -> `Mover`. All but the worker's part runs in the executor's thread.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from pi0_ros.node.contract import PolicyLike, check_chunk
+from pi0_ros.node.images import decompress, to_rgb
+from pi0_ros.node.inference import Outcome
+from pi0_ros.node.inputs import Inputs
+from pi0_ros.node.mover import Mover
+from pi0_ros.node.observe import ObservationBuffer, Snapshot
+from pi0_ros.node.policy_process import PolicyProcess
+from pi0_ros.node.profiling import ProfileAnswer, profile
+from pi0_ros.node.refusal import Refusal
+from pi0_ros.node.streams import FUTURE_TOLERANCE
+from pi0_ros.node.trajectory import chunk_message
+from pi0_ros.policy.types import ActionChunk
+
+if TYPE_CHECKING:
+    from pi0_ros.node.node import Pi0Node
+
+SILENCE = 1.0
+"""Seconds of steady time without a chunk that /diagnostics warns after; three periods of the ticks
+if that is longer."""
+
+WATCH_PERIOD = 0.02
+"""Seconds between two looks at the deadman, the running inference and the running trajectory."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A chunk and how it came about.
+
+    Attributes:
+        epoch: of the streams and the episode when the tick came.
+        ticked: time.perf_counter() at the tick.
+        seconds: of decoding and inferring.
+    """
+
+    epoch: tuple[int, int]
+    snapshot: Snapshot
+    chunk: ActionChunk
+    ticked: float
+    seconds: float
+
+
+class ControlLoop:
+    """From activation to deactivation.
+
+    Attributes:
+        buffer: the streams.
+        mover: publishes the trajectories.
+    """
+
+    def __init__(self, node: Pi0Node, policy: PolicyLike) -> None:
+        """Subscribe and begin to tick."""
+        self._node = node
+        self._policy = policy
+        self.buffer = ObservationBuffer(node.parameters, node.now)
+        self.mover = Mover(node, self.buffer)
+        self._inputs = Inputs(node, self.buffer)
+        self._summary = "no tick yet; is /clock published?" if node.sim_time() else "ready"
+        self._episode = node.next_episode()
+        self._reset_wanted = True  # every activation begins an episode
+        self._job = ""
+        self._profile_answer: Future | None = None
+        # Steady seconds, since /clock may stand still; being ready counts as a chunk and a tick.
+        self._chunk_at = self._tick_at = time.monotonic()
+        self._refused_at = -math.inf
+        self._refusal: Refusal | None = None
+        self._refused_since_report = False
+
+        # A group of its own: a callback that waits would hold up all others of its group.
+        group = MutuallyExclusiveCallbackGroup()
+        self._profile_service = node.create_service(
+            Trigger, "~/profile", self._on_profile, callback_group=group
+        )
+        # Data from before a jump back (a bag that loops) would lie in the future for ever.
+        self._jump_handle = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-FUTURE_TOLERANCE)),
+            post_callback=self._on_jump,
+        )
+        self._tick_timer = node.create_timer(1.0 / node.parameters.rate_hz, self._on_tick)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._watch_timer = node.create_timer(WATCH_PERIOD, self._on_watch, clock=steady)
+
+    def close(self) -> None:
+        """Unsubscribe and tick no more."""
+        self._answer_profile(ProfileAnswer(False, "the node was deactivated"))
+        self._inputs.close()
+        self._jump_handle.unregister()
+        self._node.destroy_timer(self._tick_timer)
+        self._node.destroy_timer(self._watch_timer)
+        self._node.destroy_service(self._profile_service)
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Tick at another rate from now on."""
+        self._node.destroy_timer(self._tick_timer)
+        self._tick_timer = self._node.create_timer(1.0 / rate_hz, self._on_tick)
+
+    def reset(self) -> None:
+        """Begin a new episode: what was seen before no longer counts; what moves goes on."""
+        self.buffer.clear()
+        self._episode = self._node.next_episode()
+        self._reset_wanted = True
+
+    def _on_jump(self, jump: TimeJump) -> None:
+        self._node.get_logger().warning(
+            f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s: images and joint states"
+            " from before are dropped"
+        )
+        self.buffer.clear()
+        self.mover.forget()
+
+    # Ticks --------------------------------------------------------------------------------------
+
+    def _epoch(self) -> tuple[int, int]:
+        return self._episode, self.buffer.epoch
+
+    def _on_tick(self) -> None:
+        ticked = time.perf_counter()
+        node = self._node
+        node.counts.ticks += 1
+        self._tick_at = time.monotonic()
+        if node.worker.busy:
+            node.counts.busy += 1
+            return
+        now = node.now()
+        try:
+            snapshot = self.buffer.snapshot(now)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            self._answer_profile(
+                ProfileAnswer(False, f"there is no observation to profile with: {refusal}")
+            )
+            return
+        decode = to_rgb if node.parameters.image_transport == "raw" else decompress
+        policy, epoch = self._policy, self._epoch()
+        if self._profile_wanted():
+            self._job = "a profile is being made"
+            directory = node.parameters.profile_dir
+            node.worker.submit(partial(profile, policy, snapshot, decode, directory))
+            return
+        node.timings.record("image_age", (now - max(snapshot.image_stamps.values())) / 1e9)
+        reset, self._reset_wanted = self._reset_wanted, False
+
+        def infer() -> Inference:
+            started = time.perf_counter()
+            if reset:
+                policy.reset()
+            chunk = policy.infer(snapshot.observation(decode))
+            return Inference(epoch, snapshot, chunk, ticked, time.perf_counter() - started)
+
+        self._job = "the inference is still running"
+        node.worker.submit(infer)
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """The worker has done what a tick gave to it."""
+        if isinstance(outcome.value, ProfileAnswer):
+            self._answer_profile(outcome.value)
+            return
+        try:
+            self._publish(self._result(outcome))
+        except Refusal as refusal:
+            self._refuse(refusal)
+
+    def _result(self, outcome: Outcome) -> Inference:
+        """The inference of an outcome.
+
+        Raises:
+            Refusal: it failed, or what it saw no longer counts.
+        """
+        error = outcome.error
+        if isinstance(error, Refusal):
+            raise error
+        if error is not None:
+            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            self._node.get_logger().debug("".join(lines))
+            raise Refusal("failed", f"{type(error).__name__}: {error}") from error
+        inference = outcome.value
+        if inference.epoch != self._epoch():
+            raise Refusal("stale", "the clock jumped or an episode began while the inference ran")
+        try:
+            check_chunk(inference.chunk, self._policy, len(self._node.parameters.joints))
+        except ValueError as wrong:
+            raise Refusal("failed", str(wrong)) from wrong
+        return inference
+
+    def _publish(self, inference: Inference) -> None:
+        node, chunk = self._node, inference.chunk
+        moved = self.mover.move(chunk)
+        overhead = time.perf_counter() - inference.ticked - inference.seconds
+        joints = node.parameters.joint_names
+        node.chunks.publish(chunk_message(chunk, inference.snapshot, joints, node.now()))
+        node.counts.chunks += 1
+        node.counts.deadline_misses += inference.seconds > 1 / node.parameters.rate_hz
+        stages = {**chunk.stage_times, "inference": inference.seconds, "overhead": overhead}
+        for stage, seconds in stages.items():
+            node.timings.record(stage, seconds)
+        self._chunk_at, self._refusal = time.monotonic(), None
+        self._summary = "publishing" if moved else "publishing chunks only: not enabled (dry run)"
+
+    def _on_watch(self) -> None:
+        self.mover.watch()
+        node = self._node
+        running_for, limit = node.worker.running_for(), node.parameters.inference_timeout
+        if running_for is None or running_for <= limit or self._profile_wanted():
+            return
+        # A process that starts again takes as long as loading does, and reports failure itself.
+        remote = self._policy if isinstance(self._policy, PolicyProcess) else None
+        if (remote is None or not remote.loading) and node.worker.abandon():
+            self._refuse(
+                Refusal("timeout", f"the inference runs for {running_for:.1f} s; given up")
+            )
+            if remote is not None:
+                remote.kill()  # it begins anew with the next tick
+
+    # Profiles -----------------------------------------------------------------------------------
+
+    async def _on_profile(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Profile at the next free tick; no chunk is published until it is done."""
+        if self._profile_answer is not None:
+            response.message = "a profile is being made already"
+            return response
+        self._profile_answer = Future()
+        answer = await self._profile_answer
+        self._profile_answer = None
+        response.success, response.message = answer.success, answer.text
+        return response
+
+    def _profile_wanted(self) -> bool:
+        return self._profile_answer is not None and not self._profile_answer.done()
+
+    def _answer_profile(self, answer: ProfileAnswer) -> None:
+        if self._profile_wanted():
+            self._profile_answer.set_result(answer)
+
+    # Reports ------------------------------------------------------------------------------------
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Count a refusal, tell /diagnostics at once and the log now and then."""
+        if refusal.stream:
+            self.buffer.blame(refusal.stream, refusal.reason, refusal.detail)
+        self._refusal = refusal
+        self._node.counts.refused[refusal.reason] += 1
+        self._refused_since_report = True
+        self._refused_at = time.monotonic()
+        self._summary = f"refused ({refusal.reason}): {refusal.detail}"
+        self._node.report_refusal(refusal)
+
+    def reported(self) -> None:
+        """The report of this second is out."""
+        self._refused_since_report = False
+        self._inputs.look()
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Of the last tick; None when a chunk came since."""
+        return self._refusal
+
+    def state(self) -> tuple[bool, str]:
+        """Whether chunks come as they should, and the state in a sentence."""
+        silence = self._silence()
+        refused = self._refused_since_report or self._refused_at > self._chunk_at
+        return not refused and not silence, silence or self._summary
+
+    def _silence(self) -> str:
+        """Why no chunk came for long, in a sentence; "" while chunks come."""
+        now = time.monotonic()
+        limit = max(SILENCE, 3 / self._node.parameters.rate_hz)
+        if now - self._chunk_at <= limit:
+            return ""
+        if self._refused_since_report:
+            return self._summary
+        if self._node.worker.busy:
+            cause = self._job
+        elif now - self._tick_at > limit:
+            cause = "no tick: is /clock published?" if self._node.sim_time() else "no tick"
+        elif self._refused_at > self._chunk_at:
+            return self._summary
+        else:
+            cause = "waiting for the next tick"
+        return f"no chunk for {now - self._chunk_at:.1f} s: {cause}"

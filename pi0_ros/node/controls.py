@@ -1,0 +1,159 @@
+"""What an operator has in hand: ~/enable, ~/reset, live parameters, emergency stop, deadman."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import SetBool, Trigger
+
+from pi0_ros.node.parameters import NodeParameters, ParameterError, changed
+from pi0_ros.node.subscriptions import KeptTopic, subscribe
+
+if TYPE_CHECKING:
+    from pi0_ros.node.node import Pi0Node
+
+
+_BEAT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_STOPS_KEPT = 10
+"""Messages of the emergency stop that may wait: a stop must not be pushed out by what follows."""
+
+
+class Controls:
+    """From the node's beginning to its end; the gate is opened here and nowhere else."""
+
+    def __init__(self, node: Pi0Node) -> None:
+        self._node = node
+        self._setting_parameters = False
+        node.create_service(SetBool, "~/enable", self._on_enable)
+        node.create_service(Trigger, "~/reset", self._on_reset)
+        node.add_on_set_parameters_callback(self._on_set_parameters)
+        parameters = node.parameters
+        self._emergency_stop = KeptTopic(
+            node,
+            Bool,
+            parameters.emergency_stop_topic,
+            self._on_emergency_stop,
+            lambda text: node.log_throttled("emergency stop", text),
+            _STOPS_KEPT,
+        )
+        if parameters.deadman_timeout:
+            subscribe(
+                node,
+                Header,
+                parameters.deadman_topic,
+                self._on_beat,
+                _BEAT,
+                lambda text: node.log_throttled("deadman", text),
+            )
+
+    def look(self) -> None:
+        """Look for an emergency stop that its publisher keeps; to be called now and then."""
+        self._emergency_stop.look()
+
+    def enable(self) -> str:
+        """Let trajectories out; returns "", or why not."""
+        refusal = self._refusal()
+        if not refusal:
+            self._node.gate.enable(time.monotonic())
+            self.gate_changed("enabled: trajectories are published from now on")
+        return refusal
+
+    def _refusal(self) -> str:
+        node = self._node
+        if node.loop is None:
+            return f"the node is {node.state}, not active"
+        if node.limits is None:
+            return "no joint limits are known; give a file as joint_limits and configure anew"
+        return node.gate.check_enable(time.monotonic())
+
+    def disable(self) -> None:
+        """Let no more trajectories out, and stop what moves."""
+        if self._node.gate.disable() and self._node.loop is not None:
+            self._node.loop.mover.halt("asked for")
+
+    def _on_emergency_stop(self, message: Bool) -> None:
+        if self._node.gate.emergency_stop(message.data) and self._node.loop is not None:
+            self._node.loop.mover.halt("the emergency stop was pressed")
+
+    def _on_beat(self, message: Header) -> None:
+        stamp = message.stamp.sec * 10**9 + message.stamp.nanosec
+        node = self._node
+        # One that waited in a queue says nothing about the hand on the switch.
+        if not stamp or node.now() - stamp <= node.parameters.deadman_timeout * 1e9:
+            node.gate.beat(time.monotonic())
+
+    def gate_changed(self, text: str) -> None:
+        """The log tells, and the parameter `enabled` follows the gate."""
+        node = self._node
+        if text:
+            node.get_logger().warning(text)
+        node.parameters = replace(node.parameters, enabled=node.gate.enabled)
+        if not self._setting_parameters:
+            self._setting_parameters = True
+            try:
+                node.set_parameters([Parameter("enabled", value=node.gate.enabled)])
+            finally:
+                self._setting_parameters = False
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data:
+            refusal = self.enable()
+            response.success, response.message = not refusal, refusal or "enabled"
+        else:
+            self.disable()
+            response.success, response.message = True, "disabled"
+        return response
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """A new episode; what latched the gate is forgiven, but nothing is enabled."""
+        node = self._node
+        problem = node.gate.reset()
+        if node.loop is not None:
+            node.loop.reset()
+        state = "enabled" if node.gate.enabled else "not enabled"
+        response.success, response.message = not problem, problem or f"a new episode; {state}"
+        node.get_logger().info(f"reset: {response.message}")
+        return response
+
+    def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        """Check all, then take all."""
+        if self._setting_parameters:  # `enabled` follows the gate
+            return SetParametersResult(successful=True)
+        values = {parameter.name: parameter.value for parameter in parameters}
+        try:
+            new = changed(self._node.parameters, values)
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._setting_parameters = True
+        try:
+            problem = self._take(new, values)
+        finally:
+            self._setting_parameters = False
+        return SetParametersResult(successful=not problem, reason=problem)
+
+    def _take(self, new: NodeParameters, values: Collection[str]) -> str:
+        """Act on checked parameters; returns "", or why they are refused and nothing changed."""
+        node = self._node
+        enable = "enabled" in values and new.enabled and not node.gate.enabled
+        refusal = self._refusal() if enable else ""
+        if refusal:
+            return f"enabled: {refusal}"
+        if "instruction" in values and node.loop is not None:
+            refusal = node.loop.buffer.put_instruction(new.instruction)
+            if refusal:
+                return f"instruction: {refusal}"
+        old, node.parameters = node.parameters, new
+        if node.loop is not None and new.rate_hz != old.rate_hz:
+            node.loop.set_rate(new.rate_hz)
+        if enable:
+            self.enable()
+        elif "enabled" in values and not new.enabled:
+            self.disable()
+        return ""

@@ -1,0 +1,62 @@
+"""What the node subscribes to while it is active: cameras, joint states, the instruction."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from pi0_ros.node.observe import ObservationBuffer
+from pi0_ros.node.subscriptions import KeptTopic, subscribe
+
+if TYPE_CHECKING:
+    from pi0_ros.node.node import Pi0Node
+
+# Newest message only, and whatever reliability the publisher offers.
+_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Deeper, because messages about other robots' joints may lie between two of ours.
+_JOINT_STATES = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Inputs:
+    """The subscriptions, from activation to deactivation; all they hear goes to the buffer."""
+
+    def __init__(self, node: Pi0Node, buffer: ObservationBuffer) -> None:
+        self._node = node
+        self._buffer = buffer
+        parameters = node.parameters
+        image_type = Image if parameters.image_transport == "raw" else CompressedImage
+        streams = [
+            (camera.name, image_type, camera.topic, partial(buffer.put_image, camera.name), _IMAGE)
+            for camera in parameters.cameras
+        ]
+        topic = parameters.joint_states_topic
+        streams.append(("joint states", JointState, topic, buffer.put_joint_state, _JOINT_STATES))
+        self._subscriptions = [
+            subscribe(node, kind, topic, put, qos, partial(buffer.blame, name, "malformed"))
+            for name, kind, topic, put, qos in streams
+        ]
+        blame = partial(buffer.blame, "instruction", "malformed")
+        self._instruction = KeptTopic(node, String, "instruction", self._instruct, blame, depth=1)
+
+    def look(self) -> None:
+        """Look for an instruction that its publisher keeps; to be called now and then."""
+        self._instruction.look()
+
+    def close(self) -> None:
+        """Unsubscribe from all."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._instruction.close()
+
+    def _instruct(self, message: String) -> None:
+        before = self._buffer.instruction
+        problem = self._buffer.put_instruction(message.data)
+        if problem:
+            self._node.log_throttled("instruction", f"the instruction was dropped: {problem}")
+        elif self._buffer.instruction != before:
+            text = self._buffer.instruction
+            self._node.log_throttled("new instruction", f"instruction: {text!r}", warn=False)

@@ -1,0 +1,122 @@
+"""A motion as joint_trajectory_controller executes it: cubic Hermite segments between points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_SECOND = 1e9
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Points in time, and what happens between them.
+
+    Attributes:
+        times: [points] int64, nanoseconds of the node's clock, strictly increasing.
+        positions: [points, joints] float64, radians.
+        velocities: [points, joints] float64, radians per second.
+    """
+
+    times: np.ndarray
+    positions: np.ndarray
+    velocities: np.ndarray
+
+    @property
+    def end(self) -> int:
+        """Nanoseconds at which it comes to its last point."""
+        return int(self.times[-1])
+
+    def sample(self, time: int) -> tuple[np.ndarray, np.ndarray]:
+        """Position and velocity, [joints] each, at a time in nanoseconds.
+
+        Before the first point it is the first point; from the last one on it rests there.
+        """
+        positions, velocities = self.sample_all(np.array([time], dtype=np.int64))
+        return positions[0], velocities[0]
+
+    def sample_all(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `sample` at many times: [times, joints] each."""
+        times = np.asarray(times, dtype=np.int64)
+        if len(self.times) == 1:
+            positions = np.repeat(self.positions, len(times), axis=0)
+            velocities = np.repeat(self.velocities, len(times), axis=0)
+        else:
+            i = np.searchsorted(self.times, times, side="right") - 1
+            i = np.clip(i, 0, len(self.times) - 2)
+            duration = (self.times[i + 1] - self.times[i])[:, None] / _SECOND
+            # Differences first: nanoseconds since 1970 do not fit a float64.
+            inside = np.clip(times - self.times[i], 0, self.times[i + 1] - self.times[i])
+            t = inside[:, None] / _SECOND
+            p, v = self.positions[i], self.velocities[i]
+            square, cube = _coefficients(
+                duration, self.positions[i + 1] - p, v, self.velocities[i + 1]
+            )
+            positions = p + t * (v + t * (square + t * cube))
+            velocities = v + t * (2 * square + t * 3 * cube)
+        over = times >= self.times[-1]
+        positions[over], velocities[over] = self.positions[-1], 0.0
+        return positions, velocities
+
+    def points(self, which: slice) -> Motion:
+        """A part of the points."""
+        return Motion(self.times[which], self.positions[which], self.velocities[which])
+
+    def peaks(self) -> Peaks:
+        """The extremes of every segment, in closed form."""
+        duration = np.diff(self.times)[:, None] / _SECOND
+        p, v = self.positions, self.velocities
+        return segment_peaks(duration, p[:-1], v[:-1], p[1:], v[1:])
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Extremes of the segments of a motion, [segments, joints] float64 each.
+
+    Attributes:
+        lowest, highest: positions, radians.
+        velocity: largest magnitude, radians per second.
+        acceleration: largest magnitude, radians per second squared.
+    """
+
+    lowest: np.ndarray
+    highest: np.ndarray
+    velocity: np.ndarray
+    acceleration: np.ndarray
+
+
+def segment_peaks(
+    duration: np.ndarray,
+    position: np.ndarray,
+    velocity: np.ndarray,
+    end_position: np.ndarray,
+    end_velocity: np.ndarray,
+) -> Peaks:
+    """The extremes of cubic segments that take `duration` seconds; arrays broadcast."""
+    way = end_position - position
+    with np.errstate(all="ignore"):  # a division by 0 is a turning point that there is not
+        square, cube = _coefficients(duration, way, velocity, end_velocity)
+        # The position turns where the velocity is 0, the velocity where the acceleration is.
+        root = np.sqrt(square**2 - 3 * cube * velocity)
+        turn = -square - np.copysign(root, square)
+        low, high = np.minimum(0.0, way), np.maximum(0.0, way)
+        for t in (turn / (3 * cube), velocity / turn):
+            t = np.where((t > 0) & (t < duration), t, 0.0)
+            moved = t * (velocity + t * (square + t * cube))
+            low, high = np.minimum(low, moved), np.maximum(high, moved)
+        t = -square / (3 * cube)
+        t = np.where((t > 0) & (t < duration), t, 0.0)
+        fastest = np.abs(velocity + t * (2 * square + t * 3 * cube))
+        fastest = np.maximum(fastest, np.maximum(np.abs(velocity), np.abs(end_velocity)))
+        hardest = np.maximum(np.abs(2 * square), np.abs(2 * square + 6 * cube * duration))
+    return Peaks(position + low, position + high, fastest, hardest)
+
+
+def _coefficients(
+    duration: np.ndarray, way: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of t^2 and t^3 in the cubic with these velocities at its ends that goes `way`."""
+    square = (3 * way / duration - 2 * first - last) / duration
+    cube = (first + last - 2 * way / duration) / duration**2
+    return square, cube

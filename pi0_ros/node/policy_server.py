@@ -1,0 +1,143 @@
+"""The policy's own process: loads a policy and answers the questions of `PolicyProcess`.
+
+No ROS here: what the node subscribes to and publishes stays in the node's process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import importlib
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_ros.node.parameters import Camera, Joint, NodeParameters
+from pi0_ros.node.policy_channel import Channel, ChannelClosed, SharedImages
+from pi0_ros.policy.types import Observation
+
+
+def parameters_to_json(parameters: NodeParameters) -> dict[str, Any]:
+    """JSON values that `parameters_from_json` makes the same parameters of."""
+    return dataclasses.asdict(parameters)
+
+
+def parameters_from_json(values: Mapping[str, Any]) -> NodeParameters:
+    """See `parameters_to_json`."""
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    cameras = tuple(Camera(**camera) for camera in plain["cameras"])
+    joints = tuple(Joint(**joint) for joint in plain["joints"])
+    return NodeParameters(**{**plain, "cameras": cameras, "joints": joints})
+
+
+class Server:
+    """Answers one question after the other, in the thread that loaded the policy."""
+
+    def __init__(self, channel: Channel, images: SharedImages) -> None:
+        self._channel = channel
+        self._images = images
+        self._policy: Any = None
+
+    def serve(self) -> None:
+        """Until the node closes the channel."""
+        questions = {
+            "load": self._load,
+            "infer": self._infer,
+            "reset": self._reset,
+            "profile": self._profile,
+        }
+        while True:
+            try:
+                question, _ = self._channel.receive()
+            except ChannelClosed:
+                return
+            try:
+                answer, data = questions[question["do"]](question)
+            except Exception as error:  # whatever it is: the node is told, and decides
+                answer, data = {"error": _described(error)}, b""
+            try:
+                self._channel.send(answer, data)
+            except ChannelClosed:
+                return
+
+    def _load(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        module, _, function = question["load"].partition(":")
+        load = getattr(importlib.import_module(module), function)
+        self._policy = load(parameters_from_json(question["parameters"]))
+        return {"horizon": int(self._policy.horizon), "device": str(self._policy.device)}, b""
+
+    def _infer(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        chunk = self._policy.infer(self._observation(question))
+        positions = np.ascontiguousarray(chunk.positions, np.float32)
+        answer = {
+            "shape": list(positions.shape),
+            "dt": float(chunk.dt),
+            "stamp": int(chunk.stamp),
+            "sequence": int(chunk.sequence),
+            "seed": int(chunk.seed),
+            "stage_times": {stage: float(time) for stage, time in chunk.stage_times.items()},
+        }
+        return answer, positions.tobytes()
+
+    def _reset(self, _: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        self._policy.reset()
+        return {}, b""
+
+    def _profile(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        # Seldom used, and torch's profiler is slow to import.
+        from pi0_ros.tools.profile_run import profile_policy
+        from pi0_ros.tools.profile_table import format_report
+
+        report = profile_policy(
+            self._policy,
+            self._observation(question),
+            question["inferences"],
+            Path(question["out"]),
+            device=str(self._policy.device),
+        )
+        return {"text": format_report(report)}, b""
+
+    def _observation(self, question: Mapping[str, Any]) -> Observation:
+        return Observation(
+            images=self._images.read(question["images"]),
+            state=np.array(question["state"], question["dtype"]),
+            instruction=question["instruction"],
+            stamp=question["stamp"],
+        )
+
+
+def _described(error: Exception) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "text": str(error),
+        "is_value_error": isinstance(error, ValueError),
+        "trace": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+    }
+
+
+def _end_with(lifeline: int) -> None:
+    """Have the kernel end this process when the writing end of a pipe closes.
+
+    That is when the node's process ends, however it ends. SIGIO's default action ends a process
+    even while native code holds the interpreter, where a thread that watches could not.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # it closed before anyone looked
+        os._exit(1)
+
+
+def main(channel: int, lifeline: int, memory: int) -> None:
+    """Serve until the node ends; the arguments are descriptors that it gave to this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node ends this process
+    _end_with(lifeline)
+    Server(Channel(socket.socket(fileno=channel)), SharedImages(memory)).serve()

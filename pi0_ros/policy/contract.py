@@ -1,0 +1,116 @@
+"""Whether a checkpoint can do what is asked of it, found out without reading its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pi0_ros.model.checkpoint import Checkpoint
+from pi0_ros.model.normalization import Normalization
+from pi0_ros.policy.units import JointUnits
+
+LEAST_SCALE = 1e-5
+"""Least standard deviation (or half range) that data can have, in the checkpoint's unit.
+
+Below it the value was constant: every format divides by its guard of 1e-8 or 1e-6 instead, and a
+thousandth of a radian off that constant becomes thousands of standard deviations to the model.
+"""
+
+
+def policy_problems(
+    checkpoint: Checkpoint,
+    *,
+    cameras: Sequence[str],
+    joints: int,
+    action_mode: str | None,
+    delta_mask: Sequence[bool] | None,
+    action_dt: float,
+) -> list[str]:
+    """Everything in which a checkpoint does not fit; empty when it does.
+
+    Args:
+        cameras, action_mode, delta_mask, action_dt: as for `Policy.load`.
+        joints: how many the robot has.
+    """
+    problems = [
+        *_camera_problems(checkpoint, cameras),
+        *_joint_problems(checkpoint, joints),
+        *_action_problems(checkpoint, action_mode, delta_mask, joints),
+        *_statistics_problems("state", checkpoint.state),
+        *_statistics_problems("action", checkpoint.action),
+    ]
+    if not action_dt > 0:
+        problems.append(f"action_dt must be positive seconds, got {action_dt}")
+    if not checkpoint.config.horizon > 0:
+        problems.append(f"the checkpoint's chunks have {checkpoint.config.horizon} steps")
+    return problems
+
+
+def has_statistics(norm: Normalization) -> bool:
+    """Whether values are normalised at all; mode IDENTITY brings no statistics to compare with."""
+    return bool(np.any(norm.offset != 0) or np.any(norm.scale != 1))
+
+
+def radian_range(norm: Normalization, units: JointUnits) -> tuple[np.ndarray, np.ndarray]:
+    """Where the training's values mostly lay: mean -+ standard deviation, or minimum to maximum.
+
+    Returns:
+        lower, upper: [joints] radians.
+    """
+    ends = np.stack(
+        [units.to_radians(norm.offset - norm.scale), units.to_radians(norm.offset + norm.scale)]
+    )
+    return ends.min(axis=0), ends.max(axis=0)
+
+
+def _camera_problems(checkpoint: Checkpoint, cameras: Sequence[str]) -> list[str]:
+    unknown = [name for name in cameras if name not in checkpoint.cameras]
+    problems = []
+    if unknown:
+        problems.append(
+            f"cameras {unknown} are not the checkpoint's; it knows {list(checkpoint.cameras)}"
+        )
+    if not cameras:
+        problems.append("at least one camera is needed")
+    return problems
+
+
+def _joint_problems(checkpoint: Checkpoint, joints: int) -> list[str]:
+    if joints != checkpoint.joints:
+        return [f"{joints} joints are given, the checkpoint has {checkpoint.joints}"]
+    return []
+
+
+def _action_problems(
+    checkpoint: Checkpoint, mode: str | None, mask: Sequence[bool] | None, joints: int
+) -> list[str]:
+    if mode not in (None, "absolute", "delta"):
+        return [f"action_mode must be 'absolute' or 'delta', got {mode!r}"]
+    declared = checkpoint.action_mode
+    if mode is None and declared is None:
+        return [
+            f"{checkpoint.format} checkpoints do not say whether actions are absolute or relative "
+            "to the observed state: set action_mode to 'absolute' or 'delta', as the training "
+            "configuration has it (openpi: use_delta_joint_actions, DeltaActions)"
+        ]
+    if mode is not None and declared is not None and mode != declared:
+        return [f"action_mode '{mode}' contradicts the checkpoint, whose actions are {declared}"]
+    if (mode == "delta") != (mask is not None):
+        return ["delta_mask goes with action_mode 'delta', and only with it"]
+    if mask is not None and len(mask) != joints:
+        return [f"delta_mask has {len(mask)} values for {joints} joints"]
+    return []
+
+
+def _statistics_problems(kind: str, norm: Normalization) -> list[str]:
+    """NaN and missing statistics are found by the readers of the formats already."""
+    constant = np.flatnonzero(np.abs(norm.scale) < LEAST_SCALE)
+    if not constant.size:
+        return []
+    values = ", ".join(f"number {i} (always {norm.offset[i]:.6g})" for i in constant)
+    return [
+        f"the checkpoint's {kind} never varied in its data: {values}; the statistics have no"
+        " spread to divide by, so the slightest difference would count as huge. Train without"
+        " these numbers, or with data in which they move"
+    ]

@@ -1,0 +1,232 @@
+"""pi0_doctor on recordings: one healthy, and many that are broken in one way each."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS is not installed")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from doctor_cases import JOINTS, TYPES, Change, copy_checkpoint, write_bag
+
+from pi0_ros.check.doctor import main
+
+Line = tuple[str, str, str]
+
+
+@pytest.fixture(scope="module")
+def arguments(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The node's arguments for the small robot, by a parameter file."""
+    path = tmp_path_factory.mktemp("doctor")
+    checkpoint = copy_checkpoint(demo_checkpoint, path / "checkpoint")
+    file = path / "params.yaml"
+    file.write_text(
+        "pi0:\n  ros__parameters:\n"
+        f"    checkpoint: {checkpoint}\n    joints: [{', '.join(JOINTS)}]\n    device: cpu\n"
+    )
+    return ["--params-file", str(file)]
+
+
+def examine(tmp_path: Path, arguments: list[str], change: Change, *more: str) -> tuple[int, Any]:
+    """Exit status and the findings as (level, check, text) of a bag changed in some way."""
+    bag = write_bag(tmp_path / "bag", change)
+    figures = tmp_path / "findings.json"
+    status = main(["--bag", str(bag), *arguments, "--json", str(figures), *more])
+    document = json.loads(figures.read_text())
+    return status, [(f["level"], f["check"], f["text"]) for f in document["findings"]]
+
+
+def same(topic: str, message: Any) -> Any:
+    return message
+
+
+def test_a_healthy_robot_passes(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    status, lines = examine(tmp_path, arguments, same)
+    assert status == 0
+    assert {level for level, _, _ in lines} == {"PASS", "WARN"}
+    # No limits file, and a checkpoint that records no names: nothing else to warn of.
+    assert [check for level, check, _ in lines if level == "WARN"] == ["contract", "order"]
+    assert {check for _, check, _ in lines} == {
+        *("contract", "order", "tokenizer", "topic", "clock", "rate", "age", "skew", "ticks"),
+        *("picture", "frozen", "joints", "values", "instruction", "versions", "device", "memory"),
+    }
+    shown = capsys.readouterr().out
+    assert "camera front: 20.0 Hz" in shown
+    assert "20 of 20 ticks" in shown
+    assert shown.rstrip().splitlines()[-1] == f"PASS: {len(lines) - 2} PASS, 2 WARN, 0 FAIL"
+
+
+def on_joints(change: Any) -> Change:
+    def apply(topic: str, message: Any) -> Any:
+        if topic == "/joint_states":
+            message.position = np.array(message.position)
+            change(message)
+        return message
+
+    return apply
+
+
+def on_front(change: Any) -> Change:
+    return lambda topic, m: change(m) if topic == "/front/image_raw" else m
+
+
+def set_to(**values: Any) -> Any:
+    def apply(message: Any) -> Any:
+        for name, value in values.items():
+            setattr(message, name, value)
+        return message
+
+    return apply
+
+
+def degrees(message: Any) -> None:
+    message.position = np.rad2deg(message.position)
+
+
+def reverse(message: Any) -> None:
+    message.position = message.position[::-1].copy()
+
+
+def reverse_degrees(message: Any) -> None:
+    message.position = np.rad2deg(message.position[::-1])
+
+
+def swap_two(message: Any) -> None:
+    message.position[[2, 4]] = message.position[[4, 2]]
+
+
+def no_number(message: Any) -> None:
+    message.position[2] = np.nan
+
+
+def no_grip(message: Any) -> None:
+    message.name, message.position = message.name[:-1], message.position[:-1]
+
+
+def other_sign(message: Any) -> None:
+    message.position[3] *= -1
+
+
+def percent(message: Any) -> None:
+    message.position[5] *= 100
+
+
+def of_other_joints(message: Any) -> None:
+    message.name = [f"other_{name}" for name in message.name]
+
+
+def compressed(message: Any) -> Any:
+    kind = TYPES["sensor_msgs/msg/CompressedImage"]
+    return kind(message.header, "jpeg", np.zeros(3, np.uint8))
+
+
+def hour_ago(message: Any) -> Any:
+    message.header.stamp.sec -= 3600
+    return message
+
+
+def unstamped(message: Any) -> Any:
+    message.header.stamp.sec = message.header.stamp.nanosec = 0
+    return message
+
+
+def late(message: Any) -> Any:
+    """150 ms old: fresh enough, but too far from the other camera."""
+    at = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec - 150_000_000
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(at, 10**9)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "text"),
+    [
+        (on_joints(degrees), "values", "the joint states are in degrees: as radians they fit"),
+        (on_joints(reverse), "values", "the joints are in reversed order"),
+        (on_joints(reverse_degrees), "values", "in degrees, and the joints are in reversed order"),
+        (on_joints(swap_two), "values", "the joints are in another order than the checkpoint's"),
+        (on_joints(other_sign), "values", "flex is of the other sign"),
+        (on_joints(percent), "values", "grip is in percent"),
+        (on_joints(no_number), "joints", r"100 of 100 .* not finite: \['elbow'\]"),
+        (on_joints(no_grip), "joints", r"joints missing: \['grip'\]"),
+        (on_joints(of_other_joints), "joints", "no joint state names any of"),
+        (on_front(lambda m: None), "topic", r"/front/image_raw .* not in the bag; .*/wrist/image"),
+        (on_front(compressed), "topic", "has the type sensor_msgs/msg/CompressedImage, the node"),
+        (on_front(set_to(encoding="yuv422")), "picture", "40 of 40 .* encoding 'yuv422' is not"),
+        (on_front(set_to(data=np.zeros(7, np.uint8))), "picture", "40 of 40 .* 7 bytes of data"),
+        (on_front(set_to(data=np.arange(9216).astype(np.uint8))), "frozen", "in 40 frames running"),
+        (on_front(hour_ago), "age", r"front: 3600.0 s old on arrival"),
+        (on_front(unstamped), "age", "40 of 40 headers have no stamp"),
+        (on_front(late), "ticks", "0 of 20 ticks .* refused: 20 skewed"),
+        (lambda t, m: None if t == "/instruction" else m, "instruction", "neither given"),
+    ],
+)
+def test_what_is_broken_fails_and_is_named(
+    tmp_path: Path, arguments: list[str], change: Change, check: str, text: str
+) -> None:
+    status, lines = examine(tmp_path, arguments, change)
+    failed = [(name, sentence) for level, name, sentence in lines if level == "FAIL"]
+    assert status == 1
+    assert any(name == check and re.search(text, sentence) for name, sentence in failed), failed
+
+
+def test_an_order_within_range_that_fits_far_worse_is_a_warning(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    """Pan and grip exchanged: no value is five standard deviations out."""
+
+    def swap(message: Any) -> None:
+        message.position[[0, 5]] = message.position[[5, 0]] * 0.9
+
+    status, lines = examine(tmp_path, arguments, on_joints(swap))
+    warned = [sentence for level, check, sentence in lines if (level, check) == ("WARN", "values")]
+    assert status == 0
+    assert "another order of the joints fits" in warned[-1]
+    assert warned[-1].endswith("['grip', 'lift', 'elbow', 'flex', 'roll', 'pan']")
+
+
+def test_remaps_parameters_and_length(tmp_path: Path, arguments: list[str]) -> None:
+    more = ["--ros-args", "-r", "front/image_raw:=/elsewhere", "-p", "cameras:=[front]"]
+    status, lines = examine(tmp_path, arguments, same, "--seconds", "1", *more)
+    assert status == 1
+    failed = [sentence for level, _, sentence in lines if level == "FAIL"]
+    assert failed[0].startswith("/elsewhere (camera front")
+    assert ("PASS", "rate", "joint states: 50.0 Hz, longest gap 0.020 s") in lines
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--ros-args", "-p", "joints:=[a]"], "checkpoint: empty"),
+        (["--params-file", "no/such.yaml"], "such.yaml"),
+        (["--ros-args", "-p", "checkpoint:=/c", "-p", "rate_hz:=fast"], "rate_hz: must be"),
+    ],
+)
+def test_what_the_node_would_not_start_with_is_status_2(
+    argv: list[str], message: str, capfd: pytest.CaptureFixture
+) -> None:
+    assert main(["--bag", "none", *argv]) == 2
+    assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--seconds", "0"], ["--json", "no/such/folder/f"], ["--what"]])
+def test_wrong_arguments_are_status_2(argv: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert argv[0] in capsys.readouterr().err
+
+
+def test_no_bag_is_an_error(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["--bag", str(tmp_path / "nothing"), *arguments]) == 1
+    assert "no such recording" in capsys.readouterr().err

@@ -1,0 +1,291 @@
+"""Judging samples: what a live graph can show and a recording cannot, and the machine's part."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from doctor_cases import START, copy_checkpoint, settings
+
+from pi0_ros.check import doctor_host
+from pi0_ros.check.doctor_commands import judge_commands
+from pi0_ros.check.doctor_findings import (
+    FAIL,
+    PASS,
+    WARN,
+    Finding,
+    findings_json,
+    format_table,
+    passed,
+)
+from pi0_ros.check.doctor_graph import judge_graph
+from pi0_ros.check.doctor_host import free_memory, judge_contract, judge_host, weight_bytes
+from pi0_ros.check.doctor_pictures import judge_pictures
+from pi0_ros.check.doctor_samples import Collected, Endpoint, ImageSample
+from pi0_ros.check.doctor_streams import judge_streams
+from pi0_ros.model.formats import read_checkpoint
+
+SECOND = 10**9
+
+
+def pictures(
+    rate: float = 20.0,
+    seconds: float = 2.0,
+    age: float = 0.0,
+    encoding: str = "rgb8",
+    digests: Sequence[int] | None = None,
+    spread: int = 200,
+    stamps: bool = True,
+) -> list[ImageSample]:
+    samples = []
+    for k in range(round(rate * seconds)):
+        at = START + round(k / rate * SECOND)
+        digest = k if digests is None else digests[k % len(digests)]
+        stamp = at - round(age * SECOND) if stamps else START
+        samples.append(ImageSample(at, at, stamp, encoding, (64, 48), digest, spread, ""))
+    return samples
+
+
+def heard(live: bool = True, seconds: float = 2.0, **changes: Any) -> Collected:
+    images = {"front": pictures(), "wrist": pictures()}
+    fields = {"start": START, "end": START + round(seconds * SECOND), "images": images}
+    return Collected(live, **{**fields, **changes})
+
+
+def lines(findings: list[Finding], level: str) -> list[str]:
+    return [f"{f.check}: {f.text}" for f in findings if f.level == level]
+
+
+def test_a_camera_that_stops() -> None:
+    images = {"front": pictures(seconds=1.0), "wrist": pictures()}
+    (failed,) = lines(judge_streams(settings(), heard(images=images)), FAIL)
+    assert failed.startswith("rate: camera front: 20.0 Hz")
+    assert failed.endswith("nothing in the last 1.1 s")
+    # A recording may simply end so.
+    assert not lines(judge_streams(settings(), heard(live=False, images=images)), FAIL)
+
+
+def test_a_camera_slower_than_the_ticks() -> None:
+    images = {"front": pictures(rate=6.0), "wrist": pictures()}
+    warned = lines(judge_streams(settings(), heard(images=images)), WARN)
+    assert any("camera front: 6.0 Hz" in line and "ticks at 10 Hz" in line for line in warned)
+
+
+def test_gaps_longer_than_the_allowed_age() -> None:
+    kept = [s for k, s in enumerate(pictures()) if not 10 <= k < 18]
+    warned = lines(
+        judge_streams(settings(), heard(images={"front": kept, "wrist": pictures()})), WARN
+    )
+    assert any("longest gap 0.450 s, allowed age 0.2 s" in line for line in warned)
+
+
+@pytest.mark.parametrize(
+    ("age", "level", "text"),
+    [
+        (0.05, PASS, "camera front: 50.0 ms old on arrival"),
+        (0.3, FAIL, "camera front: 300.0 ms old on arrival, p95 300.0 ms; allowed are 0.2 s"),
+        (-0.5, FAIL, "camera front: stamped 500.0 ms in the future"),
+        (-0.05, PASS, "camera front: -50.0 ms old on arrival"),
+    ],
+)
+def test_ages(age: float, level: str, text: str) -> None:
+    images = {"front": pictures(age=age), "wrist": pictures(age=age)}
+    found = lines(judge_streams(settings(), heard(images=images)), level)
+    assert any(line.startswith(f"age: {text}") for line in found), found
+
+
+def test_the_cameras_latency_counts_as_age_and_against_skew() -> None:
+    images = {"front": pictures(age=0.0), "wrist": pictures(age=0.15)}
+    found = judge_streams(settings(camera__front__latency=0.15), heard(images=images))
+    skew = next(line for line in lines(found, PASS) if line.startswith("skew"))
+    assert "0.0 ms apart, at most 0.0 ms" in skew
+    assert any("camera front: 150.0 ms old" in line for line in lines(found, PASS))
+
+
+def test_stamps_that_stand_still() -> None:
+    images = {"front": pictures(stamps=False), "wrist": pictures()}
+    failed = lines(judge_streams(settings(), heard(images=images)), FAIL)
+    assert any(line.startswith("age: camera front: every stamp is") for line in failed)
+
+
+def clock(values: Sequence[float]) -> list[tuple[int, int]]:
+    return [(START + k * 10_000_000, round(v * SECOND)) for k, v in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("sim", "values", "level", "text"),
+    [
+        (True, [], FAIL, "nobody publishes /clock"),
+        (True, [5.0, 5.0, 5.0], FAIL, "/clock stands still at 5.000 s"),
+        (True, [5.0, 6.0, 4.0], WARN, "/clock jumped back 1 times"),
+        (True, [5.0, 5.005, 5.01], PASS, "/clock runs at 0.50 of wall time"),
+        (False, [], PASS, "wall time; no /clock"),
+        (False, [5.0, 5.1], WARN, "the stamps are of wall time"),
+    ],
+)
+def test_clocks(sim: bool, values: list[float], level: str, text: str) -> None:
+    found = judge_graph(settings(use_sim_time=sim), heard(clock=clock(values)))
+    assert any(line.startswith("clock") and text in line for line in lines(found, level))
+
+
+def test_two_types_on_one_topic_are_a_warning() -> None:
+    image, other = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+    types = {"/front/image_raw": (image, other), "/wrist/image_raw": (image,)}
+    found = judge_graph(settings(), heard(types=types))
+    assert any("others publish sensor_msgs/msg/CompressedImage" in t for t in lines(found, WARN))
+    assert [line for line in lines(found, FAIL) if "front" in line] == []
+
+
+def test_messages_that_are_none() -> None:
+    collected = heard()
+    collected.malformed["/joint_states"] = Counter({"3 bytes": 2})
+    failed = lines(judge_graph(settings(), collected), FAIL)
+    assert "topic: /joint_states: 2 messages cannot be read, such as 3 bytes" in failed
+
+
+def test_frozen_cameras() -> None:
+    def found(digests: Sequence[int], frames: int = 30) -> list[Finding]:
+        images = {"front": pictures(digests=digests), "wrist": pictures()}
+        return judge_pictures(settings(frozen_frames=frames), heard(images=images))
+
+    assert any("in 40 frames running" in line for line in lines(found([7]), FAIL))
+    assert not lines(found([7], frames=0), FAIL)
+    assert any("all that came" in line for line in lines(found([7], frames=0), WARN))
+    assert not lines(found([1, 1, 2]), FAIL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"encoding": "16UC1"}, "16 bit grey"),
+        ({"encoding": "mono8"}, "mono8: grey"),
+        ({"spread": 1}, "its pictures are of one colour"),
+    ],
+)
+def test_pictures_that_are_no_colour(changes: dict[str, Any], text: str) -> None:
+    images = {"front": pictures(**changes), "wrist": pictures()}
+    assert any(text in t for t in lines(judge_pictures(settings(), heard(images=images)), WARN))
+
+
+def test_a_camera_that_changes() -> None:
+    images = {"front": pictures()[:20] + pictures(encoding="bgr8")[20:], "wrist": pictures()}
+    assert any(
+        "rgb8 and bgr8: it changes" in t
+        for t in lines(judge_pictures(settings(), heard(images=images)), WARN)
+    )
+
+
+def test_instructions() -> None:
+    def found(parameter: str, texts: Sequence[str], level: str) -> list[str]:
+        collected = heard(instructions=[(START, text) for text in texts])
+        return lines(judge_commands(settings(instruction=parameter), collected), level)
+
+    assert "instruction: 'pick' by parameter" in found("pick", [], PASS)
+    assert "instruction: 'put' on /instruction, 2 different ones" in found(
+        "pick", ["a", "put"], PASS
+    )
+    assert "instruction: empty" in found("pick", ["  "], FAIL)
+    assert any("10000 characters" in line for line in found("", ["x" * 10_000], WARN))
+
+
+def test_stops_and_deadman() -> None:
+    def found(level: str, **changes: Any) -> list[str]:
+        return lines(judge_commands(settings(deadman_timeout=0.5), heard(**changes)), level)
+
+    assert any("/emergency_stop says stop" in t for t in found(FAIL, stops=[(START, True)]))
+    assert not any("says stop" in t for t in found(FAIL, stops=[(START, True), (START, False)]))
+    beats = [START + k * SECOND // 5 for k in range(10)]
+    assert any("10 heartbeats, at most 0.20 s" in line for line in found(PASS, beats=beats))
+    assert any("1.20 s without a heartbeat" in line for line in found(FAIL, beats=beats[:5]))
+    assert any("no heartbeat" in line for line in found(FAIL))
+
+
+def test_two_senders_of_trajectories() -> None:
+    topic = "/pi0/joint_trajectory"
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    rivals = tuple(Endpoint(name, kind, "reliable", "volatile") for name in ("/pi0", "/teleop"))
+    found = judge_commands(settings(), heard(publishers={topic: rivals}))
+    assert f"controller: {topic}: /teleop publishes trajectories too" in lines(found, FAIL)
+
+
+def test_a_listener_that_would_hear_nothing() -> None:
+    topic = "/pi0/joint_trajectory"
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    deaf = (Endpoint("/arm_controller", kind, "reliable", "transient_local"),)
+    found = judge_graph(settings(), heard(subscribers={topic: deaf}))
+    assert any("/arm_controller asks for transient local" in line for line in lines(found, FAIL))
+
+
+def test_the_machine(
+    demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = read_checkpoint(copy_checkpoint(demo_checkpoint, tmp_path / "checkpoint"))
+    whole = weight_bytes(checkpoint, torch.float32)
+    assert whole == 2 * weight_bytes(checkpoint, torch.bfloat16)
+    assert whole == pytest.approx((checkpoint.path / "model.safetensors").stat().st_size, rel=0.02)
+    assert free_memory(torch.device("cpu")) > 0
+
+    def found(level: str, **changes: Any) -> list[str]:
+        return lines(judge_host(settings(**changes).parameters, checkpoint), level)
+
+    assert any("2.8 MB as float32; cpu has" in line for line in found(PASS))
+    assert any(
+        line.startswith("device: device 'npu:0' needs") for line in found(FAIL, device="npu:0")
+    )
+    assert any("auto: no NPU" in line for line in found(WARN, device="auto"))
+    monkeypatch.setattr(doctor_host, "free_memory", lambda device: whole - 1)
+    assert any(line.startswith("memory") for line in found(FAIL))
+    monkeypatch.setattr(doctor_host, "free_memory", lambda device: round(whole * 1.1))
+    assert any(line.startswith("memory") for line in found(WARN))
+
+
+def test_the_graph_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(level: str, cache: Path) -> list[str]:
+        parameters = settings(graph_cache=str(cache)).parameters
+        return [t for t in lines(judge_host(parameters, None), level) if t.startswith("cache")]
+
+    assert found(PASS, tmp_path / "new" / "cache")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    assert found(FAIL, tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert found(FAIL, tmp_path)
+
+
+def test_contract_lines_and_a_checkpoint_that_is_not_there(
+    demo_checkpoint: Path, tmp_path: Path
+) -> None:
+    findings, checkpoint = judge_contract(settings(checkpoint=str(tmp_path)).parameters)
+    assert checkpoint is None
+    assert "config.json is missing" in lines(findings, FAIL)[0]
+    copy = copy_checkpoint(demo_checkpoint, tmp_path / "checkpoint")
+    (copy / "info.json").write_text(
+        '{"features": {"observation.state": {"names": ["pan", "lift", "elbow", "a", "b", "c"]}}}'
+    )
+    findings, _ = judge_contract(settings(checkpoint=str(copy), cameras=["front"]).parameters)
+    assert passed(findings)
+    warned = lines(findings, WARN)
+    assert any("cameras ['wrist'] of the checkpoint are left out" in line for line in warned)
+    assert any("pan = pan, lift = lift, elbow = elbow, flex = a" in line for line in warned)
+
+
+def test_the_table_and_its_json() -> None:
+    findings = [Finding(PASS, "a", "fine"), Finding(FAIL, "topic", "word " * 40, "do this")]
+    table = format_table(findings, width=60).splitlines()
+    assert table[0] == "PASS  a      fine"
+    assert all(len(line) <= 60 for line in table)
+    assert table[-2] == "             -> do this"
+    assert table[-1] == "FAIL: 1 PASS, 0 WARN, 1 FAIL"
+    document = findings_json(findings, "bag")
+    assert (document["passed"], document["source"]) == (False, "bag")
+    assert document["counts"] == {"PASS": 1, "WARN": 0, "FAIL": 1}
+    assert document["findings"][0] == {"level": "PASS", "check": "a", "text": "fine", "advice": ""}

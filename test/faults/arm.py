@@ -1,0 +1,117 @@
+"""An ideal arm: joint_trajectory_controller's rules, and joints that do exactly what they are told.
+
+Written from the controller's documentation and independent of what the node uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_SECOND = 1_000_000_000
+
+
+def nanoseconds(time: Any) -> int:
+    """A builtin_interfaces Time or Duration."""
+    return time.sec * _SECOND + time.nanosec
+
+
+class Path:
+    """A JointTrajectory on the clock: cubic between its points, at rest after the last one.
+
+    Attributes:
+        times: [points] int64, nanoseconds of the clock.
+        positions, velocities: [points, joints] float64.
+    """
+
+    def __init__(self, message: Any, received: int) -> None:
+        """`received`: nanoseconds of the clock; a stamp of 0 means that time.
+
+        Raises:
+            ValueError: the arrays do not fit each other.
+        """
+        start = nanoseconds(message.header.stamp) or received
+        points = message.points
+        self.times = np.array([start + nanoseconds(p.time_from_start) for p in points], np.int64)
+        self.positions = np.array([p.positions for p in points], np.float64)
+        self.velocities = np.array([p.velocities for p in points], np.float64)
+        shape = len(points), len(message.joint_names)
+        if self.positions.shape != shape or self.velocities.shape != shape:
+            raise ValueError(
+                f"{shape[0]} points of {shape[1]} joints, but positions {self.positions.shape}"
+                f" and velocities {self.velocities.shape}"
+            )
+
+    @property
+    def end(self) -> int:
+        """Nanoseconds of the last point."""
+        return int(self.times[-1])
+
+    def begin_at(self, time: int, position: np.ndarray, velocity: np.ndarray) -> None:
+        """Move from this state to the first point, if that is still to come."""
+        if time < self.times[0]:
+            self.times = np.concatenate([[time], self.times])
+            self.positions = np.vstack([position, self.positions])
+            self.velocities = np.vstack([velocity, self.velocities])
+
+    def sample(self, at: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, velocity and acceleration, [times, joints] each."""
+        at = np.asarray(at, np.int64)
+        last = len(self.times) - 1
+        i = np.clip(np.searchsorted(self.times, at, side="right") - 1, 0, max(last - 1, 0))
+        j = np.minimum(i + 1, last)
+        length = np.maximum(self.times[j] - self.times[i], 1)[:, None] / _SECOND
+        t = (at - self.times[i])[:, None] / _SECOND
+        x0, x1 = self.positions[i], self.positions[j]
+        v0, v1 = self.velocities[i], self.velocities[j]
+        c2 = (3 * (x1 - x0) / length - 2 * v0 - v1) / length
+        c3 = (v0 + v1 - 2 * (x1 - x0) / length) / length**2
+        p = x0 + t * (v0 + t * (c2 + t * c3))
+        v = v0 + t * (2 * c2 + t * 3 * c3)
+        a = 2 * c2 + t * 6 * c3
+        early, late = at < self.times[0], at >= self.times[-1]
+        p[early], v[early], a[early] = self.positions[0], 0.0, 0.0
+        p[late], v[late], a[late] = self.positions[-1], 0.0, 0.0
+        return p, v, a
+
+    def looks(self, per_segment: int = 6) -> np.ndarray:
+        """Times to look at: the points, just before them, and some between them."""
+        share = np.arange(per_segment) / per_segment
+        inside = self.times[:-1, None] + (np.diff(self.times)[:, None] * share).astype(np.int64)
+        # A nanosecond before its end a segment still counts as itself.
+        return np.unique(np.concatenate([inside.ravel(), self.times[1:] - 1, self.times]))
+
+
+class Arm:
+    """Joints that follow the newest trajectory exactly."""
+
+    def __init__(self, joints: Sequence[str], positions: Sequence[float]) -> None:
+        self.joints = list(joints)
+        self._rest = np.array(positions, np.float64)
+        self._path: Path | None = None
+
+    def execute(self, message: Any, now: int) -> None:
+        """Take over a trajectory as the controller would; one it would refuse changes nothing."""
+        if list(message.joint_names) != self.joints or not message.points:
+            return
+        try:
+            path = Path(message, now)
+        except ValueError:
+            return
+        if path.end <= now or not np.isfinite(path.positions).all():
+            return
+        path.begin_at(now, *self.state(now))
+        self._path = path
+
+    def state(self, now: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities, [joints] each."""
+        if self._path is None:
+            return self._rest, np.zeros_like(self._rest)
+        position, velocity, _ = self._path.sample([now])
+        return position[0], velocity[0]
+
+    def freeze(self, now: int) -> None:
+        """Stay where it is: the clock jumped, and what was to happen lies in another time."""
+        self._rest, self._path = self.state(now)[0].copy(), None

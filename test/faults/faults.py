@@ -1,0 +1,201 @@
+"""The faults: what is done, what /diagnostics has to say, and what may come out meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stage import Stage
+
+Act = Callable[["Stage"], Any]
+
+
+@dataclass(frozen=True)
+class Says:
+    """What has to be in /diagnostics: a status that is not OK with all of these words.
+
+    Attributes:
+        about: the status, without the node's name.
+        words: in its message or values.
+    """
+
+    about: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        name: in a few words, for the table.
+        robot: what robot.py is told; the end tells it the opposite.
+        policy: what the fake policy does, a word of fake_policy.FAULTS.
+        begin, end: what else is done, and undone. What `end` returns goes into the table.
+        says: what /diagnostics has to name; None: nothing is wrong.
+        chunks: what must be meanwhile: `stop`, `go on`, or `any`, which leaves it open.
+        reset: whether it takes ~/reset and ~/enable to move again, as it does where it latches.
+        instant: it is over as soon as it began: there is no meanwhile.
+        grace: seconds that chunks begun before may still come after the cause was named.
+    """
+
+    name: str
+    robot: Mapping[str, Any] = field(default_factory=dict)
+    policy: str = ""
+    begin: Act | None = None
+    end: Act | None = None
+    says: Says | None = None
+    chunks: str = "stop"
+    reset: bool = False
+    instant: bool = False
+    grace: float = 0.2
+
+    def begin_on(self, stage: Stage) -> None:
+        """Make it happen."""
+        if self.robot:
+            stage.tell_robot(**self.robot)
+        if self.policy:
+            stage.tell_policy(self.policy)
+        if self.begin is not None:
+            self.begin(stage)
+
+    def end_on(self, stage: Stage) -> Any:
+        """Undo it."""
+        if self.robot:
+            stage.tell_robot(**dict.fromkeys(self.robot, ""))
+        if self.policy:
+            stage.tell_policy("")
+        return self.end(stage) if self.end is not None else None
+
+
+def _camera(name: str, fault: str, *words: str, chunks: str = "stop") -> Fault:
+    """A fault of one of the cameras; the other goes on."""
+    says = Says("camera front", words) if words else None
+    return Fault(name, robot={"front": fault}, says=says, chunks=chunks)
+
+
+def _joints(name: str, fault: str, *words: str) -> Fault:
+    return Fault(name, robot={"joint_states": fault}, says=Says("joint states", words))
+
+
+CAMERAS = (
+    _camera("camera stops", "silent", "stale"),
+    _camera("camera freezes, stamps go on", "frozen", "frozen"),
+    _camera("camera changes size", "larger", chunks="go on"),
+    _camera("camera changes encoding to mono8", "grey", chunks="go on"),
+    _camera("camera changes to an unknown encoding", "unknown encoding", "malformed"),
+    _camera("camera sends half of the data", "truncated", "malformed"),
+    _camera("camera sends no data", "empty", "malformed"),
+    _camera("camera gives a wrong step", "wrong step", "malformed"),
+    _camera("camera stamps 30 s ahead", "future", "future"),
+    _camera("camera stamps 30 s late", "past", "stale"),
+    _camera("camera without stamps", "unstamped", "stamp"),
+    _camera("camera sends bytes that are no image", "garbage", "malformed"),
+    _camera("camera sends 4K images", "4K", chunks="any"),
+)
+
+JOINT_STATES = (
+    _joints("joint states stop", "silent", "stale"),
+    _joints("joint states lack a joint", "missing", "missing", "gripper"),
+    _joints("joint states with NaN", "NaN", "finite"),
+    _joints("joint states of wrong length", "lengths", "4 positions"),
+    _joints("joint states with a doubled name", "doubled", "more than once"),
+    _joints("joint states of another robot", "strangers", "other_"),
+    _joints("joint states stamped 30 s ahead", "future", "future"),
+    _joints("joint states without stamps", "unstamped", "stamp"),
+    _joints("joint states that are no message", "garbage", "malformed"),
+)
+
+INSTRUCTION = (
+    Fault("instruction empty", robot={"instruction": "empty"}, chunks="any"),
+    Fault("instruction of 10 kB", robot={"instruction": "10 kB"}, chunks="any"),
+    Fault("instruction binary", robot={"instruction": "binary"}, chunks="any"),
+    Fault("instruction changes 50 times a second", {"instruction": "changing"}, chunks="go on"),
+)
+
+POLICY = (
+    Fault("policy raises", policy="raise", says=Says("inference", ("asked to raise",))),
+    Fault("policy hangs", policy="hang", says=Says("inference", ("given up",)), grace=0.0),
+    Fault("policy returns a wrong shape", policy="shape", says=Says("inference", ("shape",))),
+    Fault(
+        "policy returns NaN now and then",
+        policy="NaN at times",
+        says=Says("limits", ("nan",)),
+        chunks="go on",
+    ),
+    Fault("policy keeps returning NaN", policy="NaN", says=Says("limits", ("nan",)), reset=True),
+    Fault(
+        "policy keeps returning Inf", policy="infinite", says=Says("limits", ("inf",)), reset=True
+    ),
+    Fault("policy jumps by 1 rad", policy="jump", says=Says("limits", ("max_jump",)), reset=True),
+    Fault("policy returns zeros", policy="zeros", says=Says("limits", ("max_jump",)), reset=True),
+    Fault("policy is too fast", policy="fast", says=Says("limits", ("velocity",)), reset=True),
+    Fault("policy trembles", policy="noise", chunks="go on"),
+    Fault("policy takes 0.3 s", policy="slow", chunks="go on"),
+)
+
+TRAFFIC = (
+    Fault(
+        "5 publishers more at 200 Hz on each topic",
+        begin=lambda stage: stage.start_crowd(),
+        end=lambda stage: stage.end_crowd(),
+        chunks="any",
+    ),
+    Fault(
+        "all publishers restart",
+        begin=lambda stage: stage.tell_robot(restart=True),
+        instant=True,
+    ),
+)
+
+STOPPING = (
+    Fault(
+        "emergency stop",
+        begin=lambda stage: stage.observer.emergency_stop(True),
+        end=lambda stage: stage.observer.emergency_stop(False),
+        says=Says("limits", ("emergency stop",)),
+        reset=True,
+    ),
+    Fault("deadman let go", {"deadman": "silent"}, says=Says("limits", ("deadman",)), reset=True),
+)
+
+ON_WALL_TIME = (*CAMERAS, *JOINT_STATES, *INSTRUCTION, *POLICY, *TRAFFIC, *STOPPING)
+"""Those that one node goes through, one after the other."""
+
+PROCESS = (
+    Fault(
+        "policy hangs in its own process, lock held",
+        policy="hang hard",
+        says=Says("inference", ("given up",)),
+    ),
+    Fault("policy's process is killed", policy="killed", says=Says("inference", ("signal 9",))),
+    Fault(
+        "the robot's process is killed and started again",
+        begin=lambda stage: stage.kill_robot(),
+        end=lambda stage: stage.start_robot(),
+        says=Says("joint states", ("stale",)),
+    ),
+)
+"""Those of a node with `policy_process`, and without a deadman."""
+
+LONG_AGO = -3e8
+"""Seconds from now to the time of an old bag."""
+
+
+def _clock(off: float) -> Act:
+    return lambda stage: stage.tell_robot(clock=LONG_AGO + off)
+
+
+CLOCK = (
+    Fault("/clock jumps ahead by 100 s", begin=_clock(100.0), instant=True),
+    Fault("/clock jumps back by 100 s, as a bag that loops", begin=_clock(0.0), instant=True),
+    Fault(
+        "/clock stops",
+        begin=lambda stage: stage.tell_robot(clock_stops=True),
+        end=_clock(0.0),
+        says=Says("observations", ("clock",)),
+    ),
+)
+"""Those of a node with `use_sim_time` whose time is LONG_AGO."""

@@ -1,0 +1,189 @@
+"""Ears and hands beside the node: hears all that it publishes, calls its services."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from arm import nanoseconds
+from diagnostic_msgs.msg import DiagnosticArray
+from judge import Judge
+from pi0_ros.msg import ActionChunk
+from rclpy.executors import SingleThreadedExecutor
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+PATIENCE = 40.0
+"""Seconds that anything may take on a slow and busy machine."""
+
+
+class NotWithin(AssertionError):
+    """Something that had to happen did not happen in time."""
+
+
+def wait_until(
+    condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE
+) -> Any:
+    """What the condition returns once that is true.
+
+    Args:
+        what: what is waited for, in words; looked at when it did not happen.
+
+    Raises:
+        NotWithin: after `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    while not (value := condition()):
+        if time.monotonic() > end:
+            words = what if isinstance(what, str) else what()
+            raise NotWithin(f"not within {patience:g} s: {words}")
+        time.sleep(0.005)
+    return value
+
+
+@dataclass(frozen=True)
+class Said:
+    """A status of /diagnostics.
+
+    Attributes:
+        at: steady seconds at which it came.
+        level: 0 is OK.
+        text: the message, and then the values.
+    """
+
+    at: float
+    name: str
+    level: int
+    message: str
+    values: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        pairs = " ".join(f"{key}={value}" for key, value in self.values.items())
+        return f"{self.message} {pairs}".lower()
+
+
+class Observer:
+    """A participant of its own, in a thread of its own.
+
+    Attributes:
+        chunks, trajectories: how many came so far.
+        chunk_stamp: nanoseconds of the newest chunk's observation.
+        latencies: seconds from the observation to the chunk's arrival, the newest 2000.
+        sim: whether the time is /clock's.
+    """
+
+    def __init__(self, domain: int, judge: Judge, name: str = "pi0") -> None:
+        self.judge = judge
+        self.chunks = self.trajectories = 0
+        self.chunk_stamp = 0
+        self.latencies: deque[float] = deque(maxlen=2000)
+        self.sim = False
+        self._clock = 0
+        self._jumped_at = -math.inf
+        self._said: deque[Said] = deque(maxlen=5000)
+        self.arm: list[float] = []
+        self._name = name
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self._node = rclpy.create_node("observer", context=self._context)
+        for topic, kind, hear in (
+            (f"{name}/joint_trajectory", JointTrajectory, self._on_trajectory),
+            (f"{name}/action_chunk", ActionChunk, self._on_chunk),
+            ("/diagnostics", DiagnosticArray, self._on_diagnostics),
+            ("arm", JointState, self._on_arm),
+            ("/clock", Clock, self._on_clock),
+        ):
+            self._node.create_subscription(kind, topic, hear, 1000)
+        self._emergency_stop = self._node.create_publisher(Bool, "emergency_stop", 10)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(10)
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def now(self) -> int:
+        """Nanoseconds of the clock that the robot stamps with."""
+        return self._clock if self.sim else time.time_ns()
+
+    def _on_clock(self, message: Clock) -> None:
+        clock = nanoseconds(message.clock)
+        if not 0 <= clock - self._clock <= 10**9:
+            self._jumped_at = time.monotonic()
+        self._clock = clock
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        received = self.now()
+        if time.monotonic() - self._jumped_at < 1.0:  # it may have been made before the jump
+            received = nanoseconds(message.header.stamp) or received
+        self.judge.trajectory(message, received)
+        self.trajectories += 1
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        self.chunk_stamp = nanoseconds(message.header.stamp)
+        self.latencies.append((self.now() - self.chunk_stamp) / 1e9)
+        self.chunks += 1
+
+    def _on_arm(self, message: JointState) -> None:
+        self.arm = list(message.position)
+        self.judge.arm(nanoseconds(message.header.stamp), message.position)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            level = status.level if isinstance(status.level, int) else status.level[0]
+            values = {pair.key: pair.value for pair in status.values}
+            said = Said(time.monotonic(), status.name, level, status.message, values)
+            self._said.append(said)
+
+    def said(self, about: str, since: float = 0.0) -> list[Said]:
+        """What /diagnostics said of "<node>: <about>" since then, oldest first."""
+        name = f"{self._name}: {about}"
+        return [said for said in list(self._said) if said.name == name and said.at > since]
+
+    def names(self) -> set[str]:
+        """Of all statuses heard."""
+        return {said.name for said in list(self._said)}
+
+    def emergency_stop(self, on: bool) -> None:
+        self._emergency_stop.publish(Bool(data=on))
+
+    def enable(self, on: bool = True) -> Any:
+        return self.call(SetBool, f"{self._name}/enable", data=on)
+
+    def reset(self) -> Any:
+        return self.call(Trigger, f"{self._name}/reset")
+
+    def ask(self, kind: Any, name: str, **fields: Any) -> None:
+        """Call a service and wait for no answer."""
+        client = self._node.create_client(kind, name)
+        wait_until(client.service_is_ready, f"the service {name}")
+        client.call_async(kind.Request(**fields))
+
+    def call(self, kind: Any, name: str, **fields: Any) -> Any:
+        """The answer of a service.
+
+        Raises:
+            NotWithin: there is none.
+        """
+        client = self._node.create_client(kind, name)
+        try:
+            wait_until(client.service_is_ready, f"the service {name}")
+            future = client.call_async(kind.Request(**fields))
+            wait_until(future.done, f"an answer of {name}")
+            return future.result()
+        finally:
+            self._node.destroy_client(client)

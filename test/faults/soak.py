@@ -1,0 +1,155 @@
+"""Try the faults on the node for as long as asked, and write down what came of it.
+
+First what needs a node of its own: life cycles, checkpoints, a full disk, signals, the policy's own
+process, /clock. Then one node runs for DURATION: half of it undisturbed, half of it through all
+faults in an order drawn by the seed, again and again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import table
+from acts import in_two_processes, on_sim_time, on_wall_time, try_all
+from checkpoints import SMALLEST, can_make_a_disk, try_checkpoint, try_full_disk, write_checkpoint
+from endings import try_endings
+from faults import CLOCK, ON_WALL_TIME, PROCESS
+from growth import Sample, as_dicts, judge_growth, run_quietly, sample
+from observer import NotWithin
+from stage import Stage
+from tqdm import tqdm
+from trial import Result, try_fault
+
+
+def seconds_of(text: str) -> float:
+    """Seconds in `90`, `90s`, `10m` or `1.5h`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90s, 10m or 1h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def try_alone(stage: Stage, cycles: int) -> Iterator[Result]:
+    """What needs a node of its own."""
+    yield from try_endings(stage)
+    with in_two_processes(stage):
+        yield from try_all(stage, PROCESS)
+    with on_sim_time(stage):
+        yield from try_all(stage, CLOCK)
+    good = stage.folder / "good"
+    write_checkpoint(good)
+    yield from try_checkpoint(stage, good, cycles)
+    if can_make_a_disk():
+        smallest = stage.folder / "smallest"
+        write_checkpoint(smallest, **SMALLEST)
+        yield try_full_disk(stage, smallest)
+        stage.end_node()
+    else:
+        tqdm.write("not tried: a full disk (this user may not mount one in a namespace)")
+
+
+def run_long(
+    stage: Stage, duration: float, seed: int, results: list[Result]
+) -> dict[str, list[Sample]]:
+    """One node: undisturbed, and then through all faults; what came is put into `results`."""
+    runs: dict[str, list[Sample]] = {}
+    with on_wall_time(stage):
+        if duration > 0:
+            blamed = len(stage.judge.violations)
+            name = f"{duration / 120:.0f} minutes undisturbed"
+            runs[name] = run_quietly(stage, duration / 2)
+            result = judge_growth(name, runs[name], rss_mb=10.0, latency_ms=5.0)
+            result.problems += stage.judge.violations[blamed:]
+            results.append(result)
+        samples, order = [], random.Random(seed)
+        end = time.monotonic() + duration / 2
+        with tqdm(desc="faults", unit="fault") as bar:
+            while not samples or time.monotonic() < end:
+                faults = list(ON_WALL_TIME)
+                order.shuffle(faults)
+                for fault in faults:
+                    bar.set_postfix_str(fault.name)
+                    results.append(try_fault(stage, fault))
+                    bar.update()
+                    if not results[-1].survived:
+                        tqdm.write(f"NOT SURVIVED: {results[-1].name}: {results[-1].problems}")
+                    if samples and time.monotonic() > end:
+                        break
+                run_quietly(stage, 3.0, 3.0)
+                samples.append(sample(stage))
+        name = f"{len(samples)} rounds of all faults, one process"
+        runs[name] = samples
+        results.append(judge_growth(name, samples, rss_mb=60.0, latency_ms=10.0))
+    return runs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 if every trial was survived."""
+    parser = argparse.ArgumentParser(prog="soak.py", description=__doc__)
+    parser.add_argument("--duration", type=seconds_of, default=600.0, help="default: 10m")
+    parser.add_argument("--cycles", type=int, default=1000, help="life cycles (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the faults")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write results and figures")
+    args = parser.parse_args(argv)
+    results: list[Result] = []
+    runs: dict[str, list[Sample]] = {}
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pi0_soak_") as folder:
+        stage = Stage(Path(folder))
+        try:
+            for result in try_alone(stage, args.cycles):
+                results.append(result)
+                tqdm.write(f"{'survived' if result.survived else 'NOT SURVIVED'}: {result.name}")
+            runs = run_long(stage, args.duration, args.seed, results)
+        except NotWithin as error:
+            results.append(Result("the suite itself", problems=[str(error)]))
+        finally:
+            stage.close()
+        judged = stage.judge
+    print(table.text(results))
+    for result in results:
+        for problem in result.problems:
+            print(f"\nNOT SURVIVED: {result.name}: {problem}")
+    taken = time.monotonic() - begun
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "minutes": round(taken / 60, 1),
+        "duration_s": args.duration,
+        "cycles": args.cycles,
+        "seed": args.seed,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "ros": os.environ.get("ROS_DISTRO", "ros-jazzy wheels"),
+        "python": platform.python_version(),
+        "trajectories_judged": judged.judged,
+        "arm_steps_judged": judged.steps,
+        "violations": len(judged.violations),
+    }
+    if args.json:
+        samples = {name: as_dicts(run) for name, run in runs.items()}
+        table.write_json(args.json, results, {**facts, "samples": samples})
+    if args.write:
+        table.write_markdown(args.write, f"{_sentence(facts)}\n\n{table.markdown(results)}")
+    return 0 if all(result.survived for result in results) else 1
+
+
+def _sentence(facts: dict[str, object]) -> str:
+    return (
+        f"Run on {facts['date']} in {facts['minutes']} minutes on {facts['machine']}, Python"
+        f" {facts['python']}: {facts['trajectories_judged']:,} trajectories and"
+        f" {facts['arm_steps_judged']:,} steps of the arm judged, {facts['violations']} unsafe."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""The processes of a trial: the node, the robot, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from judge import Judge, Limits
+from observer import PATIENCE, NotWithin, Observer, wait_until
+
+from pi0_ros.replay.environment import free_domain, replay_variables
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+LIMITS = Limits(np.full(6, -1.6), np.full(6, 1.6), 1.5, 8.0)
+FAKE_NODE = (sys.executable, str(HERE / "fake_node.py"))
+REAL_NODE = (sys.executable, "-m", "pi0_ros.node")
+
+PARAMETERS = {
+    "checkpoint": "/fake",
+    "autostart": True,
+    "start_enabled": True,
+    "frozen_frames": 10,
+    "starve_timeout": 0.3,
+    "inference_timeout": 0.5,
+    "reject_latch": 5,
+}
+"""What the node gets beside config/demo.yaml: short times, so that the suite is short."""
+
+
+class Process:
+    """A child in a session of its own, whose output goes to a file and is followed there."""
+
+    def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        self.log = log
+        self._began = time.monotonic()
+        with log.open("wb") as out:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                    "PYTHONUNBUFFERED": "1",
+                    "OMP_NUM_THREADS": "1",
+                    **environment,
+                },
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def lives(self) -> bool:
+        return self.popen.poll() is None
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, text: str, patience: float = PATIENCE) -> None:
+        """Until the output holds the text."""
+
+        def there() -> bool:
+            return text in self.output() or not self.lives()
+
+        wait_until(there, f"{text!r} in {self.log}", patience)
+        if text not in self.output():
+            raise NotWithin(f"{text!r} never came; the end of {self.log}:\n{self.output()[-2000:]}")
+
+    def end(self, number: signal.Signals = signal.SIGTERM, limit: float = 15.0) -> int | None:
+        """Signal it and wait; the exit status, None if it had to be killed."""
+        if self.lives():
+            self.popen.send_signal(number)
+        try:
+            return self.popen.wait(limit)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            return None
+        finally:
+            self.popen.stdin.close()
+
+    def figures(self) -> dict[str, float]:
+        """What the kernel says of it: rss in MB, threads, open files."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        return {
+            "rss_mb": int(fields["VmRSS"].split()[0]) / 1024,
+            "threads": int(fields["Threads"]),
+            "files": len(os.listdir(f"/proc/{self.pid}/fd")),
+        }
+
+
+class Stage:
+    """A ROS domain with a robot, an observer and at most one node.
+
+    Attributes:
+        observer, node, robot: None where there is none yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._runs = 0
+        self.domain = free_domain()
+        self.environment = {**replay_variables({}), "ROS_DOMAIN_ID": str(self.domain)}
+        self.environment["FAULT_CONTROL"] = str(folder / "policy_does")
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        self.limits_file = folder / "limits.yaml"
+        self.limits_file.write_text(_limits_yaml())
+        self.judge = Judge(JOINTS, LIMITS)
+        self.observer = Observer(self.domain, self.judge)
+        self.node: Process | None = None
+        self.robot: Process | None = None
+        self.crowd: Process | None = None
+        self.start_robot()
+
+    def close(self) -> None:
+        for process in (self.node, self.robot, self.crowd):
+            if process is not None:
+                process.end(signal.SIGKILL)
+        self.observer.close()
+
+    def process(self, name: str, command: list[str], **environment: str) -> Process:
+        """Start a process in this domain."""
+        self._runs += 1
+        log = self.folder / f"{self._runs:03}_{name}.log"
+        return Process(command, log, {**self.environment, **environment})
+
+    # The robot ----------------------------------------------------------------------------------
+
+    def start_robot(self, at_home: bool = False) -> None:
+        """Its arm is where it was, unless it is the first or wanted at home."""
+        positions = [] if at_home else [json.dumps(p) for p in [self.observer.arm] if p]
+        self.robot = self.process("robot", [sys.executable, str(HERE / "robot.py"), *positions])
+        self.robot.wait_for("ready")
+
+    def kill_robot(self) -> None:
+        self.robot.end(signal.SIGKILL)
+
+    def tell_robot(self, **command: Any) -> None:
+        """Give a command of robot.py and wait until it is obeyed."""
+        before = self.robot.output().count("ok\n")
+        self.robot.popen.stdin.write((json.dumps(command) + "\n").encode())
+        self.robot.popen.stdin.flush()
+        wait_until(lambda: self.robot.output().count("ok\n") > before, f"the robot to do {command}")
+
+    def start_crowd(self) -> None:
+        self.crowd = self.process("crowd", [sys.executable, str(HERE / "crowd.py")])
+        self.crowd.wait_for("ready")
+
+    def end_crowd(self) -> str:
+        """How many messages it got out."""
+        self.crowd.end(signal.SIGINT)
+        return self.crowd.output().strip().splitlines()[-1]
+
+    # The node -----------------------------------------------------------------------------------
+
+    def tell_policy(self, word: str) -> None:
+        """What the fake policy does from its next inference on; "": it behaves."""
+        path = Path(self.environment["FAULT_CONTROL"])
+        new = path.with_suffix(".new")
+        new.write_text(word)
+        new.replace(path)
+
+    def arguments(self, **parameters: Any) -> list[str]:
+        """Command-line arguments; `a__b` in a name stands for `a.b`."""
+        given = {**PARAMETERS, "joint_limits": str(self.limits_file), **parameters}
+        arguments = ["--ros-args", "--params-file", str(ROOT / "config/demo.yaml")]
+        for name, value in given.items():
+            arguments += ["-p", f"{name.replace('__', '.')}:={json.dumps(value)}"]
+        return arguments
+
+    def start_node(
+        self, command: tuple[str, ...] = FAKE_NODE, environment: Any = None, **parameters: Any
+    ) -> Process:
+        """Start the node; an earlier one has to be ended."""
+        assert self.node is None or not self.node.lives(), "a node runs already"
+        self.tell_policy("")
+        arguments = [*command, *self.arguments(**parameters)]
+        self.node = self.process("node", arguments, **(environment or {}))
+        return self.node
+
+    def end_node(self) -> int | None:
+        """The exit status."""
+        return self.node.end()
+
+    def begin_moving(self) -> None:
+        """Until the node is active and enabled, and trajectories come."""
+        self.node.wait_for("ready:")
+
+        def enabled() -> bool:
+            return self.observer.trajectories > before or self.observer.enable().success
+
+        before = self.observer.trajectories
+        wait_until(enabled, "the node to be enabled")
+        self.wait_for_trajectories()
+
+    def wait_for_trajectories(self, count: int = 2, patience: float = PATIENCE) -> None:
+        """Until so many more have come."""
+        before = self.observer.trajectories
+
+        def came() -> bool:
+            if not self.node.lives():
+                raise NotWithin(f"the node has ended:\n{self.node.output()[-2000:]}")
+            return self.observer.trajectories >= before + count
+
+        def what() -> str:
+            return f"{count} trajectories; the node says:\n{self.node.output()[-1500:]}"
+
+        wait_until(came, what, patience)
+
+
+def _limits_yaml() -> str:
+    lines = [
+        f"  {joint}: {{has_position_limits: true, min_position: {LIMITS.lower[i]},"
+        f" max_position: {LIMITS.upper[i]}, has_velocity_limits: true,"
+        f" max_velocity: {LIMITS.velocity}, has_acceleration_limits: true,"
+        f" max_acceleration: {LIMITS.acceleration}}}"
+        for i, joint in enumerate(JOINTS)
+    ]
+    return "\n".join(["joint_limits:", *lines, ""])

@@ -1,0 +1,92 @@
+"""What came of the faults, as a table for people, for docs/reliability.md and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from trial import Result
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+_WIDEST = 88
+
+
+def rows(results: Sequence[Result]) -> list[dict[str, str]]:
+    """One row per fault, in the order of their first trial."""
+    by_name: dict[str, list[Result]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    table = []
+    for name, trials in by_name.items():
+        survived = sum(trial.survived for trial in trials)
+        times = sorted(trial.recovery for trial in trials if trial.recovery is not None)
+        recovery = "" if not times else f"{times[len(times) // 2]:.2f} s"
+        if len(times) > 1:
+            recovery += f", at most {times[-1]:.2f} s"
+        last = trials[-1]
+        table.append(
+            {
+                "fault": name,
+                "meanwhile": last.meanwhile,
+                "/diagnostics": _short(last.said),
+                "recovery": recovery,
+                "how": last.how,
+                "survived": f"{survived} of {len(trials)}",
+                "note": last.note,
+            }
+        )
+    return table
+
+
+def text(results: Sequence[Result]) -> str:
+    """For a terminal."""
+    table = rows(results)
+    shown = ("survived", "fault", "recovery", "meanwhile", "note")
+    widths = {key: max(len(key), *(len(row[key]) for row in table)) for key in shown}
+    lines = ["  ".join(key.ljust(widths[key]) for key in shown).rstrip()]
+    lines += ["  ".join(row[key].ljust(widths[key]) for key in shown).rstrip() for row in table]
+    survived = sum(result.survived for result in results)
+    lines.append(f"{survived} of {len(results)} trials of {len(table)} faults survived")
+    return "\n".join(lines)
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table of docs/reliability.md."""
+    lines = [
+        "| fault | meanwhile | `/diagnostics` says | moves again after | survived |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows(results):
+        said = f"`{row['/diagnostics']}`" if row["/diagnostics"] else ""
+        how = "" if row["how"] == "by itself" else f" ({row['how']})"
+        meanwhile = "; ".join(filter(None, (row["meanwhile"], row["note"])))
+        cells = (row["fault"], meanwhile, said, f"{row['recovery']}{how}", row["survived"])
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def write_markdown(path: Path, block: str) -> None:
+    """Put a block between the two marks of a file; text around it stays.
+
+    Raises:
+        ValueError: the file lacks the marks.
+    """
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} lacks the lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}")
+
+
+def write_json(path: Path, results: Sequence[Result], figures: dict[str, object]) -> None:
+    """All results and figures."""
+    document = {**figures, "results": [asdict(result) for result in results]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _short(said: str) -> str:
+    line = " ".join(said.split())
+    return line if len(line) <= _WIDEST else line[: _WIDEST - 4].rsplit(" ", 1)[0] + " ..."

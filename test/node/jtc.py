@@ -1,0 +1,195 @@
+"""How joint_trajectory_controller executes a trajectory, and chunks and arms to try it with.
+
+Written from the controller's rules and independent of pi0_ros.node.motion.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from pi0_ros.node.bands import Bands
+from pi0_ros.node.limits import JointLimits
+from pi0_ros.node.refusal import Measured
+from pi0_ros.node.safety import Plan
+from pi0_ros.policy.types import ActionChunk
+
+NOW = 1_790_000_000_123_456_789
+MS = 1_000_000
+SECOND = 1_000_000_000
+BANDS = Bands(max_jump=0.3, clamp_position=0.05, clamp_velocity=1.5, clamp_acceleration=20.0)
+OPEN = Bands(max_jump=100.0, clamp_position=100.0, clamp_velocity=1e9, clamp_acceleration=1e9)
+STARTS = st.sampled_from(["observation", "now"])
+
+
+def execute(
+    times: np.ndarray, positions: np.ndarray, velocities: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Position, velocity and acceleration at times (nanoseconds) between the points.
+
+    Before the first point it is that point; after the last one it rests there.
+    """
+    times, at = np.asarray(times), np.asarray(at)
+    last = len(times) - 1
+    index = np.searchsorted(times, at, side="right") - 1
+    i = np.clip(index, 0, max(last - 1, 0))
+    j = np.minimum(i + 1, last)
+    total = np.maximum(times[j] - times[i], 1)[:, None] / 1e9
+    t = (at - times[i])[:, None] / 1e9
+    x0, x1, v0, v1 = positions[i], positions[j], velocities[i], velocities[j]
+    c2 = (-3 * x0 + 3 * x1 - 2 * v0 * total - v1 * total) / total**2
+    c3 = (2 * x0 - 2 * x1 + v0 * total + v1 * total) / total**3
+    p = x0 + v0 * t + c2 * t**2 + c3 * t**3
+    v = v0 + 2 * c2 * t + 3 * c3 * t**2
+    a = 2 * c2 + 6 * c3 * t
+    early, late = index < 0, index >= last
+    p[early], v[early], a[early] = positions[0], velocities[0], 0.0
+    p[late], v[late], a[late] = positions[-1], 0.0, 0.0
+    return p, v, a
+
+
+def between(times: np.ndarray, per_segment: int = 7, after: int | None = None) -> np.ndarray:
+    """Times to look at: inside every segment, and at its ends; from `after` on."""
+    times = np.asarray(times, dtype=np.int64)
+    if len(times) < 2:
+        return times
+    share = np.linspace(0, 1, per_segment)
+    inside = times[:-1, None] + (np.diff(times)[:, None] * share).astype(np.int64)
+    # A nanosecond before its end a segment still counts as itself.
+    looks = np.unique(np.concatenate([inside[:, :-1].ravel(), times[1:] - 1, times[-1:]]))
+    return looks if after is None else looks[looks >= after]
+
+
+def assert_within(
+    times: np.ndarray,
+    positions: np.ndarray,
+    velocities: np.ndarray,
+    limits: JointLimits,
+    after: int | None = None,
+) -> None:
+    """What is executed obeys the limits, at the points and between them."""
+    p, v, a = execute(times, positions, velocities, between(times, after=after))
+    assert np.isfinite(p).all() and np.isfinite(v).all()
+    assert (p <= limits.upper + 1e-5).all(), (p - limits.upper).max()
+    assert (p >= limits.lower - 1e-5).all(), (limits.lower - p).max()
+    assert (np.abs(v) <= limits.velocity * (1 + 1e-4)).all(), (np.abs(v) / limits.velocity).max()
+    # Positions near 1 rad have steps of 2e-16 rad: over points 1 us apart that is 1e-3 rad/s^2.
+    most = limits.acceleration * (1 + 2e-3) + 2e-3
+    assert (np.abs(a) <= most).all(), (np.abs(a) / limits.acceleration).max()
+
+
+def limits_of(joints: int, **values: float) -> JointLimits:
+    """The same limits for every joint: lower, upper, velocity, acceleration."""
+    given = {"lower": -1.5, "upper": 1.5, "velocity": 3.0, "acceleration": 20.0, **values}
+    names = tuple(f"joint_{i}" for i in range(joints))
+    return JointLimits(names, **{k: np.full(joints, float(v)) for k, v in given.items()})
+
+
+@st.composite
+def any_limits(draw: st.DrawFn) -> JointLimits:
+    """Limits of one to four joints, some of them without position or acceleration limits."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    joints = draw(st.integers(1, 4))
+    middle, half = rng.uniform(-1, 1, joints), 10 ** rng.uniform(-1.5, 0.5, joints)
+    turning = rng.random(joints) < 0.15
+    acceleration = 10 ** rng.uniform(-0.5, 2.5, joints)
+    return JointLimits(
+        tuple(f"joint_{i}" for i in range(joints)),
+        np.where(turning, -np.inf, middle - half),
+        np.where(turning, np.inf, middle + half),
+        10 ** rng.uniform(-1, 1, joints),
+        np.where(rng.random(joints) < 0.1, np.inf, acceleration),
+    )
+
+
+def inside(limits: JointLimits, rng: np.random.Generator, beyond: float = 0.0) -> np.ndarray:
+    """[joints] positions within the limits; some of them up to `beyond` radians outside."""
+    lower, upper = np.maximum(limits.lower, -2) - beyond, np.minimum(limits.upper, 2) + beyond
+    edge = np.where(rng.random(len(lower)) < 0.5, lower, upper)
+    free = rng.uniform(lower, upper)
+    return np.where(rng.random(len(lower)) < 0.3, edge, free)
+
+
+KINDS = ("smooth", "still", "ramp", "noise", "walk", "steps", "edge", "huge", "nan", "inf")
+
+
+def chunk_of(
+    kind: str,
+    rng: np.random.Generator,
+    limits: JointLimits,
+    begin: np.ndarray,
+    dt: float,
+    steps: int,
+    stamp: int,
+) -> ActionChunk:
+    """What a policy might return, good or bad, from about `begin` on."""
+    joints = len(limits.names)
+    t = (np.arange(1, steps + 1) * dt)[:, None]
+    scale = limits.velocity * rng.uniform(0.1, 1.3)
+    if kind == "still":
+        p = begin + 0 * t
+    elif kind == "ramp":
+        p = begin + rng.uniform(-1, 1, joints) * scale * t
+    elif kind == "noise":
+        p = begin + rng.normal(0, 10 ** rng.uniform(-4, 0), (steps, joints))
+    elif kind == "walk":
+        p = begin + np.cumsum(rng.normal(0, 0.3, (steps, joints)) * scale * dt, axis=0)
+    elif kind == "steps":
+        p = begin + np.where(t > t[rng.integers(steps)], rng.uniform(-0.2, 0.2, joints), 0)
+    elif kind == "edge":  # straight to a limit and on
+        far = np.where(rng.random(joints) < 0.5, limits.upper, limits.lower)
+        far = np.clip(far, -3, 3) + rng.uniform(-0.05, 0.05, joints)
+        p = begin + (far - begin) * np.minimum(t / rng.uniform(0.05, 1), 1)
+    else:
+        w = rng.uniform(0.2, 6, joints)
+        p = begin + scale / w * (np.sin(w * t + 1) - np.sin(1))
+    p = np.array(p, dtype=np.float64)
+    if kind in ("huge", "nan", "inf"):
+        value = {"huge": 10 ** rng.uniform(1, 38), "nan": np.nan, "inf": -np.inf}[kind]
+        p[rng.integers(steps), rng.integers(joints)] = value
+    with np.errstate(over="ignore"):
+        return ActionChunk(p.astype(np.float32), dt, stamp, 0, 0)
+
+
+def at_rest(positions, stamp: int = NOW) -> Measured:
+    positions = np.asarray(positions, dtype=np.float64)
+    return Measured(positions, np.zeros_like(positions), stamp)
+
+
+def chunk(positions, dt: float = 0.02, age: int = 100 * MS) -> ActionChunk:
+    return ActionChunk(np.asarray(positions, dtype=np.float32), dt, NOW - age, 0, 0)
+
+
+def wave(steps: int = 50, joints: int = 2, dt: float = 0.02) -> np.ndarray:
+    t = np.arange(1, steps + 1)[:, None] * dt
+    return 0.1 * np.sin(2 * t + np.arange(joints)) - 0.1 * np.sin(np.arange(joints))
+
+
+def message_times(planned: Plan, now: int) -> np.ndarray:
+    """When the controller has the points due, if the message reaches it at once."""
+    return (planned.trajectory.stamp or now) + np.array(planned.trajectory.times, dtype=np.int64)
+
+
+def check_form(planned: Plan, joints: int, now: int, start: str) -> None:
+    """What the controller asks of a message, and that the motion is what the message makes."""
+    trajectory = planned.trajectory
+    assert all(isinstance(time, int) for time in trajectory.times)
+    assert trajectory.times[0] > 0 and (np.diff(trajectory.times) > 0).all()
+    assert trajectory.positions.shape == trajectory.velocities.shape
+    assert trajectory.positions.shape == (len(trajectory.times), joints)
+    assert np.isfinite(trajectory.positions).all() and np.isfinite(trajectory.velocities).all()
+    assert not trajectory.velocities[-1].any()
+    times = message_times(planned, now)
+    assert times[-1] > now
+    if start == "now":
+        assert trajectory.stamp == 0
+    else:
+        assert times[0] <= now, "a controller that steps to the current point has one"
+    assert (np.diff(planned.motion.times) > 0).all()
+    at = between(times, 3)
+    for ours, theirs in zip(
+        planned.motion.sample_all(at),
+        execute(times, trajectory.positions, trajectory.velocities, at)[:2],
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)

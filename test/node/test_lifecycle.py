@@ -1,0 +1,384 @@
+"""The managed node: states, enabling, live parameters, stops; over real DDS on loopback."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node_harness import FakePolicy, wait_until
+
+pytest.importorskip("rclpy")
+
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import SetBool, Trigger
+
+ROOT = Path(__file__).parents[2]
+CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
+ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
+
+
+def call(robot, kind, name, **fields):
+    """Call a service of the node; its answer."""
+    client = robot.robot.create_client(kind, f"/pi0/{name}")
+    assert client.wait_for_service(10)
+    future = client.call_async(kind.Request(**fields))
+    wait_until(future.done, f"an answer of {name}")
+    robot.robot.destroy_client(client)
+    return future.result()
+
+
+def change(robot, transition: int) -> bool:
+    return call(robot, ChangeState, "change_state", transition=Transition(id=transition)).success
+
+
+def state(robot) -> str:
+    return call(robot, GetState, "get_state").current_state.label
+
+
+def enable(robot, on: bool = True):
+    return call(robot, SetBool, "enable", data=on)
+
+
+def dry_chunk(robot) -> None:
+    """An observation and the chunk that follows."""
+    before = len(robot.chunks)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: len(robot.chunks) > before, "a chunk")
+
+
+# Life cycle -------------------------------------------------------------------------------------
+
+
+def test_states_and_what_is_published_in_them(start):
+    robot = start(FakePolicy())
+    robot.chunk()
+    assert state(robot) == "active"
+    assert change(robot, DEACTIVATE)
+    assert state(robot) == "inactive" and not robot.node.gate.enabled
+    published = len(robot.trajectories), len(robot.chunks)
+    for _ in range(3):
+        robot.advance(0.1)
+        time.sleep(0.05)
+    assert (len(robot.trajectories), len(robot.chunks)) == published
+    assert robot.cameras["front"].get_subscription_count() == 0
+    assert not enable(robot).success, "an inactive node cannot be enabled"
+
+    assert change(robot, ACTIVATE)
+    wait_until(lambda: robot.cameras["front"].get_subscription_count(), "the subscription")
+    wait_until(lambda: robot.joints.get_subscription_count(), "the subscription")
+    robot._greet()
+    robot.chunk()
+    assert change(robot, DEACTIVATE) and change(robot, CLEANUP)
+    assert state(robot) == "unconfigured"
+    assert robot.node._policy is None and robot.node.worker is None
+    assert change(robot, CONFIGURE) and state(robot) == "inactive"
+
+
+def test_a_transition_that_does_not_exist_is_refused(start):
+    robot = start()
+    assert not change(robot, CONFIGURE)
+    assert not change(robot, 77)
+    assert state(robot) == "active"
+    robot.chunk()
+
+
+def test_a_failed_configure_can_be_repeated(start):
+    robot = start(activate=False)
+    broken = [ValueError("no weights"), RuntimeError("out of memory")]
+
+    def load(_):
+        if broken:
+            raise broken.pop()
+        return robot.policy
+
+    robot.node._load = load
+    problems = ["action_dt: 0.02 s, but the checkpoint was recorded at 10 Hz"]
+    robot.node._check = lambda *_: [problems.pop()] if problems else []
+    for _ in range(3):
+        assert not change(robot, CONFIGURE)
+        assert state(robot) == "unconfigured"
+    said = []
+    wait_until(lambda: robot.diagnostics, "diagnostics")
+    for message in robot.diagnostics:
+        said.append(message.status[0].message)
+    text = "\n".join(said)
+    assert "recorded at 10 Hz" in text and "out of memory" in text and "no weights" in text
+    assert change(robot, CONFIGURE) and state(robot) == "inactive"
+
+
+def test_a_fault_while_activating_goes_through_on_error(start, monkeypatch):
+    robot = start(activate=False)
+    assert change(robot, CONFIGURE)
+
+    def broken(*_):
+        raise RuntimeError("no room for subscriptions")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pi0_ros.node.node.ControlLoop", broken)
+        assert not change(robot, ACTIVATE)
+    assert state(robot) == "unconfigured"
+    assert change(robot, CONFIGURE) and change(robot, ACTIVATE)
+    assert state(robot) == "active"
+
+
+def test_the_chunk_of_a_past_activation_is_dropped(start):
+    robot = start()
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()
+    assert robot.policy.started.wait(10)
+    assert change(robot, DEACTIVATE) and change(robot, ACTIVATE)
+    robot.policy.go_on.set()
+    robot.wait(lambda: not robot.node.worker.busy, "the end of the inference")
+    time.sleep(0.1)
+    assert not robot.trajectories and not robot.chunks
+    robot._greet()
+    robot.chunk()
+
+
+def test_shutdown(start):
+    robot = start()
+    robot.chunk()
+    assert change(robot, Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert state(robot) == "finalized"
+    assert robot.node.worker is None
+
+
+def test_autostart_tries_until_it_works(start, monkeypatch):
+    monkeypatch.setattr("pi0_ros.node.node.RETRY_PERIOD", 0.2)
+    robot = start(activate=False, autostart=True)
+    missing = ["checkpoint: no such directory"] * 2
+    robot.node._check = lambda *_: [missing.pop()] if missing else []
+    wait_until(lambda: robot.node.state == "active", "the third attempt", 15)
+    assert not missing
+
+
+# Enabling ---------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_publishes_chunks_only(start):
+    robot = start(start_enabled=False)
+    dry_chunk(robot)
+    assert not robot.trajectories
+    robot.wait(lambda: "dry run" in robot.summary() or not robot.tick(), "the report")
+    answer = enable(robot)
+    assert (answer.success, answer.message) == (True, "enabled")
+    assert robot.node.get_parameter("enabled").value is True
+    robot.chunk()
+    assert enable(robot, False).success
+    assert robot.node.get_parameter("enabled").value is False
+    published = robot.node.counts.trajectories
+    dry_chunk(robot)
+    assert robot.node.counts.trajectories == published
+
+
+def test_without_limits_there_are_only_dry_runs(start):
+    robot = start(joint_limits="", start_enabled=True)
+    dry_chunk(robot)
+    answer = enable(robot)
+    assert not answer.success and "joint_limits" in answer.message
+    dry_chunk(robot)
+    assert not robot.trajectories
+
+
+def test_the_parameter_enabled_is_the_service(start):
+    robot = start(start_enabled=False)
+    (result,) = robot.node.set_parameters([Parameter("enabled", value=True)])
+    assert result.successful and robot.node.gate.enabled
+    robot.chunk()
+    (result,) = robot.node.set_parameters([Parameter("enabled", value=False)])
+    assert result.successful and not robot.node.gate.enabled
+    robot.node.gate.latch("a test")
+    (result,) = robot.node.set_parameters([Parameter("enabled", value=True)])
+    assert not result.successful and "~/reset" in result.reason
+    assert robot.node.get_parameter("enabled").value is False
+
+
+def test_disabling_stops_what_moves(start):
+    robot = start()
+    robot.chunk()
+    robot.send_all()
+    assert enable(robot, False).success
+    robot.wait(lambda: len(robot.trajectories) == 2, "the stop")
+    stop = robot.trajectories[-1].points[-1]
+    assert not np.any(stop.velocities) and np.all(np.isfinite(stop.positions))
+    assert np.abs(np.subtract(stop.positions, [0.1, 0.2, 0.3])).max() < 0.3
+    assert robot.node.counts.stops == 1
+
+
+# Stops ------------------------------------------------------------------------------------------
+
+
+def test_emergency_stop_disables_and_latches(start):
+    robot = start()
+    button = robot.robot.create_publisher(Bool, "/emergency_stop", 10)
+    wait_until(lambda: button.get_subscription_count(), "discovery")
+    robot.chunk()
+    robot.send_all()
+    button.publish(Bool(data=True))
+    robot.wait(lambda: not robot.node.gate.enabled, "the stop")
+    robot.wait(lambda: robot.node.counts.stops == 1, "the stopping trajectory")
+    published = len(robot.trajectories)
+    dry_chunk(robot)
+    assert len(robot.trajectories) <= published + 1, "the stop itself at most"
+    answer = enable(robot)
+    assert not answer.success and "emergency stop" in answer.message
+    answer = call(robot, Trigger, "reset")
+    assert not answer.success and "still on" in answer.message
+    button.publish(Bool(data=False))
+    wait_until(lambda: call(robot, Trigger, "reset").success, "the release")
+    assert not robot.node.gate.enabled
+    assert enable(robot).success
+    robot.chunk()
+
+
+def test_an_emergency_stop_that_was_pressed_before_is_heard(start):
+    def press(node):
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        node.create_publisher(Bool, "emergency_stop", kept).publish(Bool(data=True))
+
+    robot = start(before=press)
+    robot.wait(lambda: robot.node.gate.latched, "the kept message")
+    assert not robot.node.gate.enabled
+
+
+def test_deadman(start):
+    robot = start(deadman_timeout=0.5, start_enabled=False)
+    assert "heartbeat" in enable(robot).message
+    beat = robot.robot.create_publisher(Header, "/deadman", 10)
+    wait_until(lambda: beat.get_subscription_count(), "discovery")
+    wait_until(lambda: beat.publish(Header()) or enable(robot).success, "a beat and enabling")
+    timer = robot.robot.create_timer(0.1, lambda: beat.publish(Header()))
+    robot.chunk()
+    timer.cancel()
+    robot.wait(lambda: not robot.node.gate.enabled, "the latch")
+    assert "deadman" in robot.node.gate.latched
+
+
+def test_starvation_slows_down_to_a_stop_once(start):
+    robot = start(starve_timeout=0.2)
+    robot.chunk()
+    for _ in range(7):  # the picture is too old after two; the trajectory lasts for ten
+        robot.send_all(skip="front")
+        robot.tick()
+    robot.wait(lambda: robot.node.counts.stops == 1, "the stop")
+    moved = robot.node.counts.trajectories
+    assert 1 <= moved <= 3
+    robot.wait(lambda: len(robot.trajectories) == moved + 1, "the stopping trajectory")
+    time.sleep(0.1)
+    assert len(robot.trajectories) == moved + 1 and robot.node.counts.stops == 1
+    stop = robot.trajectories[-1]
+    assert not np.any(stop.points[-1].velocities)
+    assert np.abs(np.subtract(stop.points[-1].positions, [0.1, 0.2, 0.3])).max() < 0.5
+    assert robot.node.gate.enabled, "the node goes on when the camera comes back"
+    robot.chunk()
+
+
+def test_rejected_chunks_latch_until_reset(start):
+    def jump(positions):
+        return positions + 3.0
+
+    robot = start(FakePolicy(spoil=jump), reject_latch=3)
+    for number in range(3):
+        robot.send_all()
+        robot.tick()
+        robot.wait(lambda n=number: robot.refused() == {"limits": n + 1}, "the rejection")
+    robot.wait(lambda: "3 rejected" in robot.node.gate.latched, "the latch")
+    assert not robot.trajectories and not robot.chunks
+    robot.policy.spoil = lambda positions: positions
+    dry_chunk(robot)
+    assert not robot.trajectories
+    resets = robot.policy.resets
+    assert call(robot, Trigger, "reset").success
+    assert enable(robot).success
+    robot.chunk()
+    assert robot.policy.resets == resets + 1, "a new episode"
+
+
+def test_a_hung_inference_is_given_up(start):
+    robot = start(inference_timeout=0.3)
+    robot.policy.go_on.clear()
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"timeout": 1}, "the watchdog")
+    robot.policy.go_on.set()
+    robot.wait(lambda: not robot.node.worker.busy, "the end of the inference")
+    time.sleep(0.1)
+    assert not robot.trajectories and not robot.chunks
+    assert robot.refused() == {"timeout": 1}
+    robot.chunk()
+
+
+# Parameters -------------------------------------------------------------------------------------
+
+
+def test_live_parameters(start):
+    robot = start()
+    set_parameters = robot.node.set_parameters
+    (result,) = set_parameters([Parameter("rate_hz", value=5.0)])
+    assert result.successful and robot.node.parameters.rate_hz == 5.0
+    ticks = robot.node.counts.ticks
+    for _ in range(10):
+        robot.advance(0.1)
+        time.sleep(0.05)
+    assert 4 <= robot.node.counts.ticks - ticks <= 6, "1 s at 5 Hz"
+    (result,) = set_parameters([Parameter("rate_hz", value=10.0)])
+    (result,) = set_parameters([Parameter("instruction", value="touch the blue cube")])
+    assert result.successful
+    robot.chunk()
+    assert robot.chunks[-1].instruction == "touch the blue cube"
+    for name, value, why in (
+        ("instruction", "", "empty"),
+        ("rate_hz", 1000.0, "rate_hz"),
+        ("rate_hz", "fast", ""),
+        ("seed", 3, ""),
+        ("max_jump", -1.0, "max_jump"),
+    ):
+        (result,) = set_parameters([Parameter(name, value=value)])
+        assert not result.successful and why in result.reason, name
+    assert robot.node.parameters.rate_hz == 10.0
+    (result,) = set_parameters([Parameter("max_jump", value=0.001)])
+    assert result.successful
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: "limits" in robot.refused(), "the new limit")
+
+
+# Security ---------------------------------------------------------------------------------------
+
+
+def test_the_sros2_policy_names_what_the_node_uses(start):
+    robot = start(deadman_timeout=0.0)
+    policy = ElementTree.parse(ROOT / "config/sros2_policy.xml").getroot()
+
+    def allowed(kind: str, attribute: str) -> set[str]:
+        found = (e for e in policy.iter(f"{kind}s") if e.get(attribute) == "ALLOW")
+        names = (name.text for element in found for name in element)
+        return {robot.node.resolve_topic_name(name) for name in names}
+
+    node = (robot.node.get_name(), robot.node.get_namespace())
+    heard = dict(robot.robot.get_subscriber_names_and_types_by_node(*node))
+    said = dict(robot.robot.get_publisher_names_and_types_by_node(*node))
+    served = dict(robot.robot.get_service_names_and_types_by_node(*node))
+    assert allowed("topic", "subscribe") - {"/deadman"} == set(heard) - {"/parameter_events"}
+    assert allowed("topic", "publish") == set(said)
+    # get_type_description came after Humble.
+    assert allowed("service", "reply") - {"/pi0/get_type_description"} == set(served) - {
+        "/pi0/get_type_description"
+    }
+
+
+def test_state_ids(start):
+    """The labels that /diagnostics and the log use are lifecycle_msgs' own."""
+    robot = start(activate=False)
+    assert robot.node.state == "unconfigured"
+    answer = call(robot, GetState, "get_state").current_state
+    assert answer.id == State.PRIMARY_STATE_UNCONFIGURED

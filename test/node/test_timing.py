@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from pi0_ros.node.timing import WINDOW, Timings
+
+
+def test_percentiles_of_each_stage() -> None:
+    timings = Timings()
+    for number in range(101):
+        timings.record("model", number / 1000)
+    timings.record("overhead", 0.002)
+    result = timings.percentiles()
+    assert list(result) == ["model", "overhead"]
+    assert result["model"] == pytest.approx((0.050, 0.095, 0.099))
+    assert result["overhead"] == (0.002, 0.002, 0.002)
+
+
+def test_nothing_recorded() -> None:
+    assert Timings().percentiles() == {}
+
+
+def test_only_the_newest_count() -> None:
+    timings = Timings()
+    for _ in range(WINDOW):
+        timings.record("model", 9.0)
+    for _ in range(WINDOW // 2):
+        timings.record("model", 0.1)
+    assert timings.percentiles()["model"] == (pytest.approx(4.55), 9.0, 9.0), "half of each"
+    for _ in range(WINDOW - WINDOW // 2):
+        timings.record("model", 0.1)
+    assert timings.percentiles()["model"] == (0.1, 0.1, 0.1), "the slow ones are forgotten"
