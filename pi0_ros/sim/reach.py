@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.sim.scene import CUBE_HALF_SIZE, HOME, JOINTS, TIP_SITE, Scene, load_mujoco
+from pi0_ros.sim.scene import CUBE_HALF_SIZE, Scene
+from pi0_ros.sim.stage import HOME, JOINTS, TIP_SITE, Stage, load_mujoco
 
 TOUCH_SECONDS = 10 / 3  # one whole touch, from HOME to HOME
 CLOSED = 0.0  # radians of the gripper joint
 _HOVER = 0.05  # metres above the cube's top before and after the touch
 _PRESS = 0.002  # metres below the cube's top that the tip aims at, so that it does make contact
 _REACH_TOLERANCE = 0.004  # metres
+_SOLVED = 1e-6  # radians per iteration
 _TURN_WEIGHT = 0.05  # metres of tip error that weigh as much as one radian of tilt
 
 
@@ -35,13 +37,13 @@ class JointPath:
         return self.points[i - 1] + blend * (self.points[i] - self.points[i - 1])
 
 
-def reach_pose(scene: Scene, tip: np.ndarray, gripper: float) -> np.ndarray:
+def reach_pose(stage: Stage, tip: np.ndarray, gripper: float) -> np.ndarray:
     """Joint positions that put the tip of the fixed finger at a point, the hand pointing down.
 
     Damped least squares over shoulder, elbow and wrist flexion; the wrist keeps the roll of HOME.
 
     Args:
-        scene: only its model and the places of its bodies are used; nothing moves.
+        stage: only its model and the places of its bodies are used; nothing moves.
         tip: [3] metres in the base frame.
         gripper: radians of the gripper joint.
 
@@ -52,8 +54,8 @@ def reach_pose(scene: Scene, tip: np.ndarray, gripper: float) -> np.ndarray:
         ValueError: the point is out of reach.
     """
     mujoco = load_mujoco()
-    model, data = scene.model, mujoco.MjData(scene.model)
-    data.qpos[:] = scene.data.qpos
+    model, data = stage.model, mujoco.MjData(stage.model)
+    data.qpos[:] = stage.data.qpos
     low, high = model.jnt_range[: len(JOINTS)].T
     site, hand = model.site(TIP_SITE).id, model.body("gripper").id
     move, turn = np.zeros((3, model.nv)), np.zeros((3, model.nv))
@@ -66,13 +68,16 @@ def reach_pose(scene: Scene, tip: np.ndarray, gripper: float) -> np.ndarray:
         mujoco.mj_comPos(model, data)
         mujoco.mj_jacSite(model, data, move, turn, site)
         offset = tip - data.site_xpos[site]
+        # The turn that is missing: the cross product of where the hand points and down.
         approach = -data.xmat[hand].reshape(3, 3)[:, 2]
-        error = np.concatenate([offset, _TURN_WEIGHT * np.cross(approach, [0.0, 0.0, -1.0])])
+        error = np.array([*offset, -_TURN_WEIGHT * approach[1], _TURN_WEIGHT * approach[0], 0.0])
         jacobian = np.vstack([move[:, :4], _TURN_WEIGHT * turn[:, :4]])
         step = _damped_step(jacobian, error)
         stuck = ((q[:4] <= low[:4]) & (step < 0)) | ((q[:4] >= high[:4]) & (step > 0))
         if stuck.any():  # the joints that are still free have to do it alone
             step = _damped_step(jacobian * ~stuck, error)
+        if np.abs(step).max() < _SOLVED:
+            break
         q[:4] = np.clip(q[:4] + np.clip(step, -0.3, 0.3), low[:4], high[:4])
     if np.linalg.norm(offset) > _REACH_TOLERANCE:
         raise ValueError(

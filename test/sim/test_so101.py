@@ -1,11 +1,13 @@
 """The arm's model moves as the original SO-101 model does."""
 
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from pi0_ros.sim.scene import ARM_XML, JOINTS, load_mujoco
+from pi0_ros.sim.stage import ARM_XML, JOINTS, load_mujoco
+from pi0_ros.sim.urdf import ARM_URDF, arm_urdf
 
 mujoco = load_mujoco()
 
@@ -89,3 +91,40 @@ def test_joints_actuators_and_limits_are_the_originals(arm: Any) -> None:
 def test_arm_needs_no_mesh_files(arm: Any) -> None:
     assert arm.nmesh == 0
     assert set(arm.geom_type.tolist()) == {int(mujoco.mjtGeom.mjGEOM_BOX)}
+
+
+def test_urdf_is_what_the_model_gives() -> None:
+    assert ARM_URDF.read_text() == arm_urdf(), "write it anew: python -m pi0_ros.sim.urdf"
+
+
+def test_forward_kinematics_of_urdf_and_model_agree(arm: Any) -> None:
+    urdf = mujoco.MjModel.from_xml_path(str(ARM_URDF))
+    assert urdf.nmesh == 0
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        joints = dict(zip(JOINTS, rng.uniform(*arm.jnt_range.T), strict=True))
+        poses = []
+        for model in (arm, urdf):
+            data = mujoco.MjData(model)
+            for name, value in joints.items():
+                data.joint(name).qpos = value
+            mujoco.mj_kinematics(model, data)
+            poses.append([data.body("moving_jaw_so101_v1"), data.body("gripper")])
+        for one, other in zip(*poses, strict=True):
+            np.testing.assert_allclose(one.xpos, other.xpos, atol=1e-6)
+            np.testing.assert_allclose(one.xmat, other.xmat, atol=1e-5)
+
+
+def test_urdf_has_limits_and_the_fingertip(arm: Any) -> None:
+    robot = ElementTree.parse(ARM_URDF).getroot()
+    joints = {joint.get("name"): joint for joint in robot.iter("joint")}
+    for name, (low, high) in zip(JOINTS, arm.jnt_range, strict=True):
+        limit = joints[name].find("limit").attrib
+        assert float(limit["lower"]) == pytest.approx(low)
+        assert float(limit["upper"]) == pytest.approx(high)
+        assert float(limit["velocity"]) == pytest.approx(4.7)
+        assert float(limit["effort"]) == pytest.approx(3.35)
+    tip = joints["gripper_frame_joint"]
+    assert tip.find("parent").get("link") == "gripper"
+    place = [float(value) for value in tip.find("origin").get("xyz").split()]
+    np.testing.assert_allclose(place, arm.site("gripperframe").pos, atol=1e-6)

@@ -1,0 +1,228 @@
+"""The simulated robot and its task: what the node, the trainer and the judge talk to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pi0_ros.sim.stage import (
+    CAMERAS,
+    HOME,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    JOINTS,
+    Stage,
+    build_model,
+    load_mujoco,
+)
+from pi0_ros.sim.task import (
+    THINGS,
+    VARIANTS,
+    Placement,
+    Thing,
+    add_things,
+    arrange,
+    instruction_for,
+)
+
+_START_NOISE = (0.20, 0.08, 0.08, 0.08, 0.06, 0.08)  # radians
+_LET_GO = 0.3  # seconds without contact after which an object counts as let go
+_AWAY = (0.0, 0.0, 5.0)  # metres: where what a scene does not show floats, invisible
+
+
+class World:
+    """An SO-101 arm, three objects to touch and two cameras in MuJoCo.
+
+    Deterministic: the same seed and the same commands give the same positions and pictures on one
+    machine. Pictures need OpenGL, which belongs to a thread: call `images` and `close` from one
+    and the same; `images` raises `stage.RenderError` where there is none.
+
+    Args:
+        seed: of the first arrangement; see `reset`.
+        width, height: of the pictures, pixels; at most 640 x 480.
+        variant: `touch` or `wrist`; see `task`.
+
+    Raises:
+        ImportError: mujoco is not installed.
+        ValueError: the variant is unknown, or the pictures are too large.
+    """
+
+    JOINTS: tuple[str, ...] = JOINTS
+    CAMERAS: tuple[str, ...] = CAMERAS
+
+    def __init__(
+        self,
+        seed: int = 0,
+        width: int = IMAGE_WIDTH,
+        height: int = IMAGE_HEIGHT,
+        variant: str = "touch",
+    ) -> None:
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        self.variant = variant
+        self.stage = Stage(build_model(add_things), width, height)
+        self.placements: tuple[Placement, ...] = ()
+        self.touched: str | None = None
+        model = self.stage.model
+        self._names = {model.body(thing.body).id: thing.name for thing in THINGS}
+        # When the hand last met each object, simulated seconds; whom it holds from before.
+        self._contact: dict[int, float] = {}
+        self._held: set[int] = set()
+        self._looks = (
+            model.geom_rgba.copy(),
+            model.geom_contype.copy(),
+            model.geom_conaffinity.copy(),
+        )
+        self.reset(seed)
+
+    # ---- the scene ----------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """A new arrangement of objects; the arm rests near HOME and time is 0.
+
+        Both follow from `seed` alone.
+        """
+        rng = np.random.default_rng(seed)
+        self.arrange(arrange(rng, self.variant), np.asarray(HOME) + rng.normal(0, _START_NOISE))
+
+    def arrange(self, placements: tuple[Placement, ...], joints: np.ndarray) -> None:
+        """Puts objects at places and the arm, at rest, at joint positions [6] in radians."""
+        self.placements = placements
+        model, data = self.stage.model, self.stage.data
+        mujoco = load_mujoco()
+        mujoco.mj_resetData(model, data)
+        places = {placement.thing: placement for placement in placements}
+        model.geom_rgba[:], model.geom_contype[:], model.geom_conaffinity[:] = self._looks
+        for thing in THINGS:
+            body = model.body(thing.body)
+            start = model.joint(thing.body).qposadr[0]
+            place = places.get(thing)
+            model.body_gravcomp[body.id] = float(place is None)
+            if place is None:
+                data.qpos[start : start + 3] = _AWAY
+                geoms = slice(body.geomadr[0], body.geomadr[0] + body.geomnum[0])
+                model.geom_rgba[geoms, 3] = 0
+                model.geom_contype[geoms] = model.geom_conaffinity[geoms] = 0
+            else:
+                rest = thing.height / 2
+                data.qpos[start : start + 3] = place.x, place.y, rest
+                data.qpos[start + 3 : start + 7] = _about_z(place.yaw)
+        self.place_arm(joints)
+        self._contact.clear()
+        self.clear_touch()
+
+    def place_arm(self, joints: np.ndarray) -> None:
+        """Puts the arm, at rest, at joint positions [6] in radians, limited to the ranges."""
+        data = self.stage.data
+        low, high = self.stage.model.jnt_range[: len(JOINTS)].T
+        data.qpos[: len(JOINTS)] = np.clip(joints, low, high)
+        data.qvel[: len(JOINTS)] = 0.0
+        self.stage.command(data.qpos[: len(JOINTS)])
+        load_mujoco().mj_forward(self.stage.model, data)
+
+    def instructions(self) -> tuple[str, ...]:
+        """All instructions that make sense in this scene, in the order of its objects."""
+        return tuple(instruction_for(placement.thing) for placement in self.placements)
+
+    def target(self, instruction: str) -> str:
+        """The object that an instruction names, such as `red cube`.
+
+        Raises:
+            ValueError: the instruction is none of this scene's.
+        """
+        return self.thing(instruction).name
+
+    def thing(self, instruction: str) -> Thing:
+        """As `target`, as the object's description."""
+        for placement in self.placements:
+            if instruction_for(placement.thing) == instruction:
+                return placement.thing
+        raise ValueError(
+            f"no object here is meant by {instruction!r}; instructions of this scene: "
+            + ", ".join(self.instructions())
+        )
+
+    def top(self, thing: Thing) -> np.ndarray:
+        """[3] metres in the base frame: the middle of the surface to touch, where it is now."""
+        centre = self.stage.data.body(thing.body).xpos
+        return centre + np.array([0.0, 0.0, thing.height / 2])
+
+    def in_view(self, thing: Thing, camera: str) -> np.ndarray | None:
+        """[2] x and y of `top` in a camera's picture, each in (-1, 1), right and up; or None.
+
+        What stands in front of the object does not count. Pictures are taken to be 4 to 3.
+        """
+        seen_by = self.stage.data.camera(camera)
+        x, y, z = seen_by.xmat.reshape(3, 3).T @ (self.top(thing) - seen_by.xpos)
+        if z >= 0:
+            return None
+        edge = -z * np.tan(np.radians(self.stage.model.camera(camera).fovy[0]) / 2)
+        place = np.array([x / edge * IMAGE_HEIGHT / IMAGE_WIDTH, y / edge])
+        return place if np.abs(place).max() < 1 else None
+
+    # ---- the robot ----------------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Seconds of simulated time since the last reset."""
+        return float(self.stage.data.time)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[6] float64 radians in the order of JOINTS, measured."""
+        return self.stage.joint_positions()
+
+    @property
+    def velocities(self) -> np.ndarray:
+        """[6] float64 radians per second in the order of JOINTS, measured."""
+        return self.stage.joint_velocities()
+
+    def step(self, command: np.ndarray, seconds: float) -> None:
+        """Holds a joint position command for some time.
+
+        Args:
+            command: [6] radians in the order of JOINTS, limited to the joints' ranges.
+            seconds: simulated time, at least 0.
+
+        Raises:
+            ValueError: the command has another shape or is not finite, or the time is negative.
+        """
+        command = np.asarray(command, dtype=float)
+        if command.shape != (len(JOINTS),) or not np.isfinite(command).all():
+            raise ValueError(f"a command must be {len(JOINTS)} finite radians, got {command}")
+        if not (np.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"seconds must be at least 0, got {seconds}")
+        self.stage.command(command)
+        self.stage.advance(seconds, self._watch)
+
+    def _watch(self) -> None:
+        """After every step of physics: who is touched for the first time, who is let go."""
+        now = self.stage.data.time
+        for body in self.stage.bodies_touched():
+            if body not in self._names:
+                continue
+            self._contact[body] = now
+            if self.touched is None and body not in self._held:
+                self.touched = self._names[body]
+        self._held = {b for b in self._held if now - self._contact[b] < _LET_GO}
+
+    def clear_touch(self) -> None:
+        """Forgets the first contact: `touched` is None until the next one.
+
+        What the hand rests on, or rested on a moment ago, counts again once it was let go.
+        """
+        self.touched = None
+        now = self.stage.data.time
+        self._held = {b for b, last in self._contact.items() if now - last < _LET_GO}
+
+    def images(self) -> dict[str, np.ndarray]:
+        """What the cameras see now: name -> [height, width, 3] uint8 RGB, new arrays."""
+        return {camera: self.stage.render(camera) for camera in CAMERAS}
+
+    def close(self) -> None:
+        """Frees the OpenGL context."""
+        self.stage.close()
+
+
+def _about_z(yaw: float) -> tuple[float, float, float, float]:
+    """Quaternion (w, x, y, z)."""
+    return float(np.cos(yaw / 2)), 0.0, 0.0, float(np.sin(yaw / 2))

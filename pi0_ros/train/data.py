@@ -1,0 +1,118 @@
+"""Demonstrations as batches: normalised, fitted into the model's square, shuffled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.policy.prompt import load_tokenizer, tokenize
+from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.train.demonstrations import Demonstrations
+from pi0_ros.train.objective import POINTED_JOINTS, Batch
+
+_LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
+_BRIGHTNESS = 0.06  # how much a picture is made brighter or darker, of the whole range
+
+
+class TrainingData:
+    """Batches drawn from demonstrations, and the statistics that normalise them.
+
+    Args:
+        demonstrations: what to draw from.
+        config: sizes of the model.
+        tokenizer: directory of the tokenizer that the checkpoint will bring.
+        generator: of the draws.
+
+    Attributes:
+        state, action: statistics `mean` and `std`, [joints] float32 radians, as a checkpoint
+            stores them.
+    """
+
+    def __init__(
+        self,
+        demonstrations: Demonstrations,
+        config: Pi0Config,
+        tokenizer: Path,
+        generator: torch.Generator,
+    ) -> None:
+        self._demonstrations = demonstrations
+        self._config = config
+        self._generator = generator
+        self._order = torch.empty(0, dtype=torch.int64)
+        self.state = _statistics(demonstrations.state)
+        self.action = _statistics(demonstrations.chunks)
+        self._goal = _statistics(demonstrations.goals)
+        words = load_tokenizer(tokenizer, None)
+        limits = {"length": config.prompt_length, "vocab_size": config.vocab_size}
+        tokens = [tokenize(words, text, cleans=False, **limits) for text in INSTRUCTIONS]
+        lengths = {text: t.shape[1] for text, t in zip(INSTRUCTIONS, tokens, strict=True)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"prompts must have one length in tokens, got {lengths}")
+        self._tokens = torch.cat(tokens)
+
+    def draw(self, size: int) -> Batch:
+        """Observations that were not seen in this round, each with one of its instructions."""
+        if len(self._order) < size:
+            count = len(self._demonstrations)
+            self._order = torch.randperm(count, generator=self._generator)
+        rows, self._order = self._order[:size], self._order[size:]
+        choices = self._demonstrations.instructions.shape[1]
+        chosen = torch.randint(choices, (len(rows),), generator=self._generator)
+        return self.batch(rows, chosen)
+
+    def batch(self, rows: Tensor, chosen: Tensor, *, vary: bool = True) -> Batch:
+        """The observations `rows` [n] under the instructions `chosen` [n] of each.
+
+        Args:
+            vary: change the brightness of each picture at random.
+        """
+        d, c = self._demonstrations, self._config
+        state = _normalised(d.state[rows], self.state)
+        return Batch(
+            self._pictures(d.images[rows], vary),
+            self._tokens[d.instructions[rows, chosen]],
+            F.pad(state, (0, c.max_state_dim - state.shape[1])),
+            _normalised(d.chunks[rows, chosen], self.action),
+            _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS],
+            self._patches(d.places[rows, chosen], *d.images.shape[2:4]),
+        )
+
+    def _patches(self, places: Tensor, height: int, width: int) -> Tensor:
+        """Places in pictures [n, cameras, 2] -> patches of the square [n, cameras], -1 for none."""
+        c = self._config
+        left, top = (c.image_size - width) // 2, (c.image_size - height) // 2
+        column = (left + (1 + places[..., 0]) / 2 * width) // c.patch_size
+        row = (top + (1 - places[..., 1]) / 2 * height) // c.patch_size
+        return (row * (c.image_size // c.patch_size) + column).nan_to_num(-1.0).long()
+
+    def _pictures(self, images: Tensor, vary: bool) -> Tensor:
+        """[n, cameras, height, width, 3] uint8 -> [n, cameras, 3, size, size] in [-1, 1].
+
+        The border is that of `policy.images.fit_image`, with the format's centred rule.
+        """
+        size = self._config.image_size
+        height, width = images.shape[2:4]
+        pictures = images.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
+        if vary:
+            shift = torch.randn((*images.shape[:2], 1, 1, 1), generator=self._generator)
+            pictures = (pictures + _BRIGHTNESS * shift).clamp(-1.0, 1.0)
+        left, top = (size - width) // 2, (size - height) // 2
+        border = (left, size - width - left, top, size - height - top)
+        return F.pad(pictures, border, value=-1.0)
+
+
+def _statistics(values: Tensor) -> dict[str, np.ndarray]:
+    flat = values.reshape(-1, values.shape[-1]).double()
+    return {
+        "mean": flat.mean(0).float().numpy(),
+        "std": flat.std(0).clamp(min=_LEAST_STD).float().numpy(),
+    }
+
+
+def _normalised(values: Tensor, statistics: dict[str, np.ndarray]) -> Tensor:
+    return (values - torch.from_numpy(statistics["mean"])) / torch.from_numpy(statistics["std"])

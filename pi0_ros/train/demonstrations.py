@@ -1,0 +1,196 @@
+"""Demonstrations of the touch task: what the cameras saw, and what the expert would do then.
+
+A demonstration lets the expert follow instructions that change on the way, from a start anywhere
+and with pushes, so that the data covers what a policy in use gets into. Every observation is
+labelled with the chunk of every instruction of its scene, not only with that of the one followed:
+without that a policy of this size does not learn to listen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pi0_ros.sim.expert import CONTROL_SECONDS, TRAVEL, Expert
+from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH
+from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.sim.world import World
+
+OBSERVATIONS_PER_SCENE = 8
+_EVERY = 8  # control steps between two observations of a demonstration
+_REPLAN = 16  # control steps that are executed of a chunk
+_PUSH = 0.04  # chance per control step that something pushes the arm
+_PUSH_SIZE = np.array([0.10, 0.06, 0.06, 0.06, 0.04, 0.08])  # radians
+_HOME_STARTS = 0.5  # share of demonstrations that begin where the robot rests
+_BLOCK = 100  # scenes that one process makes at a time
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Observations with their labels; `n` is their number.
+
+    Attributes:
+        images: [n, cameras, height, width, 3] uint8 RGB, the size they have in the model's square.
+        state: [n, 6] float32 radians, measured.
+        instructions: [n, 3] int64, places in `task.INSTRUCTIONS` of what the scene allows.
+        chunks: [n, 3, horizon, 6] float32 radians: the expert's answer to each instruction.
+        goals: [n, 3, 6] float32 radians: where the expert goes.
+        places: [n, 3, cameras, 2] float32: where in each picture the named object is, x and y in
+            (-1, 1), right and up; NaN where it is out of view.
+    """
+
+    images: Tensor
+    state: Tensor
+    instructions: Tensor
+    chunks: Tensor
+    goals: Tensor
+    places: Tensor
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    @staticmethod
+    def join(parts: list[Demonstrations]) -> Demonstrations:
+        """All observations of several sets, in order."""
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return Demonstrations(*map(torch.cat, columns))
+
+
+def fitted_size(image_size: int) -> tuple[int, int]:
+    """(height, width) in pixels that the cameras' pictures have within the model's square."""
+    ratio = max(IMAGE_WIDTH, IMAGE_HEIGHT) / image_size
+    return int(IMAGE_HEIGHT / ratio), int(IMAGE_WIDTH / ratio)
+
+
+def demonstrate(
+    scenes: int,
+    *,
+    seed: int,
+    wrist_share: float,
+    horizon: int,
+    image_size: int,
+    workers: int = 1,
+    progress: bool = False,
+) -> Demonstrations:
+    """Let the expert work in many scenes. The result does not depend on `workers`.
+
+    Args:
+        scenes: how many; each gives OBSERVATIONS_PER_SCENE observations.
+        seed: of scenes, starts and pushes.
+        wrist_share: share of scenes of the variant `wrist`.
+        horizon: steps of a chunk.
+        image_size: side of the model's square. Pictures are rendered at the size that they have
+            within it; a test shows how closely they agree with 640x480 ones made to fit.
+        workers: processes.
+        progress: show a progress bar on stderr.
+    """
+    blocks = [
+        (range(start, min(start + _BLOCK, scenes)), seed, wrist_share, horizon, image_size)
+        for start in range(0, scenes, _BLOCK)
+    ]
+    parts: list[Demonstrations] = []
+    with tqdm(total=scenes, desc="demonstrations", unit="scene", disable=not progress) as bar:
+        for part in _results(blocks, workers):
+            parts.append(part)
+            bar.update(len(part) // OBSERVATIONS_PER_SCENE)
+    return Demonstrations.join(parts)
+
+
+_Block = tuple[range, int, float, int, int]
+
+
+def _results(blocks: list[_Block], workers: int) -> Iterator[Demonstrations]:
+    if workers == 1:
+        yield from map(_make_block, blocks)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for arrays in pool.imap(_make_arrays, blocks):
+            yield Demonstrations(*map(torch.from_numpy, arrays))
+        pool.close()
+        pool.join()
+
+
+def _make_arrays(block: _Block) -> list[np.ndarray]:
+    """As `_make_block`, in what travels between processes as bytes."""
+    return [tensor.numpy() for tensor in vars(_make_block(block)).values()]
+
+
+def _make_block(block: _Block) -> Demonstrations:
+    scenes, seed, wrist_share, horizon, image_size = block
+    height, width = fitted_size(image_size)
+    worlds: dict[str, tuple[World, Expert]] = {}
+    rows = []
+    try:
+        for scene in scenes:
+            rng = np.random.default_rng((seed, scene))
+            variant = "wrist" if rng.random() < wrist_share else "touch"
+            if variant not in worlds:
+                world = World(0, width, height, variant)
+                worlds[variant] = world, Expert(world)
+            world, expert = worlds[variant]
+            world.reset(int(rng.integers(2**31)))
+            expert.forget()
+            rows += _demonstration(world, expert, rng, horizon)
+    finally:
+        for world, _ in worlds.values():
+            world.close()
+    return Demonstrations(
+        *(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
+    )
+
+
+def _demonstration(
+    world: World, expert: Expert, rng: np.random.Generator, horizon: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """One row of `Demonstrations` per observation."""
+    instructions = world.instructions()
+    if rng.random() > _HOME_STARTS:
+        world.place_arm(_any_pose(world, expert, rng))
+    instruction, until = "", 0
+    for step in range(OBSERVATIONS_PER_SCENE * _EVERY):
+        if step >= until:
+            instruction = instructions[rng.integers(len(instructions))]
+            until = step + int(rng.integers(20, 80))
+            planned = step
+        if rng.random() < _PUSH:
+            world.place_arm(world.positions + rng.normal(0.0, _PUSH_SIZE))
+        if step % _EVERY == 0:
+            yield _observation(world, expert, instructions, horizon)
+        if step >= planned:
+            chunk, planned = expert.chunk(instruction, _REPLAN), step + _REPLAN
+        # The first contact is of no interest here: physics run in one go.
+        world.stage.command(chunk[step - planned])
+        world.stage.advance(CONTROL_SECONDS)
+
+
+def _any_pose(world: World, expert: Expert, rng: np.random.Generator) -> np.ndarray:
+    """[6] radians: somewhere between travelling and touching, over any part of the table."""
+    thing = world.placements[rng.integers(len(world.placements))].thing
+    pose = TRAVEL + rng.random() * (expert.touch_pose(thing) - TRAVEL)
+    pose[0] = rng.uniform(-0.8, 0.8)
+    return pose + rng.normal(0.0, _PUSH_SIZE)
+
+
+def _observation(
+    world: World, expert: Expert, instructions: tuple[str, ...], horizon: int
+) -> tuple[np.ndarray, ...]:
+    state, pictures = world.positions, world.images()
+    goals = np.array([expert.goal(instruction) for instruction in instructions])
+    things = [world.thing(instruction) for instruction in instructions]
+    places = [[world.in_view(thing, camera) for camera in CAMERAS] for thing in things]
+    nowhere = np.full(2, np.nan)
+    places = [[nowhere if p is None else p for p in row] for row in places]
+    return (
+        np.stack([pictures[camera] for camera in CAMERAS]),
+        state.astype(np.float32),
+        np.array([INSTRUCTIONS.index(instruction) for instruction in instructions]),
+        expert.chunk_from(state, goals, horizon).astype(np.float32),
+        goals.astype(np.float32),
+        np.array(places, dtype=np.float32),
+    )

@@ -1,0 +1,122 @@
+"""What training minimises: the error of the flow, and how badly the prefix points.
+
+The flow is pi0's (Black et al. 2024, section IV): x_t = t * noise + (1 - t) * actions, and the
+model answers with d x / d t = noise - actions. Times lean towards noise, as openpi draws them.
+
+A model of this size finds out what words mean only slowly from the flow alone. So the prefix also
+learns to point, from the prompt's last token: at the picture's patch that shows the named object,
+and with the joint positions to which the expert goes. That is a small stand-in for what PaliGemma
+brings from its own training, answers with places in pictures.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.layers import Linear
+from pi0_ros.model.pi0 import Layout, Pi0
+
+POINTED_JOINTS = 4
+"""How many joints of the expert's goal the prefix points with: pan, lift, elbow, wrist."""
+
+
+class Batch(NamedTuple):
+    """Everything normalised.
+
+    Attributes:
+        images: [batch, cameras, 3, image_size, image_size] float32 in [-1, 1].
+        tokens: [batch, length] int64, all of one length.
+        state: [batch, max_state_dim] float32, padded with zeros.
+        actions: [batch, horizon, joints] float32.
+        goal: [batch, POINTED_JOINTS] float32.
+        patches: [batch, cameras] int64: which patch of each picture shows the object; -1: none.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    state: Tensor
+    actions: Tensor
+    goal: Tensor
+    patches: Tensor
+
+
+class Pointer(nn.Module):
+    """Reads the prefix's output; thrown away after training."""
+
+    def __init__(self, config: Pi0Config, seed: int) -> None:
+        super().__init__()
+        width = config.prefix_width
+        self.patches = config.tokens_per_image
+        self.goal = Linear(width, POINTED_JOINTS, bias=True)
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for layer in (self.goal, self.query, self.key):
+                layer.weight.normal_(0.0, width**-0.5, generator=generator)
+            self.goal.bias.zero_()
+
+    def losses(self, prefix: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(error of the goal, cross entropy of the patches), both scalars.
+
+        Args:
+            prefix: [batch, tokens, prefix_width], pictures first.
+        """
+        last, cameras = prefix[:, -1], batch.patches.shape[1]
+        goal = (self.goal(last) - batch.goal).square().mean()
+        keys = self.key(prefix[:, : cameras * self.patches]).unflatten(1, (cameras, -1))
+        scores = torch.einsum("bw,bcpw->bcp", self.query(last), keys) * last.shape[1] ** -0.5
+        patches = F.cross_entropy(scores.flatten(0, 1), batch.patches.flatten(), ignore_index=-1)
+        return goal, patches
+
+
+def layout_of(model: Pi0, batch: Batch) -> Layout:
+    """Nothing is masked: all prompts of a batch have the same length."""
+    pictures = batch.images.shape[1] * model.config.tokens_per_image
+    return model.layout(torch.ones(1, pictures + batch.tokens.shape[1], dtype=torch.bool))
+
+
+def pointing_losses(model: Pi0, pointer: Pointer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The prefix alone, half the cost of `losses`: see `Pointer.losses`."""
+    layout = layout_of(model, batch)
+    cameras = batch.images.shape[:2]
+    pictures = model.vision(batch.images.flatten(0, 1)).unflatten(0, cameras).flatten(1, 2)
+    h = torch.cat((pictures, model.embed_prompt(batch.tokens)), dim=1)
+    x, _ = model.prefix(h, layout.prefix_turn, layout.prefix_masked)
+    return pointer.losses(x, batch)
+
+
+def losses(
+    model: Pi0, pointer: Pointer, batch: Batch, draws: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(flow loss, error of the goal, cross entropy of the patches), all scalars.
+
+    Args:
+        draws: pairs of noise and time per observation: the context is computed once for all.
+        generator: of noise and times.
+    """
+    layout = layout_of(model, batch)
+    seen: list[Tensor] = []
+    hook = model.prefix.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    try:
+        prompt = model.embed_prompt(batch.tokens)
+        context = model.context(batch.images, prompt, batch.state, layout)
+    finally:
+        hook.remove()
+    goal, patches = pointer.losses(seen[0], batch)
+
+    context = [tuple(t.repeat_interleave(draws, 0) for t in pair) for pair in context]
+    actions = batch.actions.repeat_interleave(draws, 0)
+    count, _, joints = actions.shape
+    # Beta(1.5, 1) by inverting its distribution function t^1.5.
+    times = torch.rand(count, generator=generator).pow(1 / 1.5) * 0.999 + 0.001
+    noise = torch.randn(actions.shape, generator=generator)
+    t = times[:, None, None]
+    padded = F.pad(t * noise + (1 - t) * actions, (0, model.config.max_action_dim - joints))
+    velocity = model.velocity(padded, model.time_bias(times.numpy()), context, layout)
+    return (velocity[..., :joints] - (noise - actions)).square().mean(), goal, patches

@@ -1,0 +1,67 @@
+"""Weights before training, and trained ones as a checkpoint names them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.layers import Linear
+from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.weights import checkpoint_shapes, sources
+
+
+def new_model(config: Pi0Config, joints: int, seed: int) -> Pi0:
+    """A `Pi0` with random weights that keep the size of what they multiply.
+
+    Dimensions of states and actions beyond the robot's joints are padding: their weights are zero
+    and stay so, so that the noise which inference puts there has no effect.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = Pi0(config)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Linear):
+                scale = module.weight.shape[0] ** -0.5
+                module.weight.normal_(0.0, scale, generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+        model.vision.position.normal_(0.0, 0.5, generator=generator)
+        # Gemma multiplies by sqrt(width) what it looks up.
+        model.embed_tokens.normal_(0.0, config.prefix_width**-0.5, generator=generator)
+        for layer in (model.state_in, model.action_in):
+            layer.weight *= (layer.weight.shape[0] / joints) ** 0.5
+            layer.weight[joints:] = 0.0
+        model.action_out.weight *= 0.1
+        model.action_out.weight[:, joints:] = 0.0
+    return model
+
+
+def checkpoint_tensors(model: Pi0) -> dict[str, Tensor]:
+    """Canonical name -> tensor, the inverse of what `model.weights.sources` builds.
+
+    Tensors that no action depends on are left out. The folded action projection comes apart as
+    itself and an identity.
+    """
+    c = model.config
+    shapes, out = checkpoint_shapes(c), {}
+    for name, source in sources(c).items():
+        if name.startswith(("action_in.", "time_in.")):
+            continue
+        value = model.get_parameter(name).detach()
+        if source.keep_float32:
+            value = value - 1.0
+        elif name.endswith(".weight") and value.dim() == 2:
+            value = value.t()
+        parts = value.split([shapes[key][0] for key in source.keys])
+        for key, part in zip(source.keys, parts, strict=True):
+            out[key] = part.reshape(shapes[key]).clone(memory_format=torch.contiguous_format)
+    width = c.expert_width
+    out["action_in_proj.weight"] = model.action_in.weight.detach().t().contiguous()
+    out["action_in_proj.bias"] = torch.zeros(width)
+    time_weight = model.time_in.weight.detach().t()
+    out["action_time_mlp_in.weight"] = torch.cat((torch.eye(width), time_weight), dim=1)
+    out["action_time_mlp_in.bias"] = model.time_in.bias.detach().clone()
+    return out

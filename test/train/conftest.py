@@ -1,0 +1,11 @@
+"""A few demonstrations, made once."""
+
+import pytest
+
+from pi0_ros.model.config import TINY
+from pi0_ros.train.demonstrations import Demonstrations, demonstrate
+
+
+@pytest.fixture(scope="session")
+def demonstrations() -> Demonstrations:
+    return demonstrate(6, seed=0, wrist_share=0.4, horizon=TINY.horizon, image_size=TINY.image_size)

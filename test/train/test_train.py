@@ -1,0 +1,146 @@
+"""A few steps of training: losses fall, a seed decides the weights, a policy can be loaded."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pi0_ros.model.checkpoint import ImageRule
+from pi0_ros.model.config import TINY
+from pi0_ros.model.declared import read_declared
+from pi0_ros.policy.images import fit_image
+from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.prompt import load_tokenizer
+from pi0_ros.policy.types import Observation
+from pi0_ros.sim.stage import CAMERAS, JOINTS
+from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.train.data import TrainingData
+from pi0_ros.train.demonstrations import Demonstrations
+from pi0_ros.train.optimiser import schedule
+from pi0_ros.train.plot import draw_losses
+from pi0_ros.train.tokenizer import write_tokenizer
+from pi0_ros.train.train import CURVE, FIGURES, Losses, Recipe, main, train
+
+SMALL = replace(TINY, depth=2, vision_depth=1, horizon=50)
+SHORT = Recipe(pointing_steps=15, steps=60, batch=8, draws=1, rate=8e-3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, demonstrations: Demonstrations
+) -> tuple[Path, Losses]:
+    directory = tmp_path_factory.mktemp("trained")
+    return directory, train(demonstrations, directory, SHORT, SMALL)
+
+
+def test_losses_fall(trained: tuple[Path, Losses]) -> None:
+    curves = trained[1]
+    assert len(curves.goal) == len(curves.patches) == 75
+    assert len(curves.flow) == 60
+    for name, curve in vars(curves).items():
+        assert np.isfinite(curve).all()
+        assert np.mean(curve[-10:]) < 0.8 * np.mean(curve[:10]), f"{name}: {curve}"
+
+
+def test_same_seed_same_weights(
+    tmp_path: Path, trained: tuple[Path, Losses], demonstrations: Demonstrations
+) -> None:
+    recipe = replace(SHORT, pointing_steps=3, steps=3)
+    files = []
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        train(demonstrations, tmp_path / name, replace(recipe, seed=seed), SMALL)
+        files.append(load_file(tmp_path / name / "model.safetensors"))
+    one, two, other = files
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_checkpoint_is_one_that_a_robot_loads(trained: tuple[Path, Losses]) -> None:
+    policy = Policy.load(trained[0], action_dt=0.04)
+    assert policy.cameras == CAMERAS
+    black = np.zeros((480, 640, 3), np.uint8)
+    state = np.array([0.0, -1.2, 1.0, 0.9, -1.57, 0.6])
+    images = dict.fromkeys(CAMERAS, black)
+    chunk = policy.infer(Observation(images, state, INSTRUCTIONS[0]))
+    assert chunk.positions.shape == (50, 6)
+    assert np.isfinite(chunk.positions).all()
+    declared = read_declared(trained[0], 6)
+    assert declared.joints == JOINTS
+    assert declared.fps == 25
+
+
+def test_training_sees_what_the_policy_will_see(
+    tmp_path: Path, demonstrations: Demonstrations
+) -> None:
+    """Pictures, prompt and numbers of a batch are those of the policy's own preparation."""
+    write_tokenizer(tmp_path, INSTRUCTIONS)
+    data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
+    rows, chosen = torch.tensor([7, 20]), torch.tensor([0, 2])
+    batch = data.batch(rows, chosen, vary=False)
+    rule = ImageRule(antialias=False, centred=True)
+    for i, (row, which) in enumerate(zip(rows, chosen, strict=True)):
+        for camera in range(2):
+            fitted = fit_image(demonstrations.images[row, camera].numpy(), 64, rule)
+            assert torch.equal(batch.images[i, camera], fitted)
+        tokens = load_tokenizer(tmp_path, None)(
+            INSTRUCTIONS[demonstrations.instructions[row, which]] + "\n"
+        )
+        assert batch.tokens[i].tolist() == tokens
+        state = batch.state[i, :6].numpy() * data.state["std"] + data.state["mean"]
+        np.testing.assert_allclose(state, demonstrations.state[row], atol=1e-5)
+        assert not batch.state[i, 6:].any()
+        actions = batch.actions[i].numpy() * data.action["std"] + data.action["mean"]
+        np.testing.assert_allclose(actions, demonstrations.chunks[row, which], atol=1e-5)
+
+
+def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demonstrations) -> None:
+    write_tokenizer(tmp_path, INSTRUCTIONS)
+    data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator())
+    places = torch.tensor([[[0.0, 0.0], [-0.99, 0.99]], [[0.99, -0.99], [float("nan")] * 2]])
+    # Of 8 x 8 patches the first and the last row are border.
+    assert data._patches(places, 48, 64).tolist() == [[4 * 8 + 4, 8], [6 * 8 + 7, -1]]
+
+
+def test_every_word_is_one_token(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, INSTRUCTIONS)
+    tokenizer = load_tokenizer(tmp_path, None)
+    prompts = [tokenizer(text + "\n") for text in INSTRUCTIONS]
+    assert {len(prompt) for prompt in prompts} == {6}, "begin, four words, newline"
+    assert len({tuple(prompt) for prompt in prompts}) == len(INSTRUCTIONS)
+    unknown = 3
+    assert not any(unknown in prompt for prompt in prompts)
+    assert max(map(max, prompts)) < TINY.vocab_size
+
+
+def test_rate_goes_up_stays_and_goes_down() -> None:
+    shares = [schedule(step, 1000) for step in range(1000)]
+    assert shares[0] < 0.02 and shares[99:500] == [1.0] * 401
+    assert all(a > b for a, b in itertools.pairwise(shares[501:]))
+    assert shares[-1] < 0.03
+
+
+def test_loss_curve_is_a_picture(tmp_path: Path) -> None:
+    draw_losses(tmp_path / "loss.png", Losses([1.0] * 80, [2.0] * 80, [1.5] * 30))
+    assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(tmp_path / "out"), "--scenes", "3", "--pointing-steps", "1", "--steps", "1"]
+    assert main(arguments) == 0
+    figures = json.loads((tmp_path / "out" / FIGURES).read_text())
+    assert figures["recipe"]["scenes"] == 3
+    assert figures["observations"] == 24
+    assert (tmp_path / "out" / CURVE).is_file()
+    captured = capsys.readouterr()
+    assert "flow loss" in captured.out
+    assert "learns to move" in captured.err
