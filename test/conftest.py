@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,10 @@ from safetensors.torch import load_file, save_file
 from pi0_ros.model.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
 from pi0_ros.model.config import TINY
 from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
+
+# A busy machine is no fault of the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

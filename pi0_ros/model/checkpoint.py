@@ -68,6 +68,6 @@ class Checkpoint:
     cleans_prompt: bool
     action_mode: str | None
 
-    def load_model(self, dtype: torch.dtype, device: torch.device) -> Pi0:
+    def load_model(self, dtype: torch.dtype, device: torch.device, mapped: bool = True) -> Pi0:
         """The model with this checkpoint's weights; see `weights.load_weights`."""
-        return load_weights(self.path / WEIGHTS, self.config, dtype, device)
+        return load_weights(self.path / WEIGHTS, self.config, dtype, device, mapped)

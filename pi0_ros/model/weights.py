@@ -229,13 +229,23 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
     return problems
 
 
-def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torch.device) -> Pi0:
+def load_weights(
+    path: Path,
+    config: Pi0Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    mapped: bool = True,
+) -> Pi0:
     """A `Pi0` with a safetensors file's weights; check the file with `check_keys` before.
 
     The file is mapped. Parameters that need no rearrangement and no conversion stay views of the
-    mapping on a CPU, so the file must not be rewritten in place while the model lives; the others
-    are built one at a time, so that at no time two copies of the weights are in memory. The token
-    embedding always stays in host memory, in the file's dtype.
+    mapping on a CPU, unless told otherwise; the others are built one at a time, so that at no time
+    two copies of the weights are in memory. The token embedding always stays in host memory, in the
+    file's dtype.
+
+    Args:
+        mapped: keep views of the mapping. The file must then not be rewritten or cut while the
+            model lives: the system ends a process that reads beyond the new end (SIGBUS).
     """
     keys = read_keys(path)
     if EMBED_TOKENS not in keys:
@@ -248,7 +258,7 @@ def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torc
         source = plan[name]
         infos = [keys[key] for key in source.keys]
         on_host = name == "embed_tokens"
-        is_view = on_host or (
+        unchanged = on_host or (
             device.type == "cpu"
             and len(infos) == 1
             and not source.keep_float32
@@ -257,8 +267,10 @@ def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torc
         # What is copied is read through a mapping of its own: once that is closed, the pages read
         # no longer count as this process's memory.
         with safe_open(path, "pt") as file:
-            reader = kept if is_view else file
+            reader = kept if unchanged and mapped else file
             value = source.build(*(reader.get_tensor(info.name) for info in infos))
+            if unchanged and not mapped:
+                value = value.clone()  # keeps the strides
         if not on_host:
             value = value.to(device, torch.float32 if source.keep_float32 else dtype)
             if device.type != "cpu":

@@ -32,8 +32,9 @@ class Bands:
 
 def check_finite(chunk: ActionChunk, joints: Sequence[str]) -> None:
     """Raises Refusal (nonfinite) if the policy returned NaN or Inf."""
-    bad = np.argwhere(~np.isfinite(chunk.positions))
-    if len(bad):
+    finite = np.isfinite(chunk.positions)
+    if not finite.all():
+        bad = np.argwhere(~finite)
         step, joint = bad[0]
         raise Refusal(
             "nonfinite",
@@ -75,8 +76,9 @@ def judge(
         # An arm that rests beyond a limit is not refused its way back.
         lower, upper = np.minimum(limits.lower, here), np.maximum(limits.upper, here)
         out = np.maximum(positions - upper, lower - positions)
-        rates = np.abs(np.diff(positions, axis=0)) / chunk.dt
-        changes = np.abs(np.diff(positions, n=2, axis=0)) / chunk.dt**2
+        steps = np.diff(positions, axis=0)
+        rates = np.abs(steps) / chunk.dt
+        changes = np.abs(np.diff(steps, axis=0)) / chunk.dt**2
 
     if found := _worst(jumps, bands.max_jump):
         step, joint = takeover, found[1]

@@ -91,6 +91,9 @@ def node_topics(parameters: NodeParameters) -> tuple[Topic, ...]:
         *topics,
         Topic("~/joint_trajectory", trajectory, "trajectories", sent=True),
         Topic("~/action_chunk", "pi0_ros/msg/ActionChunk", "chunks", sent=True),
+        Topic("~/markers", "visualization_msgs/msg/MarkerArray", "markers", sent=True),
+        Topic("~/path", "nav_msgs/msg/Path", "tool path", sent=True),
+        Topic("~/preview/joint_states", "sensor_msgs/msg/JointState", "ghost", sent=True),
         Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "diagnostics", sent=True),
     )
 
@@ -110,6 +113,7 @@ def contract_problems(
     """
     problems: list[str] = []
     limits = _read_limits(parameters, problems)
+    problems += _description_problems(parameters)
     checkpoint = _read_checkpoint(parameters, problems)
     if checkpoint is not None:
         problems += checkpoint_problems(parameters, checkpoint, limits)
@@ -148,6 +152,20 @@ def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits
     except LimitsError as error:
         problems += error.problems
     return None
+
+
+def _description_problems(parameters: NodeParameters) -> Sequence[str]:
+    if not parameters.robot_description_file:
+        return ()
+    from pi0_ros.node.kinematics import read_arm
+    from pi0_ros.node.urdf import UrdfError
+
+    path = Path(parameters.robot_description_file).expanduser()
+    try:
+        read_arm(path, parameters.joint_names, parameters.tool_frame)
+    except UrdfError as error:
+        return error.problems
+    return ()
 
 
 def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpoint | None:
@@ -204,6 +222,7 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
             parameters.npu_attention,
             parameters.npu_weights == "nz",
         ),
+        mapped=False,  # whatever happens to the file, the arm's node lives
         **policy_arguments(parameters),
     )
 

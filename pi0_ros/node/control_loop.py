@@ -104,6 +104,7 @@ class ControlLoop:
         """Unsubscribe and tick no more."""
         self._answer_profile(ProfileAnswer(False, "the node was deactivated"))
         self._inputs.close()
+        self._node.display.forget()
         self._jump_handle.unregister()
         self._node.destroy_timer(self._tick_timer)
         self._node.destroy_timer(self._watch_timer)
@@ -127,6 +128,7 @@ class ControlLoop:
         )
         self.buffer.clear()
         self.mover.forget()
+        self._node.display.forget()
 
     # Ticks --------------------------------------------------------------------------------------
 
@@ -204,7 +206,11 @@ class ControlLoop:
 
     def _publish(self, inference: Inference) -> None:
         node, chunk = self._node, inference.chunk
-        moved = self.mover.move(chunk)
+        try:
+            moved = self.mover.move(chunk)
+        except Refusal as refusal:
+            node.display.rejected(chunk, refusal)
+            raise
         overhead = time.perf_counter() - inference.ticked - inference.seconds
         joints = node.parameters.joint_names
         node.chunks.publish(chunk_message(chunk, inference.snapshot, joints, node.now()))
@@ -215,6 +221,7 @@ class ControlLoop:
             node.timings.record(stage, seconds)
         self._chunk_at, self._refusal = time.monotonic(), None
         self._summary = "publishing" if moved else "publishing chunks only: not enabled (dry run)"
+        node.display.published(chunk, inference.snapshot.instruction, moved)
 
     def _on_watch(self) -> None:
         self.mover.watch()

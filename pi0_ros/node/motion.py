@@ -43,15 +43,16 @@ class Motion:
             positions = np.repeat(self.positions, len(times), axis=0)
             velocities = np.repeat(self.velocities, len(times), axis=0)
         else:
-            i = np.searchsorted(self.times, times, side="right") - 1
-            i = np.clip(i, 0, len(self.times) - 2)
-            duration = (self.times[i + 1] - self.times[i])[:, None] / _SECOND
+            i = self.times.searchsorted(times, side="right") - 1
+            i = np.minimum(np.maximum(i, 0), len(self.times) - 2)
+            j = i + 1
             # Differences first: nanoseconds since 1970 do not fit a float64.
-            inside = np.clip(times - self.times[i], 0, self.times[i + 1] - self.times[i])
+            length = self.times[j] - self.times[i]
+            inside = np.minimum(np.maximum(times - self.times[i], 0), length)
             t = inside[:, None] / _SECOND
             p, v = self.positions[i], self.velocities[i]
             square, cube = _coefficients(
-                duration, self.positions[i + 1] - p, v, self.velocities[i + 1]
+                length[:, None] / _SECOND, self.positions[j] - p, v, self.velocities[j]
             )
             positions = p + t * (v + t * (square + t * cube))
             velocities = v + t * (2 * square + t * 3 * cube)
@@ -62,6 +63,26 @@ class Motion:
     def points(self, which: slice) -> Motion:
         """A part of the points."""
         return Motion(self.times[which], self.positions[which], self.velocities[which])
+
+    def after(self, past: Motion | None, kept: int) -> Motion:
+        """This motion, and before its first point what another one did for `kept` nanoseconds."""
+        if past is None:
+            return self
+        begin = int(self.times[0])
+        old = past.points(slice(*np.searchsorted(past.times, (begin - kept, begin)).tolist()))
+        return Motion(
+            np.concatenate([old.times, self.times]),
+            np.concatenate([old.positions, self.positions]),
+            np.concatenate([old.velocities, self.velocities]),
+        )
+
+    def standing(self, joints: np.ndarray, positions: np.ndarray) -> Motion:
+        """The same, but the chosen joints ([joints] bool) stand still at `positions`."""
+        return Motion(
+            self.times,
+            np.where(joints, positions, self.positions),
+            np.where(joints, 0.0, self.velocities),
+        )
 
     def peaks(self) -> Peaks:
         """The extremes of every segment, in closed form."""

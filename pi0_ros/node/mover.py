@@ -5,16 +5,28 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pi0_ros.node.limits import JointLimits
 from pi0_ros.node.motion import Motion
 from pi0_ros.node.observe import ObservationBuffer
-from pi0_ros.node.refusal import Refusal
+from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.node.safety import Bands, Plan, check_finite, plan, stop
 from pi0_ros.node.trajectory import trajectory_message
 from pi0_ros.policy.types import ActionChunk
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node
+
+
+HISTORY = 2_000_000_000
+"""Nanoseconds of what ran that are remembered: an observation is younger than that."""
+
+NEAR = 0.05
+"""Radians by which a joint that stands may be off what was published (friction, gravity)."""
+
+LAG = 250_000_000
+"""Nanoseconds by which a joint that moves may be behind what was published."""
 
 
 class Mover:
@@ -71,16 +83,35 @@ class Mover:
             limits.scaled(p.velocity_scale, p.acceleration_scale),
             Bands(p.max_jump, p.clamp_position, p.clamp_velocity, p.clamp_acceleration),
             measured,
-            self._running if self._node.gate.enabled else None,
+            self._followed(measured, now) if self._node.gate.enabled else None,
             now,
             p.trajectory_start,
             p.blend,
         )
 
+    def _followed(self, measured: Measured, now: int) -> Motion | None:
+        """What runs, as far as the arm follows it; None if nothing does any more.
+
+        A joint that is elsewhere (moved by hand, restarted, on a slope) stands where it is: going
+        on from where it should be would make it jump.
+        """
+        running = self._running
+        if running is None or now >= running.end:
+            return None
+        off = np.abs(running.sample(measured.stamp)[0] - measured.positions)
+        return running.standing(off > self._leeway(running, measured.stamp), measured.positions)
+
+    def _leeway(self, running: Motion, stamp: int) -> np.ndarray:
+        """[joints] radians that a joint may be off what ran at a time."""
+        times = np.linspace(stamp - LAG, stamp, 11).astype(np.int64)
+        speed = np.abs(running.sample_all(times)[1]).max(axis=0)
+        return np.minimum(NEAR + speed * LAG / 1e9, self._node.parameters.max_jump)
+
     def _publish(self, planned: Plan, now: int) -> None:
         joints = self._node.parameters.joint_names
         self._node.trajectories.publish(trajectory_message(planned.trajectory, joints))
-        self._running, self._published_at = planned.motion, now
+        self._running = planned.motion.after(self._running, HISTORY)
+        self._published_at = now
         self._stopping = False
 
     def _reject(self, refusal: Refusal) -> None:
@@ -110,7 +141,8 @@ class Mover:
         p = node.parameters
         limits = node.limits.scaled(p.velocity_scale, p.acceleration_scale)
         measured = self._buffer.measured(now)
-        self._publish(stop(limits, measured, running, now, p.trajectory_start), now)
+        near = np.inf if measured is None else self._leeway(running, measured.stamp)
+        self._publish(stop(limits, measured, running, now, p.trajectory_start, near), now)
         self._stopping = True
         node.counts.stops += 1
         node.log_throttled("stop", f"slowing down to a stop: {reason}")

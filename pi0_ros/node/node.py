@@ -32,6 +32,7 @@ from pi0_ros.node.control_loop import ControlLoop
 from pi0_ros.node.controls import Controls
 from pi0_ros.node.diagnostics import Counts, Report
 from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
+from pi0_ros.node.display import Display
 from pi0_ros.node.gate import Gate
 from pi0_ros.node.inference import Outcome, Worker
 from pi0_ros.node.limits import JointLimits, read_limits
@@ -45,7 +46,7 @@ from pi0_ros.node.parameters import (
     unknown_names,
 )
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.throttle import Throttle
+from pi0_ros.node.throttle import Throttle, refusal_line
 from pi0_ros.node.timing import Timings
 
 LOG_PERIOD = 2.0
@@ -112,6 +113,7 @@ class Pi0Node(LifecycleNode):
             JointTrajectory, "~/joint_trajectory", _NEWEST
         )
         self.chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST)
+        self.display = Display(self)
         self.controls = Controls(self)
         self._outcome_ready = self.create_guard_condition(self._on_outcome)
         self._diagnostics = DiagnosticsPublisher(self, self._report)
@@ -229,6 +231,7 @@ class Pi0Node(LifecycleNode):
         if parameters.joint_limits:
             path = Path(parameters.joint_limits).expanduser()
             self.limits = read_limits(path, parameters.joint_names, parameters.default_acceleration)
+        self.display.configure()
         self.get_logger().info(f"loading {parameters.checkpoint}")
         self._summary = "loading the checkpoint"
         self._end_worker(0.0)
@@ -315,9 +318,8 @@ class Pi0Node(LifecycleNode):
         """Tell /diagnostics at once, and the log now and then."""
         self._diagnostics.publish()
         count = self.counts.refused[refusal.reason]
-        self.log_throttled(
-            refusal.reason, f"nothing published, {refusal.reason} ({count}x): {refusal.detail}"
-        )
+        line = refusal_line(refusal.stream, refusal.reason, refusal.detail, count)
+        self.log_throttled(refusal.reason, line)
 
     def report_error(self, error: BaseException) -> None:
         """A callback raised what it should not: nothing moves on its account, and it is told."""
@@ -340,6 +342,7 @@ class Pi0Node(LifecycleNode):
     def _on_second(self) -> None:
         self._diagnostics.publish()
         self.controls.look()
+        self.display.look()
         if self.loop is not None:
             self.loop.reported()
 

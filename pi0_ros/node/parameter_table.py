@@ -280,6 +280,26 @@ SPECS = (
         low=0.0,
         high=60.0,
     ),
+    Spec(
+        "robot_description_file",
+        "",
+        "URDF of the robot, for ~/markers, ~/path and ~/preview/joint_states; empty: what is heard"
+        " on the topic robot_description. Needs pinocchio.",
+    ),
+    Spec(
+        "tool_frame",
+        "",
+        "Link whose path is shown; empty: one without children at the end of the joints' chain.",
+    ),
+    Spec(
+        "preview_step",
+        -1,
+        "Step of the newest chunk at which the ghost of ~/preview/joint_states stands; -1: it plays"
+        " the chunk in a loop.",
+        low=-1,
+        high=100_000,
+        dynamic=True,
+    ),
 )
 
 CAMERA_SPECS = (

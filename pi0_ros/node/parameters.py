@@ -100,6 +100,9 @@ class NodeParameters:
     emergency_stop_topic: str
     deadman_topic: str
     deadman_timeout: float
+    robot_description_file: str
+    tool_frame: str
+    preview_step: int
 
     @property
     def camera_names(self) -> tuple[str, ...]:

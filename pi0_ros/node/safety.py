@@ -27,7 +27,6 @@ LEAD = 20_000_000
 """Nanoseconds from now to the takeover at least: until then the trajectory is on its way."""
 
 _SECOND = 1_000_000_000
-_HISTORY = 200_000_000  # nanoseconds of the past in which what ran is repeated exactly
 _SEARCH = 500_000_000  # nanoseconds in which a first point is looked for that can be reached
 _HOLD = 100_000_000  # nanoseconds that a stop lasts at least: one in the past would be ignored
 _GAP = 1000  # nanoseconds: closer points are one
@@ -120,9 +119,10 @@ def stop(
 ) -> Plan:
     """Braking to rest, from where the joints are measured, or from what runs if that is unknown.
 
-    The joints brake at the acceleration limit, from the running velocity; a joint further than
-    `max_jump` from what runs does not follow it and brakes from its measured velocity. All come to
-    rest within the position limits; one beyond them already moves no further out.
+    The joints brake at the acceleration limit, from the running velocity and the measured position
+    carried on to now by what runs; a joint further than `max_jump` from what ran when it was
+    measured does not follow it and brakes from its measured state. All come to rest within the
+    position limits; one beyond them already moves no further out.
 
     Raises:
         ValueError: neither `measured` nor `running` is given.
@@ -137,7 +137,10 @@ def stop(
         position, velocity = measured.positions, measured.velocities
         if running is not None:
             should, rate = running.sample(now)
-            velocity = np.where(np.abs(should - position) > max_jump, velocity, rate)
+            then = running.sample(measured.stamp)[0]
+            follows = np.abs(then - position) <= max_jump
+            position = np.where(follows, position + should - then, position)
+            velocity = np.where(follows, rate, velocity)
         # The measured state is not one that was planned: from this velocity it could be too late.
         room = np.where(velocity > 0, limits.upper - position, position - limits.lower)
         with np.errstate(invalid="ignore"):
@@ -185,7 +188,7 @@ class _Before:
             times = np.append((stamp + self._now) // 2, times)
         if self._running is not None:
             turns = self._running.times
-            turns = turns[(turns > max(stamp, self._now - _HISTORY)) & (turns < takeover - _GAP)]
+            turns = turns[(turns > stamp) & (turns < takeover - _GAP)]
             near = np.searchsorted(turns, times + _GAP) > np.searchsorted(turns, times - _GAP)
             times = np.union1d(times[~near], turns)
         return Motion(times, *self._at_all(times))

@@ -77,27 +77,22 @@ def follow(
     steps = max(steps, held.steps, int(np.ceil(np.abs(velocities[0]) / change - 1e-9).max()), 1)
     times = start + step * np.arange(steps + 1, dtype=np.int64)
     columns = []
-    for joint in range(positions.shape[1]):
-        target, rate = positions[:, joint].tolist(), velocities[:, joint].tolist()
+    of_joints = (limits.lower, limits.upper, limits.velocity, change)
+    each = zip(
+        positions.T.tolist(),
+        velocities.T.tolist(),
+        held.until.tolist(),
+        *(values.tolist() for values in of_joints),
+        strict=True,
+    )
+    for joint, (target, rate, first, *limits_of_joint) in enumerate(each):
         target += target[-1:] * (steps + 1 - len(target))
         rate += [0.0] * (steps + 1 - len(rate))
-        first = int(held.until[joint])
-        begun = [
-            (float(p[joint]), float(v[joint]))
-            for p, v in (held.at(k * step) for k in range(first + 1))
-        ]
-        columns.append(
-            _follow_joint(
-                begun,
-                target,
-                rate,
-                h,
-                float(limits.lower[joint]),
-                float(limits.upper[joint]),
-                float(limits.velocity[joint]),
-                float(change[joint]),
-            )
-        )
+        begun = [(target[0], rate[0])]
+        for k in range(1, first + 1):
+            p, v = held.at(k * step)
+            begun.append((float(p[joint]), float(v[joint])))
+        columns.append(_follow_joint(begun, target, rate, h, *limits_of_joint))
     states = np.array(columns).transpose(1, 2, 0)  # [position and velocity, points, joints]
     return held.insert_stops(Motion(times, states[0], states[1]))
 
@@ -122,34 +117,56 @@ def _follow_joint(
     p, v = begun[-1]
     steps = len(target) - 1
     ps, vs = [p for p, _ in begun], [v for _, v in begun]
+    half, lag, a = h / 2, 1.5 * h, _SHARE * change
+    half_a, most_a = a / 2, 0.75 * a
     near = 1.5 * _SHARE * change * h  # radians that are caught up proportionally
+    # A step, and braking after it, go no further than this up to a speed: where the limits are
+    # further away, they need no thought.
+    swift = max(fastest, abs(v))
+    hardest = swift + change
+    furthest = hardest * h + h * (hardest * hardest / (2 * change) + change / 8) + _TOLERANCE
+    inner_lower, inner_upper = lower + furthest, upper - furthest
     for k in range(len(begun), steps + 1):
         speed = abs(v)
-        cap = min(max(fastest, speed - change), (steps - k) * change)
-        low, high = max(v - change, -cap), min(v + change, cap)
+        # Conditions instead of min and max: this loop is most of the time that a plan takes.
+        cap = (steps - k) * change
+        most = fastest if speed - change < fastest else speed - change
+        if most < cap:
+            cap = most
+        low, high = v - change, v + change
+        if low < -cap:
+            low = -cap
+        if high > cap:
+            high = cap
         # Where the hardest step towards a limit and braking after it could break the limit, no more
         # than leaves room for braking; where that is too late, no further than braking leads.
-        faster = speed + change
-        reach = (speed + faster) * h / 2 + _stopping(faster, change, h)
-        if not lower <= p - reach <= p + reach <= upper:
-            way = _stopping(speed, change, h)
-            outward, inward = (p + way, p) if v > 0 else (p, p - way)
-            middle = p + v * h / 2
-            high = min(high, _largest(max(upper, outward) - middle, high, change, h))
-            low = max(low, -_largest(middle - min(lower, inward), -low, change, h))
+        if speed > swift or not inner_lower <= p <= inner_upper:
+            faster = speed + change
+            reach = (speed + faster) * half + _stopping(faster, change, h)
+            if not lower <= p - reach <= p + reach <= upper:
+                way = _stopping(speed, change, h)
+                outward, inward = (p + way, p) if v > 0 else (p, p - way)
+                middle = p + v * half
+                high = min(high, _largest(max(upper, outward) - middle, high, change, h))
+                low = max(low, -_largest(middle - min(lower, inward), -low, change, h))
         # By how much the next point would be missed at the path's own speed. A small miss shrinks
         # to a third at each step; a large one as fast as braking in time for it allows. Both ask
         # for the state after the step, not before it: so the joint does not swing about the path.
         wanted = rate[k]
-        off = target[k] - p - (v + wanted) * h / 2
-        if -near <= off <= near:
-            wanted += off / (1.5 * h)
+        off = target[k] - p - (v + wanted) * half
+        if off > near:
+            wanted += math.sqrt(a * (2 * off / h - most_a)) - half_a
+        elif off < -near:
+            wanted -= math.sqrt(a * (-2 * off / h - most_a)) - half_a
         else:
-            a = _SHARE * change
-            catch_up = math.sqrt(a * (2 * abs(off) / h - 0.75 * a)) - a / 2
-            wanted += math.copysign(catch_up, off)
-        new = min(max(wanted, low), high) if k < steps else 0.0  # exactly
-        p += (v + new) * h / 2
+            wanted += off / lag
+        if k == steps:
+            new = 0.0  # exactly
+        elif wanted < low:
+            new = low if low < high else high
+        else:
+            new = wanted if wanted < high else high
+        p += (v + new) * half
         v = new
         ps.append(p)
         vs.append(v)
@@ -239,6 +256,10 @@ class _Held:
     """Joints that begin too close to a limit for steps: they brake by themselves, to rest at it.
 
     Such a state comes from a motion that was braking itself, between two of its own points.
+
+    Attributes:
+        until: [joints] int64, the points until which they are held; 0: not at all.
+        steps: the largest of these.
     """
 
     def __init__(
@@ -254,13 +275,17 @@ class _Held:
         way = stopping_distance(np.abs(velocity), change, step / _SECOND)
         tight = (velocity > 0) & (position + way > limits.upper + _TOLERANCE)
         tight |= (velocity < 0) & (position - way < limits.lower - _TOLERANCE)
+        self._stops = self.until = np.zeros(len(position), np.int64)
+        self.steps = 0
+        if not tight.any():
+            return
         stops = _stopping_times(position, velocity, limits)
         over = stops % step
         stops = np.where(over > step - _SNAP, stops - over + step, stops)
         stops = np.where((over <= _SNAP) & (stops >= step), stops - over, stops)
         self._stops = np.where(tight, stops, 0)
-        self.until = -(-self._stops // step)  # [joints] points until which they are held
-        self.steps = int(self.until.max()) if tight.any() else 0
+        self.until = -(-self._stops // step)
+        self.steps = int(self.until.max())
 
     def at(self, time: int) -> tuple[np.ndarray, np.ndarray]:
         """State after so many nanoseconds; of the held joints only."""
@@ -271,6 +296,8 @@ class _Held:
 
     def insert_stops(self, motion: Motion) -> Motion:
         """Add points where held joints come to rest between two points."""
+        if not self.steps:
+            return motion
         knots = np.unique(self._stops[(self._stops % self._step) > 0])
         knots = knots[np.diff(knots, append=2**62) > _SNAP]
         if not len(knots):

@@ -86,6 +86,7 @@ class Policy:
         action_dt: float = 0.02,
         tokenizer: str | Path | None = None,
         graph: GraphOptions | None = None,
+        mapped: bool = True,
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
 
@@ -105,6 +106,8 @@ class Policy:
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
             graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
                 be needed.
+            mapped: on a CPU, compute from the mapped file instead of a copy. Loading is faster, but
+                a checkpoint that somebody cuts meanwhile ends the process.
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -136,7 +139,7 @@ class Policy:
         # What can be missing is looked for before gigabytes of weights are read.
         on = resolve_device(device)
         words = load_tokenizer(read.path, tokenizer)
-        model = read.load_model(DTYPES[dtype], on)
+        model = read.load_model(DTYPES[dtype], on, mapped)
         policy = Policy(
             read,
             make_graphs(model, graph or GraphOptions(), read.accumulates_time, len(cameras)),

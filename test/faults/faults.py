@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from observer import wait_until
 
 if TYPE_CHECKING:
     from stage import Stage
@@ -35,7 +38,8 @@ class Fault:
         policy: what the fake policy does, a word of fake_policy.FAULTS.
         begin, end: what else is done, and undone. What `end` returns goes into the table.
         says: what /diagnostics has to name; None: nothing is wrong.
-        chunks: what must be meanwhile: `stop`, `go on`, or `any`, which leaves it open.
+        chunks: what must be meanwhile: `stop`; `dry`, chunks go on and no trajectory but a stop
+            comes; `go on`; or `any`, which leaves it open.
         reset: whether it takes ~/reset and ~/enable to move again, as it does where it latches.
         instant: it is over as soon as it began: there is no meanwhile.
         grace: seconds that chunks begun before may still come after the cause was named.
@@ -156,9 +160,16 @@ STOPPING = (
         begin=lambda stage: stage.observer.emergency_stop(True),
         end=lambda stage: stage.observer.emergency_stop(False),
         says=Says("limits", ("emergency stop",)),
+        chunks="dry",
         reset=True,
     ),
-    Fault("deadman let go", {"deadman": "silent"}, says=Says("limits", ("deadman",)), reset=True),
+    Fault(
+        "deadman let go",
+        {"deadman": "silent"},
+        says=Says("limits", ("deadman",)),
+        chunks="dry",
+        reset=True,
+    ),
 )
 
 ON_WALL_TIME = (*CAMERAS, *JOINT_STATES, *INSTRUCTION, *POLICY, *TRAFFIC, *STOPPING)
@@ -185,7 +196,17 @@ LONG_AGO = -3e8
 
 
 def _clock(off: float) -> Act:
-    return lambda stage: stage.tell_robot(clock=LONG_AGO + off)
+    """/clock is LONG_AGO and so many seconds; done when the observer has heard of it."""
+
+    def act(stage: Stage) -> None:
+        stage.tell_robot(clock=LONG_AGO + off)
+
+        def heard() -> bool:
+            return abs(stage.observer.now() / 1e9 - time.time() - LONG_AGO - off) < 5
+
+        wait_until(heard, "the observer to hear /clock")
+
+    return act
 
 
 CLOCK = (

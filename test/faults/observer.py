@@ -96,14 +96,14 @@ class Observer:
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self._node = rclpy.create_node("observer", context=self._context)
-        for topic, kind, hear in (
-            (f"{name}/joint_trajectory", JointTrajectory, self._on_trajectory),
-            (f"{name}/action_chunk", ActionChunk, self._on_chunk),
-            ("/diagnostics", DiagnosticArray, self._on_diagnostics),
-            ("arm", JointState, self._on_arm),
-            ("/clock", Clock, self._on_clock),
+        for topic, kind, hear, depth in (
+            (f"{name}/joint_trajectory", JointTrajectory, self._on_trajectory, 1000),
+            (f"{name}/action_chunk", ActionChunk, self._on_chunk, 1000),
+            ("/diagnostics", DiagnosticArray, self._on_diagnostics, 1000),
+            ("arm", JointState, self._on_arm, 1000),
+            ("/clock", Clock, self._on_clock, 1),  # the newest: a backlog would be an old time
         ):
-            self._node.create_subscription(kind, topic, hear, 1000)
+            self._node.create_subscription(kind, topic, hear, depth)
         self._emergency_stop = self._node.create_publisher(Bool, "emergency_stop", 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

@@ -100,11 +100,14 @@ def _named(stage: Stage, fault: Fault, since: float) -> Said | None:
 def _meanwhile(stage: Stage, fault: Fault) -> str:
     """Look at what comes out while the fault lasts."""
     observer = stage.observer
-    if fault.chunks == "stop":
+    if fault.chunks in ("stop", "dry"):
         time.sleep(fault.grace)
         stage.judge.hold(f"of the fault {fault.name!r}")
         before = observer.chunks
         time.sleep(HOLD)
+        if fault.chunks == "dry":
+            wait_until(lambda: observer.chunks > before, "a chunk of the dry run")
+            return "nothing but a stop; a dry run goes on"
         if observer.chunks > before:
             raise NotWithin(f"an end of the chunks: {observer.chunks - before} more came")
         return "nothing but a stop"

@@ -107,6 +107,7 @@ class Harness:
         arguments: Sequence[str] = (),
         before: Callable[[Any], None] = lambda robot: None,
         activate: bool = True,
+        check: Callable[..., list[str]] = lambda *_: [],
         **changes: Any,
     ) -> None:
         """The node is active and enabled, unless told otherwise.
@@ -142,7 +143,7 @@ class Harness:
         values = given(**{"use_sim_time": True, "action_dt": DT, **limits, **changes})
         self.node = Pi0Node(
             lambda parameters: policy,
-            lambda *_: [],
+            check,
             context=own,
             cli_args=list(arguments),
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("pi0.launch.py", "replay.launch.py", "sim.launch.py")
+FILES = ("pi0.launch.py", "replay.launch.py", "sim.launch.py", "view.launch.py")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -87,7 +87,7 @@ def test_sim_launch(load):
     from launch_ros.actions import Node
 
     arguments = {"seed": "7", "use_sim_time": "true", "speed": "4", "namespace": "toy"}
-    context, made = walk(load("sim.launch.py"), arguments)
+    context, made = walk(load("sim.launch.py", "view.launch.py"), arguments)
     (policy,) = (action for action in made if isinstance(action, IncludeLaunchDescription))
     given = {name: value.perform(context) for name, value in policy.launch_arguments}
     assert given["checkpoint"].endswith("sim/touch_checkpoint")
@@ -102,3 +102,60 @@ def test_sim_launch(load):
     words = [part.perform(context) for word in sim.cmd[1:8] for part in word]
     assert words == ["--seed", "7", "--variant", "touch", "--clock", "--speed", "4"]
     assert dict(sim.expanded_remapping_rules)["joint_trajectory"] == given["joint_trajectory"]
+
+
+def test_view_launch(load, tmp_path):
+    from launch_ros.actions import Node
+
+    urdf = tmp_path / "arm.urdf"
+    urdf.write_text('<robot name="a"><link name="pedestal"/></robot>')
+    arguments = {"urdf": str(urdf), "node": "/left/pi0", "robot": "false", "wrist_image": "/w/raw"}
+    context, made = walk(load("view.launch.py"), arguments)
+    nodes = {}
+    for action in (action for action in made if isinstance(action, Node)):
+        action._perform_substitutions(context)
+        nodes[action.expanded_node_namespace, action.node_executable] = action
+    starts = {
+        key: node.condition is None or node.condition.evaluate(context)
+        for key, node in nodes.items()
+    }
+    assert sum(starts.values()) == 3, starts
+
+    ghost = nodes["/ghost", "robot_state_publisher"]
+    assert dict(ghost.expanded_remapping_rules)["joint_states"] == "/left/pi0/preview/joint_states"
+    (rviz,) = (node for (_, name), node in nodes.items() if name == "rviz2")
+    words = [part.perform(context) for word in rviz.cmd[1:5] for part in word]
+    assert words[0] == "-d" and words[1].endswith("config/pi0.rviz")
+    assert words[2:] == ["-f", "pedestal"]
+    remaps = dict(rviz.expanded_remapping_rules)
+    assert remaps["/pi0/markers"] == "/left/pi0/markers"
+    assert remaps["/wrist/image_raw"] == "/w/raw"
+
+    urdf.write_text("<robot")
+    with pytest.raises(RuntimeError, match="no XML"):
+        walk(load("view.launch.py"), arguments)
+
+
+def test_the_rviz_configuration_shows_what_the_node_publishes():
+    """Its topics are the node's, and those that view.launch.py remaps or makes."""
+    import yaml
+
+    document = yaml.safe_load((ROOT / "config/pi0.rviz").read_text())
+    displays = document["Visualization Manager"]["Displays"]
+    topics = {display["Class"].rpartition("/")[2]: set() for display in displays}
+    for display in displays:
+        for key in ("Topic", "Description Topic"):
+            if key in display:
+                topics[display["Class"].rpartition("/")[2]].add(display[key]["Value"])
+    launch = (ROOT / "launch/view.launch.py").read_text()
+    assert topics["MarkerArray"] == {"/pi0/markers"} and topics["Path"] == {"/pi0/path"}
+    assert topics["Image"] == {"/front/image_raw", "/wrist/image_raw"}
+    assert topics["RobotModel"] == {"/robot_description", "/ghost/robot_description"}
+    for topic in ("/front/image_raw", "/wrist/image_raw", "/robot_description"):
+        assert f'("{topic}", LaunchConfiguration(' in launch
+    (markers,) = (display for display in displays if display["Class"].endswith("MarkerArray"))
+    from pi0_ros.node.scene_messages import WIDTHS
+
+    assert set(markers["Namespaces"]) == {*WIDTHS, "text"}
+    prefixes = [d["TF Prefix"] for d in displays if d["Class"].endswith("RobotModel")]
+    assert prefixes == ["", "ghost"] and '_GHOST = "ghost"' in launch

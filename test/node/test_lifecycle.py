@@ -154,9 +154,9 @@ def test_shutdown(start):
 
 def test_autostart_tries_until_it_works(start, monkeypatch):
     monkeypatch.setattr("pi0_ros.node.node.RETRY_PERIOD", 0.2)
-    robot = start(activate=False, autostart=True)
     missing = ["checkpoint: no such directory"] * 2
-    robot.node._check = lambda *_: [missing.pop()] if missing else []
+    check = lambda *_: [missing.pop()] if missing else []  # noqa: E731
+    robot = start(activate=False, autostart=True, check=check)
     wait_until(lambda: robot.node.state == "active", "the third attempt", 15)
     assert not missing
 

@@ -58,11 +58,20 @@ def test_a_stop_obeys_the_limits(limits, measurable, seed, start):
 def test_a_stop_of_a_joint_that_does_not_follow_uses_its_own_velocity():
     limits = limits_of(2)
     running = Motion(NOW + np.array([0, SECOND]), np.array([[0.0, 0], [1, 1]]), np.ones((2, 2)))
-    measured = Measured(np.array([0.5, -0.2]), np.array([0.3, 0.2]), NOW)
+    measured = Measured(np.array([0.5, -0.2]), np.array([0.3, 0.2]), NOW + 500 * MS)
     planned = stop(limits, measured, running, NOW + 500 * MS, "observation", max_jump=0.3)
     np.testing.assert_allclose(planned.motion.velocities[0], [1.0, 0.2])
+    np.testing.assert_allclose(planned.motion.positions[0], [0.5, -0.2])
     with pytest.raises(ValueError, match="measured state or a running motion"):
         stop(limits, None, None, NOW, "now")
+
+
+def test_a_stop_does_not_go_back_to_where_the_joint_was_measured():
+    running = Motion(NOW + np.array([0, SECOND]), np.array([[0.0], [1.0]]), np.ones((2, 1)))
+    measured = Measured(np.array([0.27]), np.array([1.0]), NOW + 300 * MS)  # it lags a little
+    planned = stop(limits_of(1), measured, running, NOW + 450 * MS, "observation", max_jump=0.1)
+    np.testing.assert_allclose(planned.motion.positions[0], [0.42])
+    np.testing.assert_allclose(planned.motion.velocities[0], [1.0])
 
 
 def test_a_stop_needs_no_numbers_of_the_joints():
