@@ -87,7 +87,7 @@ def test_sim_launch(load):
     from launch_ros.actions import Node
 
     arguments = {"seed": "7", "use_sim_time": "true", "speed": "4", "namespace": "toy"}
-    context, made = walk(load("sim.launch.py", "view.launch.py"), arguments)
+    context, made = walk(load("sim.launch.py"), arguments)
     (policy,) = (action for action in made if isinstance(action, IncludeLaunchDescription))
     given = {name: value.perform(context) for name, value in policy.launch_arguments}
     assert given["checkpoint"].endswith("sim/touch_checkpoint")

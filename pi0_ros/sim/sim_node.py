@@ -1,0 +1,176 @@
+"""The command pi0_sim: a simulated SO-101 arm to talk to over ROS."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pi0_ros.replay.environment import find_shared_file
+from pi0_ros.sim.sim_window import Window, WindowError
+from pi0_ros.sim.stage import RenderError
+from pi0_ros.sim.task import VARIANTS
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
+    from pi0_ros.sim.sim_robot import SimNode
+
+DESCRIPTION = """\
+Simulates an SO-101 arm at a table with three objects, and two cameras, as the ROS 2 node `sim`. Ask
+it to touch an object on the topic instruction; first contacts are counted.
+
+publishes    front/image_raw, wrist/image_raw   sensor_msgs/Image, rgb8 640x480; with --compressed
+                                                CompressedImage on .../image_raw/compressed
+             joint_states          sensor_msgs/JointState, 100 Hz
+             robot_description     std_msgs/String, the URDF
+             ~/touched             std_msgs/String: the first object touched after an instruction
+             ~/score               std_msgs/String: the tally so far, as JSON
+             /clock                rosgraph_msgs/Clock, with --clock
+subscribes   joint_trajectory      trajectory_msgs/JointTrajectory, executed as by ros2_control's
+                                   joint_trajectory_controller
+             instruction           std_msgs/String, such as "touch the red cube"
+services     ~/next_scene          std_srvs/Trigger: other objects, the arm back home
+"""
+
+EPILOG = """\
+examples:
+  pi0_sim --seed 3 --compressed
+  pi0_sim --clock --speed 4 --ros-args -r joint_trajectory:=pi0/joint_trajectory
+  ros2 launch pi0_ros sim.launch.py                  with the trained policy
+  ros2 topic pub -1 /instruction std_msgs/String '{data: touch the red cube}'
+
+Raw pictures do not fit the shared memory that Fast DDS takes by default, so it gets this package's
+config/fastdds.xml, unless FASTRTPS_DEFAULT_PROFILES_FILE or FASTDDS_DEFAULT_PROFILES_FILE (Kilted)
+is set.
+
+SIGINT, SIGTERM and closing the window end it with status 0."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the simulated robot until a signal ends it.
+
+    Args:
+        argv: arguments after the program's name; default: the process's own.
+
+    Returns:
+        The process's exit status.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments[:split])
+    if args.speed != 1 and not args.clock:
+        parser.error("--speed needs --clock: without simulated time the robot's time is real")
+    try:
+        return _run(args, arguments[split:])
+    except KeyboardInterrupt:  # before the executor, while modules are imported
+        return 0
+
+
+def _run(args: argparse.Namespace, ros_arguments: list[str]) -> int:
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from pi0_ros.sim.sim_robot import Options, SimNode
+
+    _set_profile()
+    try:
+        rclpy.init(args=ros_arguments)
+    except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
+        return _fail(f"ROS does not take the arguments: {error}")
+    node = window = None
+    try:
+        executor = SingleThreadedExecutor()
+        names = Options.__dataclass_fields__
+        node = SimNode(Options(**{name: getattr(args, name) for name in names}))
+        window = Window(node.world) if args.window else None
+        _spin(executor, node, window)
+    except KeyboardInterrupt:
+        pass
+    except (RenderError, WindowError, ImportError, ValueError) as error:
+        return _fail(str(error))
+    except Exception:
+        if rclpy.ok():  # a signal may have shut ROS down in the middle of anything
+            raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is short
+        if window is not None:
+            window.close()
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _spin(executor: Executor, node: SimNode, window: Window | None) -> None:
+    """Until ROS is shut down or the window closed."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
+    executor.add_node(node)
+    while rclpy.ok():
+        try:
+            executor.spin_once(timeout_sec=node.wait())
+        except ExternalShutdownException:
+            return
+        node.advance()
+        if window is not None and not window.show():
+            return
+
+
+def _set_profile() -> None:
+    """Make room for raw pictures in the shared memory; what the user has set stays."""
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    profile = find_shared_file("config/fastdds.xml")
+    if profile is not None and not any(name in os.environ for name in names):
+        os.environ.update(dict.fromkeys(names, str(profile)))
+
+
+def _fail(text: str) -> int:
+    print(f"pi0_sim: {text}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pi0_sim",
+        usage="%(prog)s [options] [--ros-args [-r FROM:=TO] ...]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--seed", type=int, default=0, help="of the first scene (default 0)")
+    add("--variant", choices=VARIANTS, default="touch", help="of the task (default touch)")
+    add("--camera-hz", type=float, default=25.0, metavar="HZ", help="of each camera (default 25)")
+    add("--compressed", action="store_true", help="JPEG pictures instead of raw ones")
+    add("--clock", action="store_true", help="simulated time, published on /clock")
+    add(
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="simulated per real time, with --clock",
+    )
+    add(
+        "--from-desired",
+        action="store_true",
+        help="new trajectories begin at the last command, not at the measured state "
+        "(interpolate_from_desired_state)",
+    )
+    add(
+        "--splice",
+        action="store_true",
+        help="the old trajectory goes on until the new one starts (ros2_controllers' master)",
+    )
+    add("--window", action="store_true", help="show it; needs a display")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

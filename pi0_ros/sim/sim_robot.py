@@ -1,0 +1,260 @@
+"""The simulated robot as a ROS node: what it senses goes out, trajectories and wishes come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Header, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.node.subscriptions import KeptTopic, subscribe
+from pi0_ros.node.throttle import Throttle, printable
+from pi0_ros.sim.controller import Controller, Rejected, points_of
+from pi0_ros.sim.sim_cameras import Cameras, Moment, Pictures
+from pi0_ros.sim.sim_pace import Pace
+from pi0_ros.sim.sim_score import Score
+from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
+from pi0_ros.sim.urdf import ARM_URDF
+from pi0_ros.sim.world import World
+
+STEP = 10_000_000
+"""Nanoseconds from one command, and one joint state, to the next."""
+
+_KEPT_PERIOD = 50 * STEP  # between two looks for instructions that a publisher keeps
+_WANTED = 50  # pictures between two looks at how many were left out
+_SAY_PERIOD = 2.0  # seconds between two log lines of one kind
+# Publishers are reliable: whoever asks for best effort, as the node pi0 does, gets them too.
+_NEWEST = QoSProfile(depth=1)
+_KEPT = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the robot behaves.
+
+    Attributes:
+        seed: of the first scene.
+        variant: of the task, `touch` or `wrist`.
+        camera_hz: pictures of each camera per second of the robot's time.
+        compressed: JPEG instead of raw pictures.
+        clock: simulated time, published on /clock.
+        speed: simulated per real time; 1 without `clock`.
+        from_desired, splice: of the `Controller`.
+    """
+
+    seed: int = 0
+    variant: str = "touch"
+    camera_hz: float = 25.0
+    compressed: bool = False
+    clock: bool = False
+    speed: float = 1.0
+    from_desired: bool = False
+    splice: bool = False
+
+
+class SimNode(Node):
+    """The node `sim`. Call `advance` whenever `wait` seconds have passed.
+
+    Args:
+        options: see there.
+        node_options: for `rclpy.node.Node`.
+
+    Raises:
+        RenderError: there is no OpenGL for the pictures.
+        ImportError: mujoco is not installed.
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(self, options: Options, **node_options: Any) -> None:
+        if not 0 < options.camera_hz <= 1e9 / STEP:
+            raise ValueError(
+                f"the camera rate must be above 0 and at most {1e9 / STEP:g} Hz, "
+                f"got {options.camera_hz:g}"
+            )
+        self.pace = Pace(STEP, options.speed, options.clock)
+        self.world = World(options.seed, variant=options.variant)
+        super().__init__("sim", **node_options)
+        self._options = options
+        self._seed = options.seed
+        self._score = Score()
+        self._throttle = Throttle(_SAY_PERIOD)
+        self._picture_period = round(1e9 / options.camera_hz)
+        self._ran = self._picture_due = 0  # nanoseconds of simulation: a clock nobody sets
+        self._said_left_out = 0.0
+        self._wanted = self._missed = 0  # pictures
+
+        drawn = self.create_guard_condition(self._publish_pictures)
+        self._cameras = Cameras(options.variant, options.compressed, drawn.trigger)
+        self._advertise()
+        subscribe(
+            self,
+            JointTrajectory,
+            "joint_trajectory",
+            self._obey,
+            QoSProfile(depth=10),
+            partial(self._say, "trajectory", "joint_trajectory"),
+        )
+        malformed = partial(self._say, "instruction", "instruction")
+        self._instruction = KeptTopic(
+            self, String, "instruction", self._instruct, malformed, depth=1
+        )
+        self.create_service(Trigger, "~/next_scene", self._next_scene)
+        self._set_up()
+        # Only now: what took long until here is no time that passed for the robot.
+        self.pace = Pace(STEP, options.speed, options.clock)
+
+    def wait(self) -> float:
+        """Seconds of real time until the next step is due."""
+        return self.pace.wait()
+
+    def advance(self) -> None:
+        """Take the steps that are due."""
+        for stamp in self.pace.steps():
+            command = self._controller.command(
+                stamp - STEP, self.world.positions, self.world.velocities
+            )
+            self.world.step(command, STEP / 1e9)
+            self._ran += STEP
+            self._publish_state(stamp)
+            self._watch(stamp)
+            self._look(stamp)
+        if self.pace.left_out > self._said_left_out:
+            self._said_left_out = self.pace.left_out
+            detail = f"{self.pace.left_out:.1f} s of real time were left out so far"
+            self._say("lag", "the simulation fell behind", detail)
+
+    def close(self) -> None:
+        """Free what the robot holds, before the node is destroyed."""
+        self._cameras.close()
+        self.world.close()
+
+    # ---- what goes out ------------------------------------------------------------------------
+
+    def _advertise(self) -> None:
+        options = self._options
+        kind, suffix = (CompressedImage, "/compressed") if options.compressed else (Image, "")
+        self._images = {
+            camera: self.create_publisher(kind, f"{camera}/image_raw{suffix}", _NEWEST)
+            for camera in CAMERAS
+        }
+        self._joint_states = self.create_publisher(JointState, "joint_states", 10)
+        self._clock = self.create_publisher(Clock, "/clock", 10) if options.clock else None
+        self._touched = self.create_publisher(String, "~/touched", 10)
+        self._tally = self.create_publisher(String, "~/score", _KEPT)
+        self._description = self.create_publisher(String, "robot_description", _KEPT)
+        self._description.publish(String(data=ARM_URDF.read_text(encoding="utf-8")))
+
+    def _publish_state(self, stamp: int) -> None:
+        time = _time(stamp)
+        if self._clock is not None:  # first, so that nothing else comes from the future
+            self._clock.publish(Clock(clock=time))
+        message = JointState(header=Header(stamp=time), name=list(JOINTS))
+        message.position = self.world.positions.tolist()
+        message.velocity = self.world.velocities.tolist()
+        self._joint_states.publish(message)
+
+    def _look(self, stamp: int) -> None:
+        """Have pictures made, if they are due and the last ones are through."""
+        late = self._ran - self._picture_due
+        if late < 0:
+            return
+        state = self.world.stage.data.qpos.copy()
+        if not self._cameras.look(Moment(stamp, self._seed, state)):
+            return  # they come a step later, or two
+        missed = late // self._picture_period
+        self._picture_due += (missed + 1) * self._picture_period
+        self._wanted += missed + 1
+        self._missed += missed
+        if self._wanted >= _WANTED:
+            if self._missed > self._wanted // 10:
+                detail = f"{self._missed} of the last {self._wanted} pictures were left out"
+                self._say("pictures", "drawing takes too long", detail)
+            self._wanted = self._missed = 0
+
+    def _publish_pictures(self) -> None:
+        pictures = self._cameras.take()
+        if pictures is not None:
+            for camera, publisher in self._images.items():
+                publisher.publish(self._picture(camera, pictures))
+
+    def _picture(self, camera: str, pictures: Pictures) -> Image | CompressedImage:
+        header = Header(stamp=_time(pictures.stamp), frame_id=f"{camera}_camera_optical_frame")
+        data = pictures.data[camera]
+        if self._options.compressed:  # the format as image_transport's publisher has it
+            return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
+        size = {"width": IMAGE_WIDTH, "height": IMAGE_HEIGHT, "step": IMAGE_WIDTH * 3}
+        return Image(header=header, encoding="rgb8", data=data, **size)
+
+    def _publish_score(self) -> None:
+        text = self._score.as_json(self._seed, self.world.instructions())
+        self._tally.publish(String(data=text))
+
+    # ---- what comes in ------------------------------------------------------------------------
+
+    def _obey(self, message: JointTrajectory) -> None:
+        try:
+            self._controller.accept(points_of(message), self.pace.now)
+        except Rejected as error:
+            self._say("trajectory", "joint_trajectory rejected", str(error))
+
+    def _instruct(self, message: String) -> None:
+        text = " ".join(message.data.split())
+        if text == self._score.instruction:  # publishers repeat it, for those who come late
+            return
+        try:
+            named = self.world.target(text)
+        except ValueError as error:
+            self._say("instruction", "instruction ignored", str(error))
+            return
+        self.world.clear_touch()
+        self._score.begin(text, named, self.pace.now)
+        self.get_logger().info(f"try {self._score.tries}: {text}")
+        self._publish_score()
+
+    def _watch(self, stamp: int) -> None:
+        """Look for the first contact of a try, and now and then for a kept instruction."""
+        if self.world.touched is not None and self._score.waiting:
+            right = self._score.touch(self.world.touched, stamp)
+            self._touched.publish(String(data=self.world.touched))
+            self._publish_score()
+            self.get_logger().info(
+                f"touched the {self._score.touched}, {'right' if right else 'WRONG'}, after "
+                f"{self._score.seconds:.2f} s: {self._score.successes} of {self._score.tries}"
+            )
+        if self._ran % _KEPT_PERIOD == 0:
+            self._instruction.look()
+
+    def _next_scene(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._seed += 1
+        self.world.reset(self._seed)
+        self._score.forget()
+        self._set_up()
+        response.success, response.message = True, ", ".join(self.world.instructions())
+        return response
+
+    def _set_up(self) -> None:
+        """A scene begins: nothing is executed, and whoever listens learns what can be asked for."""
+        self._controller = Controller(
+            JOINTS, from_desired=self._options.from_desired, splice=self._options.splice
+        )
+        self._publish_score()
+        self.get_logger().info(f"scene {self._seed}: {', '.join(self.world.instructions())}")
+
+    def _say(self, key: str, what: str, detail: str) -> None:
+        swallowed = self._throttle.ready(key)
+        if swallowed is not None:
+            more = f" ({swallowed} more like it not shown)" if swallowed else ""
+            self.get_logger().warning(printable(f"{what}: {detail}") + more)
+
+
+def _time(nanoseconds: int) -> Time:
+    sec, nanosec = divmod(nanoseconds, 1_000_000_000)
+    return Time(sec=sec, nanosec=nanosec)

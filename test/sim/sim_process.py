@@ -1,0 +1,158 @@
+"""pi0_sim as a process, and a listener beside it that talks to it over DDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from pi0_ros.sim.stage import JOINTS
+
+ROOT = Path(__file__).parents[2]
+# As the node pi0 subscribes.
+_BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_KEPT = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TOPICS = {
+    "front/image_raw": (Image, _BEST_EFFORT),
+    "wrist/image_raw": (Image, _BEST_EFFORT),
+    "front/image_raw/compressed": (CompressedImage, _BEST_EFFORT),
+    "wrist/image_raw/compressed": (CompressedImage, _BEST_EFFORT),
+    "joint_states": (JointState, 100),
+    "/clock": (Clock, 100),
+    "robot_description": (String, _KEPT),
+    "sim/touched": (String, 10),
+    "sim/score": (String, _KEPT),
+}
+
+
+def start(
+    arguments: Sequence[str], out: IO[str] | int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen:
+    """pi0_sim, its output and its errors to `out`."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pi0_ros.sim.sim_node", *arguments],
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        },
+    )
+
+
+def nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def trajectory(
+    times: Sequence[float], positions: Any, names: Sequence[str] = JOINTS
+) -> JointTrajectory:
+    """Positions at seconds from now."""
+    message = JointTrajectory(joint_names=list(names))
+    for at, row in zip(times, np.asarray(positions, dtype=float).tolist(), strict=True):
+        point = JointTrajectoryPoint(positions=row)
+        point.time_from_start.sec, rest = divmod(round(at * 1e9), 1_000_000_000)
+        point.time_from_start.nanosec = rest
+        message.points.append(point)
+    return message
+
+
+class Sim:
+    """A running pi0_sim and all it publishes; its log is `log`."""
+
+    def __init__(self, domain: int, log: Path, arguments: Sequence[str]) -> None:
+        self._log = log
+        with log.open("w") as out:
+            self.process = start(arguments, out, ROS_DOMAIN_ID=str(domain))
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("listener", context=self._context)
+        self.heard: dict[str, list[tuple[int, Any]]] = {topic: [] for topic in TOPICS}
+        for topic, (kind, qos) in TOPICS.items():
+            self.node.create_subscription(kind, topic, self._hear(topic), qos)
+        self.trajectories = self.node.create_publisher(JointTrajectory, "joint_trajectory", 10)
+        self.instructions = self.node.create_publisher(String, "instruction", 10)
+        self._next_scene = self.node.create_client(Trigger, "sim/next_scene")
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.until(lambda: self.heard["sim/score"] and self.heard["joint_states"], "it runs")
+        self.until(
+            lambda: (
+                self.trajectories.get_subscription_count()
+                and self.instructions.get_subscription_count()
+                and self._next_scene.service_is_ready()
+            ),
+            "it listens",
+        )
+
+    def _hear(self, topic: str) -> Callable[[Any], None]:
+        return lambda message: self.heard[topic].append((time.time_ns(), message))
+
+    def forget_streams(self) -> None:
+        """Forget what was heard of topics that go on by themselves."""
+        for topic in TOPICS:
+            if TOPICS[topic][1] is not _KEPT:
+                self.heard[topic].clear()
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def until(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert self.process.poll() is None, f"it has ended:\n{self.log}"
+            assert time.monotonic() < end, f"not within {timeout} s: {what}\n{self.log}"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def joints(self) -> np.ndarray:
+        """[6] radians, the newest heard."""
+        return np.array(self.heard["joint_states"][-1][1].position)
+
+    @property
+    def score(self) -> dict[str, Any]:
+        return json.loads(self.heard["sim/score"][-1][1].data)
+
+    def next_scene(self) -> str:
+        future = self._next_scene.call_async(Trigger.Request())
+        self.until(future.done, "an answer of next_scene")
+        assert future.result().success
+        return future.result().message
+
+    def end(self) -> int:
+        """Exit status after SIGINT."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)

@@ -1,0 +1,82 @@
+"""The checkpoint that ships: complete, small, and it does what it is told."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from pi0_ros.model.declared import read_declared
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.types import Observation
+from pi0_ros.sim.task import TOUCH_CHECKPOINT
+from pi0_ros.sim.world import World
+
+STEPS = 10  # executed of each chunk
+SECONDS = 8.0
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    torch.set_num_threads(1)
+    return Policy.load(TOUCH_CHECKPOINT, action_dt=0.04)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    made = World(0)
+    yield made
+    made.close()
+
+
+def touch(policy: Policy, world: World, told: str) -> str | None:
+    """The object touched first while the policy is told something."""
+    world.clear_touch()
+    end = world.time + SECONDS
+    while world.touched is None and world.time < end:
+        chunk = policy.infer(Observation(world.images(), world.positions, told))
+        for command in chunk.positions[:STEPS]:
+            world.step(command, chunk.dt)
+    return world.touched
+
+
+def test_it_is_small_and_says_what_it_speaks() -> None:
+    assert (TOUCH_CHECKPOINT / "model.safetensors").stat().st_size <= 4_000_000
+    assert "pi0_train" in (TOUCH_CHECKPOINT / "README.md").read_text()
+    read = read_checkpoint(TOUCH_CHECKPOINT)
+    assert read.format == "lerobot-0.4"
+    assert read.cameras == World.CAMERAS
+    declared = read_declared(TOUCH_CHECKPOINT, 6)
+    assert declared.joints == World.JOINTS
+    assert declared.fps == 25
+
+
+def test_it_obeys(policy: Policy, world: World) -> None:
+    """Fresh scenes; the large measurement is pi0_sim_eval's."""
+    right = 0
+    for seed in range(5_000_000, 5_000_008):
+        world.reset(seed)
+        policy.reset()
+        instruction = world.instructions()[seed % 3]
+        right += touch(policy, world, instruction) == world.target(instruction)
+    assert right >= 7
+
+
+def test_three_objects_in_a_row(policy: Policy, world: World) -> None:
+    """The second and third instruction come while the hand rests on the object before."""
+    right = 0
+    for seed in (6_000_000, 6_000_001):
+        world.reset(seed)
+        for instruction in world.instructions():
+            right += touch(policy, world, instruction) == world.target(instruction)
+    assert right >= 5
+
+
+def test_the_first_chunk_begins_where_the_arm_is(policy: Policy, world: World) -> None:
+    for seed in range(6):
+        world.reset(seed)
+        images, state = world.images(), world.positions
+        for instruction in world.instructions():
+            chunk = policy.infer(Observation(images, state, instruction))
+            assert np.abs(chunk.positions[0] - state).max() < 0.25
