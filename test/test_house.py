@@ -32,7 +32,7 @@ KNOWS = {
     "replay": {"model", "policy", "node"},
     "sim": {"model", "policy", "node", "replay"},
     "tools": {"model", "policy"},
-    "check": {"model", "policy", "node", "replay"},
+    "check": {"model", "policy", "tools", "node", "replay"},
     "train": {"model", "policy", "sim"},
 }
 FREE_OF_ROS = {"model", "policy", "tools", "train"}

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, **stand_ins: Any) -> int:
 
     Args:
         argv: arguments after the program's name; default: the process's own.
-        stand_ins: for the loader and the check of `pi0_ros.node.node.Pi0Node`.
+        stand_ins: for the loader, the check and the timings of `pi0_ros.node.node.Pi0Node`.
 
     Returns:
         The process's exit status.

@@ -36,7 +36,7 @@ from pi0_ros.node.display import Display
 from pi0_ros.node.gate import Gate
 from pi0_ros.node.inference import Outcome, Worker
 from pi0_ros.node.limits import JointLimits, read_limits
-from pi0_ros.node.memory import memory, release
+from pi0_ros.node.memory import memory, release, settle
 from pi0_ros.node.parameters import (
     NodeParameters,
     build,
@@ -76,13 +76,18 @@ class Pi0Node(LifecycleNode):
     """
 
     def __init__(
-        self, load: LoadPolicy = make_policy, check: Check = contract_problems, **options: Any
+        self,
+        load: LoadPolicy = make_policy,
+        check: Check = contract_problems,
+        timings: Timings | None = None,
+        **options: Any,
     ) -> None:
         """Not configured yet.
 
         Args:
             load: makes the policy, in the worker's thread.
             check: lists what is wrong with parameters, checkpoint and topics.
+            timings: keeps the durations; of its own by default.
             options: go to LifecycleNode.
 
         Raises:
@@ -98,7 +103,7 @@ class Pi0Node(LifecycleNode):
 
         self._load, self._check = load, check
         self.counts = Counts()
-        self.timings = Timings()
+        self.timings = timings or Timings()
         self.gate = Gate(self.parameters.deadman_timeout)
         self.limits: JointLimits | None = None
         self.worker: Worker | None = None
@@ -244,6 +249,7 @@ class Pi0Node(LifecycleNode):
             self._end_worker(0.0)
             raise LoadError(parameters.checkpoint, outcome.error) from outcome.error
         self._policy = outcome.value
+        settle()
         limits = "no joint limits: dry runs only" if self.limits is None else "limits loaded"
         self.get_logger().info(
             f"configured: {self._policy.horizon} steps of {parameters.action_dt:g} s,"

@@ -1,0 +1,199 @@
+"""One run: the node and a robot as processes over DDS, and what they tell."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.check.doctor_samples import Settings
+from pi0_ros.check.overhead_figures import (
+    Case,
+    Figures,
+    Refused,
+    figures,
+    read_rates,
+    read_refused,
+    read_ticks,
+)
+from pi0_ros.check.overhead_robot import RobotSettings
+from pi0_ros.msg import ActionChunk
+from pi0_ros.replay.process import NodeProcess, ReplayError
+from pi0_ros.replay.session import ros_node
+
+NODE = (sys.executable, "-m", "pi0_ros.check.overhead_node")
+ROBOT = (sys.executable, "-m", "pi0_ros.check.overhead_robot")
+
+_POLL = 0.1
+_SILENCE = 60.0  # seconds without trajectories after which the node hangs
+_DEEP = QoSProfile(depth=100)
+
+
+class Process(NodeProcess):
+    """A process with its number and what the kernel says of it."""
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, all of its threads, so far."""
+    # The name, in parentheses, may hold anything; utime and stime are the fields 14 and 15.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def child_of(pid: int) -> int | None:
+    """The process that a process started, if it started one."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[1]) == pid:
+            return int(stat.parent.name)
+    return None
+
+
+class Listener:
+    """Stands for the controller and for those who look at the node.
+
+    Attributes:
+        refused: what the node told of its ticks, in order.
+        trajectories: monotonic seconds at which they came.
+        said: the node's state and what it says of itself.
+    """
+
+    def __init__(self, node: Node, settings: Settings) -> None:
+        """Subscribe to what the node publishes; somebody spins `node`."""
+        self.refused: list[Refused] = []
+        self.trajectories: list[float] = []
+        self.said = ("", "nothing yet")
+        self._status = f"{settings.node.rpartition('/')[2]}: observations"
+        subscribe, names = node.create_subscription, settings.names
+        trajectories, chunks = names["~/joint_trajectory"], names["~/action_chunk"]
+        self._subscriptions = [
+            subscribe(DiagnosticArray, names["/diagnostics"], self._on_diagnostics, _DEEP),
+            subscribe(JointTrajectory, trajectories, self._on_trajectory, _DEEP, raw=True),
+            subscribe(ActionChunk, chunks, lambda _: None, _DEEP, raw=True),
+        ]
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == self._status:
+                values = {pair.key: pair.value for pair in status.values}
+                self.refused.append(read_refused(time.monotonic(), values))
+                self.said = values["state"], status.message
+
+    def _on_trajectory(self, _: bytes) -> None:
+        self.trajectories.append(time.monotonic())
+
+    def check(self) -> None:
+        """Raises ReplayError if the node said that it cannot begin."""
+        state, summary = self.said
+        if state == "unconfigured" and " failed: " in summary:
+            raise ReplayError(f"the node cannot begin: {summary}")
+
+
+def run(
+    case: Case,
+    settings: Settings,
+    arguments: Sequence[str],
+    folder: Path,
+    seconds: float,
+    warm_up: float,
+    startup_limit: float,
+    on_poll: Callable[[float], None] = lambda _: None,
+) -> Figures:
+    """Measure one case; the surroundings (domain, loopback, profile) are set already.
+
+    Args:
+        settings: what the node makes of `arguments`.
+        arguments: ROS arguments of the node, parameters of the case among them.
+        folder: for the output of the processes.
+        seconds: to measure for.
+        warm_up: seconds from the first trajectory on that do not count.
+        startup_limit: seconds within which the node must be ready and trajectories must come.
+        on_poll: gets the seconds since the last call, of warming up and measuring.
+
+    Raises:
+        ReplayError: a process ended, or no trajectory came in time.
+        OverheadError: too little came for figures.
+    """
+    timings = folder / "timings"
+    robot_command = [*ROBOT, _robot_settings(case, settings).to_json()]
+    node_command = [*NODE, str(timings), "--ros-args", *arguments]
+    with ExitStack() as stack:
+        listener = Listener(stack.enter_context(ros_node("pi0_overhead")), settings)
+        robot = stack.enter_context(Process(robot_command, folder / "robot.log"))
+        node = stack.enter_context(Process(node_command, folder / "node.log"))
+
+        def wait(until: Callable[[], bool], told: Callable[[float], None]) -> None:
+            polled = time.monotonic()
+            while not until():
+                time.sleep(_POLL)
+                robot.check()
+                node.check()
+                listener.check()
+                told(time.monotonic() - polled)
+                polled = time.monotonic()
+
+        limit = time.monotonic() + startup_limit
+        wait(lambda: bool(listener.trajectories) or time.monotonic() > limit, lambda _: None)
+        if not listener.trajectories:
+            raise ReplayError(
+                f"no trajectory came within {startup_limit:g} s. The node is {listener.said[0]} and"
+                f" says: {listener.said[1]}. Its last output:\n{node.last_output()}"
+            )
+        begin = time.monotonic() + warm_up
+        wait(lambda: time.monotonic() >= begin, on_poll)
+        policy = child_of(node.pid) if case.policy_process else None
+        pids = [node.pid, *([] if policy is None else [policy])]
+        begin, used = time.monotonic(), [cpu_seconds(pid) for pid in pids]
+        wait(lambda: time.monotonic() >= begin + seconds, on_poll)
+        end = time.monotonic()
+        shares = [
+            (cpu_seconds(pid) - before) / (end - begin)
+            for pid, before in zip(pids, used, strict=True)
+        ]
+        # A tick after the end says what became of those before it; two trajectories mean one.
+        limit = end + _SILENCE
+        wait(lambda: _since(listener, end) >= 2 or time.monotonic() > limit, lambda _: None)
+    with timings.open() as lines, (folder / "robot.log").open() as told:
+        return figures(
+            case,
+            begin,
+            end,
+            read_ticks(lines),
+            listener.refused,
+            trajectories=listener.trajectories,
+            robot_hz=read_rates(told, begin, end),
+            node_cpu=shares[0],
+            policy_cpu=shares[1] if len(shares) > 1 else None,
+        )
+
+
+def _since(listener: Listener, time: float) -> int:
+    return sum(at > time for at in listener.trajectories)
+
+
+def _robot_settings(case: Case, settings: Settings) -> RobotSettings:
+    names, parameters = settings.names, settings.parameters
+    return RobotSettings(
+        cameras=tuple(names[camera.topic] for camera in parameters.cameras),
+        joint_states=names[parameters.joint_states_topic],
+        instruction=names["instruction"],
+        joints=parameters.joint_names,
+        width=case.width,
+        height=case.height,
+    )
