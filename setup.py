@@ -136,7 +136,11 @@ setup(
     extras_require={
         "npu": ["torch_npu"],
         "plot": ["matplotlib>=3.5"],
-        "sim": ["mujoco>=3.3.3"],
+        "ray": ["ray>=2.9"],
+        "sim": ["mujoco>=3.3.3", "pillow>=10.1"],
+        # pin is pinocchio, which ROS has as ros-<distro>-pinocchio. Beside it viser needs 8 small
+        # packages, Python 3.8 and any NumPy; docs/looking.md says why these two.
+        "view": ["pin>=3", "trimesh", "viser>=1.0,<2"],
         "test": [
             "hypothesis",
             "packaging",
@@ -144,15 +148,20 @@ setup(
             "pytest>=7",
             "pytest-timeout",
             "ruff",
+            "websockets",  # to a browser's DevTools
         ],
     },
     entry_points={
         "console_scripts": [
             "pi0_node = pi0_ros.node.main:main",
             "pi0_replay = pi0_ros.replay.main:main",
+            "pi0_eval = pi0_ros.replay.eval_command:main",
+            "pi0_view = pi0_ros.replay.view:main",
             "pi0_sim = pi0_ros.sim.sim_node:main",
+            "pi0_sim_eval = pi0_ros.sim.evaluate:main",
             "pi0_doctor = pi0_ros.check.doctor:main",
             "pi0_overhead = pi0_ros.check.overhead:main",
+            "pi0_demo = pi0_ros.sim.demo:main",
             "pi0_demo_bag = pi0_ros.sim.demo_bag:main",
             "pi0_train = pi0_ros.train.train:main",
             "pi0_demo_checkpoint = pi0_ros.tools.demo_checkpoint:main",

@@ -17,8 +17,8 @@ class Bands:
     """How far a chunk may exceed the limits and is still brought within them.
 
     Attributes:
-        max_jump: radians between the measured joint and the chunk at the takeover; a number or
-            [joints] numbers.
+        max_jump: radians between the measured joint and the nearest of the chunk's steps up to the
+            takeover; a number or [joints] numbers.
         clamp_position: radians beyond a position limit.
         clamp_velocity: times the velocity limit.
         clamp_acceleration: times the acceleration limit.
@@ -72,7 +72,10 @@ def judge(
     """
     positions, here = chunk.positions.astype(np.float64), measured.positions
     with np.errstate(over="ignore", invalid="ignore"):
-        jumps = np.abs(positions[takeover] - here)[None]
+        # An arm that follows is at the takeover's step, one that waited for its first chunk is
+        # still at the first one.
+        ways = np.abs(positions[: takeover + 1] - here)
+        jumps = ways.min(axis=0)[None]
         # An arm that rests beyond a limit is not refused its way back.
         lower, upper = np.minimum(limits.lower, here), np.maximum(limits.upper, here)
         out = np.maximum(positions - upper, lower - positions)
@@ -81,7 +84,8 @@ def judge(
         changes = np.abs(np.diff(steps, axis=0)) / chunk.dt**2
 
     if found := _worst(jumps, bands.max_jump):
-        step, joint = takeover, found[1]
+        joint = found[1]
+        step = int(ways[:, joint].argmin())
         raise _refusal(
             f"{_name(limits, joint, step)}: {positions[step, joint]:.3f} rad is"
             f" {jumps[0, joint]:.3f} rad from the measured {here[joint]:.3f} rad",

@@ -139,7 +139,8 @@ SPECS = (
         "trajectory_start",
         "observation",
         "observation: the trajectory's stamp is the observation's time, all steps are sent."
-        " now: past steps are cut off and the stamp is 0, which means start now.",
+        " now: past steps are cut off and the stamp is 0, which means start now; for a controller"
+        " with another clock.",
         choices=("observation", "now"),
     ),
     Spec(
@@ -212,8 +213,8 @@ SPECS = (
     Spec(
         "max_jump",
         0.3,
-        "Radians between the measured joint and the chunk where it takes over; a chunk further off"
-        " is rejected.",
+        "Radians between the measured joint and the chunk, up to where it takes over; a chunk"
+        " further off is rejected.",
         low=0.001,
         high=7.0,
         dynamic=True,

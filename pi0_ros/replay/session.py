@@ -46,7 +46,7 @@ ARRIVAL_LIMIT = 2.0
 def ros_node(name: str) -> Iterator[Node]:
     """A node in a context of its own, with an executor that spins it in a thread."""
     context = rclpy.Context()
-    rclpy.init(context=context)
+    rclpy.init(args=[], context=context)
     node = Node(name, context=context, enable_rosout=False, start_parameter_services=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

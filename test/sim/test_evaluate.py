@@ -1,0 +1,159 @@
+"""The command pi0_sim_eval: what it takes, prints and writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pi0_ros.sim.bench import FIRST_SEED, MOST_SCENES, Evaluation, evaluate, scene_seeds
+from pi0_ros.sim.evaluate import main
+from pi0_ros.sim.node_setup import read_setup
+from pi0_ros.sim.rollout import Loop
+
+EXPERT = ["--expert", "--scenes", "4"]
+# One that can be late and is not thrown by it; see test_rollout.
+LATE = ["-p", "max_jump:=0.6", "-p", "trajectory_start:=observation"]
+
+
+def run(directory: Path, *arguments: str) -> dict:
+    file = directory / "figures.json"
+    assert main([*EXPERT, *arguments, "--json", str(file)]) == 0
+    return json.loads(file.read_text())
+
+
+def without_wall_times(figures: dict) -> dict:
+    return {name: value for name, value in figures.items() if name != "latency_ms"}
+
+
+def test_the_expert_touches_what_it_should(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = run(tmp_path)
+    assert figures["scenes"] == 4
+    assert figures["success_rate"] == 1.0
+    assert figures["wrong_first"] == figures["untouched"] == 0
+    assert 0.5 < figures["touch_s"]["p50"] < 4.0
+    assert figures["jerk"] > 0
+    for name in ("boundary_step_rad", "boundary_step_rad_s", "latency_ms"):
+        spread = figures[name]
+        assert 0 <= spread["p50"] <= spread["p95"] <= spread["max"]
+    assert figures["rate_hz"] == 10.0 and figures["delay_ms"] == 0.0
+    assert figures["policy"] == "expert" and figures["variant"] == "touch"
+    printed = capsys.readouterr()
+    assert "100.0% of 4 scenes" in printed.out
+    assert "4/4" in printed.err, "no progress is shown"
+
+
+def test_same_arguments_same_figures_however_many_workers(tmp_path: Path) -> None:
+    arguments = ["--delay", "100", "--rate", "20", *LATE]
+    first = without_wall_times(run(tmp_path, *arguments))
+    assert first["success_rate"] == 1.0
+    assert without_wall_times(run(tmp_path, *arguments)) == first
+    assert without_wall_times(run(tmp_path, *arguments, "--workers", "2")) == first
+    other = run(tmp_path, *arguments, "--seed", "1")
+    assert other["touch_s"] != first["touch_s"]
+
+
+def test_delay_rate_and_parameters_reach_the_loop(tmp_path: Path) -> None:
+    figures = run(tmp_path, "--delay", "300", "--rate", "25", *LATE)
+    assert figures["parameters"] == {"max_jump": 0.6, "trajectory_start": "observation"}
+    assert 0.8 < figures["busy_ticks"] / figures["ticks"] < 0.9  # seven of eight
+    narrow = run(tmp_path, "--delay", "300", "-p", "max_jump:=0.01")
+    assert narrow["success_rate"] == 0.0
+    assert narrow["latched"] == 4 and narrow["refused"] == {"limits": 20}
+
+
+def test_stitching_can_be_left_out(tmp_path: Path) -> None:
+    arguments = ["--delay", "300", "--rate", "25", *LATE]
+    stitched = run(tmp_path, *arguments)
+    raw = run(tmp_path, *arguments, "--no-stitch")
+    assert stitched["stitched"] and not raw["stitched"]
+    assert raw["boundary_step_rad"]["p50"] > 0.1 > stitched["boundary_step_rad"]["max"]
+    assert raw["jerk"] > 5 * stitched["jerk"]
+
+
+def test_controllers_differ(tmp_path: Path) -> None:
+    """Where the trajectory starts now, one that goes on from its command makes the least steps."""
+    now = ["-p", "trajectory_start:=now"]
+    plain = run(tmp_path, *now)["boundary_step_rad"]["max"]
+    assert (
+        run(tmp_path, *now, "--controller", "from-desired")["boundary_step_rad"]["max"] < plain / 5
+    )
+    assert run(tmp_path, *now, "--controller", "splice")["boundary_step_rad"]["max"] < plain / 5
+
+
+def test_wrong_pilots_fail(tmp_path: Path) -> None:
+    figures = run(tmp_path, "--ablation", "wrong-instruction")
+    assert figures["success_rate"] == 0.0
+    assert figures["wrong_first"] == 4
+    assert len(figures["failed_seeds"]) == 4
+    figures = run(tmp_path, "--ablation", "reversed-joints")
+    assert figures["success_rate"] == 0.0
+
+
+def test_the_variant_with_hidden_colours(tmp_path: Path) -> None:
+    figures = run(tmp_path, "--variant", "wrist")
+    assert figures["variant"] == "wrist"
+    assert figures["success_rate"] == 1.0
+
+
+def test_scenes_of_training_are_never_used() -> None:
+    """Training draws seeds of 31 bits."""
+    assert scene_seeds(100, 0)[0] == FIRST_SEED == 2**31
+    assert scene_seeds(MOST_SCENES, 0)[-1] < scene_seeds(1, 1)[0]
+    with pytest.raises(ValueError, match="scenes must be from 1"):
+        scene_seeds(0, 0)
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        scene_seeds(1, -1)
+
+
+def test_a_policy_is_loaded_as_the_node_loads_it(demo_checkpoint: Path) -> None:
+    """Random weights: it runs, and does not obey."""
+    setup = read_setup(checkpoint=str(demo_checkpoint), rate_hz=5.0)
+    episodes = evaluate(Evaluation(Loop(setup, seconds=1.0)), scene_seeds(2, 0))
+    assert [len(episode.inference) for episode in episodes] == [5, 5]
+    assert not any(episode.success for episode in episodes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--checkpoint", "nowhere"], "nowhere"),
+        (["--expert", "-p", "rate_hz:=fast"], "rate_hz: must be a number, got 'fast'"),
+    ],
+)
+def test_what_cannot_be_run_is_said(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--scenes", "1", *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("pi0_sim_eval: ") and problem in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--scenes", "0"],
+        ["--delay", "-1"],
+        ["--delay", "nan"],
+        ["--workers", "0"],
+        ["--ablation", "gremlins"],
+        ["-p", "max_jump=1"],
+        ["--json", "/nowhere/figures.json"],
+    ],
+)
+def test_wrong_arguments_end_it_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--expert", *arguments])
+    assert ended.value.code == 2
+    assert arguments[0] in capsys.readouterr().err or arguments == ["--scenes", "0"]
+
+
+def test_help_names_the_ablations(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "upside-down" in capsys.readouterr().out
