@@ -95,7 +95,12 @@ def _opened(path: Path) -> Iterator[Reader]:
             "`ros2 bag record` made; `ros2 bag reindex` writes a missing metadata.yaml."
         ) from None
     except Exception as error:  # the storage formats raise errors of many kinds on broken files
-        raise BagError(f"{path}: cannot be opened as a rosbag2 recording: {error}") from error
+        remedy = "if it was cut off, `mcap recover` or `ros2 bag reindex` saves what is left"
+        if path.suffix == ".bag":
+            remedy = "ROS 1 bags are converted by `rosbags-convert --src FILE --dst DIR`"
+        raise BagError(
+            f"{path}: cannot be opened as a rosbag2 recording: {error} ({remedy})"
+        ) from error
     try:
         yield reader
     finally:

@@ -9,7 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from pi0_ros.node.contract import ContractError, LoadError
+from pi0_ros.node.urdf import UrdfError
+from pi0_ros.replay import deterministic_command, diff_command
 from pi0_ros.replay.bag import BagError, parse_remaps
+from pi0_ros.replay.golden import GoldenError
 from pi0_ros.replay.interface import InterfaceError
 from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import NODE_COMMAND, replay
@@ -23,8 +27,13 @@ The node runs as a process of its own with use_sim_time, in a ROS domain of its 
 OUT/bag holds what it published, OUT/chunks.png shows the predicted joint paths, OUT/node.log has
 its output.
 
-exit status: 0 when at least one chunk came; 1 when none came or something failed; 2 for wrong
-arguments; 130 after Ctrl-C.
+With --deterministic there is neither a node nor DDS: the recording is stepped through in this
+process, and the same inputs give the same files to the byte. "pi0_replay diff A B" compares the
+results of two replays; --record-golden and --check do so in a test.
+
+exit status: 0 when at least one chunk came, and with --check none differed; 1 when none came, one
+differed or something failed; 2 for wrong arguments or a DIR that holds no golden replay; 130 after
+Ctrl-C.
 
 example: pi0_replay demo_bag --checkpoint demo_checkpoint --params pi0.yaml --json figures.json
 """
@@ -36,7 +45,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         prog="pi0_replay",
         description="Plays a rosbag2 recording to the pi0 node over DDS, records the action chunks "
         "it publishes, and prints how many there are, how old and how fast.",
-        usage="%(prog)s BAG --checkpoint DIR [options] [--ros-args ARG ...]",
+        usage="%(prog)s BAG --checkpoint DIR [options] [--ros-args ARG ...]\n"
+        "       %(prog)s diff A B [options]",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -68,6 +78,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         default=300.0,
         help="seconds the node may take to load the checkpoint (default: 300)",
     )
+    deterministic_command.add_options(parser)
     add(
         "--ros-args",
         metavar="ARG",
@@ -78,6 +89,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not 0 < args.rate < math.inf:
         parser.error(f"--rate: must be above 0 and finite, got {args.rate:g}")
+    deterministic_command.check_options(parser, args)
     try:
         args.remap = parse_remaps(args.remap)
     except ValueError as error:
@@ -87,7 +99,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         args.out = Path(f"{args.bag.resolve().name}_replay")
     # Found out before minutes of replay, not after. OUT and the folders above it will be made.
     if args.json is not None:
-        folder, out = args.json.parent, args.out.absolute()
+        folder, out = args.json.parent, (args.record_golden or args.out).absolute()
         if not folder.is_dir() and folder.absolute() not in (out, *out.parents):
             parser.error(f"--json: the folder {folder} does not exist")
     return args
@@ -95,7 +107,10 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None, node_command: Sequence[str] = NODE_COMMAND) -> int:
     """Entry point of the command; returns its exit status."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["diff"]:
+        return diff_command.main(argv[1:])
+    args = parse_args(argv)
     # SIGTERM ends a replay as Ctrl-C does: the node must not stay behind. Both only leave a mark
     # that the replay looks for: an exception raised wherever the signal hits could come up inside
     # rclpy's C++ calls, which turn it into an error of their own. A list and no threading.Event,
@@ -107,7 +122,10 @@ def main(argv: Sequence[str] | None = None, node_command: Sequence[str] = NODE_C
 
     before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
-        status = _run(args, node_command, lambda: bool(caught))
+        if deterministic_command.wanted(args):
+            status = _run_steps(args, lambda: bool(caught))
+        else:
+            status = _run(args, node_command, lambda: bool(caught))
     except KeyboardInterrupt:
         status = 130
     finally:
@@ -154,6 +172,17 @@ def _run(
         )
         return 1
     return 0
+
+
+def _run_steps(args: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
+    try:
+        return deterministic_command.run(args, interrupted)
+    except (BagError, InterfaceError, ContractError, LoadError, ReplayError, OSError) as error:
+        print(f"pi0_replay: {error}", file=sys.stderr)
+        return 1
+    except (GoldenError, UrdfError) as error:
+        print(f"pi0_replay --check: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

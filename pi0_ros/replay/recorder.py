@@ -2,69 +2,21 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.msg import ActionChunk
-from pi0_ros.replay.environment import find_shared_file
-from pi0_ros.replay.report import ChunkRecord, Counters, counters_from_values
+from pi0_ros.replay.bag_writer import BagWriter
+from pi0_ros.replay.chunk_record import ChunkRecord, chunk_record
+from pi0_ros.replay.report import Counters, counters_from_values
 
-# Version 8 of the metadata is the newest one that every supported distribution reads: Humble
-# expects QoS profiles as text, which version 9 replaced.
-METADATA_VERSION = 8
-STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 # Deep enough for a burst while the recorder waits for the interpreter.
 OUTPUT_QOS = QoSProfile(depth=1000)
-
-
-class BagWriter:
-    """Writes serialised messages, with their definitions, into a new rosbag2 directory."""
-
-    def __init__(self, path: Path, storage: str, topics: Mapping[str, str]) -> None:
-        """Creates the recording.
-
-        Args:
-            path: directory to make; must not exist.
-            storage: "mcap" or "sqlite3".
-            topics: topic -> message type.
-        """
-        definition = find_shared_file("msg/ActionChunk.msg")
-        if definition is None:
-            raise FileNotFoundError("msg/ActionChunk.msg is not in the pi0_ros share directory")
-        types = get_typestore(Stores.ROS2_HUMBLE)
-        types.register(get_types_from_msg(definition.read_text(), "pi0_ros/msg/ActionChunk"))
-        self._writer = Writer(path, version=METADATA_VERSION, storage_plugin=STORAGE[storage])
-        self._writer.open()
-        self._connections: dict[str, Connection] = {
-            topic: self._writer.add_connection(topic, kind, typestore=types)
-            for topic, kind in topics.items()
-        }
-
-    def __enter__(self) -> "BagWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.close()
-
-    def write(self, topic: str, time: int, data: bytes) -> None:
-        """Appends one message; `time` in ns, never before the previous one's."""
-        self._writer.write(self._connections[topic], time, data)
 
 
 class Recorder:
@@ -133,19 +85,7 @@ class Recorder:
         self.trajectories += 1
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        positions = np.array(message.positions, np.float32)
-        self.chunks.append(
-            ChunkRecord(
-                stamp=message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec,
-                sequence=message.sequence,
-                instruction=message.instruction,
-                joint_names=tuple(message.joint_names),
-                positions=positions.reshape(message.horizon, len(message.joint_names)),
-                dt=message.dt,
-                camera_ages=tuple(message.camera_ages),
-                inference_time=sum(message.stage_times),
-            )
-        )
+        self.chunks.append(chunk_record(message))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from pi0_ros.replay.bag import Bag, NeededTopic, joint_positions, match_topics, open_bag
+from pi0_ros.replay.bag_writer import BagWriter
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.interface import resolve_interface
 from pi0_ros.replay.process import NodeProcess, ReplayError
@@ -80,7 +81,7 @@ def replay(
         KeyboardInterrupt: `interrupted` said so.
     """
     _require_ros()
-    plot_chunks = _plotter()
+    plot_chunks = plotter()
     checkpoint, out = Path(checkpoint), Path(out)
     for path in (checkpoint, *([] if params is None else [Path(params)])):
         if not path.exists():
@@ -95,9 +96,8 @@ def replay(
         topics = match_topics(bag, interface.needed, remaps)
         if interrupted():  # while the results of an earlier replay are still there
             raise KeyboardInterrupt
-        results = _prepare(out, bag, overwrite)
+        results = prepare(out, bag, overwrite)
 
-        from pi0_ros.replay.recorder import BagWriter
         from pi0_ros.replay.session import Session, ros_node
 
         command = [*node_command, "--ros-args", *arguments]
@@ -132,7 +132,7 @@ def replay(
         ],
     )
     if recorder.chunks and plot_chunks:
-        recorded = joint_positions(bag, _joint_states(topics))
+        recorded = joint_positions(bag, joint_states_topic(topics))
         plot_chunks(out / "chunks.png", recorder.chunks, recorded, playback.start, bag.path.name)
     return report
 
@@ -145,7 +145,7 @@ def _require_ros() -> None:
             raise ReplayError(f"{module} cannot be imported ({error}): {remedy}") from error
 
 
-def _plotter() -> Callable[..., None] | None:
+def plotter() -> Callable[..., None] | None:
     """plot.plot_chunks, or None where matplotlib, an optional dependency, is not installed."""
     try:
         from pi0_ros.replay.plot import plot_chunks
@@ -169,7 +169,7 @@ def node_arguments(
     return [*files, *ros_args, *(word for value in ours for word in ("-p", value))]
 
 
-def _prepare(out: Path, bag: Bag, overwrite: bool) -> Path:
+def prepare(out: Path, bag: Bag, overwrite: bool) -> Path:
     """Makes `out` and room in it; returns the path of the recording to write."""
     results = out / "bag"
     if results.exists():
@@ -187,7 +187,7 @@ def _prepare(out: Path, bag: Bag, overwrite: bool) -> Path:
     return results
 
 
-def _joint_states(topics: Mapping[str, NeededTopic]) -> str:
+def joint_states_topic(topics: Mapping[str, NeededTopic]) -> str:
     return next(topic for topic, need in topics.items() if need.type.endswith("/JointState"))
 
 

@@ -5,36 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pi0_ros.replay.chunk_record import ChunkRecord
 from pi0_ros.replay.player import Playback
 
 # Above these the figures say more about the player or the recording than about the node.
 LATENESS_WORTH_SAYING = 0.020
 STAMP_OFFSET_WORTH_SAYING = 0.5
-
-
-@dataclass(frozen=True)
-class ChunkRecord:
-    """One ~/action_chunk message.
-
-    Attributes:
-        stamp: time of the observation, ns.
-        sequence: number of the chunk since the node started.
-        instruction: the prompt it answers.
-        joint_names: joint order of `positions`.
-        positions: [horizon, joints] float32, rad; step i is due at `stamp` + (i + 1) * `dt`.
-        dt: seconds between two steps.
-        camera_ages: seconds from each camera's stamp to the publication.
-        inference_time: seconds of wall time, all stages.
-    """
-
-    stamp: int
-    sequence: int
-    instruction: str
-    joint_names: tuple[str, ...]
-    positions: np.ndarray
-    dt: float
-    camera_ages: tuple[float, ...]
-    inference_time: float
 
 
 @dataclass(frozen=True)
@@ -81,10 +57,13 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of one replay. `report_json` names and explains them."""
+    """The figures of one replay. `report_json` names and explains them.
+
+    `rate` is None for a deterministic replay, which has no pace.
+    """
 
     recording: str
-    rate: float
+    rate: float | None
     duration: float
     frames_per_camera: Mapping[str, int]
     chunks: int
@@ -141,7 +120,7 @@ def refused_since(snapshots: Sequence[Counters], time: int) -> dict[str, int]:
 
 def make_report(
     recording: str,
-    rate: float,
+    rate: float | None,
     playback: Playback,
     cameras: Sequence[str],
     chunks: Sequence[ChunkRecord],
@@ -205,14 +184,15 @@ def _warnings(
             "keep the pace, and ages are not what they would be on the robot (try --rate 0.5)"
         )
     for topic, count in published.items():
-        if arrived[topic] != count:
+        if arrived[topic] < count:
             yield f"the node published {count} messages on ~/{topic}, but {arrived[topic]} arrived"
 
 
 def report_json(report: Report) -> dict[str, object]:
     """The report under plain keys, ready for json.dump; what has no value is null.
 
-    - recording: its path; rate; duration_s: of the part played, in the recording's time
+    - recording: its path; rate: null for a deterministic replay; duration_s: of the part played, in
+      the recording's time
     - frames: images played; frames_per_camera: by topic in the recording
     - chunks, trajectories: messages on ~/action_chunk and ~/joint_trajectory
       (these only with --enable)
@@ -248,7 +228,8 @@ def report_json(report: Report) -> dict[str, object]:
 
 def format_table(report: Report) -> str:
     """The report as a table for people."""
-    rows = [("recording", f"{report.recording}, {report.duration:.1f} s at rate {report.rate:g}")]
+    pace = "deterministic" if report.rate is None else f"at rate {report.rate:g}"
+    rows = [("recording", f"{report.recording}, {report.duration:.1f} s {pace}")]
     rows += [(f"frames in, {topic}", str(n)) for topic, n in report.frames_per_camera.items()]
     rows.append(("chunks out", str(report.chunks)))
     rows.append(("points per chunk", _span(report.points)))

@@ -28,7 +28,10 @@ from pi0_ros.node.safety import LEAD, plan
         ((20, 1, 0.5), r"joint_1, step 2\d: velocity .*limit is 3 rad/s.*clamp_velocity is 1.5"),
         ((slice(20, None), 0, 0.16), r"joint_0, step 20: velocity"),
         ((slice(20, None), 0, -0.16), r"joint_0, step 20: velocity"),
-        ((slice(0, None), 1, 0.5), r"joint_1, step \d: .* rad from the measured .* max_jump is 0.3"),
+        (
+            (slice(0, None), 1, 0.5),
+            r"joint_1, step \d: .* rad from the measured .* max_jump is 0.3",
+        ),
         ((slice(30, None), 0, np.linspace(0, 1.2, 20)), r"joint_0, step 49: .* outside \[-0.8"),
         ((slice(30, None), 0, np.linspace(0, -1.2, 20)), r"joint_0, step 49: .* outside \[-0.8"),
     ],

@@ -1,0 +1,60 @@
+"""Picture of a difference between two replays: over time, over the horizon, and at the tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pi0_ros.replay.diff import Difference, Thresholds, first_failing
+
+_GATE = {"color": "black", "linestyle": "--", "linewidth": 1.0}
+
+
+def plot_difference(path: str | Path, difference: Difference, limits: Thresholds) -> None:
+    """Writes a PNG: each joint's largest difference per chunk and per step, and the tool's.
+
+    Dashed lines are the thresholds; a red line marks the first chunk beyond one.
+    """
+    rows = 1 if difference.position is None else 2
+    figure = Figure(figsize=(11, 3.4 * rows + 0.6), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 2, squeeze=False)
+    times = (difference.stamps - difference.stamps[0]) / 1e9
+    steps = np.arange(difference.joints.shape[1])
+    for joint, name in enumerate(difference.joint_names):
+        values = difference.joints[..., joint]
+        colour = f"C{joint % 10}"
+        axes[0, 0].plot(times, values.max(axis=1), color=colour, linewidth=1.2, label=name)
+        axes[0, 1].plot(steps, values.mean(axis=0), color=colour, linewidth=1.2)
+    axes[0, 0].axhline(limits.joint, **_GATE)
+    _label(axes[0, 0], "largest difference of each chunk", "time of the observation (s)", "rad")
+    _label(axes[0, 1], "mean difference of each step", "step of the chunk", "rad")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    if difference.position is not None and difference.angle is not None:
+        for axis, values, limit, unit, what in (
+            (axes[1, 0], difference.position, limits.position, "m", "position"),
+            (axes[1, 1], difference.angle, limits.angle, "rad", "angle"),
+        ):
+            axis.plot(times, values.max(axis=1), color="C0", linewidth=1.2)
+            axis.axhline(limit, **_GATE)
+            title = f"tool {what}, largest difference of each chunk"
+            _label(axis, title, "time of the observation (s)", unit)
+    failing = first_failing(difference, limits)
+    over_time = [axes[0, 0], *(axes[1] if rows == 2 else [])]
+    if failing is not None:
+        for axis in over_time:
+            axis.axvline(failing.seconds, color="tab:red", linewidth=1.5)
+    figure.suptitle(f"A: {difference.a}    B: {difference.b}", fontsize=10)
+    figure.savefig(path)
+
+
+def _label(axis: Any, title: str, below: str, unit: str) -> None:
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(below)
+    axis.set_ylabel(unit)
+    axis.grid(alpha=0.3)
+    axis.set_ylim(bottom=0.0)

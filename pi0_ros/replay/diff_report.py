@@ -1,0 +1,113 @@
+"""A difference between two replays as a table and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pi0_ros.replay.diff import (
+    Difference,
+    Frame,
+    Thresholds,
+    failures,
+    first_beyond,
+    first_failing,
+    summary,
+)
+
+
+def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any]:
+    """The figures under the keys that docs/commands.md explains."""
+    first, beyond = first_beyond(difference, 0.0), first_failing(difference, limits)
+    alone = {"a": list(difference.only_a), "b": list(difference.only_b)}
+    largest = difference.trajectory
+    return {
+        "a": difference.a,
+        "b": difference.b,
+        "chunks": dict(zip("ab", difference.counts, strict=True)),
+        "matched": len(difference.stamps),
+        "without_partner": alone,
+        "joints": {
+            name: summary(difference.joints[..., i])
+            for i, name in enumerate(difference.joint_names)
+        },
+        "tool_position_m": summary(difference.position),
+        "tool_angle_rad": summary(difference.angle),
+        "other_instructions": difference.instructions,
+        "other_pictures": difference.pictures,
+        "trajectories": {
+            **dict(zip("ab", difference.trajectories, strict=True)),
+            "pairs": difference.trajectory_pairs,
+            "max": largest if largest is None or np.isfinite(largest) else None,
+        },
+        "first_difference": _frame_json(first),
+        "first_beyond": _frame_json(beyond),
+        "thresholds": asdict(limits),
+        "failures": failures(difference, limits),
+        "passed": not failures(difference, limits),
+    }
+
+
+def format_difference(difference: Difference, limits: Thresholds) -> str:
+    """The figures as a table for people."""
+    rows = [
+        ("A", difference.a),
+        ("B", difference.b),
+        ("chunks", f"{difference.counts[0]} in A, {difference.counts[1]} in B"),
+        (
+            "matched by observation stamp",
+            f"{len(difference.stamps)} ({len(difference.only_a)} only in A,"
+            f" {len(difference.only_b)} only in B)",
+        ),
+    ]
+    for joint, name in enumerate(difference.joint_names):
+        rows.append((f"{name}, max / mean", _pair(difference.joints[..., joint], "rad")))
+    if difference.position is not None and difference.angle is not None:
+        rows.append(("tool position, max / mean", _pair(difference.position, "m")))
+        rows.append(("tool angle, max / mean", _pair(difference.angle, "rad")))
+    if difference.instructions:
+        rows.append(("chunks of another instruction", str(difference.instructions)))
+    if difference.pictures:
+        rows.append(("chunks from other pictures", str(difference.pictures)))
+    if any(difference.trajectories):
+        rows.append(("trajectories", _trajectories(difference)))
+    rows.append(("first difference", _frame(first_beyond(difference, 0.0))))
+    rows.append(("first frame beyond a threshold", _frame(first_failing(difference, limits))))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    problems = failures(difference, limits)
+    lines += [f"beyond: {problem}" for problem in problems]
+    return "\n".join([*lines, "result: " + ("beyond the thresholds" if problems else "passed")])
+
+
+def _pair(values: np.ndarray, unit: str) -> str:
+    """Small differences keep their digits: between two machines they are the finding."""
+    return f"{values.max():.3g} / {values.mean():.3g} {unit}"
+
+
+def _trajectories(difference: Difference) -> str:
+    counts = f"{difference.trajectories[0]} in A, {difference.trajectories[1]} in B"
+    if difference.trajectory is None:
+        return f"{counts}, none published at the same time"
+    pairs = f"{difference.trajectory_pairs} at the same times"
+    return f"{counts}; {pairs} differ by {difference.trajectory:.3g} rad at most"
+
+
+def _frame(frame: Frame | None) -> str:
+    if frame is None:
+        return "none"
+    return (
+        f"number {frame.number}, {frame.seconds:.2f} s after the first:"
+        f" {frame.joint}, step {frame.step}, {frame.difference:.3g} rad"
+    )
+
+
+def _frame_json(frame: Frame | None) -> dict[str, Any] | None:
+    if frame is None:
+        return None
+    values = asdict(frame)
+    if not np.isfinite(frame.difference):
+        values["difference"] = None
+    return values

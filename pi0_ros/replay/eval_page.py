@@ -1,0 +1,155 @@
+"""An evaluation as one HTML page that needs nothing else: pictures are inside, scripts are none."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from pi0_ros.replay.eval_bag import Drawn, Evaluated
+from pi0_ros.replay.eval_plot import horizon_png, paths_png
+
+DRAWN = 20
+"""Recordings that are shown with pictures; of the others the table tells."""
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+  color: #1a1a1a; background: #fff; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1em 0; }
+th, td { padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; } .strip { display: flex; gap: 4px; align-items: flex-start;
+  margin: .5em 0; }
+.strip figure { margin: 0; flex: 1; } .strip img { width: 100%; display: block; }
+figcaption { font-size: .8em; color: #555; } .problem { color: #a40000; white-space: pre-wrap; }
+"""
+
+
+def page(
+    document: dict[str, Any], results: Sequence[Evaluated], title: str, notes: Sequence[str]
+) -> str:
+    """The page.
+
+    Args:
+        document: as `evaluation_json` makes it of `results`.
+        notes: sentences below the title.
+    """
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
+    if "all" in document:
+        parts += _total(document["all"])
+    parts += ["<h2>Recordings</h2>", _recordings(document["recordings"])]
+    shown = 0
+    for one, result in zip(document["recordings"], results, strict=True):
+        if result.drawn is None or shown >= DRAWN:
+            continue
+        shown += 1
+        parts += _recording(one, result, result.drawn)
+    drawable = sum(result.drawn is not None for result in results)
+    if drawable > shown:
+        parts.append(f"<p>The first {shown} of {drawable} recordings are drawn.</p>")
+    body = "\n".join(parts)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{escape(title)}</title><style>{_STYLE}</style></head>
+<body>
+{body}
+</body></html>
+"""
+
+
+def _total(total: dict[str, Any]) -> list[str]:
+    head = (
+        "joint",
+        "mean error",
+        "rms",
+        "max",
+        "standing still",
+        "jerk",
+        "recorded jerk",
+        "step at a new chunk, p95",
+    )
+    rows = []
+    for name, joint in total["joints"].items():
+        smooth = total["smoothness"][name]
+        values = (
+            joint["mean_abs"],
+            joint["rms"],
+            joint["max"],
+            joint["holding_mean_abs"],
+            smooth["jerk_rms"],
+            smooth["recorded_jerk_rms"],
+            smooth["boundary_step"]["p95"],
+        )
+        rows.append((name, *map(_number, values)))
+    wall = total["wall"]["inference_ms"]
+    return [
+        "<h2>Error of the predicted joint positions</h2>",
+        f"<p>{total['chunks']} chunks, {total['steps_compared']} values compared. Radians; jerk is"
+        " the rms in rad/s<sup>3</sup>; &ldquo;standing still&rdquo; is the error of not moving."
+        f" Inference: {wall['p50']:.1f} ms in the median, {wall['p95']:.1f} ms at the 95th"
+        " percentile.</p>",
+        _table(head, rows),
+        _image(horizon_png(total), "image/png", "error over the seconds ahead"),
+    ]
+
+
+def _recordings(recordings: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for one in recordings:
+        if "problem" in one:
+            rows.append((one["recording"], "", "", "", "", "could not be evaluated"))
+            continue
+        rows.append(
+            (
+                one["recording"],
+                f"{one['duration_s']:.1f} s",
+                str(one["chunks"]),
+                _number(one["mean_abs"]),
+                _number(one["holding_mean_abs"]),
+                ", ".join(f"{n} {reason}" for reason, n in one["refused"].items()) or "none",
+            )
+        )
+    head = ("recording", "length", "chunks", "mean error", "standing still", "refused")
+    problems = "".join(
+        f'<p class="problem">{escape(one["problem"])}</p>' for one in recordings if "problem" in one
+    )
+    return _table(head, rows) + problems
+
+
+def _recording(one: dict[str, Any], result: Evaluated, drawn: Drawn) -> list[str]:
+    tasks = "; ".join(result.instructions)
+    parts = [
+        f"<h2>{escape(result.bag)}</h2>",
+        f"<p>Instructions: {escape(tasks)}. Black: {escape(result.source)}; coloured: predicted."
+        f" Mean error {_number(one['mean_abs'])} rad.</p>",
+        _image(paths_png(drawn, result.joints, result.dt), "image/png", "predicted and recorded"),
+    ]
+    for camera, pictures in drawn.thumbnails.items():
+        figures = "".join(
+            f"<figure>{_image(data, 'image/jpeg', camera)}"
+            f"<figcaption>{escape(camera)}, {seconds:.1f} s</figcaption></figure>"
+            for seconds, data in pictures
+        )
+        parts.append(f'<div class="strip">{figures}</div>')
+    return parts
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _image(data: bytes, kind: str, alt: str) -> str:
+    text = base64.b64encode(data).decode()
+    return f'<img alt="{escape(alt)}" src="data:{kind};base64,{text}">'
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,148 @@
+"""The results of a replay, read back: chunks and trajectories of a bag, whoever recorded it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_ros.replay.bag import Bag, BagError, describe_topics, open_bag, read_messages
+from pi0_ros.replay.bag_writer import CHUNK_TYPE
+from pi0_ros.replay.chunk_record import ChunkRecord, chunk_record
+from pi0_ros.replay.messages import TRAJECTORY_TYPE, decode
+
+SAME_STAMP = 2000
+"""Nanoseconds: picture stamps come from ages in float64 seconds."""
+
+
+@dataclass(frozen=True)
+class TimedChunk:
+    """A chunk and when it was published, ns."""
+
+    time: int
+    chunk: ChunkRecord
+
+    @property
+    def camera_stamps(self) -> tuple[int, ...]:
+        """Nanoseconds of the pictures, in the order of `chunk.camera_names`.
+
+        Ages are float64 seconds, so these are right to a microsecond.
+        """
+        return tuple(self._published - round(age * 1e9) for age in self.chunk.camera_ages)
+
+    @property
+    def state_stamp(self) -> int:
+        """Nanoseconds that the joint state holds for, as exact."""
+        return self._published - round(self.chunk.joint_states_age * 1e9)
+
+    @property
+    def _published(self) -> int:
+        """When the ages were taken: the chunk's stamp is its oldest part's."""
+        oldest = max((self.chunk.joint_states_age, *self.chunk.camera_ages))
+        return self.chunk.stamp + round(oldest * 1e9)
+
+
+def same_pictures(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two observations were made of the same pictures, by the stamps of the cameras."""
+    close = (abs(a - b) <= SAME_STAMP for a, b in zip(one, other, strict=False))
+    return len(one) == len(other) and all(close)
+
+
+@dataclass(frozen=True)
+class RecordedTrajectory:
+    """A JointTrajectory.
+
+    Attributes:
+        time: when it was published, ns.
+        start: ns that `times` count from: its header's stamp, or `time` where that is 0.
+        joint_names: columns of `positions`.
+        times: [points] seconds from start.
+        positions: [points, joints] rad.
+    """
+
+    time: int
+    start: int
+    joint_names: tuple[str, ...]
+    times: np.ndarray
+    positions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a bag holds of a replay; chunks and trajectories in order of publication."""
+
+    path: Path
+    chunks: tuple[TimedChunk, ...]
+    trajectories: tuple[RecordedTrajectory, ...]
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return self.chunks[0].chunk.joint_names
+
+
+def read_results(path: str | Path) -> Results:
+    """Reads ~/action_chunk and ~/joint_trajectory of a recording.
+
+    Args:
+        path: OUT of a replay, its bag, or any recording in which the node's chunks are.
+
+    Raises:
+        BagError: it cannot be read, holds no chunks, or chunks of several nodes or of changing
+            joints.
+    """
+    path = Path(path)
+    bag = open_bag(path / "bag" if (path / "bag").is_dir() else path)
+    chunk_topic = _only(bag, CHUNK_TYPE)
+    prefix = chunk_topic.rpartition("/")[0]
+    types = {chunk_topic: CHUNK_TYPE}
+    beside = {topic.name for topic in bag.topics if topic.type == TRAJECTORY_TYPE}
+    if f"{prefix}/joint_trajectory" in beside:
+        types[f"{prefix}/joint_trajectory"] = TRAJECTORY_TYPE
+    elif len(beside) == 1:  # remapped to a controller's
+        types[beside.pop()] = TRAJECTORY_TYPE
+    chunks, trajectories = [], []
+    for message in read_messages(bag, types):
+        kind = types[message.topic]
+        try:
+            content = decode(message.data, kind)
+            if kind == CHUNK_TYPE:
+                chunks.append(TimedChunk(message.time, chunk_record(content)))
+            else:
+                trajectories.append(read_trajectory(content, message.time))
+        except ValueError as error:
+            raise BagError(f"{bag.path}: a message on {message.topic}: {error}") from error
+    names = {chunk.chunk.joint_names for chunk in chunks}
+    if len(names) > 1:
+        raise BagError(f"{bag.path}: its chunks have changing joints: {sorted(names)}")
+    return Results(bag.path, tuple(chunks), tuple(trajectories))
+
+
+def read_trajectory(message: Any, time: int) -> RecordedTrajectory:
+    """A trajectory_msgs/JointTrajectory received at `time` (ns).
+
+    Raises:
+        ValueError: a point does not have one position per joint.
+    """
+    stamp = message.header.stamp
+    start = stamp.sec * 1_000_000_000 + stamp.nanosec
+    seconds = [p.time_from_start.sec + p.time_from_start.nanosec / 1e9 for p in message.points]
+    names = tuple(message.joint_names)
+    if any(len(point.positions) != len(names) for point in message.points):
+        raise ValueError(f"points without a position for each of {len(names)} joints")
+    positions = np.array([p.positions for p in message.points], float).reshape(-1, len(names))
+    return RecordedTrajectory(time, start or time, names, np.array(seconds), positions)
+
+
+def _only(bag: Bag, kind: str) -> str:
+    """The one topic of a type that holds messages."""
+    topics: Sequence[str] = [t.name for t in bag.topics if t.type == kind and t.count]
+    if len(topics) == 1:
+        return topics[0]
+    what = f"holds {kind} on {' and '.join(topics)}" if topics else f"holds no {kind}"
+    raise BagError(
+        f"{bag.path} {what}; expected the chunks of one node, as pi0_replay leaves them in OUT."
+        f" The recording holds:\n{describe_topics(bag.topics)}"
+    )

@@ -1,0 +1,189 @@
+"""The node's ROS arguments without ROS: parameter files, -p and -r as rcl reads them.
+
+A deterministic replay needs no ROS, so that it runs wherever Python does. What is understood here
+is understood as rcl does it (a test compares the two); everything else is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pi0_ros.replay.interface import NODE_NAME, InterfaceError
+
+_TRUE = {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"}
+_FALSE = {"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}
+_WHOLE = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
+
+
+@dataclass
+class NodeArguments:
+    """What a node's command line says.
+
+    Attributes:
+        name, namespace: of the node; a namespace begins with "/".
+        parameters: node pattern ("/**", "/pi0") -> parameter name -> value, in order of mention.
+        rules: remaps (from, to) as they are written.
+    """
+
+    name: str = NODE_NAME
+    namespace: str = "/"
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rules: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def full_name(self) -> str:
+        """Fully qualified name of the node."""
+        return f"{self.namespace.rstrip('/')}/{self.name}"
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Parameter name -> value for this node; an empty list is None, as in rclpy."""
+        found: dict[str, Any] = {}
+        for pattern, values in self.parameters.items():
+            if _matches(pattern, self.full_name):
+                found.update(values)
+        return found
+
+    def absolute(self, topic: str) -> str:
+        """A topic name of the node, made absolute and remapped."""
+        name = self._expanded(topic)
+        for source, target in self.rules:
+            if self._expanded(source) == name:
+                return self._expanded(target)
+        return name
+
+    def _expanded(self, topic: str) -> str:
+        if topic.startswith("~"):
+            return self.full_name + topic[1:]
+        return topic if topic.startswith("/") else f"{self.namespace.rstrip('/')}/{topic}"
+
+
+def read_arguments(ros_args: Sequence[str]) -> NodeArguments:
+    """Reads what follows --ros-args.
+
+    Args:
+        ros_args: --params-file FILE, -p NAME:=VALUE and -r FROM:=TO, in any order and number.
+
+    Raises:
+        InterfaceError: an argument or a file that ROS would not take, or that is not understood
+            here.
+        OSError: a parameter file cannot be read.
+    """
+    arguments = NodeArguments()
+    words = iter(ros_args)
+    for word in words:
+        if word not in ("--params-file", "-p", "--param", "-r", "--remap"):
+            raise InterfaceError(
+                f"--ros-args {word}: a deterministic replay understands --params-file FILE,"
+                " -p NAME:=VALUE and -r FROM:=TO"
+            )
+        value = next(words, None)
+        if value is None:
+            raise InterfaceError(f"--ros-args {word}: expected something behind it")
+        if word == "--params-file":
+            _read_file(Path(value), arguments.parameters)
+        else:
+            _read_rule(word, value, arguments)
+    return arguments
+
+
+def _read_rule(word: str, text: str, arguments: NodeArguments) -> None:
+    left, separator, right = text.partition(":=")
+    node, colon, name = left.rpartition(":")
+    if not separator or not name or not right.strip():
+        raise InterfaceError(f"--ros-args {word} {text}: expected NAME:=VALUE")
+    if word in ("-p", "--param"):
+        pattern = f"/{node.lstrip('/')}" if colon else "/**"
+        values = arguments.parameters.setdefault(pattern, {})
+        values[name] = _value(_compose(right, f"-p {text}"), f"-p {text}")
+    elif colon and node != arguments.name:
+        return  # of another node
+    elif name == "__node":
+        arguments.name = right
+    elif name == "__ns":
+        arguments.namespace = right
+    else:
+        arguments.rules.append((name, right))
+
+
+def _read_file(path: Path, parameters: dict[str, dict[str, Any]]) -> None:
+    root = _compose(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(root, yaml.MappingNode):
+        raise InterfaceError(f"{path}: expected node names such as /**: at the top")
+    _read_nodes(root, "", path, parameters)
+
+
+def _read_nodes(
+    tree: yaml.MappingNode, prefix: str, path: Path, parameters: dict[str, dict[str, Any]]
+) -> None:
+    for key, node in tree.value:
+        if not isinstance(node, yaml.MappingNode):
+            raise InterfaceError(
+                f"{path}, line {key.start_mark.line + 1}: {key.value}: expected the name of a node"
+                " or namespace, with ros__parameters: below it"
+            )
+        if key.value == "ros__parameters":
+            if not prefix:
+                raise InterfaceError(f"{path}: ros__parameters: needs a node's name above it: /**:")
+            _flatten(node, "", path, parameters.setdefault(prefix, {}))
+        else:
+            _read_nodes(node, f"{prefix}/{key.value.strip('/')}", path, parameters)
+
+
+def _flatten(tree: yaml.MappingNode, prefix: str, path: Path, values: dict[str, Any]) -> None:
+    for key, node in tree.value:
+        name = f"{prefix}{key.value}"
+        if isinstance(node, yaml.MappingNode):
+            _flatten(node, f"{name}.", path, values)
+        else:
+            values[name] = _value(node, f"{path}: {name}")
+
+
+def _compose(text: str, where: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise InterfaceError(f"{where}: not YAML: {error}") from error
+
+
+def _value(node: yaml.Node | None, where: str) -> Any:
+    """A parameter's value: a scalar, a list of one type, or None for an empty list."""
+    if isinstance(node, yaml.SequenceNode):
+        items = [_value(item, where) for item in node.value]
+        if len({type(item) for item in items}) > 1:
+            raise InterfaceError(f"{where}: a list must hold one type, got {items}")
+        return items or None
+    if not isinstance(node, yaml.ScalarNode):
+        raise InterfaceError(f"{where}: expected a value or a list")
+    return node.value if node.style else _plain(node.value)
+
+
+def _plain(text: str) -> bool | int | float | str:
+    """An unquoted scalar."""
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if _WHOLE.fullmatch(text):
+        digits = text.lstrip("+-")
+        octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
+        return int(text, 8) if octal else int(text, 0)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if _SPECIAL.fullmatch(text):
+        value = float(text.replace(".", ""))
+        return math.nan if math.isnan(value) else value
+    return text
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a node's name fits a pattern, in which * is one token and ** any number of them."""
+    tokens = re.escape(pattern).replace(r"/\*\*", "(/.*)?").replace(r"\*", "[^/]+")
+    return re.fullmatch(tokens, name) is not None

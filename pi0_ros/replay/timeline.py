@@ -1,0 +1,154 @@
+"""What was seen, measured and predicted along time, and how it stood at a moment."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import cv2
+import numpy as np
+
+from pi0_ros.node.kinematics import Arm
+from pi0_ros.node.scene import TRAIL, Scene, ToolPath, tool_path
+from pi0_ros.replay.chunk_record import ChunkRecord
+
+PICTURE_WIDTH = 320
+"""Pixels to which pictures are made smaller."""
+
+PICTURE_PERIOD = 80_000_000
+"""Nanoseconds between two pictures of a camera that are kept at least."""
+
+_SECOND = 1_000_000_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How things stood at a time.
+
+    Attributes:
+        joints: joint -> radians, as measured; empty before the first joint state.
+        chunk: the newest one; None before the first.
+        scene: it and those before it, to draw.
+        pictures: camera -> JPEG of its newest picture.
+    """
+
+    joints: Mapping[str, float]
+    chunk: ChunkRecord | None
+    scene: Scene
+    pictures: Mapping[str, bytes]
+
+
+@dataclass
+class _Track(Generic[T]):
+    """Things in the order of their times."""
+
+    times: list[int] = field(default_factory=list)
+    things: list[T] = field(default_factory=list)
+
+    def add(self, time: int, thing: T) -> None:
+        self.times.append(time)
+        self.things.append(thing)
+
+    def newest(self, time: int) -> T | None:
+        """The last thing that is not later."""
+        k = bisect_right(self.times, time)
+        return self.things[k - 1] if k else None
+
+    def between(self, after: int, until: int) -> list[tuple[int, T]]:
+        """Times and things later than `after` and not later than `until`."""
+        part = slice(bisect_right(self.times, after), bisect_right(self.times, until))
+        return list(zip(self.times[part], self.things[part], strict=True))
+
+    def drop(self, until: int) -> None:
+        """Forget what is older, but the newest of that: it held on."""
+        k = bisect_right(self.times, until) - 1
+        if k > 0:
+            del self.times[:k], self.things[:k]
+
+
+class Timeline:
+    """Everything with its time in nanoseconds, each kind in order; threads may share it."""
+
+    def __init__(self, arm: Arm, keep: float | None = None) -> None:
+        """Nothing yet.
+
+        Args:
+            arm: draws the chunks.
+            keep: seconds after which things are forgotten; None: never.
+        """
+        self._arm = arm
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._chunks: _Track[tuple[ChunkRecord, ToolPath]] = _Track()
+        self._rejected: _Track[tuple[np.ndarray, str]] = _Track()
+        self._joints: _Track[dict[str, float]] = _Track()
+        self._pictures: dict[str, _Track[bytes]] = {}
+
+    def add_chunk(self, time: int, chunk: ChunkRecord, sent: bool) -> None:
+        """A chunk was published; `sent` if a trajectory came of it."""
+        path = tool_path(
+            self._arm,
+            chunk.positions,
+            chunk.stamp,
+            chunk.dt,
+            chunk.sequence,
+            chunk.instruction,
+            sent,
+        )
+        self._add(self._chunks, time, (chunk, path))
+
+    def add_rejected(self, time: int, places: np.ndarray, why: str) -> None:
+        """A chunk was refused; `places` of the tool, [steps, 3]."""
+        self._add(self._rejected, time, (places, why))
+
+    def add_joints(self, time: int, joints: Mapping[str, float]) -> None:
+        """Joints were measured; what is not among them stays as it was."""
+        before = self._joints.things[-1] if self._joints.things else {}
+        self._add(self._joints, time, {**before, **joints})
+
+    def wants_picture(self, camera: str, time: int) -> bool:
+        """Whether a picture would be kept: not, if there is one from just before."""
+        times = self._pictures[camera].times if camera in self._pictures else []
+        return not times or not 0 <= time - times[-1] < PICTURE_PERIOD
+
+    def add_picture(self, camera: str, time: int, rgb: np.ndarray) -> None:
+        """A camera's picture, [height, width, 3] uint8."""
+        height, width = rgb.shape[:2]
+        size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
+        small = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=cv2.INTER_AREA)
+        _, jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+        with self._lock:
+            track = self._pictures.setdefault(camera, _Track())
+        self._add(track, time, jpeg.tobytes())
+
+    def _add(self, track: _Track[T], time: int, thing: T) -> None:
+        with self._lock:
+            track.add(time, thing)
+            if self._keep is not None:
+                track.drop(time - round(self._keep * _SECOND))
+
+    def at(self, time: int) -> Moment:
+        """How things stood at `time`."""
+        with self._lock:
+            newest = self._chunks.newest(time)
+            recent = self._chunks.between(time - round((TRAIL + 1) * _SECOND), time)
+            rejected = self._rejected.between(time - _SECOND, time)
+            joints = self._joints.newest(time) or {}
+            pictures = {camera: track.newest(time) for camera, track in self._pictures.items()}
+        scene = Scene()
+        if newest is not None and not recent:  # an old one, of which nothing came after
+            recent = [(newest[0].stamp, newest)]
+        for published, (_, path) in recent:
+            scene.add(path, published)
+        for refused, (places, why) in rejected:
+            scene.reject(places, why, refused)
+        return Moment(
+            joints,
+            newest[0] if newest else None,
+            scene,
+            {camera: picture for camera, picture in pictures.items() if picture is not None},
+        )

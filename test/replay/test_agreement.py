@@ -1,0 +1,83 @@
+"""The DDS form and the deterministic form publish the same for the same observation.
+
+Which ticks fall where differs: the node's timer starts when it is activated, and it misses ticks
+while an inference runs. So chunks are matched by the stamp of their observation, and compared in
+everything that the observation determines: the pictures' stamps, the state, the instruction, the
+joints. With a real checkpoint the noise too has to be the same, which the node draws for the number
+of its chunk and a deterministic replay for the number of its tick; with --again each chunk is
+computed from the observation and the noise of its partner.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS is not installed")
+pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from offline_case import SIX, THREE, FakePolicy, arm_at_work, run_offline, write_bag, write_params
+
+from pi0_ros.policy.types import ActionChunk
+from pi0_ros.replay.diff import compare, match
+from pi0_ros.replay.main import main
+from pi0_ros.replay.results import read_results
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    """Each replay chooses a free ROS domain."""
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+
+
+class StillPolicy(FakePolicy):
+    """As test/replay/fake_node.py: every joint stays where it was observed."""
+
+    def infer(self, observation, noise=None) -> ActionChunk:
+        chunk = super().infer(observation, noise)
+        still = np.tile(observation.state.astype(np.float32), (self.horizon, 1))
+        return ActionChunk(still, chunk.dt, chunk.stamp, 0, 0, chunk.stage_times)
+
+
+def test_both_see_the_same_at_one_observation(tmp_path, fake_node):
+    bag = write_bag(tmp_path / "bag", arm_at_work(seconds=3.0))
+    params = write_params(tmp_path / "params.yaml", THREE)
+    words = [str(bag), "--checkpoint", str(tmp_path), "--params", str(params), "--out"]
+    assert main([*words, str(tmp_path / "dds")], node_command=fake_node) == 0
+    assert run_offline([*words, tmp_path / "steps", "--deterministic"], StillPolicy) == 0
+    dds, steps = read_results(tmp_path / "dds"), read_results(tmp_path / "steps")
+    pairs, _, _ = match(dds.chunks, steps.chunks)
+    # A loaded machine may lose some; those that came must be there in the deterministic form.
+    assert len(pairs) >= 0.8 * len(dds.chunks) >= 12
+    for a, b in pairs:
+        x, y = a.chunk, b.chunk
+        assert x.camera_names == y.camera_names == ("front", "wrist")
+        difference = np.subtract(a.camera_stamps, b.camera_stamps)
+        assert np.abs(difference).max() <= 1000, "the pictures"
+        # The state is the policy's answer, interpolated between two joint states: to the bit.
+        np.testing.assert_array_equal(x.positions, y.positions)
+        assert x.joint_names == y.joint_names == THREE
+        assert (x.instruction, x.dt) == (y.instruction, y.dt) == ("touch the red cube", 0.02)
+    difference = compare(dds, steps)
+    assert (difference.pictures, difference.instructions) == (0, 0)
+
+
+def test_both_get_the_same_chunk_from_a_real_checkpoint(tmp_path, demo_checkpoint):
+    bag = write_bag(tmp_path / "bag", arm_at_work(seconds=3.0, joints=SIX))
+    params = write_params(tmp_path / "params.yaml", SIX)
+    words = [str(bag), "--checkpoint", str(demo_checkpoint), "--params", str(params), "--out"]
+    assert main([*words, str(tmp_path / "dds")]) == 0
+    options = ["--deterministic", "--again", str(tmp_path / "dds")]
+    assert main([*words, str(tmp_path / "steps"), *options]) == 0
+    dds, steps = read_results(tmp_path / "dds"), read_results(tmp_path / "steps")
+    difference = compare(dds, steps)
+    assert len(difference.stamps) == len(dds.chunks) >= 5, "every one of them"
+    assert difference.joints.max() < 1e-6
+    assert (difference.pictures, difference.instructions) == (0, 0)
+    # Without the noise of its partner a chunk is another one: this is not compared for nothing.
+    assert main([*words, str(tmp_path / "own"), "--deterministic"]) == 0
+    assert compare(dds, read_results(tmp_path / "own")).joints.max() > 1e-3

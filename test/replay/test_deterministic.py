@@ -1,0 +1,247 @@
+"""pi0_replay --deterministic: the same files to the byte, and errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from offline_case import (
+    SIX,
+    START,
+    FakePolicy,
+    arm_at_work,
+    motion,
+    run_offline,
+    write_bag,
+    write_params,
+)
+
+from pi0_ros.replay.main import main, parse_args
+from pi0_ros.replay.process import ReplayError
+from pi0_ros.replay.results import read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    return write_bag(tmp_path_factory.mktemp("offline") / "bag", arm_at_work(seconds=1.0))
+
+
+@pytest.fixture
+def argv(bag, tmp_path) -> list[str]:
+    params = write_params(tmp_path / "params.yaml")
+    return [str(bag), "--deterministic", "--checkpoint", str(tmp_path), "--params", str(params)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_the_results_are_what_a_replay_over_dds_leaves(argv, tmp_path, storage, capsys):
+    recording = write_bag(tmp_path / "other", arm_at_work(seconds=1.0), storage)
+    out = tmp_path / "out"
+    figures = tmp_path / "figures.json"
+    words = [str(recording), *argv[1:], "--out", out, "--json", figures]
+    assert run_offline(words) == 0
+    printed = capsys.readouterr().out
+    assert "1.0 s deterministic" in printed
+    assert "observations refused                               1 (missing 1)" in printed
+    found = json.loads(figures.read_text())
+    assert (found["chunks"], found["ticks"], found["busy_ticks"]) == (9, 10, 0)
+    assert found["inference_ms"]["p50"] > 0
+    kept = json.loads((out / "figures.json").read_text())
+    assert kept["inference_ms"] == {"p50": None, "p95": None}, "it differs from run to run"
+    assert {**kept, "inference_ms": 0} == {
+        **found, "inference_ms": 0, "latency_s": 0.0, "enabled": False,
+    }  # fmt: skip
+
+    results = read_results(out)
+    assert [timed.time for timed in results.chunks] == [START + k * 10**8 for k in range(1, 10)]
+    first = results.chunks[0]
+    assert first.chunk.instruction == "touch the red cube"
+    assert first.chunk.camera_names == ("front", "wrist")
+    assert first.camera_stamps == (START + 53_000_000, START + 57_000_000)
+    assert first.chunk.positions.shape == (50, 3)
+    np.testing.assert_allclose(first.chunk.positions[0], motion(0.053, 3), atol=2e-3)
+    suffix = {"mcap": ".mcap", "sqlite3": ".db3"}[storage]
+    assert [file.suffix for file in (out / "bag").glob("bag.*")] == [suffix]
+
+
+def test_the_same_inputs_give_the_same_files_to_the_byte(argv, tmp_path):
+    for name in ("a", "b"):
+        assert run_offline([*argv, "--out", tmp_path / name]) == 0
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert set(a) == {"bag/bag.mcap", "bag/metadata.yaml", "chunks.png", "figures.json"}
+    assert a == b
+    # And another seed others.
+    assert run_offline([*argv, "--out", tmp_path / "c", "--ros-args", "-p", "seed:=1"]) == 0
+    assert contents(tmp_path / "c")["bag/bag.mcap"] != a["bag/bag.mcap"]
+
+
+NO_ROS = """
+import sys
+for name in ("rclpy", "pi0_ros.msg", "sensor_msgs", "std_msgs", "trajectory_msgs"):
+    sys.modules[name] = None  # importing it fails
+from pi0_ros.replay.main import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_a_real_checkpoint_in_two_processes_without_ros(demo_checkpoint, tmp_path):
+    recording = write_bag(tmp_path / "bag", arm_at_work(seconds=0.6, joints=SIX))
+    params = write_params(tmp_path / "params.yaml", SIX)
+    for name in ("a", "b"):
+        command = [
+            sys.executable, "-c", NO_ROS, str(recording), "--deterministic",
+            "--checkpoint", str(demo_checkpoint), "--params", str(params),
+            "--out", str(tmp_path / name),
+        ]  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    chunks = read_results(tmp_path / "a").chunks
+    assert [timed.chunk.sequence for timed in chunks] == [1, 2, 3, 4, 5]
+    assert np.abs(chunks[0].chunk.positions - chunks[1].chunk.positions).max() > 1e-3
+
+
+def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_path, capsys):
+    # Ticks elsewhere than on the grid of the default rate.
+    first = [*argv, "--out", tmp_path / "a", "--ros-args", "-p", "rate_hz:=7.0"]
+    assert run_offline(first) == 0
+    words = [*argv, "--out", tmp_path / "b", "--again", tmp_path / "a"]
+    assert run_offline(words) == 0
+    a, b = read_results(tmp_path / "a").chunks, read_results(tmp_path / "b").chunks
+    assert len(a) == len(b) == 6
+    for x, y in zip(a, b, strict=True):
+        assert (x.chunk.stamp, x.chunk.sequence) == (y.chunk.stamp, y.chunk.sequence)
+        assert x.camera_stamps == pytest.approx(y.camera_stamps, abs=2000)
+        np.testing.assert_array_equal(x.chunk.positions, y.chunk.positions)
+    capsys.readouterr()
+    # What this recording does not show is told.
+    other = write_bag(tmp_path / "other", arm_at_work(seconds=0.5))
+    assert run_offline([other, *words[1:], "--overwrite"]) == 0
+    assert "warning: 3 chunks were not computed again" in capsys.readouterr().out
+    with pytest.raises(ReplayError, match=r"with seed 0, the parameters say 4"):
+        run_offline([*words, "--overwrite", "--ros-args", "-p", "seed:=4"])
+    with pytest.raises(ReplayError, match="neither --enable nor --latency"):
+        run_offline([*words, "--latency", "0.1", "--overwrite"])
+
+
+def test_an_observation_with_a_lost_picture_is_put_together_again(argv, tmp_path):
+    """What a node saw that lost a picture of one camera never comes up in the recording."""
+    entries = arm_at_work(seconds=1.0)
+    lost = START + 453_000_000
+    some = [e for e in entries if (e[0], e[1]) != (lost, "/front/image_raw")]
+    lossy = write_bag(tmp_path / "lossy", some)
+    wide = ["--ros-args", "-p", "max_skew:=0.2"]
+    assert run_offline([lossy, *argv[1:], "--out", tmp_path / "a", *wide]) == 0
+    assert run_offline([*argv, "--out", tmp_path / "b", "--again", tmp_path / "a", *wide]) == 0
+    a, b = read_results(tmp_path / "a").chunks, read_results(tmp_path / "b").chunks
+    odd = [t for t in a if t.camera_stamps[1] - t.camera_stamps[0] > 100_000_000]
+    assert (len(odd), len(a), len(b)) == (1, 9, 9)
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x.chunk.positions, y.chunk.positions)
+        assert x.camera_stamps == pytest.approx(y.camera_stamps, abs=2000)
+
+
+def test_old_results_are_left_alone_unless_told(argv, tmp_path):
+    words = [*argv, "--out", tmp_path / "out"]
+    assert run_offline(words) == 0
+    with pytest.raises(FileExistsError, match="there already"):
+        run_offline(words)
+    assert run_offline([*words, "--overwrite"]) == 0
+
+
+def test_enable_needs_limits(argv, tmp_path):
+    with pytest.raises(ReplayError, match="give a file as joint_limits"):
+        run_offline([*argv, "--out", tmp_path / "out", "--enable"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_chunk_the_status_and_a_sentence_say_so(argv, tmp_path, capsys):
+    class Mute(FakePolicy):
+        def infer(self, observation, noise=None):
+            raise RuntimeError("the accelerator is gone")
+
+    assert run_offline([*argv, "--out", tmp_path / "out"], Mute) == 1
+    printed = capsys.readouterr()
+    assert "no chunk came" in printed.err
+    assert "refused (failed), first after 0.10 s: RuntimeError: the accelerator" in printed.out
+
+
+def test_a_signal_ends_it(argv, tmp_path):
+    asked = iter([False] * 20 + [True] * 99)
+    with pytest.raises(KeyboardInterrupt):
+        run_offline([*argv, "--out", tmp_path / "out"], interrupted=lambda: next(asked))
+
+
+def test_errors_are_one_message(argv, tmp_path, capsys, demo_checkpoint):
+    """Through `main`, which never shows a traceback for these."""
+    bag, six = argv[0], write_params(tmp_path / "six.yaml", SIX)
+
+    def fails(*words: object) -> str:
+        status = main([str(word) for word in words])
+        error = capsys.readouterr().err
+        assert status == 1 and error.startswith("pi0_replay: "), error
+        return error
+
+    rest = ["--deterministic", "--checkpoint", demo_checkpoint, "--out", tmp_path / "out"]
+    assert "no such recording" in fails(tmp_path / "nothing", *rest, "--params", six)
+    # Three joints for a checkpoint of six.
+    error = fails(bag, *rest, "--params", argv[-1])
+    assert "3 joints are given, the checkpoint has 6" in error
+    # Six joints for a recording of three.
+    error = fails(bag, *rest, "--params", six)
+    assert "recorded: shoulder, elbow, gripper (3 joints)" in error
+    # A folder that is no checkpoint, a parameter of a wrong type, a file that is none.
+    error = fails(bag, *argv[1:], "--out", tmp_path / "out")
+    assert str(tmp_path) in error
+    error = fails(bag, *rest, "--params", six, "--ros-args", "-p", "rate_hz:=fast")
+    assert "rate_hz: must be a number, got 'fast'" in error
+    error = fails(bag, *rest, "--params", tmp_path / "none.yaml")
+    assert "none.yaml: no such file" in error
+    error = fails(bag, *rest, "--params", six, "--remap", "/cam:=/front/image_raw")
+    assert "/cam is not in the recording" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recording_cut_in_the_middle_is_one_message(argv, tmp_path, capsys):
+    for storage in ("mcap", "sqlite3"):
+        whole = write_bag(tmp_path / storage, arm_at_work(seconds=2.0), storage)
+        file = next(file for file in whole.iterdir() if file.name != "metadata.yaml")
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        status = main([str(whole), *argv[1:], "--out", str(tmp_path / "out")])
+        error = capsys.readouterr().err
+        assert status == 1
+        assert "cannot be opened" in error or "damaged" in error
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--deterministic", "--rate", "2"], "--rate: a deterministic replay has no pace"),
+        (["--deterministic", "--latency", "-1"], r"--latency: must be in \[0, 60\)"),
+        (["--latency", "1"], "go with --deterministic"),
+        (["--check", "d", "--record-golden", "e"], "one at a time"),
+        (["--record-golden", "e", "--out", "f"], "leave --out out"),
+        (["--check", "d", "--max-joint", "-1"], "--max-joint: must be a number from 0"),
+        (["--check", "d", "--tool", "tip"], "need --urdf"),
+    ],
+)
+def test_wrong_options(options, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_args(["bag", "--checkpoint", "c", *options])
+    assert caught.value.code == 2
+    assert re.search(text, capsys.readouterr().err)

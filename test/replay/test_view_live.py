@@ -1,0 +1,154 @@
+"""pi0_view --live: a node that runs, here one that only says and hears what pi0 does."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser import Browser
+from test_view import View, needs_browser, pixels, wait_for_path
+from view_cases import DT, JOINTS, STEPS, urdf
+
+pytest.importorskip("rclpy")
+pytest.importorskip("pinocchio")
+pytest.importorskip("viser")
+
+from pi0_ros.node.scene import FAR, REJECTED
+from pi0_ros.replay.environment import free_domain
+
+ROOT = Path(__file__).parents[2]
+
+
+class Stand:
+    """A node `pi0` and a robot in one process, ten times a second."""
+
+    def __init__(self, domain: int) -> None:
+        import rclpy
+        from pi0_ros.msg import ActionChunk
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from sensor_msgs.msg import Image, JointState
+        from std_msgs.msg import String
+        from trajectory_msgs.msg import JointTrajectory
+        from visualization_msgs.msg import MarkerArray
+
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self._node = node = rclpy.create_node("pi0", context=self._context)
+        for kind, topic in ((JointState, "joint_states"), (Image, "front/image_raw")):
+            node.create_subscription(kind, topic, lambda _: None, 1)
+        self._chunks = node.create_publisher(ActionChunk, "~/action_chunk", 1)
+        self._trajectories = node.create_publisher(JointTrajectory, "~/joint_trajectory", 1)
+        self._markers = node.create_publisher(MarkerArray, "~/markers", 1)
+        self._states = node.create_publisher(JointState, "joint_states", 1)
+        self._images = node.create_publisher(Image, "front/image_raw", 1)
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._description = node.create_publisher(String, "robot_description", kept)
+        self._description.publish(String(data=urdf()))
+        self._sequence = 0
+        node.create_timer(0.1, self._tick)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        import rclpy
+
+        self._executor.shutdown()
+        self._thread.join(10)
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def _tick(self) -> None:
+        from geometry_msgs.msg import Point
+        from pi0_ros.msg import ActionChunk
+        from sensor_msgs.msg import Image, JointState
+        from trajectory_msgs.msg import JointTrajectory
+        from visualization_msgs.msg import Marker, MarkerArray
+
+        self._sequence += 1
+        self._states.publish(JointState(name=list(JOINTS), position=[0.0, 0.0, 0.0]))
+        pixels = bytes([90, 90, 90] * 12)
+        image = Image(height=3, width=4, encoding="rgb8", step=12, data=pixels)
+        self._images.publish(image)
+        positions = np.zeros((STEPS, len(JOINTS)))
+        positions[:, 0] = np.linspace(0.5, 2.0, STEPS)
+        chunk = ActionChunk(
+            sequence=self._sequence,
+            instruction="turn to the left",
+            dt=DT,
+            horizon=STEPS,
+            joint_names=list(JOINTS),
+            positions=positions.ravel().tolist(),
+            joint_states_age=0.05,
+        )
+        self._trajectories.publish(JointTrajectory(joint_names=list(JOINTS)))
+        self._chunks.publish(chunk)
+        line = Marker(ns="rejected", type=Marker.LINE_STRIP)
+        line.points = [Point(x=0.1 * k, y=-0.3, z=0.3) for k in range(8)]
+        text = Marker(ns="text", text="turn\nchunk 1\nrejected: limits: elbow is too fast")
+        self._markers.publish(MarkerArray(markers=[line, text]))
+
+
+@pytest.fixture
+def domain(monkeypatch) -> int:
+    number = free_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    return number
+
+
+@needs_browser
+@pytest.mark.timeout(240)
+def test_a_running_node_is_shown(domain):
+    with (
+        Stand(domain),
+        View("--live") as view,
+        Browser(f"http://127.0.0.1:{view.port}") as browser,
+    ):
+        wait_for_path(browser, FAR)  # the near end may be past, where the machine is slow
+        end = time.monotonic() + 60
+        wanted = ("turn to the left", "rejected: limits: elbow is too fast", "/front/image_raw")
+        while not all(words in browser.text() for words in wanted):
+            assert time.monotonic() < end, browser.text()
+            time.sleep(0.5)
+        assert pixels(browser.screenshot(), REJECTED) > 20
+        assert "seconds ago" in browser.text()
+        assert browser.problems == []
+
+
+def failure(*arguments: str) -> str:
+    """What the command says when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pi0_ros.replay.view", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ,
+        timeout=100,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_no_such_node(domain, monkeypatch):
+    assert "there is no node /left/pi0" in failure("--live", "--node", "/left/pi0")
+
+
+def test_a_description_of_another_robot(domain, tmp_path):
+    path = tmp_path / "other.urdf"
+    path.write_text(urdf(("waist", "neck")))
+    with Stand(domain):
+        said = failure("--live", "--urdf", str(path))
+    assert "no joint is called shoulder, elbow, gripper" in said and str(path) in said
