@@ -25,10 +25,11 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak reference parity npu graph-report lint lock clean FORCE
+.PHONY: help venv demo replay-demo test soak reference parity npu graph-report lint lock clean FORCE
 
 help:
-	@echo 'make demo    set up $(VENV), play a recorded arm to the node, print what it did'
+	@echo 'make demo    set up $(VENV); a simulated arm touches what it is told to: build/demo/demo.gif'
+	@echo 'make replay-demo  set up $(VENV), play a recorded arm to the node, print what it did'
 	@echo 'make test    set up $(VENV) and run all tests (ARGS="-k name" for some)'
 	@echo 'make soak    try faults on the node for DURATION (now $(DURATION)), write docs/reliability.md'
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
@@ -58,24 +59,27 @@ $(VENV)/.ros: requirements/ros-$(ROS).txt $(CONSTRAINTS)
 $(VENV)/.installed: $(VENV)/.ros $(VENV)/.sources setup.py pyproject.toml requirements/robot.txt $(SOURCES)
 	@echo '== $(VENV): torch and pi0_ros'
 	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
-	$(PIP) --no-build-isolation '.[plot,sim,test]'
+	$(PIP) --no-build-isolation '.[plot,sim,view,test]'
 	@touch $@
 
 # A file that went away installs anew too.
 $(VENV)/.sources: $(VENV)/.ros FORCE
 	@echo '$(SOURCES)' | cmp -s - $@ || echo '$(SOURCES)' > $@
 
-demo:
+demo: venv
+	@$(RUN) pi0_demo --out build/demo --overwrite --json build/demo/report.json $(ARGS)
+
+replay-demo:
 	@echo '[1/4] The environment in $(VENV)'
 	@$(MAKE) --no-print-directory venv
-	@echo '[2/4] A bag of a simulated arm: build/demo/bag'
-	@rm -rf build/demo && mkdir -p build/demo
-	@$(RUN) pi0_demo_bag build/demo/bag
-	@echo '[3/4] A small checkpoint: build/demo/checkpoint'
-	@$(RUN) pi0_demo_checkpoint build/demo/checkpoint
-	@echo '[4/4] The bag, played to the node over DDS: build/demo/out'
-	@$(RUN) pi0_replay build/demo/bag --checkpoint build/demo/checkpoint --params config/demo.yaml \
-		--out build/demo/out --json build/demo/report.json
+	@echo '[2/4] A bag of a simulated arm: build/replay-demo/bag'
+	@rm -rf build/replay-demo && mkdir -p build/replay-demo
+	@$(RUN) pi0_demo_bag build/replay-demo/bag
+	@echo '[3/4] A small checkpoint with random weights: build/replay-demo/checkpoint'
+	@$(RUN) pi0_demo_checkpoint build/replay-demo/checkpoint
+	@echo '[4/4] The bag, played to the node over DDS: build/replay-demo/out'
+	@$(RUN) pi0_replay build/replay-demo/bag --checkpoint build/replay-demo/checkpoint \
+		--params config/demo.yaml --out build/replay-demo/out --json build/replay-demo/report.json
 
 test: venv reference npu
 	$(RUN) python -m pytest $(ARGS)

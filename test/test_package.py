@@ -153,6 +153,7 @@ def test_ros_dependencies_are_used() -> None:
         for verb in re.findall(r'\["ros2", "(\w+)"', file.read_text()):
             assert f"ros2{verb}" in ros, f"{file.name} runs ros2 {verb}; package.xml lacks it"
             used.add(f"ros2{verb}")
+        used |= set(re.findall(r'package="(\w+)"', file.read_text()))
     assert ros - {"rosidl_default_runtime"} <= used
 
 

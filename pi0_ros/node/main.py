@@ -31,6 +31,7 @@ subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per 
 publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled
              ~/action_chunk       pi0_ros/ActionChunk
              /diagnostics         diagnostic_msgs/DiagnosticArray
+             ~/markers, ~/path, ~/preview/joint_states   for RViz; need a URDF
 services     ~/enable             std_srvs/SetBool: publish trajectories, or stop and do not
              ~/reset              std_srvs/Trigger: a new episode; clears what disabled the node
              ~/profile            std_srvs/Trigger: where the time of an inference goes
