@@ -25,7 +25,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo replay-demo test soak reference parity npu graph-report lint lock clean FORCE
+.PHONY: help venv demo replay-demo test soak reference parity bench npu graph-report lint lock clean FORCE
 
 help:
 	@echo 'make demo    set up $(VENV); a simulated arm touches what it is told to: build/demo/demo.gif'
@@ -33,6 +33,7 @@ help:
 	@echo 'make test    set up $(VENV) and run all tests (ARGS="-k name" for some)'
 	@echo 'make soak    try faults on the node for DURATION (now $(DURATION)), write docs/reliability.md'
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
+	@echo 'make bench   race LeRobot at full size on a quiet machine, write docs/performance.md'
 	@echo 'make graph-report  what the model becomes on Ascend (ARGS="--config full")'
 	@echo 'make lint    ruff'
 	@echo 'make venv    set up $(VENV) only'
@@ -102,6 +103,11 @@ graph-report: npu
 
 parity: reference
 	$(RUN) PYTHONPATH=. python test/reference/parity.py docs/parity.md
+
+# Half an hour on two cores that have nothing else to do; 14 GB of memory, 8 GB of disk.
+bench: reference
+	$(RUN) pi0_bench --everything --peers build/reference --dir build/bench --plot build/bench.png \
+		--json build/bench.json --write docs/performance.md $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

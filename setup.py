@@ -166,6 +166,7 @@ setup(
             "pi0_train = pi0_ros.train.train:main",
             "pi0_demo_checkpoint = pi0_ros.tools.demo_checkpoint:main",
             "pi0_compile = pi0_ros.tools.compile_command:main",
+            "pi0_bench = pi0_ros.tools.bench:main",
             "pi0_graph_report = pi0_ros.tools.graph_report:main",
             "pi0_profile = pi0_ros.tools.profile_command:main",
         ]

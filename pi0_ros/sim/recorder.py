@@ -56,7 +56,7 @@ class BagRecorder:
         header = self._header(stamp, f"{camera}_camera_optical_frame")
         topic = f"/{camera}/image_raw"
         if self._compressed:
-            data = _jpeg(picture)
+            data = jpeg(picture)
             message = self._new(
                 # What image_transport's compressed publisher writes for an rgb8 picture.
                 "sensor_msgs/msg/CompressedImage",
@@ -114,8 +114,8 @@ class BagRecorder:
         self.counts[topic] += 1
 
 
-def _jpeg(picture: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 RGB -> [bytes] uint8 JPEG."""
+def jpeg(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 RGB -> [bytes] uint8, a JPEG file."""
     import cv2
 
     done, data = cv2.imencode(

@@ -1,0 +1,131 @@
+"""pi0_demo as a command: what it refuses, how it ends, and the whole of it over DDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from pi0_ros.sim.demo import main
+from pi0_ros.sim.task import TOUCH_CHECKPOINT
+from pi0_ros.sim.world import World
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--checkpoint", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "no checkpoint is there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_are_not_overwritten_unasked(
+    demo_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bag").mkdir()
+    arguments = ["--checkpoint", str(demo_checkpoint), "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "there already" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 1
+    assert "is no recording" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--speed", "0"], ["--json", "/no/such/folder/a.json"]])
+def test_wrong_arguments(arguments: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--out", str(tmp_path)])
+    assert ended.value.code == 2
+
+
+def test_without_opengl(
+    demo_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    World(0).close()  # mujoco is imported here; the robot's process will see the variable
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setenv("PYOPENGL_PLATFORM", "none")
+    assert main(["--checkpoint", str(demo_checkpoint), "--out", str(tmp_path)]) == 1
+    assert "no OpenGL" in capsys.readouterr().err
+
+
+def processes_with(word: str) -> list[str]:
+    """Command lines of running processes that hold a word."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:  # it ended meanwhile
+            continue
+    return [line for line in lines if word in line and "pi0_ros.sim.demo" not in line]
+
+
+def test_a_signal_ends_both_processes(demo_checkpoint: Path, tmp_path: Path) -> None:
+    seed = str(900_000_000 + os.getpid())
+    command = [sys.executable, "-m", "pi0_ros.sim.demo", "--seed", seed, "--out", str(tmp_path)]
+    command += ["--checkpoint", str(demo_checkpoint)]
+    demo = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 60
+        while not processes_with(seed) or not processes_with("pi0_ros.node"):
+            assert time.monotonic() < end and demo.poll() is None
+            time.sleep(0.05)
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130, errors
+    assert "interrupted" in errors
+    assert not processes_with(seed) and not processes_with(str(demo_checkpoint))
+
+
+@pytest.mark.skipif(
+    not (TOUCH_CHECKPOINT / "model.safetensors").is_file(), reason="no trained checkpoint here"
+)
+@pytest.mark.timeout(600)
+def test_the_arm_obeys_and_it_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine that is too slow, or busy with other things, says so and gets more time."""
+    from rosbags.highlevel import AnyReader
+
+    from pi0_ros.replay.bag_writer import message_types
+
+    out, file = tmp_path / "out", tmp_path / "figures.json"
+    for speed in ("0.5", "0.1"):
+        status = main(["--out", str(out), "--json", str(file), "--speed", speed, "--overwrite"])
+        printed = capsys.readouterr().out
+        found = json.loads(file.read_text())
+        if not found["warnings"]:
+            break
+    assert found["successes"] >= 2, printed
+    assert status == (0 if found["successes"] == 3 else 1)
+    assert found["chunks"] > 15 and found["trajectories"] > 10 and found["rejected"] == 0
+    assert found["age_ms"]["p50"] > 0 and found["inference_ms"]["p50"] > 0
+    assert found["overhead_ms"]["p50"] is not None
+    assert f"{found['successes']} of 3" in printed
+
+    assert (out / "demo.gif").stat().st_size <= 1_500_000
+    assert (out / "demo.png").stat().st_size <= 300_000
+    with AnyReader([out / "bag"], default_typestore=message_types()) as bag:
+        counts = {connection.topic: connection.msgcount for connection in bag.connections}
+        told = [
+            bag.deserialize(data, connection.msgtype).data
+            for connection, _, data in bag.messages()
+            if connection.topic == "/instruction"
+        ]
+    assert told == [attempt["instruction"] for attempt in found["instructions"]]
+    assert counts["/pi0/action_chunk"] == found["chunks"]
+    for topic in ("/front/image_raw/compressed", "/wrist/image_raw/compressed", "/joint_states"):
+        assert counts[topic] > 50, topic
+    for topic in ("/pi0/joint_trajectory", "/diagnostics", "/sim/touched", "/robot_description"):
+        assert counts[topic] >= 1, topic
