@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import rclpy
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -31,6 +31,10 @@ from pi0_ros.replay.recorder import Recorder
 
 CLOCK_TOPIC = "/clock"
 POLL = 0.05
+PATIENCE = 3.0
+"""Seconds without an answer to a transition after which the node's state is asked for instead."""
+SETTLE = 0.3
+"""Seconds from seeing a service to asking it: it has to see the client before it can answer."""
 # DDS matches a node's subscriptions within milliseconds of each other; what has not matched this
 # many seconds after the first one never will.
 MATCH_LIMIT = 10.0
@@ -147,9 +151,12 @@ class Session:
 
     def _change_state(self, transition: int, limit: float, on_poll: Callable[[], None]) -> None:
         """Asks the node to configure or activate; waits for its answer."""
-        name = {Transition.TRANSITION_CONFIGURE: "configure"}.get(transition, "activate")
+        configures = transition == Transition.TRANSITION_CONFIGURE
+        name, target = ("configure", "inactive") if configures else ("activate", "active")
         client = self._node.create_client(ChangeState, f"{self._interface.name}/change_state")
-        answer = None
+        states = self._node.create_client(GetState, f"{self._interface.name}/get_state")
+        answer = state = None
+        asked = 0.0
         end = time.monotonic() + limit
         while answer is None or not answer.done():
             self.poll()
@@ -158,6 +165,16 @@ class Session:
                 answer = client.call_async(
                     ChangeState.Request(transition=Transition(id=transition))
                 )
+                asked = time.monotonic()
+            # DDS loses an answer to a client that the server has not discovered yet.
+            if answer is not None and time.monotonic() > asked + PATIENCE:
+                if (
+                    state is not None
+                    and state.done()
+                    and state.result().current_state.label == target
+                ):
+                    break
+                state, asked = states.call_async(GetState.Request()), time.monotonic()
             if time.monotonic() > end:
                 raise ReplayError(
                     f"the node {self._interface.name} did not {name} within {limit:.0f} s. Its last"
@@ -165,7 +182,8 @@ class Session:
                 )
             time.sleep(POLL)
         self._node.destroy_client(client)
-        if not answer.result().success:
+        self._node.destroy_client(states)
+        if answer.done() and not answer.result().success:
             raise ReplayError(
                 f"the node {self._interface.name} did not {name}. Its last output:\n"
                 f"{self._process.last_output()}"

@@ -29,7 +29,7 @@ from pi0_ros.node.joint_history import positions_of
 from pi0_ros.node.observe import stamp_of
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.process import NodeProcess
-from pi0_ros.replay.session import ros_node
+from pi0_ros.replay.session import SETTLE, ros_node
 from pi0_ros.sim.controller import points_of
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
 from pi0_ros.sim.rollout import Episode, Loop
@@ -209,6 +209,7 @@ class Judge:
         """Raises LoopError where the service does not come or says no."""
         name = client.srv_name
         self._wait(client.service_is_ready, limit, f"the service {name}")
+        time.sleep(SETTLE)
         answer = client.call_async(request)
         self._wait(answer.done, _ANSWER_LIMIT, f"an answer of {name}")
         if not answer.result().success:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pi0_ros.replay.bag_writer import BagWriter
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.process import NodeProcess, ReplayError
-from pi0_ros.replay.session import ros_node
+from pi0_ros.replay.session import SETTLE, ros_node
 from pi0_ros.sim.demo_record import NODE, Attempt, Record
 from pi0_ros.sim.demo_tape import TOPICS, Tape, type_name
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
@@ -240,6 +240,7 @@ class _Demo:
         """Raises ReplayError where a service does not come or says no."""
         client = self._node.create_client(kind, service)
         self._wait(client.service_is_ready, _START_LIMIT, f"the service {service}", on_poll)
+        time.sleep(SETTLE)
         answer = client.call_async(request)
         self._wait(answer.done, _START_LIMIT, f"an answer of {service}", on_poll)
         self._node.destroy_client(client)

@@ -135,7 +135,9 @@ POLICY = (
     ),
     Fault("policy jumps by 1 rad", policy="jump", says=Says("limits", ("max_jump",)), reset=True),
     Fault("policy returns zeros", policy="zeros", says=Says("limits", ("max_jump",)), reset=True),
-    Fault("policy is too fast", policy="fast", says=Says("limits", ("clamp_velocity",)), reset=True),
+    Fault(
+        "policy is too fast", policy="fast", says=Says("limits", ("clamp_velocity",)), reset=True
+    ),
     Fault("policy trembles", policy="noise", chunks="go on"),
     Fault("policy takes 0.3 s", policy="slow", chunks="go on"),
 )

@@ -303,6 +303,7 @@ def test_bad_chunks_are_not_published(start, reason, spoil):
     robot.wait(lambda: robot.refused() == {reason: 1}, "the refusal")
     robot.policy.spoil = lambda positions: positions
     robot.chunk()
+    robot.wait(lambda: len(robot.chunks) == 1, "the chunk")
     assert len(robot.trajectories) == len(robot.chunks) == 1
 
 
@@ -336,6 +337,7 @@ def test_start_now_refuses_a_chunk_of_the_past(start):
     robot.policy.go_on.set()
     robot.wait(lambda: robot.refused() == {"expired": 1}, "the refusal")
     robot.chunk()
+    robot.wait(lambda: len(robot.chunks) == 1, "the chunk")
     assert len(robot.trajectories) == len(robot.chunks) == 1
 
 
