@@ -106,7 +106,7 @@ parity: reference
 
 # Half an hour on two cores that have nothing else to do; 14 GB of memory, 8 GB of disk.
 bench: reference
-	$(RUN) pi0_bench --everything --peers build/reference --dir build/bench --plot build/bench.png \
+	$(RUN) pi0_bench --everything --peers build/reference --dir build/bench --plot docs/performance.png \
 		--json build/bench.json --write docs/performance.md $(ARGS)
 
 lint: venv

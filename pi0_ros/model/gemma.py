@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.model import cpu
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.layers import Linear
-from pi0_ros.model.ops import KeysValues, add_rms_norm, attention, geglu, rms_norm, rotary
+from pi0_ros.model.ops import KeysValues, add_rms_norm, attention, rms_norm, rotary
 
-Rotary = tuple[Tensor, Tensor]
-"""cos and sin of the tokens' positions, see `ops.rotary`.
+Rotary = tuple[Tensor, ...]
+"""cos and sin of the tokens' positions, see `ops.rotary`; or both as one, see `cpu.turned`.
 
 Either one row for all heads, or one per head of a fused projection: those of queries and keys the
 same, those of values an angle of zero.
@@ -19,7 +20,7 @@ same, those of values an angle of zero.
 
 def join(first: KeysValues, second: KeysValues) -> KeysValues:
     """Keys and values of two runs of tokens as one."""
-    return torch.cat((first[0], second[0]), dim=1), torch.cat((first[1], second[1]), dim=1)
+    return tuple(torch.cat(pair, dim=1) for pair in zip(first, second, strict=True))
 
 
 class GemmaLayer(nn.Module):
@@ -43,6 +44,41 @@ class GemmaLayer(nn.Module):
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
         q, k = rotary(qk, *turn).split((self.heads, self.kv_heads), dim=2)
         return q, k, v
+
+    def project(self, x: Tensor, turn: Rotary) -> tuple[Tensor, KeysValues]:
+        """Normed [batch, tokens, width] -> queries, and what is attended to."""
+        if self.qkv.rows:
+            q, keys_values = cpu.queries_keys_values(self, x, turn[0])
+            return q, (keys_values,)
+        q, k, v = self.queries_keys_values(x, turn)
+        return q, (k, v)
+
+    def attend(
+        self, q: Tensor, own: KeysValues, masked: Tensor | None, before: KeysValues | None
+    ) -> Tensor:
+        """`ops.attention` to a context, if there is one, and the tokens' own keys and values."""
+        scale = self.head_dim**-0.5
+        if self.qkv.rows:
+            (keys_values,) = own if before is None else join(before, own)
+            return cpu.attention(q, keys_values, masked, scale)
+        return attention(q, *own, masked, scale, before)
+
+
+def normed(x: Tensor, gamma: Tensor, linear: Linear) -> Tensor:
+    """The norm of what goes into a product; see `ops.rms_norm`."""
+    return cpu.rms_norm(x, gamma) if linear.rows else rms_norm(x, gamma)
+
+
+def plus_normed(linear: Linear, x: Tensor, h: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """The end of one block and the beginning of the next: a residual sum, and its norm.
+
+    Returns:
+        The norm of linear(x) + h, for which a prepared model reuses the memory of h; and the sum.
+    """
+    if linear.rows:
+        total = linear.plus(x, h)
+        return cpu.rms_norm(total, gamma, out=h), total
+    return add_rms_norm(linear(x), h, gamma)
 
 
 class Gemma(nn.Module):
@@ -84,14 +120,14 @@ class Gemma(nn.Module):
         layers = list(self.layers)[:depth]
         norms = [layer.attention_norm for layer in self.layers] + [self.norm]
         keys_values: list[KeysValues] = []
-        x = rms_norm(h, norms[0])
+        x = normed(h, norms[0], layers[0].qkv)
         for i, layer in enumerate(layers):
-            q, k, v = layer.queries_keys_values(x, turn)
+            q, own = layer.project(x, turn)
             before = None if context is None else context[i]
             if joined:
-                k, v, before = *join(before, (k, v)), None
-            keys_values.append((k, v))
-            heads = attention(q, k, v, masked, layer.head_dim**-0.5, before)
-            x, h = add_rms_norm(layer.out(heads.flatten(2)), h, layer.mlp_norm)
-            x, h = add_rms_norm(layer.down(geglu(layer.gate_up(x))), h, norms[i + 1])
+                own, before = join(before, own), None
+            keys_values.append(own)
+            heads = layer.attend(q, own, masked, before)
+            x, h = plus_normed(layer.out, heads.flatten(2), h, layer.mlp_norm)
+            x, h = plus_normed(layer.down, layer.gate_up.geglu(x), h, norms[i + 1])
         return x, keys_values

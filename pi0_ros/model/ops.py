@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pi0_ros.model import npu
 
-KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of one layer, each [batch, tokens, kv_heads, head_dim]."""
+KeysValues = tuple[Tensor, ...]
+"""Keys and values of one layer, each [batch, tokens, kv_heads, head_dim]; or both as one tensor
+[batch, tokens, 2, kv_heads, head_dim], see `cpu.attention`."""
 
 
 def on_npu(x: Tensor) -> bool:

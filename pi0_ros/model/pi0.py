@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pi0_ros.model import ops
+from pi0_ros.model import cpu, ops
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.gemma import Gemma, Rotary, join
 from pi0_ros.model.layers import Linear
@@ -63,6 +63,7 @@ class Pi0(nn.Module):
     def __init__(self, config: Pi0Config) -> None:
         super().__init__()
         c = self.config = config
+        self.is_prepared = False  # for a CPU, see `cpu.prepare`
         self.vision = VisionTower(c)
         # Prompts are embedded once per instruction: the table may stay in host memory, and in the
         # checkpoint's dtype.
@@ -109,6 +110,8 @@ class Pi0(nn.Module):
 
         def turn(positions: Tensor) -> Rotary:
             cos, sin = table[:, positions].unsqueeze(3)
+            if self.is_prepared:
+                return cpu.turn(cos, sin)
             if not ops.on_npu(cos):
                 return cos, sin
             # A row per head lets the kernel turn a fused projection at once, before it is split.
@@ -171,20 +174,28 @@ class Pi0(nn.Module):
             state: [batch, max_state_dim] normalised and padded with zeros.
 
         Returns:
-            Per layer, keys and values of prefix and state [batch, prefix + 1, kv_heads, head_dim].
+            Per layer, keys and values of prefix and state [batch, prefix + 1, kv_heads, head_dim];
+            of a prepared model both as one, [batch, prefix + 1, 2, kv_heads, head_dim].
         """
         pictures = self.vision(images.flatten(0, 1)).unflatten(0, images.shape[:2]).flatten(1, 2)
         h = torch.cat((pictures, prompt), dim=1)
         x, prefix = self.prefix(h, layout.prefix_turn, layout.prefix_masked)
-        k, v = self.prefix_last_kv(x).unflatten(-1, (2, -1, self.config.head_dim)).unbind(2)
-        cos, sin = layout.prefix_turn
-        prefix.append((rotary(k, cos[:, :, :1], sin[:, :, :1]), v))
+        prefix.append(self._last_keys_values(x, layout.prefix_turn))
 
         token = self.state_in(state.to(self.state_in.weight.dtype))[:, None]
         depth, turn = self.config.depth - 1, layout.state_turn
         x, joined = self.expert(token, turn, layout.state_masked, prefix, depth, joined=True)
-        _, k, v = self.expert.layers[-1].queries_keys_values(x, turn)
-        return [*joined, join(prefix[-1], (k, v))]
+        _, own = self.expert.layers[-1].project(x, turn)
+        return [*joined, join(prefix[-1], own)]
+
+    def _last_keys_values(self, x: Tensor, turn: Rotary) -> KeysValues:
+        c = self.config
+        y = self.prefix_last_kv(x)
+        if self.is_prepared:
+            y = cpu.turned(y.unflatten(-1, (-1, c.head_dim)), turn[0], c.kv_heads)
+            return (y.to(x.dtype).unflatten(2, (2, -1)),)
+        k, v = y.unflatten(-1, (2, -1, c.head_dim)).unbind(2)
+        return rotary(k, *(table[:, :, :1] for table in turn)), v
 
     def velocity(
         self, actions: Tensor, time_bias: Tensor, context: list[KeysValues], layout: Layout

@@ -1,7 +1,6 @@
 """The SigLIP vision tower (Zhai et al. 2023) and its projection into the prefix."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
@@ -30,8 +29,8 @@ class VisionLayer(nn.Module):
         """[images, patches, vision_width] -> same."""
         qkv = self.qkv(self.attention_norm(h)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.unbind(2)
-        h = h + self.out(attention(q, k, v, None, self.scale).flatten(2))
-        return h + self.down(F.gelu(self.up(self.mlp_norm(h)), approximate="tanh"))
+        h = self.out.plus(attention(q, k, v, None, self.scale).flatten(2), h)
+        return self.down.plus(self.up.gelu(self.mlp_norm(h)), h)
 
 
 class VisionTower(nn.Module):

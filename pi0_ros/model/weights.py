@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.mapped import DTYPES, MappedFile
 from pi0_ros.model.pi0 import Pi0
 
 _VISION = "paligemma_with_expert.paligemma.model.vision_tower.vision_model."
@@ -24,7 +25,6 @@ _PREFIX = "paligemma_with_expert.paligemma.model.language_model."
 _EXPERT = "paligemma_with_expert.gemma_expert.model."
 EMBED_TOKENS = _PREFIX + "embed_tokens.weight"
 LM_HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
-_SAFETENSORS_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _EXPERT_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
 
 
@@ -219,10 +219,8 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
                 problems.append(f"missing tensor {key} {list(shape)}")
         elif keys[key].shape != shape:
             problems.append(f"{key} has shape {list(keys[key].shape)}, expected {list(shape)}")
-        elif keys[key].dtype not in _SAFETENSORS_DTYPES:
-            problems.append(
-                f"{key} has dtype {keys[key].dtype}, expected {', '.join(_SAFETENSORS_DTYPES)}"
-            )
+        elif keys[key].dtype not in DTYPES:
+            problems.append(f"{key} has dtype {keys[key].dtype}, expected {', '.join(DTYPES)}")
     for key in keys:
         if key not in shapes and key not in others:
             problems.append(f"unexpected tensor {keys[key].name} {list(keys[key].shape)}")
@@ -239,9 +237,9 @@ def load_weights(
     """A `Pi0` with a safetensors file's weights; check the file with `check_keys` before.
 
     The file is mapped. Parameters that need no rearrangement and no conversion stay views of the
-    mapping on a CPU, unless told otherwise; the others are built one at a time, so that at no time
-    two copies of the weights are in memory. The token embedding always stays in host memory, in the
-    file's dtype.
+    mapping on a CPU, unless told otherwise; the others, and those of the expert's layers, which
+    `cpu.prepare` packs, are built one at a time, so that at no time two copies of the weights are
+    in memory. The token embedding always stays in host memory, in the file's dtype.
 
     Args:
         mapped: keep views of the mapping. The file must then not be rewritten or cut while the
@@ -253,24 +251,29 @@ def load_weights(
     with torch.device("meta"):
         model = Pi0(config)
     plan = sources(config)
-    kept = safe_open(path, "pt")
+    kept = MappedFile(path) if mapped else None
     for name, parameter in list(model.named_parameters()):
         source = plan[name]
         infos = [keys[key] for key in source.keys]
         on_host = name == "embed_tokens"
         unchanged = on_host or (
             device.type == "cpu"
-            and len(infos) == 1
+            and (len(infos) == 1 or source.build is _transposed)
             and not source.keep_float32
-            and _SAFETENSORS_DTYPES.get(infos[0].dtype) == dtype
+            and all(DTYPES.get(info.dtype) == dtype for info in infos)
         )
-        # What is copied is read through a mapping of its own: once that is closed, the pages read
-        # no longer count as this process's memory.
-        with safe_open(path, "pt") as file:
-            reader = kept if unchanged and mapped else file
-            value = source.build(*(reader.get_tensor(info.name) for info in infos))
-            if unchanged and not mapped:
-                value = value.clone()  # keeps the strides
+        view = None
+        if unchanged and kept is not None and not name.startswith("expert.layers."):
+            view = kept.get([info.name for info in infos])
+        if view is not None:
+            value = source.build(view)
+        else:
+            # Read through a mapping of its own: once that is closed, the pages read no longer count
+            # as this process's memory.
+            with safe_open(path, "pt") as file:
+                value = source.build(*(file.get_tensor(info.name) for info in infos))
+                if unchanged and len(infos) == 1:
+                    value = value.clone()  # keeps the strides
         if not on_host:
             value = value.to(device, torch.float32 if source.keep_float32 else dtype)
             if device.type != "cpu":

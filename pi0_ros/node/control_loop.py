@@ -224,6 +224,8 @@ class ControlLoop:
         node.display.published(chunk, inference.snapshot.instruction, moved)
 
     def _on_watch(self) -> None:
+        # A guard condition that is triggered just as the executor's wait ends may go unheard.
+        self._node.collect()
         self.mover.watch()
         node = self._node
         running_for, limit = node.worker.running_for(), node.parameters.inference_timeout

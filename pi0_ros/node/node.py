@@ -120,7 +120,7 @@ class Pi0Node(LifecycleNode):
         self.chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST)
         self.display = Display(self)
         self.controls = Controls(self)
-        self._outcome_ready = self.create_guard_condition(self._on_outcome)
+        self._outcome_ready = self.create_guard_condition(self.collect)
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._second_timer = self.create_timer(1.0, self._on_second, clock=steady)
@@ -309,7 +309,8 @@ class Pi0Node(LifecycleNode):
 
     # Reports ------------------------------------------------------------------------------------
 
-    def _on_outcome(self) -> None:
+    def collect(self) -> None:
+        """Take what the worker has done, if it has done something."""
         if self.worker is None:
             return
         outcome = self.worker.take()

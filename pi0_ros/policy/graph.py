@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.model import npu
+from pi0_ros.model import cpu, npu
 from pi0_ros.model.ops import KeysValues
 from pi0_ros.model.pi0 import Layout, Pi0
 
@@ -225,6 +225,8 @@ def make_graphs(model: Pi0, options: GraphOptions, accumulated: bool, cameras: i
     device = time_table.device
     key = cache_key(model, options, cameras, device)
     graph = resolve_graph(options, device, key)
+    if device.type == "cpu" and graph == "eager":
+        cpu.prepare(model)
     if device.type == "npu":
         # GE tensors have no strides, so that a slice is dense there and nowhere else.
         npu.configure(attention=options.attention, dense_views=graph == "torchair")

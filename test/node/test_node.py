@@ -307,6 +307,14 @@ def test_bad_chunks_are_not_published(start, reason, spoil):
     assert len(robot.trajectories) == len(robot.chunks) == 1
 
 
+def test_a_wake_up_that_got_lost_costs_no_chunk(start):
+    """DDS may miss that the worker has something to tell, once in some ten thousand times."""
+    robot = start()
+    robot.node.worker._notify = lambda: None
+    for _ in range(3):
+        robot.chunk()
+
+
 def test_start_now_trims_the_past(start):
     robot = start(trajectory_start="now")
     robot.policy.go_on.clear()

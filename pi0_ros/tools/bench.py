@@ -1,0 +1,186 @@
+"""`pi0_bench`: this package and LeRobot's pi0 side by side, and what the machine allows."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi0_ros.tools import bench_install, bench_load
+from pi0_ros.tools.bench_case import SIZES, Case, products, weight_bytes, write_case, write_inputs
+from pi0_ros.tools.bench_machine import bound, by_shape, measure_machine
+from pi0_ros.tools.bench_race import BenchError, Entry, ours, peers, race
+from pi0_ros.tools.bench_report import Group, Report, figures, text
+from pi0_ros.tools.bench_scaling import scaling
+from pi0_ros.tools.bench_targets import judge, markdown, table
+
+PEERS = Path("build/reference")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="pi0_bench",
+        description="Measure inference side by side with LeRobot 0.4.4's and 0.3.3's pi0: same "
+        "random weights, inputs, noise, dtype and threads, by turns, each in a process of its own. "
+        "Prints CPU time by stage, memory, loading, operator calls, how far the actions agree, and "
+        "each as a ratio to what the machine's rate of matrix products allows, measured in the "
+        "same run. Full size takes 7 GB of disk and up to 14 GB of memory.",
+    )
+    add = parser.add_argument
+    add("--size", choices=SIZES, default="full", help="of the model (default: full)")
+    add("--cameras", type=int, choices=(1, 2, 3), default=2, help="default: 2")
+    add("--steps", type=int, choices=range(1, 11), default=10, metavar="1-10", help="default: 10")
+    add("--prompt", type=int, nargs="+", default=[48], metavar="N", help="tokens (default: 48)")
+    add("--dtype", nargs="+", choices=("bfloat16", "float32"), default=["bfloat16"])
+    add("--threads", type=int, default=1, help="of each contestant (default: 1)")
+    add("--runs", type=int, default=6, help="inferences that count (default: 6)")
+    add("--graph", choices=("eager", "inductor"), default="eager", help="inductor: that as well")
+    add("--form", choices=("frame", "two-graph"), default="two-graph", help="of inductor's graphs")
+    add("--peers", type=Path, default=PEERS, metavar="DIR", help=f"LeRobot (default: {PEERS})")
+    add("--install-peers", type=Path, metavar="DIR", help="install LeRobot there, and end")
+    add("--dir", type=Path, metavar="DIR", help="keep checkpoints there (default: not kept)")
+    add(
+        "--everything",
+        action="store_true",
+        help="what the targets are about: both dtypes, both prompts, loading, the node, growth",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the figures")
+    add("--plot", type=Path, metavar="FILE", help="draw the stages as bars")
+    add("--write", type=Path, metavar="FILE", help="write docs/performance.md, targets and figures")
+    args = parser.parse_args(argv)
+    for value in args.prompt:
+        if not 1 <= value <= SIZES[args.size].prompt_length:
+            parser.error(f"--prompt {value}: 1 to {SIZES[args.size].prompt_length} tokens")
+    if args.runs < 2 or args.threads < 1:
+        parser.error("--runs is 2 at least, --threads 1")
+    # Found out before minutes of work, not after.
+    for file in (args.json, args.plot, args.write):
+        if file is not None and not file.absolute().parent.is_dir():
+            parser.error(f"the folder {file.parent} does not exist")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
+    args = parse_args(argv)
+    try:
+        if args.install_peers is not None:
+            bench_install.install(args.install_peers)
+            return 0
+        with tempfile.TemporaryDirectory() as scratch:
+            report = run(args, args.dir or Path(scratch), Path(scratch))
+        show(args, report, argv)
+    except (BenchError, ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"pi0_bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pi0_bench: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
+    """All that was asked for."""
+    torch.set_num_threads(args.threads)
+    report = Report()
+    checkpoint = write_case(directory, args.size, args.cameras)
+    if not bench_install.is_installed(args.peers):
+        report.missing.append(
+            f"LeRobot is not in {args.peers}: run without it. `pi0_bench --install-peers "
+            f"{args.peers}` installs it."
+        )
+    for case in cases(args):
+        report.groups.append(run_case(args, case, checkpoint, scratch))
+        print(text(Report([report.groups[-1]])) + "\n", file=sys.stderr, flush=True)
+    if args.everything:
+        _others(args, report, checkpoint, directory, scratch)
+    return report
+
+
+def cases(args: argparse.Namespace) -> list[Case]:
+    """Every prompt in every dtype; with --everything those that targets are about."""
+    pairs = [(dtype, prompt) for dtype in args.dtype for prompt in args.prompt]
+    if args.everything:
+        pairs = [("bfloat16", 48), ("bfloat16", 12), ("float32", 48)]
+    sizes = (args.size, args.cameras, args.steps)
+    return [Case(*sizes, prompt, dtype, args.threads) for dtype, prompt in pairs]
+
+
+def run_case(args: argparse.Namespace, case: Case, checkpoint: Path, scratch: Path) -> Group:
+    """One case: the machine's rates, then the contestants."""
+    dtype = getattr(torch, case.dtype)
+    found = list(products(case.config, case.cameras, case.prompt))
+    machine = measure_machine(dtype)
+    shapes = by_shape(found, dtype)
+    entries: list[Entry] = [ours()]
+    if args.graph != "eager":
+        entries.append(ours(args.graph, args.form, scratch / "graphs"))
+    if bench_install.is_installed(args.peers):
+        entries += peers(args.peers.resolve(), case.dtype)
+    results = race(
+        entries,
+        case,
+        _job(case, checkpoint, scratch),
+        scratch,
+        args.runs,
+        together=case.size != "full",
+    )
+    needed = weight_bytes(case.config, dtype.itemsize)
+    limits = bound(found, machine, dtype.itemsize)
+    return Group(case, tuple(results), machine, limits, shapes, needed)
+
+
+def _job(case: Case, checkpoint: Path, scratch: Path) -> dict[str, Any]:
+    inputs = scratch / "inputs.safetensors"
+    write_inputs(inputs, case)
+    return {
+        "checkpoint": str(checkpoint.resolve()),
+        "inputs": str(inputs),
+        "dtype": case.dtype,
+        "steps": case.steps,
+        "prompt": case.prompt,
+        "cameras": case.cameras,
+        "threads": case.threads,
+        "sizes": asdict(case.config),
+    }
+
+
+def _others(
+    args: argparse.Namespace, report: Report, checkpoint: Path, directory: Path, scratch: Path
+) -> None:
+    """Loading, pictures, the node's start, and growth, in bfloat16."""
+    case = report.groups[0].case
+    needed = weight_bytes(case.config, torch.bfloat16.itemsize)
+    report.load = bench_load.measure_load(ours(), _job(case, checkpoint, scratch), needed)
+    report.picture_s = bench_load.picture_seconds()
+    report.start = bench_load.measure_start(scratch)
+    medium = write_case(directory, "medium", args.cameras)
+    report.scaling = scaling(medium, measure_machine(torch.bfloat16), torch.bfloat16)
+
+
+def show(args: argparse.Namespace, report: Report, argv: list[str] | None) -> None:
+    """Print, and write the files that were asked for."""
+    print(text(report))
+    if args.everything:
+        print("\n" + table(judge(report)))
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures(report), indent=2) + "\n")
+    if args.plot is not None:
+        from pi0_ros.tools.bench_plot import plot
+
+        plot(report.groups, args.plot)
+    if args.write is not None:
+        command = "pi0_bench " + " ".join(sys.argv[1:] if argv is None else argv)
+        picture = None
+        if args.plot is not None:
+            picture = os.path.relpath(args.plot, args.write.parent)
+        args.write.write_text(markdown(report, command, picture))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

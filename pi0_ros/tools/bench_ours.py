@@ -1,0 +1,62 @@
+"""This package's process in `pi0_bench`: `python -m pi0_ros.tools.bench_ours`."""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.policy.graph import GraphOptions, make_graphs
+from pi0_ros.policy.policy import DTYPES, Policy
+from pi0_ros.policy.types import Observation
+from pi0_ros.policy.units import JointUnits
+from pi0_ros.tools.bench_worker import Contestant, Stages, serve
+
+
+def load(job: dict[str, Any]) -> Contestant:
+    """The policy as a job wants it: checkpoint, inputs, dtype, steps, prompt, compiler."""
+    inputs = load_file(job["inputs"])
+    read = read_checkpoint(job["checkpoint"])
+    read = replace(read, config=replace(read.config, num_steps=job["steps"]))
+    model = read.load_model(DTYPES[job["dtype"]], torch.device("cpu"))
+    cache = None if job.get("cache") is None else Path(job["cache"])
+    options = GraphOptions(job["graph"], job["form"], cache)
+    tokens = inputs["tokens"][: job["prompt"]].tolist()
+    policy = Policy(
+        read,
+        make_graphs(model, options, read.accumulates_time, len(read.cameras)),
+        lambda text: tokens,
+        cameras=read.cameras,
+        joint_units=JointUnits.radians(read.joints),
+        delta_mask=np.zeros(read.joints, bool),
+        action_dt=0.02,
+        seed=0,
+    )
+    pictures = {name: inputs[f"image.{i}"].numpy() for i, name in enumerate(read.cameras)}
+    observation = Observation(pictures, inputs["state"].numpy(), "as given")
+    noise = inputs["noise"][0].numpy()
+    stages = Stages()
+    if policy.graphs.is_eager:
+        stages.wrap(model.vision, "forward", "vision")
+        stages.wrap(model, "context", "prefix")
+        stages.wrap(policy.graphs, "_denoise_eagerly", "denoise")
+    else:
+        stages.wrap(policy.graphs, "infer", "denoise")
+
+    def infer() -> Tensor:
+        return torch.from_numpy(policy.infer(observation, noise).positions)
+
+    def count() -> None:
+        # Without the inference mode that the method brings along, see `Calls`.
+        inspect.unwrap(Policy.infer)(policy, observation, noise)
+
+    return Contestant(infer, count, stages, True, {"torch": torch.__version__})
+
+
+if __name__ == "__main__":
+    serve(load)
