@@ -7,6 +7,7 @@ velocity other than 0 (parameter allow_nonzero_velocity_at_trajectory_end of the
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,9 +62,12 @@ def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTr
 
     message = JointTrajectory(joint_names=list(joints))
     _set_time(message.header.stamp, trajectory.stamp)
-    positions, velocities = trajectory.positions.tolist(), trajectory.velocities.tolist()
-    for time, position, velocity in zip(trajectory.times, positions, velocities, strict=True):
-        point = JointTrajectoryPoint(positions=position, velocities=velocity)
+    points = zip(trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
+    for time, position, velocity in points:
+        point = JointTrajectoryPoint()
+        # rclpy looks at every element of a list, and takes an array as it is.
+        point.positions = array("d", position.tobytes())
+        point.velocities = array("d", velocity.tobytes())
         _set_time(point.time_from_start, time)
         message.points.append(point)
     return message
@@ -82,7 +86,7 @@ def chunk_message(
         dt=float(chunk.dt),
         horizon=len(chunk.positions),
         joint_names=list(joints),
-        positions=np.asarray(chunk.positions, dtype=np.float64).ravel().tolist(),
+        positions=array("d", np.asarray(chunk.positions, dtype=np.float64).tobytes()),
         camera_names=list(snapshot.image_stamps),
         camera_ages=[(now - stamp) / _SECOND for stamp in snapshot.image_stamps.values()],
         joint_states_age=(now - snapshot.state_stamp) / _SECOND,
