@@ -134,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         "trajectories_judged": judged.judged,
         "arm_steps_judged": judged.steps,
         "violations": len(judged.violations),
+        "violation_texts": judged.violations,
     }
     if args.json:
         samples = {name: as_dicts(run) for name, run in runs.items()}
