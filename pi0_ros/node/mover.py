@@ -78,12 +78,16 @@ class Mover:
         if measured is None:
             age = f"{p.joint_states_max_age:g} s"
             raise Refusal("stale", f"no joint state younger than {age} to start from")
+        running = None
+        if self._node.gate.enabled:
+            # What the arm did not follow is no past of what comes: it is forgotten.
+            running = self._running = self._followed(measured, now)
         return plan(
             chunk,
             limits.scaled(p.velocity_scale, p.acceleration_scale),
             Bands(p.max_jump, p.clamp_position, p.clamp_velocity, p.clamp_acceleration),
             measured,
-            self._followed(measured, now) if self._node.gate.enabled else None,
+            running,
             now,
             p.trajectory_start,
             p.blend,
