@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from pi0_ros.node.observe import ObservationBuffer
-from pi0_ros.node.subscriptions import KeptTopic, subscribe
+from pi0_ros.node.subscriptions import KeptTopic, image_reader, subscribe
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node
@@ -29,18 +30,43 @@ class Inputs:
         self._buffer = buffer
         parameters = node.parameters
         image_type = Image if parameters.image_transport == "raw" else CompressedImage
-        streams = [
-            (camera.name, image_type, camera.topic, partial(buffer.put_image, camera.name), _IMAGE)
+        read = image_reader(image_type)
+        self._subscriptions = [
+            subscribe(
+                node,
+                image_type,
+                camera.topic,
+                self._then_collect(partial(buffer.put_image, camera.name)),
+                _IMAGE,
+                partial(buffer.blame, camera.name, "malformed"),
+                read,
+            )
             for camera in parameters.cameras
         ]
-        topic = parameters.joint_states_topic
-        streams.append(("joint states", JointState, topic, buffer.put_joint_state, _JOINT_STATES))
-        self._subscriptions = [
-            subscribe(node, kind, topic, put, qos, partial(buffer.blame, name, "malformed"))
-            for name, kind, topic, put, qos in streams
-        ]
+        self._subscriptions.append(
+            subscribe(
+                node,
+                JointState,
+                parameters.joint_states_topic,
+                self._then_collect(buffer.put_joint_state),
+                _JOINT_STATES,
+                partial(buffer.blame, "joint states", "malformed"),
+            )
+        )
         blame = partial(buffer.blame, "instruction", "malformed")
         self._instruction = KeptTopic(node, String, "instruction", self._instruct, blame, depth=1)
+
+    def _then_collect(self, put: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """Puts a message, and publishes a chunk that became ready meanwhile.
+
+        The executor serves every subscription that is ready before it serves a guard condition.
+        """
+
+        def put_and_collect(message: Any) -> None:
+            put(message)
+            self._node.collect()
+
+        return put_and_collect
 
     def look(self) -> None:
         """Look for an instruction that its publisher keeps; to be called now and then."""

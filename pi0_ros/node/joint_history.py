@@ -74,14 +74,18 @@ def _velocities_of(message: Any, joints: Sequence[str]) -> np.ndarray | None:
 class JointHistory:
     """Samples in the order of their stamps."""
 
-    def __init__(self) -> None:
+    def __init__(self, gap: int) -> None:
+        """gap: nanoseconds between two samples after which the arm may be another one."""
         self._samples: deque[Sample] = deque(maxlen=_MOST)
+        self._gap, self._since = gap, 0
 
     def put(self, sample: Sample) -> None:
         """Keep a sample; one that is no newer than the newest is left out."""
         samples = self._samples
         if samples and sample.stamp <= samples[-1].stamp:
             return
+        if not samples or sample.stamp - samples[-1].stamp > self._gap:
+            self._since = sample.stamp
         samples.append(sample)
         while samples[0].stamp < sample.stamp - KEPT:
             samples.popleft()
@@ -118,7 +122,7 @@ class JointHistory:
         velocities = last.velocities
         if velocities is None:
             velocities = self._measured_velocities(last)
-        return Measured(last.positions, velocities, last.stamp)
+        return Measured(last.positions, velocities, last.stamp, self._since)
 
     def _measured_velocities(self, last: Sample) -> np.ndarray:
         for sample in reversed(self._samples):

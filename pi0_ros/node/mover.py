@@ -28,6 +28,11 @@ NEAR = 0.05
 LAG = 250_000_000
 """Nanoseconds by which a joint that moves may be behind what was published."""
 
+ACQUAINTANCE = 1_000_000_000
+"""Nanoseconds of joint states before a joint may be behind at all: the controllers of a robot that
+came (back) just now may not have heard yet what was published, and to start into the midst of it
+would be a jump."""
+
 
 class Mover:
     """Remembers the running trajectory, replaces it by new ones and stops it.
@@ -103,13 +108,15 @@ class Mover:
         if running is None or now >= running.end:
             return None
         off = np.abs(running.sample(measured.stamp)[0] - measured.positions)
-        return running.standing(off > self._leeway(running, measured.stamp), measured.positions)
+        return running.standing(off > self._leeway(running, measured), measured.positions)
 
-    def _leeway(self, running: Motion, stamp: int) -> np.ndarray:
-        """[joints] radians that a joint may be off what ran at a time."""
-        times = np.linspace(stamp - LAG, stamp, 11).astype(np.int64)
+    def _leeway(self, running: Motion, measured: Measured) -> np.ndarray:
+        """[joints] radians that a joint may be off what ran when it was measured."""
+        stamp = measured.stamp
+        lag = LAG if stamp - measured.since >= ACQUAINTANCE else 0
+        times = np.linspace(stamp - lag, stamp, 11).astype(np.int64)
         speed = np.abs(running.sample_all(times)[1]).max(axis=0)
-        return np.minimum(NEAR + speed * LAG / 1e9, self._node.parameters.max_jump)
+        return np.minimum(NEAR + speed * lag / 1e9, self._node.parameters.max_jump)
 
     def _publish(self, planned: Plan, now: int) -> None:
         joints = self._node.parameters.joint_names
@@ -145,7 +152,7 @@ class Mover:
         p = node.parameters
         limits = node.limits.scaled(p.velocity_scale, p.acceleration_scale)
         measured = self._buffer.measured(now)
-        near = np.inf if measured is None else self._leeway(running, measured.stamp)
+        near = np.inf if measured is None else self._leeway(running, measured)
         self._publish(stop(limits, measured, running, now, p.trajectory_start, near), now)
         self._stopping = True
         node.counts.stops += 1

@@ -90,7 +90,7 @@ class ObservationBuffer:
         self._latency = {c.name: round(c.latency * 1e9) for c in parameters.cameras}
         self._images: dict[str, Any] = {}
         self._repeated: dict[str, int] = {}
-        self._history = JointHistory()
+        self._history = JointHistory(round(parameters.joint_states_max_age * 1e9))
         topic = parameters.joint_states_topic
         joints = f"{JOINT_STATES} ({topic}) with the joints of this node"
         self._cameras = {
@@ -139,7 +139,7 @@ class ObservationBuffer:
         if not self._parameters.frozen_frames:
             return 0
         before, last = self._images.get(camera), self._cameras[camera].stamp
-        if before is None or before.data != message.data:
+        if before is None or not _same(before.data, message.data):
             self._repeated[camera] = 0
         elif stamp != last:
             self._repeated[camera] = self._repeated.get(camera, 0) + 1
@@ -257,6 +257,13 @@ class ObservationBuffer:
                 f"{oldest} is {skew:.3f} s older than {newest},"
                 f" allowed are {self._parameters.max_skew:.3f} s",
             )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two buffers hold the same bytes."""
+    a, b = np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)
+    # Pictures that differ do so nearly everywhere: a few bytes tell.
+    return len(a) == len(b) and np.array_equal(a[::4099], b[::4099]) and np.array_equal(a, b)
 
 
 def _camera_stream(name: str, topic: str, max_age: float) -> Stream:

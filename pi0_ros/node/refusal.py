@@ -53,8 +53,10 @@ class Measured:
         positions: [joints] float64, radians, in the policy's order.
         velocities: [joints] float64, radians per second.
         stamp: nanoseconds of the node's clock.
+        since: stamp since which joint states came without a gap.
     """
 
     positions: np.ndarray
     velocities: np.ndarray
     stamp: int
+    since: int = 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -20,6 +21,7 @@ def subscribe(
     put: Callable[[Any], Any],
     qos: QoSProfile,
     malformed: Callable[[str], Any],
+    read: Callable[[bytes], Any] | None = None,
 ) -> Subscription:
     """Subscribe to serialised messages and deserialise them here.
 
@@ -29,17 +31,37 @@ def subscribe(
     Args:
         put: gets each message.
         malformed: gets a sentence about each one that is none.
+        read: serialised -> message, any exception for what is none; default: rclpy's own way.
     """
+    deserialize = read or partial(deserialize_message, message_type=kind)
 
     def receive(data: bytes) -> None:
         try:
-            message = deserialize_message(data, kind)
+            message = deserialize(data)
         except Exception as error:  # the kinds differ between releases of rclpy
             malformed(f"{len(data)} bytes that are no {kind.__name__}: {error}")
             return
         put(message)
 
     return node.create_subscription(kind, topic, receive, qos, raw=True)
+
+
+def image_reader(kind: type) -> Callable[[bytes], Any]:
+    """Reads serialised images without copying their pixels, which rclpy would do twice.
+
+    Args:
+        kind: sensor_msgs Image or CompressedImage.
+
+    Returns:
+        What reads; its messages have the definition's attributes, `data` as uint8 array.
+    """
+    from rosbags.typesys import Stores, get_typestore
+
+    # Both definitions are the same in every ROS 2.
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    read = partial(store.deserialize_cdr, typename=f"sensor_msgs/msg/{kind.__name__}")
+    read(serialize_message(kind()))  # what reads is made at first use, which takes milliseconds
+    return read
 
 
 class KeptTopic:

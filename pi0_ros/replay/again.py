@@ -12,7 +12,7 @@ from typing import Any
 
 from pi0_ros.node.contract import check_chunk
 from pi0_ros.node.images import decompress, to_rgb
-from pi0_ros.node.joint_history import JointHistory, Sample, read_sample
+from pi0_ros.node.joint_history import KEPT, JointHistory, Sample, read_sample
 from pi0_ros.node.observe import Snapshot, stamp_of
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.refusal import Refusal
@@ -62,7 +62,7 @@ class Again:
         self._images: dict[str, deque[tuple[int, Any]]] = {
             name: deque() for name in parameters.camera_names
         }
-        self._states = JointHistory()
+        self._states = JointHistory(KEPT)
         self._samples: deque[Sample] = deque()
         self._ticks = self._chunks = 0
         self._refused: dict[str, int] = {}

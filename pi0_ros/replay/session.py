@@ -4,17 +4,17 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import rclpy
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
+from pi0_ros.replay.asking import Changing, Refused
 from pi0_ros.replay.bag import (
     STAMPED_TYPES,
     Bag,
@@ -31,10 +31,6 @@ from pi0_ros.replay.recorder import Recorder
 
 CLOCK_TOPIC = "/clock"
 POLL = 0.05
-PATIENCE = 3.0
-"""Seconds without an answer to a transition after which the node's state is asked for instead."""
-SETTLE = 0.3
-"""Seconds from seeing a service to asking it: it has to see the client before it can answer."""
 # DDS matches a node's subscriptions within milliseconds of each other; what has not matched this
 # many seconds after the first one never will.
 MATCH_LIMIT = 10.0
@@ -66,8 +62,13 @@ def ros_node(name: str) -> Iterator[Node]:
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
-    with suppress(ExternalShutdownException):  # the end of `ros_node`
+    try:
         executor.spin()
+    except ExternalShutdownException:  # the end of `ros_node`
+        pass
+    except RuntimeError:  # rclpy's RCLError: the end came while it prepared to wait
+        if executor.context.ok():
+            raise
 
 
 class Session:
@@ -152,42 +153,26 @@ class Session:
     def _change_state(self, transition: int, limit: float, on_poll: Callable[[], None]) -> None:
         """Asks the node to configure or activate; waits for its answer."""
         configures = transition == Transition.TRANSITION_CONFIGURE
-        name, target = ("configure", "inactive") if configures else ("activate", "active")
-        client = self._node.create_client(ChangeState, f"{self._interface.name}/change_state")
-        states = self._node.create_client(GetState, f"{self._interface.name}/get_state")
-        answer = state = None
-        asked = 0.0
+        name = "configure" if configures else "activate"
+        changing = Changing(self._node, self._interface.name, transition)
         end = time.monotonic() + limit
-        while answer is None or not answer.done():
-            self.poll()
-            on_poll()
-            if answer is None and client.service_is_ready():
-                answer = client.call_async(
-                    ChangeState.Request(transition=Transition(id=transition))
-                )
-                asked = time.monotonic()
-            # DDS loses an answer to a client that the server has not discovered yet.
-            if answer is not None and time.monotonic() > asked + PATIENCE:
-                if (
-                    state is not None
-                    and state.done()
-                    and state.result().current_state.label == target
-                ):
-                    break
-                state, asked = states.call_async(GetState.Request()), time.monotonic()
-            if time.monotonic() > end:
-                raise ReplayError(
-                    f"the node {self._interface.name} did not {name} within {limit:.0f} s. Its last"
-                    f" output:\n{self._process.last_output()}"
-                )
-            time.sleep(POLL)
-        self._node.destroy_client(client)
-        self._node.destroy_client(states)
-        if answer.done() and not answer.result().success:
+        try:
+            while not changing.poll():
+                self.poll()
+                on_poll()
+                if time.monotonic() > end:
+                    raise ReplayError(
+                        f"the node {self._interface.name} did not {name} within {limit:.0f} s. Its"
+                        f" last output:\n{self._process.last_output()}"
+                    )
+                time.sleep(POLL)
+        except Refused as error:
             raise ReplayError(
                 f"the node {self._interface.name} did not {name}. Its last output:\n"
                 f"{self._process.last_output()}"
-            )
+            ) from error
+        finally:
+            changing.close()
 
     def _fail_to_match(self, lonely: list[str], elapsed: float) -> None:
         missing = [f"it does not subscribe to {topic} with the right type" for topic in lonely]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
@@ -27,9 +28,10 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.joint_history import positions_of
 from pi0_ros.node.observe import stamp_of
+from pi0_ros.replay.asking import Asking, Refused
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.process import NodeProcess
-from pi0_ros.replay.session import SETTLE, ros_node
+from pi0_ros.replay.session import ros_node
 from pi0_ros.sim.controller import points_of
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
 from pi0_ros.sim.rollout import Episode, Loop
@@ -132,8 +134,7 @@ class Judge:
         first = True
         for seed in seeds:
             if self._scene["scene"] != seed:
-                self._call(self._next_scene, Trigger.Request())
-            self._wait(lambda s=seed: self._scene["scene"] == s, _ANSWER_LIMIT, f"scene {seed}")
+                self._go_to(seed)
             yield self._episode(seed, first)
             first = False
 
@@ -205,15 +206,25 @@ class Judge:
                 again()
             time.sleep(_POLL)
 
-    def _call(self, client: Any, request: Any, limit: float = _ANSWER_LIMIT) -> None:
-        """Raises LoopError where the service does not come or says no."""
-        name = client.srv_name
-        self._wait(client.service_is_ready, limit, f"the service {name}")
-        time.sleep(SETTLE)
-        answer = client.call_async(request)
-        self._wait(answer.done, _ANSWER_LIMIT, f"an answer of {name}")
-        if not answer.result().success:
-            raise LoopError(f"{name} refused: {answer.result().message}")
+    def _go_to(self, seed: int) -> None:
+        """To the next scene, which is this one; once, even if its answer is lost."""
+
+        def there() -> bool:
+            return self._scene["scene"] == seed
+
+        asking = Asking(self._next_scene, Trigger.Request(), again=lambda: not there())
+        self._ask(lambda: asking.poll() or there(), "sim/next_scene", _ANSWER_LIMIT)
+        self._wait(there, _ANSWER_LIMIT, f"scene {seed}")
+
+    def _call(self, client: Client, request: Any, limit: float = _ANSWER_LIMIT) -> None:
+        self._ask(Asking(client, request).poll, client.srv_name, limit)
+
+    def _ask(self, poll: Callable[[], object], service: str, limit: float) -> None:
+        """Raises LoopError where the service does not answer or says no."""
+        try:
+            self._wait(poll, limit, f"an answer of {service}")
+        except Refused as error:
+            raise LoopError(f"{service} refused: {error}") from error
 
     # ---- what comes in, in the executor's thread ----------------------------------------------
 

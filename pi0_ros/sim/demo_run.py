@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from tqdm import tqdm
 
+from pi0_ros.replay.asking import Asking, Changing, Refused
 from pi0_ros.replay.bag_writer import BagWriter
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.process import NodeProcess, ReplayError
-from pi0_ros.replay.session import SETTLE, ros_node
+from pi0_ros.replay.session import ros_node
 from pi0_ros.sim.demo_record import NODE, Attempt, Record
 from pi0_ros.sim.demo_tape import TOPICS, Tape, type_name
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
@@ -159,8 +159,11 @@ class _Demo:
         """Returns once the arm would move."""
         record = self._record
         for transition, name in (_CONFIGURE, _ACTIVATE):
-            request = ChangeState.Request(transition=Transition(id=transition))
-            self._call(ChangeState, f"{NODE}/change_state", request, name, on_poll)
+            changing = Changing(self._node, NODE, transition)
+            try:
+                self._ask(changing, name, on_poll)
+            finally:
+                changing.close()
         self._wait(
             lambda: record.score and record.frames and record.counters,
             _START_LIMIT,
@@ -185,7 +188,7 @@ class _Demo:
     def _attempt(self, instruction: str, on_poll: Callable[[], object]) -> None:
         record = self._record
         if record.latched:
-            self._call(Trigger, f"{NODE}/reset", Trigger.Request(), "reset")
+            self._call(Trigger, "reset", Trigger.Request(), "reset")
             self._enable()
             record.resets += 1
         attempt = Attempt(instruction, record.now)
@@ -207,7 +210,7 @@ class _Demo:
         return {info.node_name for info in self._node.get_subscriptions_info_by_topic(topic)}
 
     def _enable(self) -> None:
-        self._call(SetBool, f"{NODE}/enable", SetBool.Request(data=True), "enable")
+        self._call(SetBool, "enable", SetBool.Request(data=True), "enable")
 
     def _wait(
         self,
@@ -229,25 +232,22 @@ class _Demo:
             on_poll()
             time.sleep(_POLL)
 
-    def _call(
-        self,
-        kind: Any,
-        service: str,
-        request: Any,
-        what: str,
-        on_poll: Callable[[], object] = lambda: None,
+    def _call(self, kind: Any, service: str, request: Any, what: str) -> None:
+        client = self._node.create_client(kind, f"{NODE}/{service}")
+        try:
+            self._ask(Asking(client, request), what)
+        finally:
+            self._node.destroy_client(client)
+
+    def _ask(
+        self, asking: Asking | Changing, what: str, on_poll: Callable[[], object] = lambda: None
     ) -> None:
-        """Raises ReplayError where a service does not come or says no."""
-        client = self._node.create_client(kind, service)
-        self._wait(client.service_is_ready, _START_LIMIT, f"the service {service}", on_poll)
-        time.sleep(SETTLE)
-        answer = client.call_async(request)
-        self._wait(answer.done, _START_LIMIT, f"an answer of {service}", on_poll)
-        self._node.destroy_client(client)
-        result = answer.result()
-        if not result.success:
-            why = getattr(result, "message", "")
-            raise ReplayError(f"pi0_node did not {what}{why and f': {why}'}. {self._outputs()}")
+        """Raises ReplayError where pi0_node does not answer or says no."""
+        try:
+            self._wait(asking.poll, _START_LIMIT, f"an answer of {NODE} to {what}", on_poll)
+        except Refused as error:
+            why = f": {error}" if str(error) else ""
+            raise ReplayError(f"pi0_node did not {what}{why}. {self._outputs()}") from error
 
     def _outputs(self) -> str:
         sim, node = (process.last_output() for process in self._processes)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from observer import NotWithin, Said, wait_until
 from stage import REAL_NODE
 from tqdm import tqdm
@@ -160,8 +159,7 @@ def wait_for_chunks(stage: Stage, count: int = 2, patience: float = 90.0) -> Non
 
 def change(stage: Stage, transition: int) -> None:
     """A transition of the node."""
-    request = Transition(id=transition)
-    if not stage.observer.call(ChangeState, "pi0/change_state", transition=request).success:
+    if not stage.observer.change("pi0", transition):
         raise NotWithin(f"transition {transition}:\n{stage.node.output()[-1500:]}")
 
 

@@ -45,9 +45,7 @@ class Ending:
         wait_until(lambda: label() == state, f"{self.name} to be {state}")
 
     def change(self, transition: int) -> None:
-        request = Transition(id=transition)
-        service = f"{self.name}/change_state"
-        if not self.stage.observer.call(ChangeState, service, transition=request).success:
+        if not self.stage.observer.change(self.name, transition):
             raise NotWithin(f"transition {transition} of {self.name}")
 
     def change_and_go_on(self, transition: int) -> None:

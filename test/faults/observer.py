@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import rclpy
@@ -21,6 +22,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.replay.asking import Asking, Changing, Refused
 
 PATIENCE = 40.0
 """Seconds that anything may take on a slow and busy machine."""
@@ -171,6 +174,7 @@ class Observer:
         """Call a service and wait for no answer."""
         client = self._node.create_client(kind, name)
         wait_until(client.service_is_ready, f"the service {name}")
+        time.sleep(0.3)  # until the service has seen this client too: nobody would ask again
         client.call_async(kind.Request(**fields))
 
     def call(self, kind: Any, name: str, **fields: Any) -> Any:
@@ -180,10 +184,24 @@ class Observer:
             NotWithin: there is none.
         """
         client = self._node.create_client(kind, name)
+        asking = Asking(client, kind.Request(**fields))
         try:
-            wait_until(client.service_is_ready, f"the service {name}")
-            future = client.call_async(kind.Request(**fields))
-            wait_until(future.done, f"an answer of {name}")
-            return future.result()
+            return wait_until(asking.poll, f"an answer of {name}")
+        except Refused as error:
+            return SimpleNamespace(success=False, message=str(error))
         finally:
             self._node.destroy_client(client)
+
+    def change(self, name: str, transition: int) -> bool:
+        """Whether a managed node took a transition.
+
+        Raises:
+            NotWithin: it did not answer.
+        """
+        changing = Changing(self._node, name, transition)
+        try:
+            return wait_until(changing.poll, f"transition {transition} of {name}")
+        except Refused:
+            return False
+        finally:
+            changing.close()

@@ -77,12 +77,7 @@ def test_on_wall_time(stage: Stage, act: Any, results: list[Result], fault: Faul
 
 
 @pytest.mark.parametrize("fault", PROCESS, ids=lambda fault: fault.name)
-def test_in_two_processes(
-    stage: Stage, act: Any, results: list[Result], fault: Fault, request: pytest.FixtureRequest
-) -> None:
-    if fault.name.startswith("the robot's process"):
-        reason = "one time in five the past of a trajectory is off by up to 0.08 rad afterwards"
-        request.node.add_marker(pytest.mark.xfail(strict=False, reason=reason))
+def test_in_two_processes(stage: Stage, act: Any, results: list[Result], fault: Fault) -> None:
     act(in_two_processes)
     survived(try_fault(stage, fault), results)
 
