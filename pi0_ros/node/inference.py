@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
+_HANDOVER = 1e-4  # seconds in which a thread that is woken begins
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a job returned, or the exception it raised."""
@@ -45,6 +48,9 @@ class Worker:
             return False
         self.busy = True
         self._jobs.put(job)
+        # The worker needs the interpreter's lock to begin, which this thread would keep until it
+        # waits for messages again: half a millisecond.
+        time.sleep(_HANDOVER)
         return True
 
     def take(self) -> Outcome | None:
