@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-
 _HANDOVER = 1e-4  # seconds in which a thread that is woken begins
 
 
