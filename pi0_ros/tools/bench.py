@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 
 from pi0_ros.tools import bench_install, bench_load
 from pi0_ros.tools.bench_case import SIZES, Case, products, weight_bytes, write_case, write_inputs
-from pi0_ros.tools.bench_machine import bound, by_shape, measure_machine
+from pi0_ros.tools.bench_compile import measure_compiled
+from pi0_ros.tools.bench_machine import bound, by_shape, in_int8, measure_machine
 from pi0_ros.tools.bench_race import BenchError, Entry, ours, peers, race
 from pi0_ros.tools.bench_report import Group, Report, figures, text
 from pi0_ros.tools.bench_scaling import scaling
@@ -47,7 +48,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--everything",
         action="store_true",
-        help="what the targets are about: both dtypes, both prompts, loading, the node, growth",
+        help="what the targets are about: both dtypes, both prompts, int8, the compiler, loading, "
+        "the node, growth",
+    )
+    add(
+        "--overhead", type=Path, metavar="FILE", help="what pi0_overhead --json wrote, for the page"
     )
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--plot", type=Path, metavar="FILE", help="draw the stages as bars")
@@ -88,6 +93,8 @@ def run(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
     """All that was asked for."""
     torch.set_num_threads(args.threads)
     report = Report()
+    if args.overhead is not None:
+        report.overhead = json.loads(args.overhead.read_text())
     checkpoint = write_case(directory, args.size, args.cameras)
     if not bench_install.is_installed(args.peers):
         report.missing.append(
@@ -153,13 +160,17 @@ def _job(case: Case, checkpoint: Path, scratch: Path) -> dict[str, Any]:
 def _others(
     args: argparse.Namespace, report: Report, checkpoint: Path, directory: Path, scratch: Path
 ) -> None:
-    """Loading, pictures, the node's start, and growth, in bfloat16."""
+    """int8, the compiler, loading, pictures, the node's start, and growth, in bfloat16."""
     case = report.groups[0].case
+    report.int8_s = in_int8(list(products(case.config, case.cameras, case.prompt)), torch.bfloat16)
     needed = weight_bytes(case.config, torch.bfloat16.itemsize)
     report.load = bench_load.measure_load(ours(), _job(case, checkpoint, scratch), needed)
     report.picture_s = bench_load.picture_seconds()
     report.start = bench_load.measure_start(scratch)
     medium = write_case(directory, "medium", args.cameras)
+    for size, path in {"medium": medium, args.size: checkpoint}.items():
+        job = _job(replace(case, size=size), path, scratch)
+        report.compiled.append(measure_compiled(size, job, scratch / f"graphs-{size}"))
     report.scaling = scaling(medium, measure_machine(torch.bfloat16), torch.bfloat16)
 
 

@@ -88,6 +88,17 @@ def by_shape(found: Sequence[Product], dtype: torch.dtype) -> dict[str, float]:
     return seconds
 
 
+def in_int8(found: Sequence[Product], dtype: torch.dtype) -> float:
+    """Seconds of the products alone if those with weights were of int8, without scaling anything.
+
+    The least that quantised weights and activations could take: `torch._int_mm` is oneDNN's.
+    """
+    weights = [product for product in found if product.weight]
+    others = [product for product in found if not product.weight]
+    parts = (by_shape(weights, torch.int8), by_shape(others, dtype))
+    return sum(seconds for part in parts for seconds in part.values())
+
+
 def _in_turn(a: Tensor, weights: Sequence[Tensor], way: Way) -> Callable[[], object]:
     return lambda: [way(a, weight) for weight in weights]
 
@@ -108,6 +119,8 @@ def bound(found: Sequence[Product], machine: Machine, item: int) -> dict[str, fl
 
 def _ways(dtype: torch.dtype) -> dict[str, Way]:
     """a, b -> a @ b^T, by torch's own choice, and by oneDNN's product."""
+    if dtype == torch.int8:
+        return {"int8": lambda a, b: torch._int_mm(a, b.t())}
     ways: dict[str, Way] = {"torch": lambda a, b: a @ b.t()}
     if cpu.supported(dtype):
         ways["onednn"] = lambda a, b: cpu.linear(a, b, None)
@@ -115,4 +128,6 @@ def _ways(dtype: torch.dtype) -> dict[str, Way]:
 
 
 def _random(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    if dtype == torch.int8:
+        return torch.randint(-127, 128, (rows, columns), dtype=dtype)
     return torch.randn(rows, columns).to(dtype)

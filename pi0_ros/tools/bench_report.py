@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pi0_ros.tools.bench_case import STAGES, Case
+from pi0_ros.tools.bench_compile import Compiled
 from pi0_ros.tools.bench_load import Load, Start
 from pi0_ros.tools.bench_machine import Machine
 from pi0_ros.tools.bench_race import Result, agreement
@@ -54,9 +55,17 @@ class Group:
 
 @dataclass
 class Report:
-    """Everything that a run of the benchmark found."""
+    """Everything that a run of the benchmark found.
+
+    Attributes:
+        int8_s: seconds of the first group's products if they were of int8.
+        overhead: the figures that `pi0_overhead --json` wrote.
+    """
 
     groups: list[Group] = field(default_factory=list)
+    int8_s: float | None = None
+    compiled: list[Compiled] = field(default_factory=list)
+    overhead: dict[str, Any] | None = None
     load: Load | None = None
     picture_s: float | None = None
     start: Start | None = None
@@ -124,6 +133,17 @@ def _others(report: Report) -> Iterable[str]:
             f"pi0_node with a tiny checkpoint: active after {report.start.wall_s:.2f} s, "
             f"{report.start.cpu_s:.2f} s of CPU time with its end"
         )
+    if report.compiled:
+        lines = [
+            f"{'torch inductor, two graphs':28}{'CPU s':>8}{'eager':>8}{'ready s: eager':>16}"
+            f"{'compiling':>11}{'from cache':>12}{'auto':>10}"
+        ]
+        for c in report.compiled:
+            lines.append(
+                f"{c.size + ' size, ' + c.dtype:28}{c.inductor_s:8.3f}{c.eager_s:8.3f}"
+                f"{c.eager_ready_s:16.1f}{c.compile_s:11.1f}{c.again_s:12.1f}{c.auto:>10}"
+            )
+        yield "\n".join(lines)
     if report.scaling:
         lines = ["growth, medium size: seconds measured, and bound of arithmetic and bytes"]
         for name, growth in report.scaling.items():
@@ -161,6 +181,8 @@ def figures(report: Report) -> dict[str, Any]:
         "load": None if report.load is None else asdict(report.load),
         "picture_s": report.picture_s,
         "start": None if report.start is None else asdict(report.start),
+        "int8_products_s": report.int8_s,
+        "compiled": [{**asdict(found), "auto": found.auto} for found in report.compiled],
         "scaling": {name: asdict(growth) for name, growth in report.scaling.items()},
         "missing": report.missing,
     }

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pi0_ros.tools.bench_case import STAGES, Case, Product
+from pi0_ros.tools.bench_compile import Compiled
 from pi0_ros.tools.bench_load import Load
-from pi0_ros.tools.bench_machine import Machine, bound, by_shape, measure_machine
+from pi0_ros.tools.bench_machine import Machine, bound, by_shape, in_int8, measure_machine
 from pi0_ros.tools.bench_race import NEW, OURS, Result, agreement
 from pi0_ros.tools.bench_report import Group, Report, figures, text
 from pi0_ros.tools.bench_scaling import _growth
@@ -96,6 +97,32 @@ def test_the_page_has_every_target_and_every_contestant() -> None:
         assert name in figures(report)["cases"][0]["contestants"]
 
 
+def test_the_compiler_by_its_numbers() -> None:
+    fast = Compiled("full", "bfloat16", 6.0, 5.0, 5.0, 200.0, 20.0)
+    slow = replace(fast, inductor_s=5.5)
+    assert (fast.auto, slow.auto) == ("inductor", "eager")
+    report = Report([group(1.0, 1.2)], compiled=[fast])
+    assert "inductor, full size, bfloat16: `auto` takes what is faster" in verdicts(report)
+    assert figures(report)["compiled"][0]["auto"] == "inductor"
+    assert "200.0" in text(report)
+
+
+@pytest.mark.parametrize(("int8", "most"), [(0.5, "2.00"), (0.9, "1.11")])
+def test_what_int8_could_gain(int8: float, most: str) -> None:
+    """Of 1 s in all, products are 1 s in bfloat16."""
+    found = {t.name: t for t in judge(Report([group(1.0, 1.2)], int8_s=int8))}
+    assert f"{most} is the most" in found["int8: times faster than our bfloat16, cosine"].why
+
+
+@pytest.mark.parametrize(("p99", "met"), [(4.9, True), (5.1, False)])
+def test_overhead_of_the_node(p99: float, met: bool) -> None:
+    run = {"width": 640, "height": 480, "policy_process": False}
+    run["overhead_ms"] = {"p50": 2.0, "p95": 3.0, "p99": p99}
+    found = verdicts(Report([group(1.0, 1.2)], overhead={"runs": [run]}))
+    name = "tick to published message less inference, p99: 640 x 480, policy in the node"
+    assert found[name] is met
+
+
 def test_agreement() -> None:
     a = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert agreement(a, a) == (0.0, pytest.approx(1.0))
@@ -114,3 +141,4 @@ def test_rates_and_bounds_of_a_machine() -> None:
     assert least["prefix"] == pytest.approx(2 * 1000 * 100 * 100 * 3 / 1e9)
     assert least["denoise"] == pytest.approx(4 * 2e6 / 1e8)
     assert by_shape([heavy, light], torch.float32)["prefix"] > 0
+    assert in_int8([heavy, replace(light, weight=False)], torch.float32) > 0
