@@ -182,6 +182,12 @@ def sources(c: Pi0Config) -> dict[str, Source]:
     return out
 
 
+def converts(name: str, source: Source) -> bool:
+    """Whether a parameter's tensors may be converted before the parameter is built of them."""
+    as_they_are = source.build in (_joined, _transposed)
+    return as_they_are and not source.keep_float32 and name != "embed_tokens"
+
+
 class TensorInfo(NamedTuple):
     """A tensor in a file: its name there, its shape, and its dtype as safetensors writes it."""
 

@@ -74,6 +74,12 @@ SPECS = (
     ),
     Spec("graph_cache", "", "Directory in which compiled graphs survive a restart; empty: none."),
     Spec(
+        "weights_cache",
+        "",
+        "Directory in which a float32 checkpoint is kept in bfloat16 once it was converted, so that"
+        " the next start reads half as much; empty: none.",
+    ),
+    Spec(
         "threads",
         0,
         "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers"

@@ -64,6 +64,7 @@ class NodeParameters:
     npu_attention: str
     npu_weights: str
     graph_cache: str
+    weights_cache: str
     threads: int
     seed: int
     tokenizer: str

@@ -87,6 +87,7 @@ class Policy:
         tokenizer: str | Path | None = None,
         graph: GraphOptions | None = None,
         mapped: bool = True,
+        weights_cache: Path | None = None,
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
 
@@ -108,6 +109,8 @@ class Policy:
                 be needed.
             mapped: on a CPU, compute from the mapped file instead of a copy. Loading is faster, but
                 a checkpoint that somebody cuts meanwhile ends the process.
+            weights_cache: directory in which a checkpoint of another, larger dtype is kept as
+                converted, so that only the first load reads and converts all of it.
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -139,7 +142,7 @@ class Policy:
         # What can be missing is looked for before gigabytes of weights are read.
         on = resolve_device(device)
         words = load_tokenizer(read.path, tokenizer)
-        model = read.load_model(DTYPES[dtype], on, mapped)
+        model = read.load_model(DTYPES[dtype], on, mapped, weights_cache)
         policy = Policy(
             read,
             make_graphs(model, graph or GraphOptions(), read.accumulates_time, len(cameras)),
