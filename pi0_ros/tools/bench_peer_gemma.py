@@ -33,9 +33,7 @@ class RMSNorm(modeling_gemma.GemmaRMSNorm):
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, None]:
         if cond is not None:
-            raise NotImplementedError(
-                "adaptive norms belong to pi05, which the benchmark does not run"
-            )
+            raise NotImplementedError("adaptive norms belong to pi05, which nothing here runs")
         return super().forward(x), None
 
 

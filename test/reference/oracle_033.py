@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import oracle_stubs
 import torch
 import transformers
 import transformers.models.gemma.modeling_gemma  # before the stand-ins: it has imports of its own
@@ -34,7 +33,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.modeling_utils import no_init_weights
 
-oracle_stubs.install()
+from pi0_ros.tools import bench_peer_stubs
+
+bench_peer_stubs.install()
 
 import lerobot.policies.pi0.modeling_pi0 as pi0  # noqa: E402
 import lerobot.policies.pi0.paligemma_with_expert as paligemma_with_expert  # noqa: E402

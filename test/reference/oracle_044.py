@@ -1,7 +1,8 @@
 """LeRobot 0.4.4's pi0 as an oracle: `oracle_044.py CASES.json OUT` (case format: oracle_case.py).
 
 Its sizes are hard-coded in PaliGemmaWithExpertModel, so the configurations are changed on their way
-into transformers' classes; nothing of LeRobot's arithmetic is touched. Gemma: see oracle_gemma.py.
+into transformers' classes; nothing of LeRobot's arithmetic is touched. Gemma: see
+pi0_ros/tools/bench_peer_gemma.py.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import oracle_gemma
-import oracle_stubs
 import torch
 import transformers
 from oracle_case import Case
@@ -28,8 +27,10 @@ from oracle_common import (
 from torch import Tensor, nn
 from transformers.modeling_utils import no_init_weights
 
-oracle_gemma.apply()
-oracle_stubs.install()
+from pi0_ros.tools import bench_peer_gemma, bench_peer_stubs
+
+bench_peer_gemma.apply()
+bench_peer_stubs.install()
 
 import lerobot.policies.pi0.modeling_pi0 as pi0  # noqa: E402
 import lerobot.processor.tokenizer_processor as tokenizer_processor  # noqa: E402

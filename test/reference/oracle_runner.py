@@ -79,7 +79,7 @@ def oracle_environment(version: str, reference: Path) -> dict[str, str]:
     """Environment for an oracle's process."""
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED}
     env["PYTHONPATH"] = os.pathsep.join(
-        [str(reference / f"lerobot-{version}"), str(reference / "common")]
+        [str(reference / f"lerobot-{version}"), str(reference / "common"), str(REPOSITORY)]
     )
     env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
     return env

@@ -1,8 +1,8 @@
 """The oracles themselves: they run LeRobot, both versions agree where they should, errors speak.
 
 LeRobot 0.3.3 runs on transformers' own Gemma and attends by its own code; 0.4.4 runs on
-oracle_gemma.py. Given the same weights, inputs and denoising times they have to agree to rounding,
-which checks the adapted Gemma.
+pi0_ros/tools/bench_peer_gemma.py. Given the same weights, inputs and denoising times they have to
+agree to rounding, which checks the adapted Gemma.
 """
 
 import json
@@ -237,5 +237,6 @@ def test_environment_is_the_reference_s_own(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
     env = oracle_environment("0.3.3", tmp_path)
     assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in env
-    assert env["PYTHONPATH"] == f"{tmp_path / 'lerobot-0.3.3'}:{tmp_path / 'common'}"
+    own = [tmp_path / "lerobot-0.3.3", tmp_path / "common", oracle_runner.REPOSITORY]
+    assert env["PYTHONPATH"].split(":") == [str(path) for path in own]
     assert env["HF_HUB_OFFLINE"] == "1"
