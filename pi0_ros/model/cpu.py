@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from pi0_ros.model.layers import Linear
     from pi0_ros.model.pi0 import Pi0
 
+_OPERATORS = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
+
 
 @cache
 def supported(dtype: torch.dtype) -> bool:
     """Whether this CPU and this PyTorch have the kernels for a dtype."""
     if not torch.backends.mkldnn.is_available():
+        return False
+    # PyTorch's own compiler uses them, but no documentation promises them.
+    if not all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS):
         return False
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

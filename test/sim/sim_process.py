@@ -22,6 +22,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from pi0_ros.replay.asking import Asking
 from pi0_ros.sim.stage import JOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -140,10 +141,18 @@ class Sim:
         return json.loads(self.heard["sim/score"][-1][1].data)
 
     def next_scene(self) -> str:
-        future = self._next_scene.call_async(Trigger.Request())
-        self.until(future.done, "an answer of next_scene")
-        assert future.result().success
-        return future.result().message
+        before = self.score["scene"]
+        asking = Asking(
+            self._next_scene, Trigger.Request(), again=lambda: self.score["scene"] == before
+        )
+        answers: list[Any] = []
+
+        def answered() -> bool:
+            answers.extend(filter(None, [asking.poll()]))
+            return bool(answers)
+
+        self.until(answered, "an answer of next_scene")
+        return answers[0].message
 
     def end(self) -> int:
         """Exit status after SIGINT."""
