@@ -19,12 +19,13 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 # Raw images do not fit Fast DDS's default shared-memory segment, and glibc hands the memory of each
-# one back to the kernel unless told not to. What the user has set already stays.
+# one back to the kernel unless told not to. Larger blocks would tear holes into its heap, which then
+# grows. What the user has set already stays.
 _FASTDDS_PROFILE = PathJoinSubstitution([FindPackageShare("pi0_ros"), "config", "fastdds.xml"])
 _ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 2: Humble, Jazzy
     "FASTDDS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 3: Kilted
-    "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "MALLOC_MMAP_THRESHOLD_": "16777216",
     "MALLOC_TRIM_THRESHOLD_": "268435456",
 }
 

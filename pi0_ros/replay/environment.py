@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # glibc gives freed blocks of this size back to the kernel by default, and an image's buffer with
-# them: every message then pays for fresh pages. Above the size of an image it keeps them.
-MALLOC_THRESHOLD = str(256 << 20)
+# them: every message then pays for fresh pages. Blocks up to this size, 1080p and more, it keeps;
+# larger ones (4K) would tear holes into its heap, which then grows by one now and then.
+MMAP_THRESHOLD = str(16 << 20)
+TRIM_THRESHOLD = str(256 << 20)
 # DDS derives its UDP ports from the domain: 7400 + 250 * domain (DDSI-RTPS 2.2, section 9.6.1);
 # above 101 they run into Linux's ephemeral ports.
 LAST_DOMAIN = 101
@@ -51,8 +53,8 @@ def replay_variables(environ: Mapping[str, str]) -> dict[str, str]:
     name, Kilted the second) and the allocator.
     """
     variables = {
-        "MALLOC_MMAP_THRESHOLD_": MALLOC_THRESHOLD,
-        "MALLOC_TRIM_THRESHOLD_": MALLOC_THRESHOLD,
+        "MALLOC_MMAP_THRESHOLD_": MMAP_THRESHOLD,
+        "MALLOC_TRIM_THRESHOLD_": TRIM_THRESHOLD,
     }
     if environ.get("ROS_DISTRO") == "humble":
         variables["ROS_LOCALHOST_ONLY"] = "1"

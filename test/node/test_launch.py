@@ -50,7 +50,8 @@ def test_pi0_launch(load, monkeypatch):
 
     monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/mine.xml")
     monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
     arguments = {
         "checkpoint": "/data/7",
         "params_file": str(ROOT / "config/demo.yaml"),
@@ -62,6 +63,7 @@ def test_pi0_launch(load, monkeypatch):
     assert context.environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/mine.xml", "the user's stays"
     assert context.environment["FASTDDS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds.xml")
     assert context.environment["MALLOC_TRIM_THRESHOLD_"] == "268435456"
+    assert context.environment["MALLOC_MMAP_THRESHOLD_"] == "16777216"
 
     (node,) = (action for action in made if isinstance(action, Node))
     node._perform_substitutions(context)

@@ -365,6 +365,11 @@ def test_the_sros2_policy_names_what_the_node_uses(start):
         return {robot.node.resolve_topic_name(name) for name in names}
 
     node = (robot.node.get_name(), robot.node.get_namespace())
+
+    def known() -> bool:
+        return node in robot.robot.get_node_names_and_namespaces()
+
+    robot.wait(known, "the node in the graph")
     heard = dict(robot.robot.get_subscriber_names_and_types_by_node(*node))
     said = dict(robot.robot.get_publisher_names_and_types_by_node(*node))
     served = dict(robot.robot.get_service_names_and_types_by_node(*node))

@@ -207,7 +207,7 @@ def test_the_command_line_that_launch_makes(run, robot, tmp_path):
     environment = {
         "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
         "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "MALLOC_MMAP_THRESHOLD_": "268435456",
+        "MALLOC_MMAP_THRESHOLD_": "16777216",
         "MALLOC_TRIM_THRESHOLD_": "268435456",
     }
     arguments += ["-p", "autostart:=true", *ENABLED]
