@@ -19,8 +19,8 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 # Raw images do not fit Fast DDS's default shared-memory segment, and glibc hands the memory of each
-# one back to the kernel unless told not to. Larger blocks would tear holes into its heap, which then
-# grows. What the user has set already stays.
+# one back to the kernel unless told not to; blocks above the first limit it should hand back, for
+# they would tear holes into its heap. What the user has set already stays.
 _FASTDDS_PROFILE = PathJoinSubstitution([FindPackageShare("pi0_ros"), "config", "fastdds.xml"])
 _ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 2: Humble, Jazzy
