@@ -1,8 +1,8 @@
 """Try the faults on the node for as long as asked, and write down what came of it.
 
 First what needs a node of its own: life cycles, checkpoints, a full disk, signals, the policy's own
-process, /clock. Then one node runs for DURATION: half of it undisturbed, half of it through all
-faults in an order drawn by the seed, again and again.
+process, /clock. Then one node runs for DURATION: half of it, or another share, undisturbed, the rest
+through all faults in an order drawn by the seed, again and again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from acts import in_two_processes, on_sim_time, on_wall_time, try_all
 from checkpoints import SMALLEST, can_make_a_disk, try_checkpoint, try_full_disk, write_checkpoint
 from endings import try_endings
 from faults import CLOCK, ON_WALL_TIME, PROCESS
-from growth import Sample, as_dicts, judge_growth, run_quietly, sample
+from growth import Sample, as_dicts, judge_growth, run_quietly
 from observer import NotWithin
 from stage import Stage
 from tqdm import tqdm
@@ -59,20 +59,20 @@ def try_alone(stage: Stage, cycles: int) -> Iterator[Result]:
 
 
 def run_long(
-    stage: Stage, duration: float, seed: int, results: list[Result]
+    stage: Stage, quiet: float, faulty: float, seed: int, results: list[Result]
 ) -> dict[str, list[Sample]]:
     """One node: undisturbed, and then through all faults; what came is put into `results`."""
     runs: dict[str, list[Sample]] = {}
     with on_wall_time(stage):
-        if duration > 0:
+        if quiet > 0:
             blamed = len(stage.judge.violations)
-            name = f"{duration / 120:.0f} minutes undisturbed"
-            runs[name] = run_quietly(stage, duration / 2)
+            name = f"{quiet / 60:.0f} minutes undisturbed"
+            runs[name] = run_quietly(stage, quiet)
             result = judge_growth(name, runs[name], rss_mb=10.0, latency_ms=5.0)
             result.problems += stage.judge.violations[blamed:]
             results.append(result)
         samples, order = [], random.Random(seed)
-        end = time.monotonic() + duration / 2
+        end = time.monotonic() + faulty
         with tqdm(desc="faults", unit="fault") as bar:
             while not samples or time.monotonic() < end:
                 faults = list(ON_WALL_TIME)
@@ -85,8 +85,7 @@ def run_long(
                         tqdm.write(f"NOT SURVIVED: {results[-1].name}: {results[-1].problems}")
                     if samples and time.monotonic() > end:
                         break
-                run_quietly(stage, 3.0, 3.0)
-                samples.append(sample(stage))
+                samples += run_quietly(stage, 3.0, 3.0)
         name = f"{len(samples)} rounds of all faults, one process"
         runs[name] = samples
         results.append(judge_growth(name, samples, rss_mb=60.0, latency_ms=10.0))
@@ -97,6 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 if every trial was survived."""
     parser = argparse.ArgumentParser(prog="soak.py", description=__doc__)
     parser.add_argument("--duration", type=seconds_of, default=600.0, help="default: 10m")
+    parser.add_argument(
+        "--undisturbed", type=float, default=0.5, metavar="SHARE", help="of it (default: 0.5)"
+    )
     parser.add_argument("--cycles", type=int, default=1000, help="life cycles (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the faults")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this file")
@@ -111,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
             for result in try_alone(stage, args.cycles):
                 results.append(result)
                 tqdm.write(f"{'survived' if result.survived else 'NOT SURVIVED'}: {result.name}")
-            runs = run_long(stage, args.duration, args.seed, results)
+            quiet = args.duration * args.undisturbed
+            runs = run_long(stage, quiet, args.duration - quiet, args.seed, results)
         except NotWithin as error:
             results.append(Result("the suite itself", problems=[str(error)]))
         finally:
