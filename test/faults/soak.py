@@ -1,7 +1,7 @@
 """Try the faults on the node for as long as asked, and write down what came of it.
 
 First what needs a node of its own: life cycles, checkpoints, a full disk, signals, the policy's own
-process, /clock. Then one node runs for DURATION: half of it, or another share, undisturbed, the rest
+process, /clock. Then one node runs for DURATION: half of it or another share undisturbed, the rest
 through all faults in an order drawn by the seed, again and again.
 """
 
