@@ -103,7 +103,7 @@ def _short_prompt(long: Group | None, short: Group | None) -> Iterator[Target]:
         f"12 without a graph, 16 with one; prefix {saved:.2f} s faster than with 48 "
         f"(products: {expected:.2f} s)",
         "tokens paid for <= 16",
-        True,
+        saved > 0,
     )
 
 
@@ -132,7 +132,8 @@ def _compiled(report: Report) -> Iterator[Target]:
         )
         name = f"inductor, {c.size} size, {c.dtype}: `auto` takes what is faster"
         why = f"`auto` takes {c.auto}: inductor has to be a tenth faster"
-        yield Target(name, figure, "by the numbers", True, why)
+        faster = "inductor" if ratio > 1 else "eager"
+        yield Target(name, figure, "by the numbers", c.auto == faster, why)
     if not report.compiled:
         yield Target("inductor: `auto` takes what is faster", "", "by the numbers", None)
 
