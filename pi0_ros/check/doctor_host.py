@@ -1,4 +1,4 @@
-"""What this machine has: the contract, versions, the device and its memory, the graph cache."""
+"""What this machine has: the contract, versions, the device, memory, the graph cache."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
 
 CACHE_BYTES = 1 << 30
 """A full model's compiled graphs need hundreds of megabytes on disk."""
+
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_BYTES = 64 << 20
+"""Fast DDS takes up to 18 MiB of it per ROS process (config/fastdds.xml). Where the pages are not
+there a process that touches them is ended by SIGBUS."""
 
 _PACKAGES = ("rclpy", "torch", "torch_npu", "numpy", "opencv-python", "transformers", "rosbags")
 # As ROS's apt packages and the wheels from PyPI call it.
@@ -99,10 +104,11 @@ def _words(parameters: NodeParameters, checkpoint: Checkpoint) -> Iterator[Findi
 
 
 def judge_host(parameters: NodeParameters, checkpoint: Checkpoint | None) -> list[Finding]:
-    """Versions, the device, memory for the weights, and the graph cache."""
+    """Versions, the device, memory for the weights and for DDS, and the graph cache."""
     return [
         _versions(),
         *_device(parameters, checkpoint),
+        *_shared_memory(),
         *_cache(parameters),
     ]
 
@@ -172,6 +178,23 @@ def free_memory(device: torch.device) -> int | None:
     if module is None or not hasattr(module, "mem_get_info"):
         return None
     return int(module.mem_get_info(device)[0])
+
+
+def _shared_memory() -> Iterator[Finding]:
+    """Room for Fast DDS, the default of ROS 2; nothing to say of another middleware."""
+    middleware = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
+    if not middleware.startswith("rmw_fastrtps") or not SHARED_MEMORY.is_dir():
+        return
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    text = f"{SHARED_MEMORY} has {_size(free)} free for Fast DDS"
+    if free < SHARED_BYTES:
+        advice = (
+            "stop all ROS processes and run `fastdds shm clean`: processes that were killed leave"
+            " theirs behind; in Docker raise --shm-size (default 64 MB)"
+        )
+        yield Finding(WARN, "shared memory", f"{text}: a new ROS process may die of SIGBUS", advice)
+    else:
+        yield Finding(PASS, "shared memory", text)
 
 
 def _cache(parameters: NodeParameters) -> Iterator[Finding]:

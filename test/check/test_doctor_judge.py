@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -246,6 +247,22 @@ def test_the_machine(
     assert any(line.startswith("memory") for line in found(FAIL))
     monkeypatch.setattr(doctor_host, "free_memory", lambda device: round(whole * 1.1))
     assert any(line.startswith("memory") for line in found(WARN))
+
+
+def test_room_for_dds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(level: str) -> list[str]:
+        findings = judge_host(settings().parameters, None)
+        return [text for text in lines(findings, level) if text.startswith("shared memory")]
+
+    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
+    free = shutil.disk_usage(doctor_host.SHARED_MEMORY).free
+    monkeypatch.setattr(doctor_host, "SHARED_BYTES", free // 2)
+    assert found(PASS) and not found(WARN)
+    monkeypatch.setattr(doctor_host, "SHARED_BYTES", 2 * free + 1)
+    (warning,) = found(WARN)
+    assert "SIGBUS" in warning and not found(PASS)
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+    assert not found(WARN) and not found(PASS)
 
 
 def test_the_graph_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
