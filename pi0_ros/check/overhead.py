@@ -32,9 +32,10 @@ STARVED = 0.9
 
 EPILOG = """\
 The node and a robot run as processes of their own, in a ROS domain of their own on the loopback
-(unless ROS_DOMAIN_ID is set). The robot publishes pictures of every camera at 30 Hz and joint
-states at 100 Hz. The limits are so wide that trajectories go out. Without --checkpoint it is a
-small one with random weights, one thread.
+(unless ROS_DOMAIN_ID is set). The robot publishes pictures of every camera at 30 Hz, a little more
+or less so that they come at every moment between two ticks, and joint states at 100 Hz. The limits
+are so wide that trajectories go out. Without --checkpoint it is a small one with random weights,
+one thread.
 
 overhead: from the tick to the published trajectory, less the policy's own time; decoding the
 pictures, and bringing them to the policy's process and the chunk back, are part of it.
