@@ -6,10 +6,12 @@ import pytest
 
 from pi0_ros.replay.process import NodeEnded, NodeProcess
 
-WAITS = "import time; print('up', flush=True); time.sleep(60)"
+_UP = "import time; print('up', flush=True); time.sleep(60)"
+# A shell that runs the tests in its background has its children ignore SIGINT.
+HEARS = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {_UP}"
 DEAF = (
     "import signal; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)];"
-    + WAITS
+    + _UP
 )
 
 
@@ -21,7 +23,7 @@ def wait_for_output(process: NodeProcess, text: str) -> None:
 
 
 def test_the_end_of_the_block_ends_the_process(tmp_path):
-    with NodeProcess([sys.executable, "-c", WAITS], tmp_path / "log") as process:
+    with NodeProcess([sys.executable, "-c", HEARS], tmp_path / "log") as process:
         wait_for_output(process, "up")
         process.check()
         pid = process._process.pid
