@@ -26,7 +26,8 @@ class Sample:
     Attributes:
         at: steady seconds.
         rss_mb, threads, files: of its process.
-        latency_ms: median from an observation to the arrival of its chunk, since the last sample.
+        latency_ms: mean from an observation to the arrival of its chunk, since the last sample. The
+            robot's pictures come in steps of 10 ms, by which a median would jump.
     """
 
     at: float
@@ -41,8 +42,8 @@ def sample(stage: Stage) -> Sample:
     observer = stage.observer
     latencies = list(observer.latencies)
     observer.latencies.clear()
-    median = float(np.median(latencies)) * 1000 if latencies else float("nan")
-    return Sample(at=time.monotonic(), latency_ms=median, **stage.node.figures())
+    mean = float(np.mean(latencies)) * 1000 if latencies else float("nan")
+    return Sample(at=time.monotonic(), latency_ms=mean, **stage.node.figures())
 
 
 def run_quietly(stage: Stage, seconds: float, period: float = 10.0) -> list[Sample]:

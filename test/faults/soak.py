@@ -13,6 +13,7 @@ import os
 import platform
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,9 @@ DDS_BUFFERS = 60.0
 Fast DDS keeps the buffers of a topic's messages, each as large as the largest message that it ever
 held (PREALLOCATED_WITH_REALLOC): 24 MB with 4K pictures, one to three of them, as messages overlap.
 """
+
+SWEEPS = 5.0
+"""Seconds in which the robot's pictures fall twice at every moment between two ticks."""
 
 
 def seconds_of(text: str) -> float:
@@ -66,9 +70,20 @@ def try_alone(stage: Stage, cycles: int) -> Iterator[Result]:
 
 
 def run_long(
-    stage: Stage, quiet: float, faulty: float, seed: int, results: list[Result]
+    stage: Stage,
+    quiet: float,
+    faulty: float,
+    seed: int,
+    results: list[Result],
+    only: str = "",
 ) -> dict[str, list[Sample]]:
-    """One node: undisturbed, and then through all faults; what came is put into `results`."""
+    """One node: undisturbed, and then through the faults; what came is put into `results`.
+
+    Args:
+        quiet, faulty: seconds of each.
+        seed: of the order.
+        only: a part of the names of the faults to try.
+    """
     runs: dict[str, list[Sample]] = {}
     with on_wall_time(stage):
         if quiet > 0:
@@ -82,7 +97,7 @@ def run_long(
         end = time.monotonic() + faulty
         with tqdm(desc="faults", unit="fault") as bar:
             while not samples or time.monotonic() < end:
-                faults = list(ON_WALL_TIME)
+                faults = [fault for fault in ON_WALL_TIME if only in fault.name]
                 order.shuffle(faults)
                 for fault in faults:
                     bar.set_postfix_str(fault.name)
@@ -92,8 +107,8 @@ def run_long(
                         tqdm.write(f"NOT SURVIVED: {results[-1].name}: {results[-1].problems}")
                     if samples and time.monotonic() > end:
                         break
-                samples += run_quietly(stage, 3.0, 3.0)
-        name = f"{len(samples)} rounds of all faults, one process"
+                samples += run_quietly(stage, SWEEPS, SWEEPS)
+        name = f"{len(samples)} rounds of {only or 'all faults'}, one process"
         runs[name] = samples
         results.append(judge_growth(name, samples, rss_mb=DDS_BUFFERS, latency_ms=10.0))
     return runs
@@ -108,25 +123,36 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--cycles", type=int, default=1000, help="life cycles (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the faults")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="faults whose name has it, again and again"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results and figures")
     args = parser.parse_args(argv)
+    if not any(args.only in fault.name for fault in ON_WALL_TIME):
+        names = "; ".join(fault.name for fault in ON_WALL_TIME)
+        parser.error(f"--only: no fault has {args.only!r} in its name: {names}")
     results: list[Result] = []
     runs: dict[str, list[Sample]] = {}
     begun = time.monotonic()
+    # SIGTERM ends it as Ctrl-C does: the node and the robot must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="pi0_soak_") as folder:
         stage = Stage(Path(folder))
         try:
-            for result in try_alone(stage, args.cycles):
+            for result in () if args.only else try_alone(stage, args.cycles):
                 results.append(result)
                 tqdm.write(f"{'survived' if result.survived else 'NOT SURVIVED'}: {result.name}")
-            quiet = args.duration * args.undisturbed
-            runs = run_long(stage, quiet, args.duration - quiet, args.seed, results)
+            quiet = 0.0 if args.only else args.duration * args.undisturbed
+            faulty = args.duration - quiet
+            runs = run_long(stage, quiet, faulty, args.seed, results, args.only)
         except NotWithin as error:
             results.append(Result("the suite itself", problems=[str(error)]))
         finally:
             stage.close()
         judged = stage.judge
+    for result in results:
+        result.said = result.said.replace(folder, "DIR")  # a name that chance drew
     print(table.text(results))
     for result in results:
         for problem in result.problems:

@@ -60,7 +60,7 @@ def markdown(results: Sequence[Result]) -> str:
     ]
     for row in rows(results):
         said = f"`{row['/diagnostics']}`" if row["/diagnostics"] else ""
-        how = "" if row["how"] == "by itself" else f" ({row['how']})"
+        how = "" if row["how"] in ("", "by itself") else f" ({row['how']})"
         meanwhile = "; ".join(filter(None, (row["meanwhile"], row["note"])))
         cells = (row["fault"], meanwhile, said, f"{row['recovery']}{how}", row["survived"])
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
