@@ -118,7 +118,10 @@ def streams(node: Node, settings: RobotSettings) -> list[Stream]:
             node.create_publisher(Image, topic, _NEWEST),
             pictures(settings.width, settings.height, seed=k),
         )
-        result.append(Stream(topic, send, 1 / (CAMERA_HZ + (-DRIFT if k % 2 else DRIFT)), begin))
+        # Cameras are not synchronised.
+        begun = begin + k / len(settings.cameras) / CAMERA_HZ
+        rate = CAMERA_HZ + (-DRIFT if k % 2 else DRIFT)
+        result.append(Stream(topic, send, 1 / rate, begun))
     publisher = node.create_publisher(JointState, settings.joint_states, 10)
     result.append(
         Stream(settings.joint_states, partial(send_joints, publisher), 1 / JOINT_HZ, begin)

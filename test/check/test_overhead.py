@@ -7,8 +7,10 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS is not installed")
@@ -29,6 +31,7 @@ from pi0_ros.check.overhead_figures import (
     read_refused,
     read_ticks,
 )
+from pi0_ros.check.overhead_robot import RobotSettings, streams
 from pi0_ros.check.overhead_table import BEGIN, END, has_marks, markdown, text, write_between
 
 CASE = Case(640, 480, policy_process=True, rate_hz=10.0)
@@ -146,6 +149,16 @@ def test_rates_of_the_robot_count_between_the_times_only() -> None:
     assert read_rates([*lines, '{"at": 12.5, "se'], 9.5, 12.6) == {"/front": 30.0}
     with pytest.raises(OverheadError, match="at least 2"):
         read_rates(lines, 9.5, 10.5)
+
+
+def test_pictures_come_at_every_moment_between_two_ticks() -> None:
+    node = SimpleNamespace(create_publisher=lambda *_: SimpleNamespace(publish=lambda _: None))
+    settings = RobotSettings(("a", "b", "c"), "joint_states", "instruction", ("pan",), 4, 3)
+    cameras = streams(node, settings)[:3]
+    assert len({s.due for s in cameras}) == 3
+    for s in cameras:
+        moments = np.sort((s.due + s.period * np.arange(round(10 / s.period))) % 0.1)
+        assert np.diff(moments, append=moments[0] + 0.1).max() < 0.005
 
 
 def test_a_starved_robot_is_told_apart() -> None:

@@ -75,14 +75,14 @@ def run_long(
     faulty: float,
     seed: int,
     results: list[Result],
-    only: str = "",
+    only: str,
 ) -> dict[str, list[Sample]]:
     """One node: undisturbed, and then through the faults; what came is put into `results`.
 
     Args:
         quiet, faulty: seconds of each.
         seed: of the order.
-        only: a part of the names of the faults to try.
+        only: a part of the names of the faults to try; "": all.
     """
     runs: dict[str, list[Sample]] = {}
     with on_wall_time(stage):
