@@ -87,7 +87,7 @@ test: venv reference npu
 
 # Every fault again and again, thousands of life cycles, and growth: for as long as asked.
 soak: venv
-	$(RUN) PYTHONPATH=. python test/faults/soak.py --duration $(DURATION) \
+	$(RUN) PYTHONPATH=.:test python -m support.faults.soak --duration $(DURATION) \
 		--write docs/reliability.md --json build/soak.json $(ARGS)
 
 # LeRobot, which the parity tests compare with.
@@ -99,14 +99,14 @@ npu: venv
 	$(RUN) python test/npu/install.py build/npu
 
 graph-report: npu
-	$(RUN) PYTHONPATH=build/npu TORCH_DEVICE_BACKEND_AUTOLOAD=0 pi0_graph_report $(ARGS)
+	$(RUN) PYTHONPATH=build/npu TORCH_DEVICE_BACKEND_AUTOLOAD=0 python -m benchmarks.graph_report.main $(ARGS)
 
 parity: reference
 	$(RUN) PYTHONPATH=. python test/reference/parity.py docs/parity.md
 
 # Half an hour on two cores that have nothing else to do; 14 GB of memory, 8 GB of disk.
 bench: reference
-	$(RUN) pi0_bench --everything --peers build/reference --dir build/bench --plot docs/performance.png \
+	$(RUN) python -m benchmarks.race.main --everything --peers build/reference --dir build/bench --plot docs/performance.png \
 		--json build/bench.json --write docs/performance.md $(ARGS)
 
 lint: venv

@@ -17,7 +17,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
-from pi0_ros.node.urdf import UrdfError, parse_urdf
+from pi0_ros.motion.urdf import UrdfError, parse_urdf
 
 _GHOST = "ghost"
 _ARGUMENTS = (

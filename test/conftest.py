@@ -1,6 +1,7 @@
 """What tests of several rooms share."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,18 @@ import hypothesis
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from support import ROOT
 
-from pi0_ros.model.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
 from pi0_ros.model.config import TINY
-from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
+
+# What tests start in processes of their own imports this tree too.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH")))
+)
+
+pytest_plugins = ["support.recordings"]
 
 # A busy machine is no fault of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -21,7 +30,7 @@ hypothesis.settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint directory: tiny model, random weights, tokenizer. Do not write to it."""
-    from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
+    from pi0_ros.checkpoint.random import write_demo_checkpoint
 
     path = tmp_path_factory.mktemp("demo") / "checkpoint"
     write_demo_checkpoint(path, TINY)

@@ -20,10 +20,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchair._ge_concrete_graph import compat_ir, fx2ge_converter
 
-from pi0_ros.model import npu
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.gemma import Rotary
-from pi0_ros.model.ops import KeysValues
+from pi0_ros.model.ops import ascend as npu
+from pi0_ros.model.ops.reference import KeysValues
 from pi0_ros.model.pi0 import Layout, Pi0
 
 fx2ge_converter.initialize_graph_engine = lambda *args, **kwargs: None

@@ -14,11 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.graph_report import stand_ins as ascend_stubs
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.tools import ascend_stubs
 
 if TYPE_CHECKING:
-    from pi0_ros.tools.graph_report_cost import Summary
+    from benchmarks.graph_report.cost import Summary
 
 CONFIGS = {"tiny": TINY, "full": Pi0Config()}
 
@@ -69,8 +69,8 @@ def main() -> None:
         sys.exit(f"pi0_graph_report: {error}")
 
     try:  # not before: these import torch_npu
-        from pi0_ros.tools import graph_report_cost as cost
-        from pi0_ros.tools.graph_report_lower import eager_calls, lower
+        from benchmarks.graph_report import cost
+        from benchmarks.graph_report.lower import eager_calls, lower
     except ImportError as error:
         versions = {name: metadata.version(name) for name in ("torch", "torch_npu")}
         sys.exit(
@@ -105,7 +105,7 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
     if args.png:
-        from pi0_ros.tools.graph_report_plot import plot
+        from benchmarks.graph_report.plot import plot
 
         plot(summary, args.png)
     if report.unsupported:
@@ -114,7 +114,7 @@ def main() -> None:
 
 def text(config: Pi0Config, form: str, report: Report, summary: "Summary") -> str:
     """The report as lines for a terminal."""
-    from pi0_ros.tools import graph_report_cost as cost
+    from benchmarks.graph_report import cost
 
     lines = [
         f"pi0, {config.vision_depth}+{config.depth}+{config.depth}x{config.num_steps} layers, two "

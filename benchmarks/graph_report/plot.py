@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pi0_ros.tools.graph_report_cost import NO_KERNEL, Summary
+from benchmarks.graph_report.cost import NO_KERNEL, Summary
 
 
 def plot(summary: Summary, file: Path) -> None:

@@ -100,7 +100,7 @@ def read_refused(at: float, values: Mapping[str, str]) -> Refused:
 
 
 def read_ticks(lines: Iterable[str]) -> list[Tick]:
-    """What `pi0_ros.check.overhead_node` wrote; a last line that is not whole is left out.
+    """What `benchmarks.overhead.node` wrote; a last line that is not whole is left out.
 
     One inference runs at a time: "image_age" is written at its tick, and then, if a chunk came of
     it, the policy's stages, "inference" and "overhead".

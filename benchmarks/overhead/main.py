@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from pi0_ros.check.overhead_figures import CAMERA_HZ, JOINT_HZ, Case, OverheadError
-from pi0_ros.check.overhead_setup import case_arguments, demo_arguments, own_arguments
-from pi0_ros.check.overhead_table import has_marks, machine, markdown, text, versions, write_between
+from benchmarks.overhead.figures import CAMERA_HZ, JOINT_HZ, Case, OverheadError
+from benchmarks.overhead.setup import case_arguments, demo_arguments, own_arguments
+from benchmarks.overhead.table import has_marks, machine, markdown, text, versions, write_between
 
 if TYPE_CHECKING:
-    from pi0_ros.check.overhead_figures import Figures
+    from benchmarks.overhead.figures import Figures
 
 SIZES = ("640x480", "1280x720")
 PROCESSES = {"both": (False, True), "true": (True,), "false": (False,)}
@@ -183,8 +183,8 @@ def measure(args: argparse.Namespace) -> list[Figures]:
         environment(replay_variables(os.environ)),
         tempfile.TemporaryDirectory(prefix="pi0_overhead_") as made,
     ):
-        from pi0_ros.check.doctor_live import read_settings
-        from pi0_ros.check.overhead_run import run
+        from benchmarks.overhead.run import run
+        from pi0_ros.doctor.live import read_settings
 
         folder = Path(made)
         if args.checkpoint:

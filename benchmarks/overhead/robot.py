@@ -26,7 +26,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from pi0_ros.check.overhead_figures import CAMERA_HZ, JOINT_HZ
+from benchmarks.overhead.figures import CAMERA_HZ, JOINT_HZ
 
 REPORT = 0.5
 """Seconds between two reports."""

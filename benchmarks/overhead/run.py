@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
+from pi0_ros.msg import ActionChunk
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.check.doctor_samples import Settings
-from pi0_ros.check.overhead_figures import (
+from benchmarks.overhead.figures import (
     Case,
     Figures,
     Refused,
@@ -24,13 +24,13 @@ from pi0_ros.check.overhead_figures import (
     read_refused,
     read_ticks,
 )
-from pi0_ros.check.overhead_robot import RobotSettings
-from pi0_ros.msg import ActionChunk
+from benchmarks.overhead.robot import RobotSettings
+from pi0_ros.doctor.samples import Settings
 from pi0_ros.replay.process import NodeProcess, ReplayError
 from pi0_ros.replay.session import ros_node
 
-NODE = (sys.executable, "-m", "pi0_ros.check.overhead_node")
-ROBOT = (sys.executable, "-m", "pi0_ros.check.overhead_robot")
+NODE = (sys.executable, "-m", "benchmarks.overhead.node")
+ROBOT = (sys.executable, "-m", "benchmarks.overhead.robot")
 
 _POLL = 0.1
 _SILENCE = 60.0  # seconds without trajectories after which the node hangs

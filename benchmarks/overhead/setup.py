@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0_ros.check.overhead_figures import Case
+from benchmarks.overhead.figures import Case
 
 _WIDE = {"max_position": 10.0, "max_velocity": 10.0, "max_acceleration": 100.0}
 """Radians, per second, per second squared."""
@@ -14,8 +14,8 @@ _WIDE = {"max_position": 10.0, "max_velocity": 10.0, "max_acceleration": 100.0}
 
 def demo_arguments(folder: Path) -> list[str]:
     """ROS arguments for a small checkpoint with random weights, which is written into `folder`."""
+    from pi0_ros.checkpoint.random import CAMERAS, JOINTS, write_demo_checkpoint
     from pi0_ros.model.config import TINY
-    from pi0_ros.tools.demo_checkpoint import CAMERAS, JOINTS, write_demo_checkpoint
 
     checkpoint = folder / "checkpoint"
     write_demo_checkpoint(checkpoint, TINY)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from pi0_ros.check.overhead_figures import OVERHEAD_LIMIT, Figures, OverheadError
+from benchmarks.overhead.figures import OVERHEAD_LIMIT, Figures, OverheadError
 
 BEGIN, END = "<!-- overhead: begin -->", "<!-- overhead: end -->"
 

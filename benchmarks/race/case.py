@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from pi0_ros.checkpoint.random import random_weights
+from pi0_ros.checkpoint.save import save_checkpoint
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.save import save_checkpoint
-from pi0_ros.tools.demo_checkpoint import random_weights
 
 TINY = Pi0Config(
     image_size=56,

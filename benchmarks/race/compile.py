@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pi0_ros.policy.graph import choose
-from pi0_ros.tools.bench_race import Entry, Process, ours
+from benchmarks.race.race import Entry, Process, ours
+from pi0_ros.policy.compile import choose
 
 FORM = "two-graph"
 _INFERENCES = 5

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pi0_ros.tools.bench_race import BenchError
+from benchmarks.race.race import BenchError
 
 PINS = {
     "lerobot-0.4.4": ("lerobot==0.4.4",),

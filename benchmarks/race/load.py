@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.model.checkpoint import ImageRule
+from benchmarks.race.machine import least_seconds
+from benchmarks.race.race import BenchError, Entry, Process
+from pi0_ros.checkpoint.checkpoint import ImageRule
+from pi0_ros.checkpoint.random import write_demo_checkpoint
 from pi0_ros.model.config import TINY
-from pi0_ros.policy.images import fit_image
-from pi0_ros.tools.bench_machine import least_seconds
-from pi0_ros.tools.bench_race import BenchError, Entry, Process
-from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
+from pi0_ros.policy.preprocess import fit_image
 
 _CHUNK = 16 * 2**20
 _READY = "ready: ticks at"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pi0_ros.model import cpu
-from pi0_ros.tools.bench_case import STAGES, Product
+from benchmarks.race.case import STAGES, Product
+from pi0_ros.model.ops import onednn as cpu
 
 _SIDES = (1024, 2048)
 _BANDWIDTH_BYTES = 512 * 2**20

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from pi0_ros.tools import bench_install, bench_load
-from pi0_ros.tools.bench_case import SIZES, Case, products, weight_bytes, write_case, write_inputs
-from pi0_ros.tools.bench_compile import measure_compiled
-from pi0_ros.tools.bench_machine import bound, by_shape, in_int8, measure_machine
-from pi0_ros.tools.bench_race import BenchError, Entry, ours, peers, race
-from pi0_ros.tools.bench_report import Group, Report, figures, text
-from pi0_ros.tools.bench_scaling import scaling
-from pi0_ros.tools.bench_targets import judge, markdown, table
+from benchmarks.race import install as bench_install
+from benchmarks.race import load as bench_load
+from benchmarks.race.case import SIZES, Case, products, weight_bytes, write_case, write_inputs
+from benchmarks.race.compile import measure_compiled
+from benchmarks.race.machine import bound, by_shape, in_int8, measure_machine
+from benchmarks.race.race import BenchError, Entry, ours, peers, race
+from benchmarks.race.report import Group, Report, figures, text
+from benchmarks.race.scaling import scaling
+from benchmarks.race.targets import judge, markdown, table
 
 PEERS = Path("build/reference")
 
@@ -182,7 +183,7 @@ def show(args: argparse.Namespace, report: Report, argv: list[str] | None) -> No
     if args.json is not None:
         args.json.write_text(json.dumps(figures(report), indent=2) + "\n")
     if args.plot is not None:
-        from pi0_ros.tools.bench_plot import plot
+        from benchmarks.race.plot import plot
 
         plot(report.groups, args.plot)
     if args.write is not None:

@@ -1,4 +1,4 @@
-"""This package's process in `pi0_bench`: `python -m pi0_ros.tools.bench_ours`."""
+"""This package's process in `pi0_bench`: `python -m benchmarks.race.ours`."""
 
 import inspect
 from dataclasses import replace
@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.policy.graph import GraphOptions, make_graphs
+from benchmarks.race.worker import Contestant, Stages, serve
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.policy.compile import GraphOptions, make_graphs
 from pi0_ros.policy.policy import DTYPES, Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits
-from pi0_ros.tools.bench_worker import Contestant, Stages, serve
 
 
 def load(job: dict[str, Any]) -> Contestant:

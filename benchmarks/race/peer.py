@@ -1,4 +1,4 @@
-"""LeRobot's process in `pi0_bench`: `python -m pi0_ros.tools.bench_peer`, in its own libraries.
+"""LeRobot's process in `pi0_bench`: `python -m benchmarks.race.peer`, in its own libraries.
 
 LeRobot's arithmetic is untouched. Its sizes are written into its source, so that configurations are
 changed on their way into transformers' classes, and 0.4.4 needs a Gemma that no released
@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.modeling_utils import no_init_weights
 
-from pi0_ros.tools import bench_peer_gemma, bench_peer_stubs
-from pi0_ros.tools.bench_worker import Contestant, Stages, serve
+from benchmarks.race import peer_gemma as bench_peer_gemma
+from benchmarks.race import peer_stubs as bench_peer_stubs
+from benchmarks.race.worker import Contestant, Stages, serve
 
 _TEXT = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 _HEAD = "paligemma_with_expert.paligemma.lm_head.weight"

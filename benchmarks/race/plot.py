@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0_ros.tools.bench_case import STAGES
-from pi0_ros.tools.bench_report import Group
+from benchmarks.race.case import STAGES
+from benchmarks.race.report import Group
 
 _COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#8c8c8c")
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from pi0_ros.tools.bench_case import STAGES, Case
+from benchmarks.race.case import STAGES, Case
 
 OURS, NEW, OLD = "pi0_ros", "lerobot 0.4.4", "lerobot 0.3.3"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ def ours(graph: str = "eager", form: str = "frame", cache: Path | None = None) -
     """This package, compiled or not; see `GraphOptions`."""
     name = OURS if graph == "eager" else f"{OURS} {graph}"
     job = {"graph": graph, "form": form, "cache": None if cache is None else str(cache)}
-    return Entry(name, "pi0_ros.tools.bench_ours", job)
+    return Entry(name, "benchmarks.race.ours", job)
 
 
 def peers(directory: Path, dtype: str) -> list[Entry]:
@@ -102,7 +102,7 @@ def peers(directory: Path, dtype: str) -> list[Entry]:
     return [
         Entry(
             name,
-            "pi0_ros.tools.bench_peer",
+            "benchmarks.race.peer",
             {"peer": version},
             (directory / f"lerobot-{version}", directory / "common"),
         )

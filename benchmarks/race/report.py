@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from pi0_ros.tools.bench_case import STAGES, Case
-from pi0_ros.tools.bench_compile import Compiled
-from pi0_ros.tools.bench_load import Load, Start
-from pi0_ros.tools.bench_machine import Machine
-from pi0_ros.tools.bench_race import Result, agreement
-from pi0_ros.tools.bench_scaling import Growth
+from benchmarks.race.case import STAGES, Case
+from benchmarks.race.compile import Compiled
+from benchmarks.race.load import Load, Start
+from benchmarks.race.machine import Machine
+from benchmarks.race.race import Result, agreement
+from benchmarks.race.scaling import Growth
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pi0_ros.model import cpu
+from benchmarks.race.case import products
+from benchmarks.race.machine import Machine, bound, least_seconds
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.model.ops import onednn as cpu
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.tools.bench_case import products
-from pi0_ros.tools.bench_machine import Machine, bound, least_seconds
 
 VALUES = {
     "cameras": (1, 2, 3),

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pi0_ros.tools.bench_race import NEW, OLD, OURS
-from pi0_ros.tools.bench_report import Group, Report, about, text
+from benchmarks.race.race import NEW, OLD, OURS
+from benchmarks.race.report import Group, Report, about, text
 
 TARGET_BOUND = 1.15
 TARGET_CALLS = 4500

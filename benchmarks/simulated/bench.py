@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from pi0_ros.node.contract import load_policy
+from pi0_ros.node.preflight import load_policy
 from pi0_ros.sim.rollout import Episode, ExpertPilot, Loop, Pilot, rollout
 from pi0_ros.sim.world import World
 
@@ -83,7 +83,7 @@ def evaluate_over_dds(
         ImportError: ROS is not here.
         LoopError, NodeEnded: the processes did not come together, or one ended.
     """
-    from pi0_ros.sim.dds import closed_loop
+    from benchmarks.simulated.dds import closed_loop
 
     with closed_loop(evaluation.loop, evaluation.variant, seeds[0], speed, given or {}) as judge:
         return _collect(judge.episodes(seeds), len(seeds), progress)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from pi0_ros.msg import ActionChunk
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -25,9 +26,8 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.msg import ActionChunk
-from pi0_ros.node.joint_history import positions_of
-from pi0_ros.node.observe import stamp_of
+from pi0_ros.node.joint_states import positions_of
+from pi0_ros.node.observation import stamp_of
 from pi0_ros.replay.asking import Asking, Refused
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.process import NodeProcess
@@ -65,7 +65,7 @@ def closed_loop(
         speed: simulated per real time; None: real time.
         given: the node's parameters besides those of config/touch.yaml.
     """
-    sim = [sys.executable, "-m", "pi0_ros.sim.sim_node", "--seed", str(seed), "--variant", variant]
+    sim = [sys.executable, "-m", "pi0_ros.sim.node", "--seed", str(seed), "--variant", variant]
     if loop.controller != "jtc":
         sim.append(f"--{loop.controller}")
     if speed is not None:
@@ -74,7 +74,7 @@ def closed_loop(
     node = [sys.executable, "-m", "pi0_ros.node"]
     if loop.delay:
         late = loop.delay * 1e3 / (speed or 1.0)  # of real time
-        node = [sys.executable, "-m", "pi0_ros.sim.late_node", str(late)]
+        node = [sys.executable, "-m", "benchmarks.simulated.late_node", str(late)]
     parameters = {**given, "joint_limits": str(config_file(LIMITS)), "autostart": True}
     if speed is not None:
         parameters["use_sim_time"] = True

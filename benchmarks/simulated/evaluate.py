@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from pi0_ros.node.contract import ContractError, contract_problems
+from benchmarks.simulated.bench import Evaluation, evaluate, evaluate_over_dds, scene_seeds
+from pi0_ros.node.preflight import ContractError, contract_problems
 from pi0_ros.sim.ablate import ABLATIONS, NONE
-from pi0_ros.sim.bench import Evaluation, evaluate, evaluate_over_dds, scene_seeds
 from pi0_ros.sim.drive import CONTROLLERS
 from pi0_ros.sim.node_setup import read_setup
 from pi0_ros.sim.rollout import Loop

@@ -1,6 +1,6 @@
 """pi0_node with a policy that takes longer than it does, as a larger one would.
 
-`python -m pi0_ros.sim.late_node MS [arguments of pi0_node]`
+`python -m benchmarks.simulated.late_node MS [arguments of pi0_node]`
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import sys
 import time
 from typing import Any
 
-from pi0_ros.node.contract import PolicyLike, make_policy
 from pi0_ros.node.main import main
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import PolicyLike, make_policy
 from pi0_ros.policy.types import ActionChunk, Observation
 
 

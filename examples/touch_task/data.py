@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from examples.touch_task.demonstrations import Demonstrations
+from examples.touch_task.objective import POINTED_JOINTS, Batch
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
 from pi0_ros.sim.task import INSTRUCTIONS
-from pi0_ros.train.demonstrations import Demonstrations
-from pi0_ros.train.objective import POINTED_JOINTS, Batch
 
 _LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
 _BRIGHTNESS = 0.06  # how much a picture is made brighter or darker, of the whole range

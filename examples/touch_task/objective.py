@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.layers import Linear
+from pi0_ros.model.linear import Linear
 from pi0_ros.model.pi0 import Layout, Pi0
 
 POINTED_JOINTS = 4

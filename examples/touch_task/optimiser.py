@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.train.muon import Muon
+from examples.touch_task.muon import Muon
 
 _INSIDE = ("vision.layers.", "prefix.layers.", "expert.layers.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pi0_ros.train.train import Losses
+    from examples.touch_task.train import Losses
 
 _SMOOTH = 50  # steps
 

@@ -13,20 +13,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pi0_ros.model.checkpoint import CONFIG
+from examples.touch_task.data import TrainingData
+from examples.touch_task.demonstrations import Demonstrations, demonstrate
+from examples.touch_task.objective import Pointer, losses, pointing_losses
+from examples.touch_task.optimiser import Optimiser, schedule
+from examples.touch_task.plot import draw_losses
+from examples.touch_task.tokenizer import write_tokenizer
+from examples.touch_task.weights import checkpoint_tensors, new_model
+from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.save import save_checkpoint
 from pi0_ros.model.config import TINY, Pi0Config
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.model.save import save_checkpoint
 from pi0_ros.sim.expert import CONTROL_SECONDS
 from pi0_ros.sim.stage import CAMERAS, JOINTS
 from pi0_ros.sim.task import INSTRUCTIONS
-from pi0_ros.train.data import TrainingData
-from pi0_ros.train.demonstrations import Demonstrations, demonstrate
-from pi0_ros.train.objective import Pointer, losses, pointing_losses
-from pi0_ros.train.optimiser import Optimiser, schedule
-from pi0_ros.train.plot import draw_losses
-from pi0_ros.train.tokenizer import write_tokenizer
-from pi0_ros.train.weights import checkpoint_tensors, new_model
 
 FIGURES = "training.json"
 CURVE = "loss.png"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.checkpoint.weights import checkpoint_shapes, sources
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.layers import Linear
+from pi0_ros.model.linear import Linear
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.model.weights import checkpoint_shapes, sources
 
 
 def new_model(config: Pi0Config, joints: int, seed: int) -> Pi0:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.observe import Snapshot
+from pi0_ros.bags.writer import CHUNK_TYPE, message_types
+from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
-from pi0_ros.replay.bag_writer import CHUNK_TYPE, message_types
 
 TRAJECTORY_TYPE = "trajectory_msgs/msg/JointTrajectory"
 _SECOND = 1_000_000_000
@@ -31,7 +31,7 @@ def decode(data: bytes, kind: str) -> Any:
 
 
 def encode_chunk(chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], now: int) -> bytes:
-    """pi0_ros/ActionChunk as `pi0_ros.node.trajectory.chunk_message` fills it, serialised.
+    """pi0_ros/ActionChunk as `pi0_ros.motion.trajectory.chunk_message` fills it, serialised.
 
     The times of the inference's stages are left out: they differ from run to run.
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.replay.bag import Bag, BagError, describe_topics, open_bag, read_messages
-from pi0_ros.replay.bag_writer import CHUNK_TYPE
-from pi0_ros.replay.chunk_record import ChunkRecord, chunk_record
-from pi0_ros.replay.messages import TRAJECTORY_TYPE, decode
+from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_messages
+from pi0_ros.bags.chunks import ChunkRecord, chunk_record
+from pi0_ros.bags.messages import TRAJECTORY_TYPE, decode
+from pi0_ros.bags.writer import CHUNK_TYPE
 
 SAME_STAMP = 2000
 """Nanoseconds: picture stamps come from ages in float64 seconds."""

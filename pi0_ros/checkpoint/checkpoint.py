@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
+from pi0_ros.checkpoint.convert import converted
+from pi0_ros.checkpoint.normalization import Normalization
+from pi0_ros.checkpoint.weights import load_weights
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.converted import converted
-from pi0_ros.model.normalization import Normalization
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.model.weights import load_weights
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.model.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY
+from pi0_ros.checkpoint.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY
+from pi0_ros.checkpoint.normalization import Normalization, normalization
+from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.normalization import Normalization, normalization
-from pi0_ros.model.weights import CheckpointError
 
 GEMMA_VARIANTS = {
     "gemma_2b": {"width": 2048, "mlp": 16384, "depth": 18},

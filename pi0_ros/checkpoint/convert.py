@@ -19,9 +19,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from pi0_ros.checkpoint.mapped import DTYPES
+from pi0_ros.checkpoint.weights import (
+    EMBED_TOKENS,
+    LM_HEAD,
+    TensorInfo,
+    converts,
+    read_keys,
+    sources,
+)
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.mapped import DTYPES
-from pi0_ros.model.weights import EMBED_TOKENS, LM_HEAD, TensorInfo, converts, read_keys, sources
 
 _LOG = logging.getLogger(__name__)
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -6,17 +6,17 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from pi0_ros.model.checkpoint import CONFIG, WEIGHTS, Checkpoint
-from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.format_common import read_json
-from pi0_ros.model.format_lerobot import (
+from pi0_ros.checkpoint.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from pi0_ros.checkpoint.common import read_json
+from pi0_ros.checkpoint.lerobot import (
     OLD_STATISTICS,
     PREPROCESSOR,
     read_lerobot_new,
     read_lerobot_old,
 )
-from pi0_ros.model.format_openpi import read_openpi
-from pi0_ros.model.weights import CheckpointError, check_keys, read_keys
+from pi0_ros.checkpoint.openpi import read_openpi
+from pi0_ros.checkpoint.weights import CheckpointError, check_keys, read_keys
+from pi0_ros.model.config import Pi0Config
 
 
 def read_checkpoint(path: str | Path, sizes: Pi0Config | None = None) -> Checkpoint:

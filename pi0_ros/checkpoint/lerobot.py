@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from pi0_ros.model.checkpoint import CONFIG, WEIGHTS, Checkpoint, ImageRule
+from pi0_ros.checkpoint.checkpoint import CONFIG, WEIGHTS, Checkpoint, ImageRule
+from pi0_ros.checkpoint.common import Features, modes_of, normalization_of, read_json, sizes_of
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.format_common import Features, modes_of, normalization_of, read_json, sizes_of
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 OLD_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.model.checkpoint import Checkpoint, ImageRule
+from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
+from pi0_ros.checkpoint.common import normalization_of, read_json, sizes_of
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.format_common import normalization_of, read_json, sizes_of
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 

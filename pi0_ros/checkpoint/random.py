@@ -16,9 +16,9 @@ from sentencepiece import SentencePieceTrainer
 from torch import Tensor
 from tqdm import tqdm
 
+from pi0_ros.checkpoint.save import save_checkpoint
+from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.model.save import save_checkpoint
-from pi0_ros.model.weights import checkpoint_shapes
 
 SIZES = {"tiny": TINY, "full": Pi0Config()}
 CAMERAS = ("front", "wrist")

@@ -11,10 +11,10 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pi0_ros.model.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
-from pi0_ros.model.weights import EMBED_TOKENS, LM_HEAD
 
 Statistics = Mapping[str, np.ndarray]
 """Statistic (`mean`, `std`, ...) -> [joints]."""

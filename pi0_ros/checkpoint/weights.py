@@ -15,8 +15,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from pi0_ros.checkpoint.mapped import DTYPES, MappedFile
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.mapped import DTYPES, MappedFile
 from pi0_ros.model.pi0 import Pi0
 
 _VISION = "paligemma_with_expert.paligemma.model.vision_tower.vision_model."

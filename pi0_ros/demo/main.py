@@ -14,9 +14,9 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from pi0_ros.demo.picture import require_pillow
 from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import ROS_MODULES
-from pi0_ros.sim.demo_picture import require_pillow
 from pi0_ros.sim.stage import load_mujoco
 from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS
 
@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(args: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     try:
         _check(args)
-        from pi0_ros.sim.demo_figures import figures, table
-        from pi0_ros.sim.demo_run import Plan, run
-        from pi0_ros.sim.demo_show import write_pictures
+        from pi0_ros.demo.figures import figures, table
+        from pi0_ros.demo.run import Plan, run
+        from pi0_ros.demo.show import write_pictures
 
         _make_room(args.out, args.overwrite)
         plan = Plan(args.seed, args.variant, args.checkpoint, args.out, args.speed, args.window)

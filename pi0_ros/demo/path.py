@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pi0_ros.replay.chunk_record import ChunkRecord
+from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.sim.stage import (
     IMAGE_HEIGHT,
     IMAGE_WIDTH,

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.joint_history import positions_of
-from pi0_ros.node.observe import stamp_of
-from pi0_ros.replay.chunk_record import ChunkRecord, chunk_record
+from pi0_ros.bags.chunks import ChunkRecord, chunk_record
+from pi0_ros.demo.picture import RATE
+from pi0_ros.node.joint_states import positions_of
+from pi0_ros.node.observation import stamp_of
 from pi0_ros.replay.report import Counters, counters_from_values
 from pi0_ros.sim.controller import points_of
-from pi0_ros.sim.demo_picture import RATE
 from pi0_ros.sim.shadow import Shadow
 from pi0_ros.sim.stage import JOINTS
 

@@ -19,13 +19,13 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from tqdm import tqdm
 
+from pi0_ros.bags.writer import BagWriter
+from pi0_ros.demo.record import NODE, Attempt, Record
+from pi0_ros.demo.tape import TOPICS, Tape, type_name
 from pi0_ros.replay.asking import Asking, Changing, Refused
-from pi0_ros.replay.bag_writer import BagWriter
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.process import NodeProcess, ReplayError
 from pi0_ros.replay.session import ros_node
-from pi0_ros.sim.demo_record import NODE, Attempt, Record
-from pi0_ros.sim.demo_tape import TOPICS, Tape, type_name
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
 
 ATTEMPT = 12.0
@@ -64,7 +64,7 @@ class Plan:
 
     def sim(self) -> list[str]:
         """The command line of the robot."""
-        command = [sys.executable, "-m", "pi0_ros.sim.sim_node", "--compressed"]
+        command = [sys.executable, "-m", "pi0_ros.sim.node", "--compressed"]
         command += ["--camera-hz", str(_CAMERA_HZ)]
         command += ["--seed", str(self.seed), "--variant", self.variant]
         command += ["--window"] * self.window

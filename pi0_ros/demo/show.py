@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pi0_ros.sim.demo_path import TipPath
-from pi0_ros.sim.demo_picture import captioned, draw_path, write_gif, write_png
-from pi0_ros.sim.demo_record import Attempt, Frame, Record
+from pi0_ros.demo.path import TipPath
+from pi0_ros.demo.picture import captioned, draw_path, write_gif, write_png
+from pi0_ros.demo.record import Attempt, Frame, Record
 
 _TELLING = 0.4  # share of an attempt after which its frame of the PNG was taken
 

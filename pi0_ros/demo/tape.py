@@ -15,9 +15,9 @@ from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.bags.writer import BagWriter
+from pi0_ros.demo.record import NODE, Record
 from pi0_ros.msg import ActionChunk
-from pi0_ros.replay.bag_writer import BagWriter
-from pi0_ros.sim.demo_record import NODE, Record
 
 # Deep enough for a burst while the recorder waits for the interpreter.
 _ALL = QoSProfile(depth=1000)

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0_ros.node.kinematics import read_arm
-from pi0_ros.node.urdf import UrdfError
-from pi0_ros.replay.bag import BagError
-from pi0_ros.replay.diff import Difference, DiffError, Thresholds, compare, failures
-from pi0_ros.replay.diff_report import difference_json, format_difference
+from pi0_ros.bags.bag import BagError
+from pi0_ros.bags.results import Results, read_results
+from pi0_ros.diff.compare import Difference, DiffError, Thresholds, compare, failures
+from pi0_ros.diff.report import difference_json, format_difference
+from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.replay.replay import plotter
-from pi0_ros.replay.results import Results, read_results
+from pi0_ros.viz.kinematics import read_arm
 
 EPILOG = """\
 A and B are OUT of pi0_replay, over DDS or deterministic, or any recording with the node's
@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
         if args.json is not None:
             args.json.write_text(json.dumps(difference_json(difference, limits), indent=2) + "\n")
         if args.plot is not None:
-            from pi0_ros.replay.diff_plot import plot_difference
+            from pi0_ros.diff.plot import plot_difference
 
             plot_difference(args.plot, difference, limits)
     except (BagError, DiffError, UrdfError, OSError) as error:

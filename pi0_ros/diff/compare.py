@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.replay.results import RecordedTrajectory, Results, TimedChunk, same_pictures
+from pi0_ros.bags.results import RecordedTrajectory, Results, TimedChunk, same_pictures
 
-# [n, joints] rad -> [n, 3] metres and [n, 4] quaternions, as pi0_ros.node.kinematics.Arm has it.
+# [n, joints] rad -> [n, 3] metres and [n, 4] quaternions, as pi0_ros.viz.kinematics.Arm has it.
 ToolPoses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 

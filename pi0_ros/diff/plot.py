@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pi0_ros.replay.diff import Difference, Thresholds, first_failing
+from pi0_ros.diff.compare import Difference, Thresholds, first_failing
 
 _GATE = {"color": "black", "linestyle": "--", "linewidth": 1.0}
 

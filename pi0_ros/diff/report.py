@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.replay.diff import (
+from pi0_ros.diff.compare import (
     Difference,
     Frame,
     Thresholds,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rosbags.typesys import Stores, get_typestore
 
-from pi0_ros.check.doctor_samples import Collected, Collector, Settings
-from pi0_ros.node.contract import node_topics
-from pi0_ros.replay.bag import open_bag, read_messages
+from pi0_ros.bags.bag import open_bag, read_messages
+from pi0_ros.doctor.samples import Collected, Collector, Settings
+from pi0_ros.node.preflight import node_topics
 
 
 def collect_bag(settings: Settings, path: Path, seconds: float | None = None) -> Collected:

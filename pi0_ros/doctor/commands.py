@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
-from pi0_ros.check.doctor_samples import Collected, Settings
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.samples import Collected, Settings
 
 LONG_INSTRUCTION = 200
 """Characters; pi0 reads 48 tokens, which are fewer, and cuts the rest."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
-from pi0_ros.check.doctor_samples import Collected, Settings
-from pi0_ros.node.contract import Topic, node_topics, type_problems
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.samples import Collected, Settings
+from pi0_ros.node.preflight import Topic, node_topics, type_problems
 
 
 def judge_graph(settings: Settings, collected: Collected) -> list[Finding]:

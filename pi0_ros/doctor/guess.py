@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.model.normalization import Normalization
+from pi0_ros.checkpoint.normalization import Normalization
 from pi0_ros.policy.units import JointUnits
 
 FAR_OUT = 5.0

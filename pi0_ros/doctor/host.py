@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
-from pi0_ros.model.checkpoint import WEIGHTS, Checkpoint
-from pi0_ros.model.declared import read_declared
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.weights import CheckpointError, read_keys
-from pi0_ros.node.contract import contract_problems
+from pi0_ros.checkpoint.checkpoint import WEIGHTS, Checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.metadata import read_declared
+from pi0_ros.checkpoint.weights import CheckpointError, read_keys
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
 from pi0_ros.node.contract_fit import plain_name
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import contract_problems
 from pi0_ros.policy.device import DeviceError, resolve_device
 from pi0_ros.policy.policy import DTYPES
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pi0_ros.check.doctor_samples import Collected, Collector, Endpoint, Settings
-from pi0_ros.node.contract import node_topics
+from pi0_ros.doctor.samples import Collected, Collector, Endpoint, Settings
 from pi0_ros.node.parameters import ParameterError, build, given_values, resolve
+from pi0_ros.node.preflight import node_topics
 from pi0_ros.replay.environment import free_domain
 from pi0_ros.replay.interface import NODE_NAME, InterfaceError
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pi0_ros.check.doctor_findings import Finding, findings_json, format_table, passed
+from pi0_ros.doctor.findings import Finding, findings_json, format_table, passed
 
 if TYPE_CHECKING:
-    from pi0_ros.check.doctor_samples import Collected, Settings
+    from pi0_ros.doctor.samples import Collected, Settings
 
 LISTEN = 5.0
 """Seconds that a live graph is listened to by default."""
@@ -79,12 +79,12 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 def judge(settings: Settings, collected: Collected) -> list[Finding]:
     """Every finding about a robot and this machine, in the order of the table."""
-    from pi0_ros.check.doctor_commands import judge_commands
-    from pi0_ros.check.doctor_graph import judge_graph
-    from pi0_ros.check.doctor_host import judge_contract, judge_host
-    from pi0_ros.check.doctor_pictures import judge_pictures
-    from pi0_ros.check.doctor_state import judge_joints
-    from pi0_ros.check.doctor_streams import judge_streams
+    from pi0_ros.doctor.commands import judge_commands
+    from pi0_ros.doctor.graph import judge_graph
+    from pi0_ros.doctor.host import judge_contract, judge_host
+    from pi0_ros.doctor.pictures import judge_pictures
+    from pi0_ros.doctor.state import judge_joints
+    from pi0_ros.doctor.streams import judge_streams
 
     contract, checkpoint = judge_contract(settings.parameters)
     return [
@@ -109,9 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from pi0_ros.check.doctor_bag import collect_bag
-    from pi0_ros.check.doctor_live import collect_live, read_settings
-    from pi0_ros.replay.bag import BagError
+    from pi0_ros.bags.bag import BagError
+    from pi0_ros.doctor.bag import collect_bag
+    from pi0_ros.doctor.live import collect_live, read_settings
     from pi0_ros.replay.interface import InterfaceError
 
     files = [text for file in args.params_file for text in ("--params-file", str(file))]

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
-from pi0_ros.check.doctor_samples import Collected, ImageSample, Settings
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.samples import Collected, ImageSample, Settings
 
 ONE_COLOUR = 2
 """Levels of 255 within which a picture counts as of one colour."""

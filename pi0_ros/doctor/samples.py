@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.node.images import ImageError, decompress, to_rgb
-from pi0_ros.node.observe import stamp_of
+from pi0_ros.node.observation import stamp_of
 from pi0_ros.node.parameters import NodeParameters
 
 DECODE_EVERY = 10

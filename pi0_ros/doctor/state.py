@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
-from pi0_ros.check.doctor_guess import FAR_OUT, Guess, deviations, explain, misfit, rearranged
-from pi0_ros.check.doctor_samples import Collected, Settings
-from pi0_ros.model.checkpoint import Checkpoint
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.guess import FAR_OUT, Guess, deviations, explain, misfit, rearranged
+from pi0_ros.doctor.samples import Collected, Settings
 from pi0_ros.node.contract_fit import joint_units
-from pi0_ros.node.joint_history import positions_of
-from pi0_ros.policy.contract import has_statistics, radian_range
+from pi0_ros.node.joint_states import positions_of
+from pi0_ros.policy.compatibility import has_statistics, radian_range
 
 OFTEN = 0.05
 """Share of the states that may lie far out before it counts as wrong: a rare pose is not."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.check.doctor_findings import FAIL, PASS, WARN, Finding
-from pi0_ros.check.doctor_samples import Collected, ImageSample, Sample, Settings
-from pi0_ros.node.contract import node_topics
-from pi0_ros.node.streams import FUTURE_TOLERANCE
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.samples import Collected, ImageSample, Sample, Settings
+from pi0_ros.node.preflight import node_topics
+from pi0_ros.node.stream_health import FUTURE_TOLERANCE
 
 ENOUGH_TICKS = 0.95
 """Share of the node's ticks that find a usable observation on a healthy robot."""

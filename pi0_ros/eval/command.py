@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0_ros.replay.bag import parse_remaps
-from pi0_ros.replay.eval_bag import Evaluated, Job
-from pi0_ros.replay.eval_many import EvalError, evaluate_all
-from pi0_ros.replay.eval_report import evaluation_json, format_evaluation
+from pi0_ros.bags.bag import parse_remaps
+from pi0_ros.eval.many import EvalError, evaluate_all
+from pi0_ros.eval.recording import Evaluated, Job
+from pi0_ros.eval.report import evaluation_json, format_evaluation
 from pi0_ros.replay.interface import InterfaceError
 from pi0_ros.replay.offline import read_settings
 from pi0_ros.replay.replay import node_arguments, plotter
@@ -164,7 +164,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _page(args: argparse.Namespace, document: dict, results: Sequence[Evaluated]) -> str:
-    from pi0_ros.replay.eval_page import page
+    from pi0_ros.eval.page import page
 
     notes = [
         f"Checkpoint {args.checkpoint}, parameters {args.params or 'of --ros-args'}; compared with"

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pi0_ros.replay.eval_bag import Evaluated, Job, evaluate, seconds_of
+from pi0_ros.eval.recording import Evaluated, Job, evaluate, seconds_of
 
 RAY_MISSING = "--ray: Ray is not installed (pip install ray, or pip install 'pi0_ros[ray]')"
 LOCAL = "local"

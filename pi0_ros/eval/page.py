@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pi0_ros.replay.eval_bag import Drawn, Evaluated
-from pi0_ros.replay.eval_plot import horizon_png, paths_png
+from pi0_ros.eval.plot import horizon_png, paths_png
+from pi0_ros.eval.recording import Drawn, Evaluated
 
 DRAWN = 20
 """Recordings that are shown with pictures; of the others the table tells."""

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from pi0_ros.replay.eval_bag import Drawn
+from pi0_ros.eval.recording import Drawn
 
 
 def horizon_png(total: dict[str, Any]) -> bytes:

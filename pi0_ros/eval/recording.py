@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pi0_ros.node.contract import ContractError, LoadError
+from pi0_ros.bags.bag import BagError, Message, open_bag, read_messages
+from pi0_ros.eval.sums import Sums, sums_of
+from pi0_ros.eval.truth import read_truth
 from pi0_ros.node.images import decompress, to_rgb
-from pi0_ros.node.observe import Snapshot
-from pi0_ros.replay.bag import BagError, Message, open_bag, read_messages
-from pi0_ros.replay.eval_sums import Sums, sums_of
-from pi0_ros.replay.eval_truth import read_truth
+from pi0_ros.node.observation import Snapshot
+from pi0_ros.node.preflight import ContractError, LoadError
 from pi0_ros.replay.interface import InterfaceError
 from pi0_ros.replay.offline import load, open_offline, read_settings
 from pi0_ros.replay.report import refused_since

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pi0_ros.replay.eval_bag import Evaluated
-from pi0_ros.replay.eval_many import EvalError
-from pi0_ros.replay.eval_sums import add, figures
+from pi0_ros.eval.many import EvalError
+from pi0_ros.eval.recording import Evaluated
+from pi0_ros.eval.sums import add, figures
 from pi0_ros.replay.report import Percentiles
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.replay.bag import Bag, BagError, describe_topics, joint_positions, read_messages
-from pi0_ros.replay.messages import TRAJECTORY_TYPE, decode
-from pi0_ros.replay.results import RecordedTrajectory, read_trajectory
+from pi0_ros.bags.bag import Bag, BagError, describe_topics, joint_positions, read_messages
+from pi0_ros.bags.messages import TRAJECTORY_TYPE, decode
+from pi0_ros.bags.results import RecordedTrajectory, read_trajectory
 
 STATES_TYPE = "sensor_msgs/msg/JointState"
 GAP = 0.5

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.model import cpu
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.layers import Linear
-from pi0_ros.model.ops import KeysValues, add_rms_norm, attention, rms_norm, rotary
+from pi0_ros.model.linear import Linear
+from pi0_ros.model.ops import onednn as cpu
+from pi0_ros.model.ops.reference import (
+    KeysValues,
+    add_rms_norm,
+    attention,
+    rms_norm,
+    rotary,
+)
 
 Rotary = tuple[Tensor, ...]
 """cos and sin of the tokens' positions, see `ops.rotary`; or both as one, see `cpu.turned`.

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pi0_ros.model import cpu, ops
+from pi0_ros.model.ops import onednn as cpu
+from pi0_ros.model.ops import reference as ops
 
 
 class Linear(nn.Module):

@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pi0_ros.model import cpu, ops
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.gemma import Gemma, Rotary, join
-from pi0_ros.model.layers import Linear
-from pi0_ros.model.ops import KeysValues, rotary, rotary_table
-from pi0_ros.model.vision import VisionTower
+from pi0_ros.model.linear import Linear
+from pi0_ros.model.ops import onednn as cpu
+from pi0_ros.model.ops import reference as ops
+from pi0_ros.model.ops.reference import KeysValues, rotary, rotary_table
+from pi0_ros.model.siglip import VisionTower
 
 
 def flow_times(num_steps: int, accumulated: bool = False) -> np.ndarray:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.layers import Linear
-from pi0_ros.model.ops import attention
+from pi0_ros.model.linear import Linear
+from pi0_ros.model.ops.reference import attention
 
 _EPS = 1e-6
 

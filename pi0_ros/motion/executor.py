@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pi0_ros.node.limits import JointLimits
-from pi0_ros.node.motion import Motion
-from pi0_ros.node.observe import ObservationBuffer
+from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.planner import Bands, Plan, check_finite, plan, stop
+from pi0_ros.motion.spline import Motion
+from pi0_ros.motion.trajectory import trajectory_message
+from pi0_ros.node.observation import ObservationBuffer
 from pi0_ros.node.refusal import Measured, Refusal
-from pi0_ros.node.safety import Bands, Plan, check_finite, plan, stop
-from pi0_ros.node.trajectory import trajectory_message
 from pi0_ros.policy.types import ActionChunk
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ Step i of a chunk is due (i + 1) * dt after the observation. Up to the takeover,
 step due a little after now, the trajectory repeats what runs, so that a controller which steps to
 the current point sees none. There it has the running position and velocity; the difference to the
 chunk decays in `blend` seconds. If that obeys the limits it is published as it is, apart from the
-braking at its end, else the nearest motion that does (pi0_ros.node.shape). A chunk that exceeds
+braking at its end, else the nearest motion that does (motion.tracking). A chunk that exceeds
 them by far is refused: something is wrong with it, and slowing it down would hide that.
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pi0_ros.node.bands import Bands, check_finite, check_measured, is_finite, judge
-from pi0_ros.node.limits import JointLimits
-from pi0_ros.node.motion import Motion, Peaks, segment_peaks
+from pi0_ros.motion.blend import derivative, stitch
+from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.screening import Bands, check_finite, check_measured, is_finite, judge
+from pi0_ros.motion.spline import Motion, Peaks, segment_peaks
+from pi0_ros.motion.tracking import brake, follow, last_to_brake
+from pi0_ros.motion.trajectory import Trajectory, trajectory_of
 from pi0_ros.node.refusal import Measured, Refusal
-from pi0_ros.node.shape import brake, follow, last_to_brake
-from pi0_ros.node.trajectory import Trajectory, trajectory_of
-from pi0_ros.policy.stitch import derivative, stitch
 from pi0_ros.policy.types import ActionChunk
 
 LEAD = 20_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.node.limits import JointLimits
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.policy.types import ActionChunk
 

@@ -18,8 +18,8 @@ import math
 
 import numpy as np
 
-from pi0_ros.node.limits import JointLimits
-from pi0_ros.node.motion import Motion
+from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.spline import Motion
 
 _SECOND = 1_000_000_000
 _SNAP = 1000  # nanoseconds: points are no closer than that

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pi0_ros.node.motion import Motion
-from pi0_ros.node.observe import Snapshot
+from pi0_ros.motion.spline import Motion
+from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
 
 if TYPE_CHECKING:

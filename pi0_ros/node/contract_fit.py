@@ -1,6 +1,6 @@
 """Whether the parameters fit a checkpoint whose JSON, statistics and headers were read.
 
-Shapes are the policy's to check (`pi0_ros.policy.contract`); here are the things that it cannot
+Shapes are the policy's to check (`policy.compatibility`); here are the things that it cannot
 know: names, time, units against the limits of the joints.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from pi0_ros.node.parameters import NodeParameters
 
 if TYPE_CHECKING:
-    from pi0_ros.model.checkpoint import Checkpoint
-    from pi0_ros.node.limits import JointLimits
+    from pi0_ros.checkpoint.checkpoint import Checkpoint
+    from pi0_ros.motion.limits import JointLimits
     from pi0_ros.policy.units import JointUnits
 
 DT_TOLERANCE = 0.02
@@ -58,7 +58,7 @@ def checkpoint_problems(
     parameters: NodeParameters, checkpoint: Checkpoint, limits: JointLimits | None
 ) -> list[str]:
     """Everything in which the parameters do not fit the checkpoint; empty when they do."""
-    from pi0_ros.policy.contract import policy_problems
+    from pi0_ros.policy.compatibility import policy_problems
 
     joints = len(parameters.joints)
     arguments = policy_arguments(parameters)
@@ -91,8 +91,8 @@ def _time_problems(parameters: NodeParameters, horizon: int) -> list[str]:
 
 def _declared_problems(parameters: NodeParameters, checkpoint: Checkpoint) -> list[str]:
     """Names, their order, and the pace, where the checkpoint records them."""
-    from pi0_ros.model.declared import read_declared
-    from pi0_ros.model.weights import CheckpointError
+    from pi0_ros.checkpoint.metadata import read_declared
+    from pi0_ros.checkpoint.weights import CheckpointError
 
     try:
         declared = read_declared(checkpoint.path, checkpoint.joints)
@@ -132,7 +132,7 @@ def _unit_problems(
     parameters: NodeParameters, checkpoint: Checkpoint, limits: JointLimits | None
 ) -> list[str]:
     """Joints whose training values, in radians, do not lie where the joint can be."""
-    from pi0_ros.policy.contract import has_statistics, radian_range
+    from pi0_ros.policy.compatibility import has_statistics, radian_range
 
     units = joint_units(parameters)
     problems = []

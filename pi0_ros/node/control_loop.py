@@ -19,18 +19,18 @@ from rclpy.duration import Duration
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from pi0_ros.node.contract import PolicyLike, check_chunk
+from pi0_ros.motion.executor import Mover
+from pi0_ros.motion.trajectory import chunk_message
 from pi0_ros.node.images import decompress, to_rgb
-from pi0_ros.node.inference import Outcome
 from pi0_ros.node.inputs import Inputs
-from pi0_ros.node.mover import Mover
-from pi0_ros.node.observe import ObservationBuffer, Snapshot
-from pi0_ros.node.policy_process import PolicyProcess
+from pi0_ros.node.observation import ObservationBuffer, Snapshot
+from pi0_ros.node.preflight import PolicyLike, check_chunk
 from pi0_ros.node.profiling import ProfileAnswer, profile
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.streams import FUTURE_TOLERANCE
-from pi0_ros.node.trajectory import chunk_message
+from pi0_ros.node.stream_health import FUTURE_TOLERANCE
+from pi0_ros.node.worker import Outcome
 from pi0_ros.policy.types import ActionChunk
+from pi0_ros.serve.process import PolicyProcess
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
-    from pi0_ros.node.streams import StreamStatus
+    from pi0_ros.node.stream_health import StreamStatus
 
 Level = Literal["ok", "warn", "error", "stale"]
 
@@ -56,7 +56,7 @@ class Counts:
         chunks: messages on ~/action_chunk.
         trajectories: messages on ~/joint_trajectory, without stops.
         refused: reason -> ticks that led to no chunk.
-        clamped: limit -> chunks that were brought within it; see `pi0_ros.node.safety.Plan`.
+        clamped: limit -> chunks that were brought within it; see `pi0_ros.motion.planner.Plan`.
         rejected: chunks with NaN, Inf or a large excess.
         deadline_misses: inferences longer than a period of the ticks, of those that led to a chunk.
         stops: stopping trajectories.

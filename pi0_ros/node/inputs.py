@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
-from pi0_ros.node.observe import ObservationBuffer
+from pi0_ros.node.observation import ObservationBuffer
 from pi0_ros.node.subscriptions import KeptTopic, image_reader, subscribe
 
 if TYPE_CHECKING:

@@ -19,24 +19,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.motion.enable import Gate
+from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
-from pi0_ros.node.contract import (
-    ContractError,
-    LoadError,
-    LoadPolicy,
-    PolicyLike,
-    contract_problems,
-    make_policy,
-)
 from pi0_ros.node.control_loop import ControlLoop
-from pi0_ros.node.controls import Controls
 from pi0_ros.node.diagnostics import Counts, Report
 from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
-from pi0_ros.node.display import Display
-from pi0_ros.node.gate import Gate
-from pi0_ros.node.inference import Outcome, Worker
-from pi0_ros.node.limits import JointLimits, read_limits
 from pi0_ros.node.memory import memory, release, settle
+from pi0_ros.node.operator_interface import Controls
 from pi0_ros.node.parameters import (
     NodeParameters,
     build,
@@ -45,9 +35,19 @@ from pi0_ros.node.parameters import (
     resolve,
     unknown_names,
 )
+from pi0_ros.node.preflight import (
+    ContractError,
+    LoadError,
+    LoadPolicy,
+    PolicyLike,
+    contract_problems,
+    make_policy,
+)
 from pi0_ros.node.refusal import Refusal
 from pi0_ros.node.throttle import Throttle, refusal_line
 from pi0_ros.node.timing import Timings
+from pi0_ros.node.worker import Outcome, Worker
+from pi0_ros.viz.display import Display
 
 LOG_PERIOD = 2.0
 """Seconds between two log lines about the same thing."""
@@ -56,7 +56,7 @@ RETRY_PERIOD = 5.0
 """Seconds between two attempts of `autostart`."""
 
 Check = Callable[[NodeParameters, Mapping[str, Sequence[str]], Callable[[str], str]], list[str]]
-"""`pi0_ros.node.contract.contract_problems` and stand-ins for it."""
+"""`pi0_ros.node.preflight.contract_problems` and stand-ins for it."""
 
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

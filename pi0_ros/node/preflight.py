@@ -17,8 +17,8 @@ from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
 
 if TYPE_CHECKING:
-    from pi0_ros.model.checkpoint import Checkpoint
-    from pi0_ros.node.limits import JointLimits
+    from pi0_ros.checkpoint.checkpoint import Checkpoint
+    from pi0_ros.motion.limits import JointLimits
 
 
 class PolicyLike(Protocol):
@@ -144,7 +144,7 @@ def type_problems(
 def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits | None:
     if not parameters.joint_limits:
         return None
-    from pi0_ros.node.limits import LimitsError, read_limits
+    from pi0_ros.motion.limits import LimitsError, read_limits
 
     path = Path(parameters.joint_limits).expanduser()
     try:
@@ -157,8 +157,8 @@ def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits
 def _description_problems(parameters: NodeParameters) -> Sequence[str]:
     if not parameters.robot_description_file:
         return ()
-    from pi0_ros.node.kinematics import read_arm
-    from pi0_ros.node.urdf import UrdfError
+    from pi0_ros.motion.urdf import UrdfError
+    from pi0_ros.viz.kinematics import read_arm
 
     path = Path(parameters.robot_description_file).expanduser()
     try:
@@ -170,8 +170,8 @@ def _description_problems(parameters: NodeParameters) -> Sequence[str]:
 
 def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpoint | None:
     # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
-    from pi0_ros.model.formats import read_checkpoint
-    from pi0_ros.model.weights import CheckpointError
+    from pi0_ros.checkpoint.formats import read_checkpoint
+    from pi0_ros.checkpoint.weights import CheckpointError
 
     try:
         return read_checkpoint(Path(parameters.checkpoint).expanduser())
@@ -189,7 +189,7 @@ def make_policy(parameters: NodeParameters) -> PolicyLike:
     """
     if not parameters.policy_process:
         return load_policy(parameters)
-    from pi0_ros.node.policy_process import PolicyProcess
+    from pi0_ros.serve.process import PolicyProcess
 
     return PolicyProcess(parameters)
 
@@ -202,7 +202,7 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
     """
     import torch
 
-    from pi0_ros.policy.graph import GraphOptions
+    from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.policy.policy import Policy
 
     if parameters.threads:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.observe import Snapshot
-from pi0_ros.node.policy_process import PolicyProcess
+from pi0_ros.node.observation import Snapshot
+from pi0_ros.serve.process import PolicyProcess
 
 INFERENCES = 5
 
@@ -41,8 +41,8 @@ def profile(
         concerns the caller of the service, and not the node.
     """
     # Seldom used, and torch's profiler is slow to import.
-    from pi0_ros.tools.profile_run import profile_policy
-    from pi0_ros.tools.profile_table import format_report
+    from pi0_ros.profile.run import profile_policy
+    from pi0_ros.profile.table import format_report
 
     out = Path(directory).expanduser() / time.strftime("%Y%m%d-%H%M%S")
     try:

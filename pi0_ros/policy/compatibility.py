@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pi0_ros.model.checkpoint import Checkpoint
-from pi0_ros.model.normalization import Normalization
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.normalization import Normalization
 from pi0_ros.policy.units import JointUnits
 
 LEAST_SCALE = 1e-5

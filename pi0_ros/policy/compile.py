@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.model import cpu, npu
-from pi0_ros.model.ops import KeysValues
+from pi0_ros.model.ops import ascend as npu
+from pi0_ros.model.ops import onednn as cpu
+from pi0_ros.model.ops.reference import KeysValues
 from pi0_ros.model.pi0 import Layout, Pi0
 
 _LOG = logging.getLogger(__name__)
@@ -335,7 +336,7 @@ def cache_key(model: Pi0, options: GraphOptions, cameras: int, device: torch.dev
     of torch, torch_npu and CANN, the chip, sizes, dtype, number of cameras and the options.
     """
     root = Path(__file__).parents[1]
-    sources = [*sorted((root / "model").glob("*.py")), Path(__file__)]
+    sources = [*sorted((root / "model").rglob("*.py")), Path(__file__)]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes())

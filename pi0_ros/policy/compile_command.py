@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from pi0_ros.model.npu import ATTENTION_KERNELS
+from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
+from pi0_ros.policy.compile import FORMS, GRAPHS, GraphOptions, choose, write_measurement
 from pi0_ros.policy.device import resolve_device
-from pi0_ros.policy.graph import FORMS, GRAPHS, GraphOptions, choose, write_measurement
 from pi0_ros.policy.policy import DTYPES, Policy
-from pi0_ros.tools.profile_run import load_to_measure, plausible_observation
+from pi0_ros.profile.run import load_to_measure, plausible_observation
 
 INFERENCES = 5
 

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from pi0_ros.model.checkpoint import Checkpoint
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.pi0 import Layout
-from pi0_ros.policy.contract import policy_problems
+from pi0_ros.policy.compatibility import policy_problems
+from pi0_ros.policy.compile import GraphOptions, Graphs, make_graphs
 from pi0_ros.policy.device import resolve_device
-from pi0_ros.policy.graph import GraphOptions, Graphs, make_graphs
-from pi0_ros.policy.images import fit_image
+from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.policy.units import JointUnits
@@ -92,7 +92,7 @@ class Policy:
         """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
 
         Args:
-            checkpoint: directory in one of the formats of `pi0_ros.model.checkpoint`.
+            checkpoint: directory in one of the formats of `pi0_ros.checkpoint.checkpoint`.
             device: `auto`, `cpu`, `npu:0` or another device of torch; see `resolve_device`.
             dtype: `float32` or `bfloat16`.
             seed: of the flow-matching noise; the n-th chunk after loading depends on (seed, n) and

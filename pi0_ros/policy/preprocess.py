@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pi0_ros.model.checkpoint import ImageRule
+from pi0_ros.checkpoint.checkpoint import ImageRule
 
 
 def fit_image(image: np.ndarray, size: int, rule: ImageRule) -> torch.Tensor:

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0_ros.tools.profile_parser import read_profile
-from pi0_ros.tools.profile_plot import plot_timeline, require_matplotlib
-from pi0_ros.tools.profile_report import Report, make_report, report_json
-from pi0_ros.tools.profile_table import format_comparison, format_report, kernel_changes
+from pi0_ros.profile.parser import read_profile
+from pi0_ros.profile.plot import plot_timeline, require_matplotlib
+from pi0_ros.profile.report import Report, make_report, report_json
+from pi0_ros.profile.table import format_comparison, format_report, kernel_changes
 
 EPILOG = """\
 busy share = computing / (computing + communication that nothing overlaps + idle)
@@ -148,8 +148,8 @@ def comparison_json(report: Report, before: Report | None = None) -> dict[str, o
 
 def _run(args: argparse.Namespace) -> Report:
     # Not on top: `report` needs no torch.
-    from pi0_ros.policy.graph import GraphOptions
-    from pi0_ros.tools.profile_run import load_to_measure, plausible_observation, profile_policy
+    from pi0_ros.policy.compile import GraphOptions
+    from pi0_ros.profile.run import load_to_measure, plausible_observation, profile_policy
 
     policy = load_to_measure(
         args.checkpoint,

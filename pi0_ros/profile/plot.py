@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.tools.profile_parser import Kernel, ProfileError
-from pi0_ros.tools.profile_report import Report, merge
+from pi0_ros.profile.parser import Kernel, ProfileError
+from pi0_ros.profile.report import Report, merge
 
 BINS = 200
 MOST_STEPS = 50

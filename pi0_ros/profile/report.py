@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pi0_ros.tools.profile_parser import (
+from pi0_ros.profile.parser import (
     NO_CORE,
     Kernel,
     OperatorTime,

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import ActionChunk, Observation
-from pi0_ros.tools.profile_parser import Kernel, Profile, ProfileError, StepTimes, read_profile
-from pi0_ros.tools.profile_report import Report, make_report, step_between
+from pi0_ros.profile.parser import Kernel, Profile, ProfileError, StepTimes, read_profile
+from pi0_ros.profile.report import Report, make_report, step_between
 
 DEVICES = ("cpu", "cuda", "npu")
 INSTRUCTION = "pick up the red cube and place it in the bowl"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pi0_ros.tools.profile_parser import StepTimes
-from pi0_ros.tools.profile_report import TOP, Report
+from pi0_ros.profile.parser import StepTimes
+from pi0_ros.profile.report import TOP, Report
 
 MOST_STEPS = 12
 LEAST_CHANGE = 0.0005  # ms: what the table can show

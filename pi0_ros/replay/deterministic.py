@@ -12,16 +12,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pi0_ros.bags.bag import Message, NeededTopic, joint_positions, read_messages
+from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.bags.messages import TRAJECTORY_TYPE, encode_chunk, encode_trajectory
+from pi0_ros.bags.results import Results
+from pi0_ros.bags.writer import CHUNK_TYPE, BagWriter
 from pi0_ros.replay.again import Again
-from pi0_ros.replay.bag import Message, NeededTopic, joint_positions, read_messages
-from pi0_ros.replay.bag_writer import CHUNK_TYPE, BagWriter
-from pi0_ros.replay.chunk_record import ChunkRecord
-from pi0_ros.replay.messages import TRAJECTORY_TYPE, encode_chunk, encode_trajectory
 from pi0_ros.replay.offline import Offline
 from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import NO_PICTURE, plotter, prepare
 from pi0_ros.replay.report import Percentiles, Report, make_report, report_json
-from pi0_ros.replay.results import Results
 from pi0_ros.replay.steps import Moved, Published, SeededPolicy, Steps
 
 FIGURES = "figures.json"

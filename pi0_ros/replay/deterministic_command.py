@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.node.contract import contract_problems, load_policy
+from pi0_ros.bags.results import read_results
+from pi0_ros.diff.command import add_thresholds, compare_results, thresholds
+from pi0_ros.diff.compare import DiffError, Thresholds, failures
+from pi0_ros.diff.report import difference_json, format_difference
+from pi0_ros.node.preflight import contract_problems, load_policy
 from pi0_ros.replay.deterministic import FIGURES, Options, replay_steps
-from pi0_ros.replay.diff import DiffError, Thresholds, failures
-from pi0_ros.replay.diff_command import add_thresholds, compare_results, thresholds
-from pi0_ros.replay.diff_report import difference_json, format_difference
 from pi0_ros.replay.golden import (
     GOLDEN,
     JOINT,
@@ -26,7 +27,6 @@ from pi0_ros.replay.offline import Check, Load, load, open_offline
 from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import node_arguments, plotter
 from pi0_ros.replay.report import format_table, report_json
-from pi0_ros.replay.results import read_results
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +153,7 @@ def _check(
         problems = failures(difference, limits)
         figures |= difference_json(difference, limits)
         if plotter() is not None:
-            from pi0_ros.replay.diff_plot import plot_difference
+            from pi0_ros.diff.plot import plot_difference
 
             plot_difference(out / "diff.png", difference, limits)
     for change in versions:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pi0_ros.motion.enable import Gate
+from pi0_ros.motion.executor import Mover
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.diagnostics import Counts
-from pi0_ros.node.gate import Gate
-from pi0_ros.node.limits import JointLimits
-from pi0_ros.node.mover import Mover
-from pi0_ros.node.observe import ObservationBuffer
+from pi0_ros.node.observation import ObservationBuffer
 from pi0_ros.node.parameters import NodeParameters
 
 

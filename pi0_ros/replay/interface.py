@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pi0_ros.bags.bag import NeededTopic
 from pi0_ros.node.parameters import (
     NodeParameters,
     ParameterError,
@@ -10,7 +11,6 @@ from pi0_ros.node.parameters import (
     given_values,
     resolve,
 )
-from pi0_ros.replay.bag import NeededTopic
 
 NODE_NAME = "pi0"
 # What the node publishes: key -> (name, message type).

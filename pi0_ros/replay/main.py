@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from pi0_ros.node.contract import ContractError, LoadError
-from pi0_ros.node.urdf import UrdfError
-from pi0_ros.replay import deterministic_command, diff_command
-from pi0_ros.replay.bag import BagError, parse_remaps
+from pi0_ros.bags.bag import BagError, parse_remaps
+from pi0_ros.diff import command as diff_command
+from pi0_ros.motion.urdf import UrdfError
+from pi0_ros.node.preflight import ContractError, LoadError
+from pi0_ros.replay import deterministic_command
 from pi0_ros.replay.golden import GoldenError
 from pi0_ros.replay.interface import InterfaceError
 from pi0_ros.replay.process import ReplayError

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0_ros.node.contract import ContractError, LoadError, contract_problems, load_policy
-from pi0_ros.node.limits import JointLimits, read_limits
+from pi0_ros.bags.bag import Bag, BagError, NeededTopic, match_topics, open_bag, read_messages
+from pi0_ros.bags.messages import decode
+from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.node.parameters import NodeParameters, ParameterError, build, resolve
-from pi0_ros.replay.bag import Bag, BagError, NeededTopic, match_topics, open_bag, read_messages
+from pi0_ros.node.preflight import ContractError, LoadError, contract_problems, load_policy
 from pi0_ros.replay.interface import OUTPUTS, Interface, InterfaceError, needed_topics
-from pi0_ros.replay.messages import decode
 from pi0_ros.replay.ros_arguments import read_arguments
 from pi0_ros.replay.steps import SeededPolicy
 

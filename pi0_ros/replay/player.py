@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pi0_ros.replay.bag import Message
+from pi0_ros.bags.bag import Message
 
 # The node measures ages against /clock, so its step bounds their error: 5 ms, a sixth of the time
 # between two images at 30 Hz.

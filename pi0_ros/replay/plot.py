@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from pi0_ros.replay.chunk_record import ChunkRecord
+from pi0_ros.bags.chunks import ChunkRecord
 
 
 def plot_chunks(

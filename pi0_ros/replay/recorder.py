@@ -10,9 +10,9 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.bags.chunks import ChunkRecord, chunk_record
+from pi0_ros.bags.writer import BagWriter
 from pi0_ros.msg import ActionChunk
-from pi0_ros.replay.bag_writer import BagWriter
-from pi0_ros.replay.chunk_record import ChunkRecord, chunk_record
 from pi0_ros.replay.report import Counters, counters_from_values
 
 # Deep enough for a burst while the recorder waits for the interpreter.

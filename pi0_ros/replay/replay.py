@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from pi0_ros.replay.bag import Bag, NeededTopic, joint_positions, match_topics, open_bag
-from pi0_ros.replay.bag_writer import BagWriter
+from pi0_ros.bags.bag import Bag, NeededTopic, joint_positions, match_topics, open_bag
+from pi0_ros.bags.writer import BagWriter
 from pi0_ros.replay.environment import environment, replay_variables
 from pi0_ros.replay.interface import resolve_interface
 from pi0_ros.replay.process import NodeProcess, ReplayError

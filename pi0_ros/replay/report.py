@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.replay.chunk_record import ChunkRecord
+from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.replay.player import Playback
 
 # Above these the figures say more about the player or the recording than about the node.

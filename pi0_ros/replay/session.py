@@ -14,8 +14,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from pi0_ros.replay.asking import Changing, Refused
-from pi0_ros.replay.bag import (
+from pi0_ros.bags.bag import (
     STAMPED_TYPES,
     Bag,
     Message,
@@ -24,6 +23,7 @@ from pi0_ros.replay.bag import (
     header_stamp,
     read_messages,
 )
+from pi0_ros.replay.asking import Changing, Refused
 from pi0_ros.replay.interface import Interface
 from pi0_ros.replay.player import Playback, play
 from pi0_ros.replay.process import NodeProcess, ReplayError

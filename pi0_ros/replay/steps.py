@@ -15,16 +15,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pi0_ros.node.contract import PolicyLike, check_chunk
+from pi0_ros.bags.bag import STAMPED_TYPES, Message, NeededTopic, header_stamp
+from pi0_ros.bags.messages import decode
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.images import decompress, to_rgb
-from pi0_ros.node.limits import JointLimits
-from pi0_ros.node.observe import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
+from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import PolicyLike, check_chunk
 from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import ActionChunk, Observation
-from pi0_ros.replay.bag import STAMPED_TYPES, Message, NeededTopic, header_stamp
 from pi0_ros.replay.follow import make_mover
-from pi0_ros.replay.messages import decode
 from pi0_ros.replay.player import Playback
 from pi0_ros.replay.report import Counters
 

@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 import cv2
 import numpy as np
 
-from pi0_ros.node.kinematics import Arm
-from pi0_ros.node.scene import TRAIL, Scene, ToolPath, tool_path
-from pi0_ros.replay.chunk_record import ChunkRecord
+from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.viz.kinematics import Arm
+from pi0_ros.viz.scene import TRAIL, Scene, ToolPath, tool_path
 
 PICTURE_WIDTH = 320
 """Pixels to which pictures are made smaller."""

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.policy_channel import Channel, ChannelClosed, SharedImages
-from pi0_ros.node.policy_server import parameters_to_json
 from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
+from pi0_ros.serve.server import parameters_to_json
 
-LOAD_POLICY = "pi0_ros.node.contract:load_policy"
+LOAD_POLICY = "pi0_ros.node.preflight:load_policy"
 
 RESTART_PERIOD = 5.0
 """Seconds from one start of the process to the next, at least."""
@@ -33,7 +33,7 @@ RESTART_PERIOD = 5.0
 _END_LIMIT = 2.0  # seconds that the process gets to end by itself
 _START = (
     "import sys; fds = map(int, sys.argv[1:4]); sys.path[:] = sys.argv[4:];"
-    "from pi0_ros.node.policy_server import main; main(*fds)"
+    "from pi0_ros.serve.server import main; main(*fds)"
 )
 
 
@@ -50,7 +50,7 @@ class PolicyEnded(RuntimeError):
 
 
 class PolicyProcess:
-    """A `pi0_ros.node.contract.PolicyLike` whose work is done by another process.
+    """A `pi0_ros.node.preflight.PolicyLike` whose work is done by another process.
 
     One thread uses it, but for `kill`, which any thread may call. The model's `threads` and the
     environment's (OMP_NUM_THREADS) count in the process as they would here.
@@ -111,7 +111,7 @@ class PolicyProcess:
             self._child.ask({"do": "reset"})
 
     def profile(self, observation: Observation, inferences: int, out: Path) -> str:
-        """Profile inferences in the process; see `pi0_ros.tools.profile_run.profile_policy`.
+        """Profile inferences in the process; see `pi0_ros.profile.run.profile_policy`.
 
         Returns:
             the report as text.

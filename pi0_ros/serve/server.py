@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.node.parameters import Camera, Joint, NodeParameters
-from pi0_ros.node.policy_channel import Channel, ChannelClosed, SharedImages
 from pi0_ros.policy.types import Observation
+from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
 
 
 def parameters_to_json(parameters: NodeParameters) -> dict[str, Any]:
@@ -92,8 +92,8 @@ class Server:
 
     def _profile(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         # Seldom used, and torch's profiler is slow to import.
-        from pi0_ros.tools.profile_run import profile_policy
-        from pi0_ros.tools.profile_table import format_report
+        from pi0_ros.profile.run import profile_policy
+        from pi0_ros.profile.table import format_report
 
         report = profile_policy(
             self._policy,

@@ -1,6 +1,6 @@
 """From a chunk to the controller in simulated time: what the node does between the two.
 
-The same decisions as `pi0_ros.node.mover`, by the same functions: plan, refuse, latch, and stop
+The same decisions as `motion.executor`, by the same functions: plan, refuse, latch, and stop
 what nothing follows. Without stitching the chunk goes to the controller as it came, to see what
 that difference is worth.
 """
@@ -11,12 +11,12 @@ from collections import Counter
 
 import numpy as np
 
-from pi0_ros.node.bands import Bands
-from pi0_ros.node.gate import Gate
-from pi0_ros.node.motion import Motion
+from pi0_ros.motion.blend import derivative
+from pi0_ros.motion.enable import Gate
+from pi0_ros.motion.planner import Plan, plan, stop
+from pi0_ros.motion.screening import Bands
+from pi0_ros.motion.spline import Motion
 from pi0_ros.node.refusal import Measured, Refusal
-from pi0_ros.node.safety import Plan, plan, stop
-from pi0_ros.policy.stitch import derivative
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.sim.controller import Controller, Points, Rejected
 from pi0_ros.sim.node_setup import NodeSetup

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pi0_ros.replay.environment import find_shared_file
-from pi0_ros.sim.sim_window import Window, WindowError
 from pi0_ros.sim.stage import RenderError
 from pi0_ros.sim.task import VARIANTS
+from pi0_ros.sim.window import Window, WindowError
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
 
-    from pi0_ros.sim.sim_robot import SimNode
+    from pi0_ros.sim.robot import SimNode
 
 DESCRIPTION = """\
 Simulates an SO-101 arm at a table with three objects, and two cameras, as the ROS 2 node `sim`. Ask
@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace, ros_arguments: list[str]) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from pi0_ros.sim.sim_robot import Options, SimNode
+    from pi0_ros.sim.robot import Options, SimNode
 
     _set_profile()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pi0_ros.node.limits import JointLimits, read_limits
+from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.node.parameters import NodeParameters, build, resolve
 from pi0_ros.replay.environment import find_shared_file
 

@@ -17,11 +17,11 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.node.subscriptions import KeptTopic, subscribe
 from pi0_ros.node.throttle import Throttle, printable
+from pi0_ros.sim.cameras import Cameras, Moment, Pictures
 from pi0_ros.sim.controller import Controller, Rejected, points_of
-from pi0_ros.sim.sim_cameras import Cameras, Moment, Pictures
-from pi0_ros.sim.sim_pace import Pace
-from pi0_ros.sim.sim_score import Score
+from pi0_ros.sim.pace import Pace
 from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
+from pi0_ros.sim.tally import Score
 from pi0_ros.sim.urdf import ARM_URDF
 from pi0_ros.sim.world import World
 

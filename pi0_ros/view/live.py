@@ -17,13 +17,13 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
+from pi0_ros.bags.chunks import chunk_record
 from pi0_ros.msg import ActionChunk
-from pi0_ros.node.display import DESCRIPTION
 from pi0_ros.node.images import ImageError, decompress, to_rgb
-from pi0_ros.replay.chunk_record import chunk_record
 from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.session import ros_node
 from pi0_ros.replay.timeline import Timeline
+from pi0_ros.viz.display import DESCRIPTION
 
 KEEP = 60.0
 """Seconds that the slider goes back."""

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pi0_ros.node.kinematics import Arm, read_arm
-from pi0_ros.node.urdf import UrdfError
-from pi0_ros.replay.bag import BagError
+from pi0_ros.bags.bag import BagError
+from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.replay.process import ReplayError
+from pi0_ros.viz.kinematics import Arm, read_arm
 
 if TYPE_CHECKING:
     from pi0_ros.replay.timeline import Moment
-    from pi0_ros.replay.view_page import Page
-    from pi0_ros.replay.view_robot import Shape
+    from pi0_ros.view.page import Page
+    from pi0_ros.view.robot import Shape
 
 FRAME = 0.05
 """Seconds between two states of the page."""
@@ -130,8 +130,8 @@ def _require() -> None:
 
 
 def _view_bag(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
-    from pi0_ros.replay.results import read_results
-    from pi0_ros.replay.view_bag import build_timeline, recording_of
+    from pi0_ros.bags.results import read_results
+    from pi0_ros.view.recording import build_timeline, recording_of
 
     results = read_results(args.bag)
     arm = read_arm(args.urdf.expanduser(), results.joint_names, args.tool)
@@ -168,7 +168,7 @@ def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> Non
         except ModuleNotFoundError as error:
             raise ReplayError(f"--live needs ROS: {module} cannot be imported ({error})") from error
     from pi0_ros.replay.timeline import Timeline
-    from pi0_ros.replay.view_live import KEEP, live, now
+    from pi0_ros.view.live import KEEP, live, now
 
     with live(args.node, interrupted) as node:
         joints = node.joint_names()
@@ -190,7 +190,7 @@ def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> Non
 
 
 def _shapes(arm: Arm, urdf: Path | None) -> list[Shape]:
-    from pi0_ros.replay.view_robot import package_folders, robot_shapes
+    from pi0_ros.view.robot import package_folders, robot_shapes
 
     try:
         return robot_shapes(arm, package_folders(urdf))
@@ -202,7 +202,7 @@ def _shapes(arm: Arm, urdf: Path | None) -> list[Shape]:
 def _page(
     args: argparse.Namespace, arm: Arm, shapes: Sequence[Shape], seconds: tuple[float, float]
 ) -> Page:
-    from pi0_ros.replay.view_page import Page
+    from pi0_ros.view.page import Page
 
     page = Page(arm, shapes, args.port, seconds, args.live, args.at, args.step)
     print(f"pi0_view: {page.address} (Ctrl-C ends it)", flush=True)

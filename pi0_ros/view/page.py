@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import viser
 
-from pi0_ros.node.kinematics import Arm
-from pi0_ros.node.scene import Line
 from pi0_ros.replay.timeline import Moment
-from pi0_ros.replay.view_robot import Shape
+from pi0_ros.view.robot import Shape
+from pi0_ros.viz.kinematics import Arm
+from pi0_ros.viz.scene import Line
 
 HOST = "127.0.0.1"
 PAUSE = 0.5

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_messages
+from pi0_ros.bags.messages import decode
+from pi0_ros.bags.results import Results, TimedChunk
 from pi0_ros.node.images import ImageError, decompress, to_rgb
-from pi0_ros.node.kinematics import Arm
-from pi0_ros.replay.bag import Bag, BagError, describe_topics, open_bag, read_messages
-from pi0_ros.replay.messages import decode
-from pi0_ros.replay.results import Results, TimedChunk
 from pi0_ros.replay.timeline import Timeline
+from pi0_ros.viz.kinematics import Arm
 
 STATES = "sensor_msgs/msg/JointState"
 PICTURES = {"sensor_msgs/msg/Image": to_rgb, "sensor_msgs/msg/CompressedImage": decompress}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.kinematics import Arm
-from pi0_ros.node.urdf import UrdfError
+from pi0_ros.motion.urdf import UrdfError
+from pi0_ros.viz.kinematics import Arm
 
 
 @dataclass(frozen=True)

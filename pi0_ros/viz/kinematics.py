@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.node.urdf import LARGEST, Urdf, UrdfError, joint_problems, parse_urdf, tool_link
+from pi0_ros.motion.urdf import LARGEST, Urdf, UrdfError, joint_problems, parse_urdf, tool_link
 
 MISSING = (
     "forward kinematics needs pinocchio, which is not installed: pip install pin, or apt install"
@@ -43,7 +43,7 @@ class Arm:
 
         Args:
             text: the URDF.
-            tool: see `pi0_ros.node.urdf.tool_link`.
+            tool: see `pi0_ros.motion.urdf.tool_link`.
 
         Raises:
             UrdfError: lists everything that is wrong, pinocchio's absence included.

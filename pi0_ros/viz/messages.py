@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pi0_ros.node.scene import Line, Scene, ToolPath
+from pi0_ros.viz.scene import Line, Scene, ToolPath
 
 LIFETIME = 1.0
 """Seconds after which RViz removes a marker that is not published again."""

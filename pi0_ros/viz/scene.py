@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.node.kinematics import Arm
+from pi0_ros.viz.kinematics import Arm
 
 Colour = tuple[float, float, float, float]
 

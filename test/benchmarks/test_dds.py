@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from pi0_ros.sim.evaluate import main
-from pi0_ros.sim.late_node import LatePolicy
+from benchmarks.simulated.evaluate import main
+from benchmarks.simulated.late_node import LatePolicy
 
 
 @pytest.mark.timeout(300)

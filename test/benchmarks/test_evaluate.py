@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pi0_ros.sim.bench import FIRST_SEED, MOST_SCENES, Evaluation, evaluate, scene_seeds
-from pi0_ros.sim.evaluate import main
+from benchmarks.simulated.bench import FIRST_SEED, MOST_SCENES, Evaluation, evaluate, scene_seeds
+from benchmarks.simulated.evaluate import main
 from pi0_ros.sim.node_setup import read_setup
 from pi0_ros.sim.rollout import Loop
 

@@ -16,8 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS is not installed")
 pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
 
-from pi0_ros.check.overhead import main, parse_args, warnings
-from pi0_ros.check.overhead_figures import (
+from benchmarks.overhead.figures import (
     Case,
     Chunk,
     Figures,
@@ -31,8 +30,9 @@ from pi0_ros.check.overhead_figures import (
     read_refused,
     read_ticks,
 )
-from pi0_ros.check.overhead_robot import RobotSettings, streams
-from pi0_ros.check.overhead_table import BEGIN, END, has_marks, markdown, text, write_between
+from benchmarks.overhead.main import main, parse_args, warnings
+from benchmarks.overhead.robot import RobotSettings, streams
+from benchmarks.overhead.table import BEGIN, END, has_marks, markdown, text, write_between
 
 CASE = Case(640, 480, policy_process=True, rate_hz=10.0)
 

@@ -9,20 +9,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.race import main as bench
+from benchmarks.race import ours as bench_ours
+from benchmarks.race.case import SIZES, Case, products, weight_bytes, write_case, write_inputs
+from benchmarks.race.race import Process, ours
+from benchmarks.race.targets import TARGET_CALLS
+from benchmarks.race.worker import Calls, count, measure
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.tools import bench, bench_ours
-from pi0_ros.tools.bench_case import (
-    SIZES,
-    Case,
-    products,
-    weight_bytes,
-    write_case,
-    write_inputs,
-)
-from pi0_ros.tools.bench_race import Process, ours
-from pi0_ros.tools.bench_targets import TARGET_CALLS
-from pi0_ros.tools.bench_worker import Calls, count, measure
 
 
 def job_of(size: str, tmp_path: Path, dtype: str = "bfloat16", **changes: Any) -> dict[str, Any]:

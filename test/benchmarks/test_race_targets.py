@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pi0_ros.tools.bench_case import STAGES, Case, Product
-from pi0_ros.tools.bench_compile import Compiled
-from pi0_ros.tools.bench_load import Load
-from pi0_ros.tools.bench_machine import Machine, bound, by_shape, in_int8, measure_machine
-from pi0_ros.tools.bench_race import NEW, OURS, Result, agreement
-from pi0_ros.tools.bench_report import Group, Report, figures, text
-from pi0_ros.tools.bench_scaling import _growth
-from pi0_ros.tools.bench_targets import judge, markdown
+from benchmarks.race.case import STAGES, Case, Product
+from benchmarks.race.compile import Compiled
+from benchmarks.race.load import Load
+from benchmarks.race.machine import Machine, bound, by_shape, in_int8, measure_machine
+from benchmarks.race.race import NEW, OURS, Result, agreement
+from benchmarks.race.report import Group, Report, figures, text
+from benchmarks.race.scaling import _growth
+from benchmarks.race.targets import judge, markdown
 
 MACHINE = Machine(1e12, 1e12, 9e11, 1e10)
 

@@ -10,22 +10,26 @@ computed from the observation and the noise of its partner.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS is not installed")
 pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
-sys.path.insert(0, str(Path(__file__).parent))
 
-from offline_case import SIX, THREE, FakePolicy, arm_at_work, run_offline, write_bag, write_params
+from support.offline_case import (
+    SIX,
+    THREE,
+    FakePolicy,
+    arm_at_work,
+    run_offline,
+    write_bag,
+    write_params,
+)
 
+from pi0_ros.bags.results import read_results
+from pi0_ros.diff.compare import compare, match
 from pi0_ros.policy.types import ActionChunk
-from pi0_ros.replay.diff import compare, match
 from pi0_ros.replay.main import main
-from pi0_ros.replay.results import read_results
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,7 @@ def own_domain(monkeypatch):
 
 
 class StillPolicy(FakePolicy):
-    """As test/replay/fake_node.py: every joint stays where it was observed."""
+    """As test/support/fake_node.py: every joint stays where it was observed."""
 
     def infer(self, observation, noise=None) -> ActionChunk:
         chunk = super().infer(observation, noise)

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from pi0_ros.sim.demo import main
+from pi0_ros.demo.main import main
 from pi0_ros.sim.task import TOUCH_CHECKPOINT
 from pi0_ros.sim.world import World
 
@@ -66,12 +66,12 @@ def processes_with(word: str) -> list[str]:
             lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:  # it ended meanwhile
             continue
-    return [line for line in lines if word in line and "pi0_ros.sim.demo" not in line]
+    return [line for line in lines if word in line and "pi0_ros.demo.main" not in line]
 
 
 def test_a_signal_ends_both_processes(demo_checkpoint: Path, tmp_path: Path) -> None:
     seed = str(900_000_000 + os.getpid())
-    command = [sys.executable, "-m", "pi0_ros.sim.demo", "--seed", seed, "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "pi0_ros.demo.main", "--seed", seed, "--out", str(tmp_path)]
     command += ["--checkpoint", str(demo_checkpoint)]
     demo = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
@@ -98,7 +98,7 @@ def test_the_arm_obeys_and_it_is_recorded(
     """A machine that is too slow, or busy with other things, says so and gets more time."""
     from rosbags.highlevel import AnyReader
 
-    from pi0_ros.replay.bag_writer import message_types
+    from pi0_ros.bags.writer import message_types
 
     out, file = tmp_path / "out", tmp_path / "figures.json"
     for speed in ("0.5", "0.1"):

@@ -13,19 +13,19 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from acts import in_two_processes, on_sim_time, on_wall_time
-from checkpoints import (
+from support.faults.acts import in_two_processes, on_sim_time, on_wall_time
+from support.faults.checkpoints import (
     SMALLEST,
     can_make_a_disk,
     try_checkpoint,
     try_full_disk,
     write_checkpoint,
 )
-from endings import try_endings
-from faults import CAMERAS, CLOCK, ON_WALL_TIME, POLICY, PROCESS, Fault
-from observer import wait_until
-from stage import Stage
-from trial import Result, try_fault
+from support.faults.endings import try_endings
+from support.faults.faults import CAMERAS, CLOCK, ON_WALL_TIME, POLICY, PROCESS, Fault
+from support.faults.observer import wait_until
+from support.faults.stage import Stage
+from support.faults.trial import Result, try_fault
 
 FAST = next(fault for fault in POLICY if fault.policy == "fast")
 

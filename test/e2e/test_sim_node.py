@@ -1,9 +1,7 @@
 """pi0_sim over DDS, in a process of its own."""
 
 import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,10 +9,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 # pytest's importlib mode puts no test directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 
-from sim_process import ROOT, Sim, nanoseconds, start, trajectory
 from std_msgs.msg import String
+from support.sim_process import ROOT, Sim, nanoseconds, start, trajectory
 
 from pi0_ros.replay.environment import environment, free_domain
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert

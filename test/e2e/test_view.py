@@ -13,17 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from browser import Browser, find_browser
-from view_cases import JOINTS, urdf, write_results
+from support.browser import Browser, find_browser
+from support.view_cases import JOINTS, urdf, write_results
 
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
 
-from pi0_ros.node.scene import FAR, NEAR, REJECTED
-from pi0_ros.replay.view import main
+from pi0_ros.view.main import main
+from pi0_ros.viz.scene import FAR, NEAR, REJECTED
 
 ROOT = Path(__file__).parents[2]
 WAIT = 100.0
@@ -60,7 +57,7 @@ class View:
 
     def __init__(self, *arguments: object) -> None:
         self.port = free_port()
-        command = [sys.executable, "-m", "pi0_ros.replay.view", *map(str, arguments)]
+        command = [sys.executable, "-m", "pi0_ros.view.main", *map(str, arguments)]
         self._process = subprocess.Popen(
             [*command, "--port", str(self.port)],
             cwd=ROOT,
@@ -173,7 +170,7 @@ def test_it_listens_on_the_loopback_only(results, robot):
 
 
 def test_no_page_can_ask_for_a_public_address():
-    from pi0_ros.replay.view_page import LocalServer
+    from pi0_ros.view.page import LocalServer
 
     server = LocalServer(host="127.0.0.1", port=free_port(), verbose=False)
     try:
@@ -268,7 +265,7 @@ def test_a_recording_that_holds_something_else(results, robot, tmp_path, capsys)
 
 
 def test_without_viser_it_says_how_to_get_it(results, robot):
-    program = "import sys; sys.modules['viser'] = None; from pi0_ros.replay.view import main"
+    program = "import sys; sys.modules['viser'] = None; from pi0_ros.view.main import main"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; sys.exit(main())", str(results), "--urdf", str(robot)],
         capture_output=True,

@@ -9,19 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from browser import Browser
-from test_view import View, needs_browser, pixels, wait_for_path
-from view_cases import DT, JOINTS, STEPS, urdf
+from e2e.test_view import View, needs_browser, pixels, wait_for_path
+from support.browser import Browser
+from support.view_cases import DT, JOINTS, STEPS, urdf
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
 
-from pi0_ros.node.scene import FAR, REJECTED
 from pi0_ros.replay.environment import free_domain
+from pi0_ros.viz.scene import FAR, REJECTED
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +128,7 @@ def test_a_running_node_is_shown(domain):
 def failure(*arguments: str) -> str:
     """What the command says when it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "pi0_ros.replay.view", *arguments],
+        [sys.executable, "-m", "pi0_ros.view.main", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from examples.touch_task.demonstrations import Demonstrations, demonstrate
 from pi0_ros.model.config import TINY
-from pi0_ros.train.demonstrations import Demonstrations, demonstrate
 
 
 @pytest.fixture(scope="session")

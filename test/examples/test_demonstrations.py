@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from examples.touch_task.demonstrations import OBSERVATIONS_PER_SCENE, Demonstrations, demonstrate
 from pi0_ros.model.config import TINY
 from pi0_ros.sim.task import COLOURS, INSTRUCTIONS
-from pi0_ros.train.demonstrations import OBSERVATIONS_PER_SCENE, Demonstrations, demonstrate
 
 
 def test_shapes_and_units(demonstrations: Demonstrations) -> None:

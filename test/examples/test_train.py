@@ -10,21 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pi0_ros.model.checkpoint import ImageRule
+from examples.touch_task.data import TrainingData
+from examples.touch_task.demonstrations import Demonstrations
+from examples.touch_task.optimiser import schedule
+from examples.touch_task.plot import draw_losses
+from examples.touch_task.tokenizer import write_tokenizer
+from examples.touch_task.train import CURVE, FIGURES, Losses, Recipe, main, train
+from pi0_ros.checkpoint.checkpoint import ImageRule
+from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.model.config import TINY
-from pi0_ros.model.declared import read_declared
-from pi0_ros.policy.images import fit_image
 from pi0_ros.policy.policy import Policy
+from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import load_tokenizer
 from pi0_ros.policy.types import Observation
 from pi0_ros.sim.stage import CAMERAS, JOINTS
 from pi0_ros.sim.task import INSTRUCTIONS
-from pi0_ros.train.data import TrainingData
-from pi0_ros.train.demonstrations import Demonstrations
-from pi0_ros.train.optimiser import schedule
-from pi0_ros.train.plot import draw_losses
-from pi0_ros.train.tokenizer import write_tokenizer
-from pi0_ros.train.train import CURVE, FIGURES, Losses, Recipe, main, train
 
 SMALL = replace(TINY, depth=2, vision_depth=1, horizon=50)
 SHORT = Recipe(pointing_steps=15, steps=60, batch=8, draws=1, rate=8e-3)

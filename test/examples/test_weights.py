@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from examples.touch_task.muon import orthogonalised
+from examples.touch_task.weights import checkpoint_tensors, new_model
+from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, check_keys, load_weights, read_keys
 from pi0_ros.model.config import TINY
-from pi0_ros.model.weights import EMBED_TOKENS, LM_HEAD, check_keys, load_weights, read_keys
-from pi0_ros.train.muon import orthogonalised
-from pi0_ros.train.weights import checkpoint_tensors, new_model
 
 JOINTS = 6
 

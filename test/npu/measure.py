@@ -16,18 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.tools import ascend_stubs
+from benchmarks.graph_report import stand_ins as ascend_stubs
 
 ascend_stubs.load(Path(sys.argv[1]))
 
+import cpu_kernels  # noqa: E402, F401
 import torch  # noqa: E402
 import torch_npu  # noqa: E402, F401
 
-sys.path.insert(0, str(Path(__file__).parent))
-import cpu_kernels  # noqa: E402, F401
-
-from pi0_ros.model import npu, ops  # noqa: E402
 from pi0_ros.model.config import TINY, Pi0Config  # noqa: E402
+from pi0_ros.model.ops import ascend as npu  # noqa: E402
+from pi0_ros.model.ops import reference as ops  # noqa: E402
 from pi0_ros.model.pi0 import Pi0  # noqa: E402
 
 ops_npu = torch.ops.npu

@@ -10,15 +10,15 @@ import json
 import sys
 from pathlib import Path
 
-from pi0_ros.tools import ascend_stubs
+from benchmarks.graph_report import stand_ins as ascend_stubs
 
 ascend_stubs.load(Path(sys.argv[1]))
 
 import torch  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
-from pi0_ros.tools import graph_report_cost as cost  # noqa: E402
-from pi0_ros.tools.graph_report_lower import lower_module  # noqa: E402
+from benchmarks.graph_report import cost  # noqa: E402
+from benchmarks.graph_report.lower import lower_module  # noqa: E402
 
 
 class Doubles(torch.nn.Module):

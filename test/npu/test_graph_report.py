@@ -21,7 +21,7 @@ KEYS = {
     "bytes",
     "estimate_ms",
 }
-MODULE = ("-m", "pi0_ros.tools.graph_report")
+MODULE = ("-m", "benchmarks.graph_report.main")
 
 
 @pytest.fixture(scope="module")

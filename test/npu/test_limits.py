@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pi0_ros.model import npu
 from pi0_ros.model.config import TINY
+from pi0_ros.model.ops import ascend as npu
 from pi0_ros.model.pi0 import Pi0
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pi0_ros.model import ops
 from pi0_ros.model.config import TINY
+from pi0_ros.model.ops import reference as ops
 from pi0_ros.model.pi0 import Pi0
 
 

@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.modeling_utils import no_init_weights
 
-from pi0_ros.tools import bench_peer_stubs
+from benchmarks.race import peer_stubs as bench_peer_stubs
 
 bench_peer_stubs.install()
 

@@ -2,7 +2,7 @@
 
 Its sizes are hard-coded in PaliGemmaWithExpertModel, so the configurations are changed on their way
 into transformers' classes; nothing of LeRobot's arithmetic is touched. Gemma: see
-pi0_ros/tools/bench_peer_gemma.py.
+benchmarks/race/peer_gemma.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from oracle_common import (
 from torch import Tensor, nn
 from transformers.modeling_utils import no_init_weights
 
-from pi0_ros.tools import bench_peer_gemma, bench_peer_stubs
+from benchmarks.race import peer_gemma as bench_peer_gemma
+from benchmarks.race import peer_stubs as bench_peer_stubs
 
 bench_peer_gemma.apply()
 bench_peer_stubs.install()

@@ -1,7 +1,7 @@
 """The oracles themselves: they run LeRobot, both versions agree where they should, errors speak.
 
 LeRobot 0.3.3 runs on transformers' own Gemma and attends by its own code; 0.4.4 runs on
-pi0_ros/tools/bench_peer_gemma.py. Given the same weights, inputs and denoising times they have to
+benchmarks/race/peer_gemma.py. Given the same weights, inputs and denoising times they have to
 agree to rounding, which checks the adapted Gemma.
 """
 

@@ -7,10 +7,10 @@ import torch
 from oracle_runner import run_oracles
 from parity import CASES, NEW_ONLY, OLD_ONLY, ROUNDED, Row, measure
 
-from pi0_ros.model.checkpoint import ImageRule
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.weights import CheckpointError
-from pi0_ros.policy.images import fit_image
+from pi0_ros.checkpoint.checkpoint import ImageRule
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.weights import CheckpointError
+from pi0_ros.policy.preprocess import fit_image
 
 VERSIONS = {"0.4.4": NEW_ONLY, "0.3.3": OLD_ONLY}
 NAMES = [

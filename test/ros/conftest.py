@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 # pytest's importlib mode puts no test directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from node_harness import FakePolicy, Harness
+from support.harness import FakePolicy, Harness
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +24,7 @@ def domains() -> Iterator[int]:
 def start(domains: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     """start(policy, **options of Harness) -> Harness, ended with the test."""
     pytest.importorskip("rclpy")
-    from pi0_ros.node.observe import ObservationBuffer, stamp_of
+    from pi0_ros.node.observation import ObservationBuffer, stamp_of
 
     arrivals: list[tuple[str, int]] = []
     put_image, put_joint_state = ObservationBuffer.put_image, ObservationBuffer.put_joint_state

@@ -8,7 +8,7 @@ import sys
 import time
 
 import numpy as np
-from node_harness import FakePolicy
+from support.harness import FakePolicy
 
 from pi0_ros.node.main import main
 from pi0_ros.policy.types import ActionChunk, Observation

@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from diagnostics_cases import report, stream
-from node_harness import wait_until
+from support.diagnostics_cases import report, stream
+from support.harness import wait_until
 
 from pi0_ros.node.diagnostics import Report, diagnostics_message, statuses
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 
-from doctor_cases import JOINTS, copy_checkpoint, state_at
+from support.doctor_cases import JOINTS, copy_checkpoint, state_at
 
-from pi0_ros.check.doctor import main
+from pi0_ros.doctor.main import main
 from pi0_ros.replay.environment import environment, free_domain
 
 

@@ -156,7 +156,7 @@ def test_the_rviz_configuration_shows_what_the_node_publishes():
     for topic in ("/front/image_raw", "/wrist/image_raw", "/robot_description"):
         assert f'("{topic}", LaunchConfiguration(' in launch
     (markers,) = (display for display in displays if display["Class"].endswith("MarkerArray"))
-    from pi0_ros.node.scene_messages import WIDTHS
+    from pi0_ros.viz.messages import WIDTHS
 
     assert set(markers["Namespaces"]) == {*WIDTHS, "text"}
     prefixes = [d["TF Prefix"] for d in displays if d["Class"].endswith("RobotModel")]

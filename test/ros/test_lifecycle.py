@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from node_harness import FakePolicy, wait_until
+from support.harness import FakePolicy, wait_until
 
 pytest.importorskip("rclpy")
 

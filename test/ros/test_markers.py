@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 import pytest
-from arm_urdf import arm_urdf, tool_places
-from looker import Looker, publish_description
-from node_harness import DT, HORIZON, FakePolicy, wait_until
+from support.arm_urdf import arm_urdf, tool_places
+from support.harness import DT, HORIZON, FakePolicy, wait_until
+from support.looker import Looker, publish_description
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")
@@ -172,7 +172,7 @@ def test_without_a_description_a_line_says_how_to_give_one(start, capfd):
 
 
 def test_nothing_is_computed_for_nobody(start, file, monkeypatch):
-    from pi0_ros.node.kinematics import Arm
+    from pi0_ros.viz.kinematics import Arm
 
     robot = start(robot_description_file=file)
     called = []
@@ -186,7 +186,7 @@ def test_nothing_is_computed_for_nobody(start, file, monkeypatch):
 
 def test_the_trajectory_does_not_wait_for_markers(start, file, monkeypatch):
     """It is out, and so is the chunk, before anything is computed for them."""
-    from pi0_ros.node.kinematics import Arm
+    from pi0_ros.viz.kinematics import Arm
 
     robot = start(robot_description_file=file)
     looker = Looker(robot)

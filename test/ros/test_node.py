@@ -5,7 +5,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from node_harness import DT, HORIZON, JOINTS, FakePolicy, wait_until
+from support.harness import DT, HORIZON, JOINTS, FakePolicy, wait_until
 
 pytest.importorskip("rclpy")
 

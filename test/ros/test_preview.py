@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from arm_urdf import arm_urdf
-from looker import Looker
-from node_harness import DT, HORIZON, wait_until
+from support.arm_urdf import arm_urdf
+from support.harness import DT, HORIZON, wait_until
+from support.looker import Looker
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_harness import wait_until
+from support.harness import wait_until
 
 pytest.importorskip("rclpy")
 

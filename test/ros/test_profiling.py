@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from node_harness import FakePolicy
+from support.harness import FakePolicy
 
 from pi0_ros.policy.types import ActionChunk, Observation
 

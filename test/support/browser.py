@@ -2,7 +2,7 @@
 
 By the DevTools protocol, over the websockets package that viser brings. As a program:
 
-    python test/replay/browser.py URL PICTURE.png [SECONDS]
+    python test/support/browser.py URL PICTURE.png [SECONDS]
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from safetensors.numpy import load_file, save_file
 
-from pi0_ros.check.doctor_samples import Settings
-from pi0_ros.node.contract import node_topics
+from pi0_ros.doctor.samples import Settings
 from pi0_ros.node.parameters import build, resolve
+from pi0_ros.node.preflight import node_topics
 
 # Name -> (mean, standard deviation) of the training's states, radians: no two alike.
 JOINTS = {

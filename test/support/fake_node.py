@@ -8,10 +8,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
-
-# The package of the source tree, which is what the tests import as well.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """How joint_trajectory_controller executes a trajectory, and chunks and arms to try it with.
 
-Written from the controller's rules and independent of pi0_ros.node.motion.
+Written from the controller's rules and independent of pi0_ros.motion.spline.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from pi0_ros.node.bands import Bands
-from pi0_ros.node.limits import JointLimits
+from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.planner import Plan
+from pi0_ros.motion.screening import Bands
 from pi0_ros.node.refusal import Measured
-from pi0_ros.node.safety import Plan
 from pi0_ros.policy.types import ActionChunk
 
 NOW = 1_790_000_000_123_456_789

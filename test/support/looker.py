@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from arm_urdf import arm_urdf
-from node_harness import Harness, wait_until
+from support.arm_urdf import arm_urdf
+from support.harness import Harness, wait_until
 
 
 def publish_description(node: Any, text: str | None = None) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.bags.writer import BagWriter, message_types
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.replay import deterministic_command
-from pi0_ros.replay.bag_writer import BagWriter, message_types
 from pi0_ros.replay.main import parse_args
 
 START = 1_700_000_000_000_000_000

@@ -48,7 +48,7 @@ def start(
     """pi0_sim, its output and its errors to `out`."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
-        [sys.executable, "-m", "pi0_ros.sim.sim_node", *arguments],
+        [sys.executable, "-m", "pi0_ros.sim.node", *arguments],
         stdout=out,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from pi0_ros.replay.bag_writer import CHUNK_TYPE, message_types
+from pi0_ros.bags.writer import CHUNK_TYPE, message_types
 
 JOINTS = ("shoulder", "elbow", "gripper")
 START = 1_700_000_000_000_000_000

@@ -1,84 +1,177 @@
 """The plan of the house (DEVELOPERS.md): who may know whom, and what no file may do."""
 
+from __future__ import annotations
+
 import ast
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pi0_ros"
+
+ORDER = (
+    "errors",
+    "console",
+    "model",
+    "checkpoint",
+    "policy",
+    "motion",
+    "profile",
+    "serve",
+    "node",
+    "bags",
+    "viz",
+    "diff",
+    "replay",
+    "eval",
+    "view",
+    "doctor",
+    "sim",
+    "demo",
+    "cli",
+)
+"""Rooms of the package, lowest first: a room imports only rooms before it."""
+
+APART = {
+    "motion": {"model", "checkpoint"},
+    "viz": {"node", "serve", "checkpoint", "model", "bags"},
+    "bags": {"serve", "profile"},
+}
+"""Rooms that come earlier in the order and are not to be imported all the same."""
+
+WITHOUT_ROS = {
+    "errors",
+    "console",
+    "model",
+    "checkpoint",
+    "policy",
+    "motion",
+    "profile",
+    "serve",
+    "diff",
+    "cli",
+}
 ROS = {
-    "rclpy",
+    "ament_index_python",
+    "builtin_interfaces",
+    "cv_bridge",
+    "diagnostic_msgs",
+    "geometry_msgs",
     "launch",
     "launch_ros",
-    "cv_bridge",
+    "lifecycle_msgs",
+    "nav_msgs",
+    "pi0_ros.msg",
+    "rclpy",
+    "rosgraph_msgs",
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
     "trajectory_msgs",
-    "diagnostic_msgs",
-    "lifecycle_msgs",
     "visualization_msgs",
-    "nav_msgs",
-    "geometry_msgs",
-    "builtin_interfaces",
-    "rosgraph_msgs",
-    "pi0_ros.msg",
 }
-# Room -> the rooms it may import, besides itself.
-KNOWS = {
-    "model": set(),
-    "policy": {"model"},
-    "node": {"model", "policy", "tools"},
-    "replay": {"model", "policy", "node"},
-    "sim": {"model", "policy", "node", "replay"},
-    "tools": {"model", "policy"},
-    "check": {"model", "policy", "tools", "node", "replay"},
-    "train": {"model", "policy", "sim"},
+NUMPY_ONLY = {"motion"}
+
+TO_BE_CUT: set[tuple[str, str]] = {
+    ("bags", "replay"),
+    ("diff", "replay"),
+    ("motion", "node"),
+    ("motion", "ros"),
+    ("node", "viz"),
+    ("policy", "profile"),
+    ("serve", "node"),
+    ("viz", "node"),
 }
-FREE_OF_ROS = {"model", "policy", "tools", "train"}
-MODULES = sorted(PACKAGE.rglob("*.py"))
+"""Arrows that still point the wrong way."""
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the package."""
+    names = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return names
+
+
+MODULES = modules()
 
 
 def imports(file: Path) -> set[str]:
-    """Every module that a file imports, at its top or later."""
+    """Every module that a file imports: at its top, later, or for type checking only."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
-            names.add(node.module)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                names.add(name if name in MODULES else str(node.module))
     return names
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(PACKAGE)))
-def test_rooms_know_only_the_rooms_before_them(file: Path) -> None:
-    room = file.relative_to(PACKAGE).parts[0]
-    for name in imports(file):
-        parts = name.split(".")
-        if parts[0] == "pi0_ros" and len(parts) > 1 and parts[1] != "msg":
-            assert parts[1] in KNOWS.get(room, set()) | {room}, f"{room} imports {name}"
-        if room in FREE_OF_ROS:
-            assert not any(name == ros or name.startswith(ros + ".") for ros in ROS), name
+IMPORTS = {name: imports(file) for name, file in MODULES.items()}
+
+
+def room(module: str) -> str:
+    return (module + ".").split(".")[1]
 
 
 def test_every_room_is_in_the_plan() -> None:
-    rooms = {file.relative_to(PACKAGE).parts[0] for file in MODULES} - {"__init__.py"}
-    assert rooms == set(KNOWS)
+    assert {room(name) for name in MODULES} - {""} <= set(ORDER)
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(PACKAGE)))
-def test_only_safetensors_never_pickle(file: Path) -> None:
-    assert not imports(file) & {"pickle", "dill", "cloudpickle", "shelve"}
-    assert not re.search(r"\b(torch\.load|torch\.save|allow_pickle)\b", file.read_text())
+def test_rooms_import_only_rooms_before_them() -> None:
+    wrong = []
+    for name, imported in IMPORTS.items():
+        here = room(name)
+        for other in map(room, (i for i in imported if i in MODULES)):
+            if not other or other == here or (here, other) in TO_BE_CUT:
+                continue
+            if ORDER.index(other) > ORDER.index(here) or other in APART.get(here, set()):
+                wrong.append(f"{name} imports from {other}")
+    assert not wrong, "\n".join(wrong)
 
 
-def test_tests_mirror_the_package() -> None:
-    for room in KNOWS:
-        assert list((ROOT / "test" / room).glob("test_*.py")), f"test/{room} has no tests"
+@pytest.mark.xfail(strict=True, reason="circles that are still to be cut")
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for other in sorted(IMPORTS[name] & set(MODULES)):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, ())
+
+
+def test_rooms_without_ros_import_none_of_it() -> None:
+    for name, imported in IMPORTS.items():
+        if room(name) in WITHOUT_ROS and (room(name), "ros") not in TO_BE_CUT:
+            found = {i for i in imported for ros in ROS if (i + ".").startswith(ros + ".")}
+            assert not found, f"{name} imports {sorted(found)}"
+        if room(name) in NUMPY_ONLY:
+            assert not any(i.partition(".")[0] in ("torch", "cv2") for i in imported), name
+
+
+def test_the_package_imports_nothing_that_is_not_installed() -> None:
+    for name, imported in IMPORTS.items():
+        outside = {i for i in imported if i.partition(".")[0] in ("benchmarks", "examples", "test")}
+        assert not outside, f"{name} imports {sorted(outside)}"
+
+
+def test_only_safetensors_never_pickle() -> None:
+    for name, imported in IMPORTS.items():
+        assert not imported & {"pickle", "dill", "cloudpickle", "shelve"}, name
+        text = MODULES[name].read_text()
+        assert not re.search(r"\b(torch\.load|torch\.save|allow_pickle)\b", text), name
 
 
 def test_no_path_of_one_machine_is_tracked() -> None:

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 import pi0_ros
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE_XML = ElementTree.parse(ROOT / "package.xml").getroot()
 MESSAGES = sorted((ROOT / "msg").glob("*.msg"))
 PROGRAMS = sorted((ROOT / "scripts").iterdir())

@@ -1,4 +1,4 @@
-"""The operators of `pi0_ros.model.ops` on Ascend: torch_npu's fused kernels, and their limits.
+"""The operators of pi0 on Ascend: torch_npu's fused kernels, and their limits.
 
 Every function means the same as its namesake in `ops`. The limits are those of the operator
 documents of torch_npu 2.13 for Atlas A2 and A3; they are checked here because the operators' shape

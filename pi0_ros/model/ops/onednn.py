@@ -1,7 +1,7 @@
 """The operators of pi0 on a CPU, fused by oneDNN, which PyTorch brings for its own compiler.
 
 `prepare` rearranges a loaded model for them, in place; from then on the model infers with them and
-cannot be trained or traced. What a prepared model computes is what `pi0_ros.model.ops` computes,
+cannot be trained or traced. What a prepared model computes is what `ops.reference` computes,
 with fewer roundings: oneDNN adds residuals and applies GELU before a product is rounded.
 
 Three things make it fast. GELU, gating and residual sums happen inside of the products. The
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from pi0_ros.model.gemma import GemmaLayer
-    from pi0_ros.model.layers import Linear
+    from pi0_ros.model.linear import Linear
     from pi0_ros.model.pi0 import Pi0
 
 _OPERATORS = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")

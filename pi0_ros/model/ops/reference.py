@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pi0_ros.model import npu
+from pi0_ros.model.ops import ascend as npu
 
 KeysValues = tuple[Tensor, ...]
 """Keys and values of one layer, each [batch, tokens, kv_heads, head_dim]; or both as one tensor

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from faults import LONG_AGO, Fault
-from stage import Stage
-from trial import Result, try_fault
+from support.faults.faults import LONG_AGO, Fault
+from support.faults.stage import Stage
+from support.faults.trial import Result, try_fault
 
 
 @contextmanager

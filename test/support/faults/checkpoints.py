@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_msgs.msg import Transition
-from observer import NotWithin, Said, wait_until
-from stage import REAL_NODE
 from tqdm import tqdm
-from trial import Result
+
+from support.faults.observer import NotWithin, Said, wait_until
+from support.faults.stage import REAL_NODE
+from support.faults.trial import Result
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from support.faults.stage import Stage
 
 WEIGHTS = "model.safetensors"
 DRY = {"joint_limits": "", "start_enabled": False, "inference_timeout": 30.0}
@@ -34,8 +35,8 @@ COMPILING = 600.0
 
 def write_checkpoint(path: Path, **sizes: int) -> None:
     """The small checkpoint, smaller still where sizes are given."""
+    from pi0_ros.checkpoint.random import write_demo_checkpoint
     from pi0_ros.model.config import TINY
-    from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
 
     write_demo_checkpoint(path, replace(TINY, **sizes))
 

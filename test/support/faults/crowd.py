@@ -12,8 +12,9 @@ from collections import deque
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
-from robot import STREAMS, advertise, message_of
 from sensor_msgs.msg import JointState
+
+from support.faults.robot import STREAMS, advertise, message_of
 
 PUBLISHERS = 5
 HZ = 200

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from observer import NotWithin, wait_until
-from stage import FAKE_NODE, Process
-from trial import Result
+
+from support.faults.observer import NotWithin, wait_until
+from support.faults.stage import FAKE_NODE, Process
+from support.faults.trial import Result
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from support.faults.stage import Stage
 
 SOON = 5.0
 """Seconds from the signal to the end."""

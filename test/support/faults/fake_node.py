@@ -7,16 +7,15 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import fake_policy
-
 from pi0_ros.node.main import main
+from support.faults import fake_policy
 
 
 def load(parameters: Any) -> Any:
     """The fake policy, in a process of its own if the parameters say so."""
     if not parameters.policy_process:
         return fake_policy.load(parameters)
-    from pi0_ros.node.policy_process import PolicyProcess
+    from pi0_ros.serve.process import PolicyProcess
 
     return PolicyProcess(parameters, load="fake_policy:load")
 
@@ -25,7 +24,7 @@ def sabotage(how: str) -> None:
     """Make a node that an arm must not be trusted to."""
     import numpy as np
 
-    from pi0_ros.node import mover
+    from pi0_ros.motion import executor as mover
 
     plan, stop = mover.plan, mover.stop
     if how == "zeros":  # what a watchdog does that means well

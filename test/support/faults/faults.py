@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from observer import wait_until
+from support.faults.observer import wait_until
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from support.faults.stage import Stage
 
 Act = Callable[["Stage"], Any]
 

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from observer import NotWithin
 from tqdm import tqdm
-from trial import Result
+
+from support.faults.observer import NotWithin
+from support.faults.trial import Result
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from support.faults.stage import Stage
 
 WARM_UP = 0.2
 """Share of a run that is not looked at: caches fill, the allocator finds its size."""

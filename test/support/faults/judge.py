@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from arm import Path
+
+from support.faults.arm import Path
 
 _SECOND = 1_000_000_000
 NEAR = 0.05

@@ -12,9 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import rclpy
-from arm import nanoseconds
 from diagnostic_msgs.msg import DiagnosticArray
-from judge import Judge
 from pi0_ros.msg import ActionChunk
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
@@ -24,6 +22,8 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.replay.asking import Asking, Changing, Refused
+from support.faults.arm import nanoseconds
+from support.faults.judge import Judge
 
 PATIENCE = 40.0
 """Seconds that anything may take on a slow and busy machine."""

@@ -22,16 +22,17 @@ import time
 from typing import Any
 
 import rclpy
-from arm import Arm
 from builtin_interfaces.msg import Time
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from spoil import CAMERA, DEADMAN, INSTRUCTION, JOINT_STATES, picture
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
+
+from support.faults.arm import Arm
+from support.faults.spoil import CAMERA, DEADMAN, INSTRUCTION, JOINT_STATES, picture
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 HOME = (0.7, -0.8, 0.9, 0.75, -0.65, 0.8)

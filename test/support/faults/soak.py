@@ -20,16 +20,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import table
-from acts import in_two_processes, on_sim_time, on_wall_time, try_all
-from checkpoints import SMALLEST, can_make_a_disk, try_checkpoint, try_full_disk, write_checkpoint
-from endings import try_endings
-from faults import CLOCK, ON_WALL_TIME, PROCESS
-from growth import Sample, as_dicts, judge_growth, run_quietly
-from observer import NotWithin
-from stage import Stage
 from tqdm import tqdm
-from trial import Result, try_fault
+
+from support.faults import table
+from support.faults.acts import in_two_processes, on_sim_time, on_wall_time, try_all
+from support.faults.checkpoints import (
+    SMALLEST,
+    can_make_a_disk,
+    try_checkpoint,
+    try_full_disk,
+    write_checkpoint,
+)
+from support.faults.endings import try_endings
+from support.faults.faults import CLOCK, ON_WALL_TIME, PROCESS
+from support.faults.growth import Sample, as_dicts, judge_growth, run_quietly
+from support.faults.observer import NotWithin
+from support.faults.stage import Stage
+from support.faults.trial import Result, try_fault
 
 DDS_BUFFERS = 60.0
 """MB by which rounds of all faults may differ.

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judge import Judge, Limits
-from observer import PATIENCE, NotWithin, Observer, wait_until
 
 from pi0_ros.replay.environment import free_domain, replay_variables
+from support.faults.judge import Judge, Limits
+from support.faults.observer import PATIENCE, NotWithin, Observer, wait_until
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 LIMITS = Limits(np.full(6, -1.6), np.full(6, 1.6), 1.5, 8.0)
 FAKE_NODE = (sys.executable, str(HERE / "fake_node.py"))

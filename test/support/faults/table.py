@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from trial import Result
+from support.faults.trial import Result
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 _WIDEST = 88

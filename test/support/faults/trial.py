@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from faults import Fault
-from observer import NotWithin, Said, wait_until
+from support.faults.faults import Fault
+from support.faults.observer import NotWithin, Said, wait_until
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from support.faults.stage import Stage
 
 HOLD = 0.7
 """Seconds of looking whether nothing comes; longer than starve_timeout, so that a stop is seen."""

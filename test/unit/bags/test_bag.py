@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ros.replay.bag import (
+from pi0_ros.bags.bag import (
     Bag,
     BagError,
     BagTopic,

@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 from torch.testing import assert_close
 
-from pi0_ros.model import converted as module
-from pi0_ros.model.checkpoint import WEIGHTS, Checkpoint
+from pi0_ros.checkpoint import convert as module
+from pi0_ros.checkpoint.checkpoint import WEIGHTS, Checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.random import write_demo_checkpoint
 from pi0_ros.model.config import TINY
-from pi0_ros.model.formats import read_checkpoint
 from pi0_ros.model.pi0 import Pi0
-from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -56,7 +56,7 @@ def test_the_second_load_reads_the_copy(checkpoint, tmp_path, monkeypatch) -> No
     load(checkpoint, tmp_path)
     opened = []
     monkeypatch.setattr(
-        "pi0_ros.model.weights.safe_open",
+        "pi0_ros.checkpoint.weights.safe_open",
         lambda path, *rest: opened.append(Path(path)) or safe_open(path, *rest),
     )
     load(checkpoint, tmp_path)

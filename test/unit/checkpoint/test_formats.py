@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.model.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.openpi import OPENPI_CAMERAS
+from pi0_ros.checkpoint.weights import CheckpointError, canonical, checkpoint_shapes
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.model.format_lerobot import POSTPROCESSOR, PREPROCESSOR
-from pi0_ros.model.format_openpi import OPENPI_CAMERAS
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.weights import CheckpointError, canonical, checkpoint_shapes
 
 STATISTICS = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pi0_ros.model.mapped import MappedFile
+from pi0_ros.checkpoint.mapped import MappedFile
 
 
 @pytest.fixture

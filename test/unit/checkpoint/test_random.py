@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pi0_ros.model.checkpoint import WEIGHTS
+from pi0_ros.checkpoint.checkpoint import WEIGHTS
+from pi0_ros.checkpoint.random import JOINTS, main
+from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.model.config import TINY
-from pi0_ros.model.weights import checkpoint_shapes
 from pi0_ros.policy.policy import Policy
-from pi0_ros.tools.demo_checkpoint import JOINTS, main
 
 
 def test_the_command_writes_what_the_policy_loads(

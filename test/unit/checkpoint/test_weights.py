@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pi0_ros.model.checkpoint import WEIGHTS
+from pi0_ros.checkpoint.checkpoint import WEIGHTS
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.random import write_demo_checkpoint
+from pi0_ros.checkpoint.weights import checkpoint_shapes, is_unused, sources
 from pi0_ros.model.config import TINY
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.weights import checkpoint_shapes, is_unused, sources
-from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def test_dtypes(demo_checkpoint: Path, dtype: torch.dtype) -> None:
 
 _MEASURE = """
 import resource, sys, torch
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
 checkpoint = read_checkpoint(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = checkpoint.load_model(getattr(torch, sys.argv[2]), torch.device("cpu"))

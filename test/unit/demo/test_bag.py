@@ -15,7 +15,7 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 import pi0_ros
-from pi0_ros.sim.demo_bag import START_NS, instruction_at, main, schedule, write_demo_bag
+from pi0_ros.demo.bag import START_NS, instruction_at, main, schedule, write_demo_bag
 from pi0_ros.sim.reach import TOUCH_SECONDS
 from pi0_ros.sim.scene import CAMERAS, CUBES, HOME, JOINTS, Scene
 
@@ -297,7 +297,7 @@ def test_help_needs_none_of_the_big_packages(
 ) -> None:
     code = (
         f"import sys; sys.modules[{absent!r}] = None\n"
-        "from pi0_ros.sim.demo_bag import main; main(['--help'])"
+        "from pi0_ros.demo.bag import main; main(['--help'])"
     )
     home = Path(pi0_ros.__file__).parents[1]
     done = subprocess.run(

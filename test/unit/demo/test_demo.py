@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pi0_ros.sim.demo_figures import figures, table
-from pi0_ros.sim.demo_picture import WIDTH
-from pi0_ros.sim.demo_record import Attempt, Record
-from pi0_ros.sim.demo_show import Show, write_pictures
+from pi0_ros.demo.figures import figures, table
+from pi0_ros.demo.picture import WIDTH
+from pi0_ros.demo.record import Attempt, Record
+from pi0_ros.demo.show import Show, write_pictures
 from pi0_ros.sim.recorder import jpeg
 from pi0_ros.sim.stage import HOME, JOINTS
 

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pi0_ros.replay.chunk_record import ChunkRecord
-from pi0_ros.sim.demo_path import TipPath, ahead
-from pi0_ros.sim.demo_picture import (
-    MOST_FRAMES,
-    WIDTH,
-    captioned,
-    draw_path,
-    write_gif,
-    write_png,
-)
+from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.demo.path import TipPath, ahead
+from pi0_ros.demo.picture import MOST_FRAMES, WIDTH, captioned, draw_path, write_gif, write_png
 from pi0_ros.sim.stage import HOME, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS, TIP_SITE
 from pi0_ros.sim.world import World
 

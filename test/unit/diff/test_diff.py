@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.offline_case import SIX, START, arm_at_work, run_offline, write_bag, write_params
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from offline_case import SIX, START, arm_at_work, run_offline, write_bag, write_params
-
-from pi0_ros.replay.bag import BagError
-from pi0_ros.replay.chunk_record import ChunkRecord
-from pi0_ros.replay.diff import (
+from pi0_ros.bags.bag import BagError
+from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.bags.results import RecordedTrajectory, Results, TimedChunk, read_results
+from pi0_ros.diff.command import main
+from pi0_ros.diff.compare import (
     DiffError,
     Thresholds,
     compare,
@@ -24,11 +22,9 @@ from pi0_ros.replay.diff import (
     first_beyond,
     first_failing,
 )
-from pi0_ros.replay.diff_command import main
 from pi0_ros.replay.main import main as replay_main
-from pi0_ros.replay.results import RecordedTrajectory, Results, TimedChunk, read_results
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 URDF = ROOT / "pi0_ros" / "sim" / "so101.urdf"
 STAMPS = tuple(START + k * 100_000_000 for k in range(5))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 
-from doctor_cases import JOINTS, TYPES, Change, copy_checkpoint, write_bag
+from support.doctor_cases import JOINTS, TYPES, Change, copy_checkpoint, write_bag
 
-from pi0_ros.check import doctor_host
-from pi0_ros.check.doctor import main
+from pi0_ros.doctor import host as doctor_host
+from pi0_ros.doctor.main import main
 
 Line = tuple[str, str, str]
 

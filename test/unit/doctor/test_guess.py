@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.doctor_cases import JOINTS, MEAN, STD, state_at
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from doctor_cases import JOINTS, MEAN, STD, state_at
-
-from pi0_ros.check.doctor_guess import best_order, explain, rearranged
-from pi0_ros.model.normalization import Normalization
+from pi0_ros.checkpoint.normalization import Normalization
+from pi0_ros.doctor.guess import best_order, explain, rearranged
 from pi0_ros.policy.units import JointUnits
 
 NAMES = tuple(JOINTS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,28 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from support.doctor_cases import START, copy_checkpoint, settings
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from doctor_cases import START, copy_checkpoint, settings
-
-from pi0_ros.check import doctor_host
-from pi0_ros.check.doctor_commands import judge_commands
-from pi0_ros.check.doctor_findings import (
-    FAIL,
-    PASS,
-    WARN,
-    Finding,
-    findings_json,
-    format_table,
-    passed,
-)
-from pi0_ros.check.doctor_graph import judge_graph
-from pi0_ros.check.doctor_host import free_memory, judge_contract, judge_host, weight_bytes
-from pi0_ros.check.doctor_pictures import judge_pictures
-from pi0_ros.check.doctor_samples import Collected, Endpoint, ImageSample
-from pi0_ros.check.doctor_streams import judge_streams
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.doctor import host as doctor_host
+from pi0_ros.doctor.commands import judge_commands
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, findings_json, format_table, passed
+from pi0_ros.doctor.graph import judge_graph
+from pi0_ros.doctor.host import free_memory, judge_contract, judge_host, weight_bytes
+from pi0_ros.doctor.pictures import judge_pictures
+from pi0_ros.doctor.samples import Collected, Endpoint, ImageSample
+from pi0_ros.doctor.streams import judge_streams
 
 SECOND = 10**9
 

@@ -6,14 +6,10 @@ import json
 import re
 import sys
 from base64 import b64decode
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from offline_case import (
+from support.offline_case import (
     SIX,
     START,
     THREE,
@@ -27,15 +23,16 @@ from offline_case import (
     write_params,
 )
 
+from pi0_ros.bags.bag import open_bag
+from pi0_ros.bags.writer import message_types
+from pi0_ros.eval import recording as eval_bag
+from pi0_ros.eval.command import main, make_jobs, parse_args
+from pi0_ros.eval.many import evaluate_all
+from pi0_ros.eval.report import evaluation_json
+from pi0_ros.eval.sums import add, figures, sums_of
+from pi0_ros.eval.truth import read_truth
 from pi0_ros.policy.types import ActionChunk
-from pi0_ros.replay import eval_bag, offline
-from pi0_ros.replay.bag import open_bag
-from pi0_ros.replay.bag_writer import message_types
-from pi0_ros.replay.eval_command import main, make_jobs, parse_args
-from pi0_ros.replay.eval_many import evaluate_all
-from pi0_ros.replay.eval_report import evaluation_json
-from pi0_ros.replay.eval_sums import add, figures, sums_of
-from pi0_ros.replay.eval_truth import read_truth
+from pi0_ros.replay import offline
 
 SECOND = 10**9
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pi0_ros.model import cpu
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.model.layers import Linear
+from pi0_ros.model.linear import Linear
+from pi0_ros.model.ops import onednn as cpu
 from pi0_ros.model.pi0 import Pi0
 
 CONFIG = replace(TINY, num_steps=3)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.model.formats import read_checkpoint
 from pi0_ros.model.pi0 import Pi0, flow_times
 
 PATCHES = TINY.tokens_per_image

@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm, apply_rotary_pos_emb
 
-from pi0_ros.model.ops import add_rms_norm, attention, geglu, rms_norm, rotary, rotary_table
+from pi0_ros.model.ops.reference import (
+    add_rms_norm,
+    attention,
+    geglu,
+    rms_norm,
+    rotary,
+    rotary_table,
+)
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0_ros.node.gate import Gate
+from pi0_ros.motion.enable import Gate
 
 
 def test_closed_until_enabled():

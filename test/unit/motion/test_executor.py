@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from jtc import BANDS, MS, NOW, SECOND, limits_of
+from support.jtc import BANDS, MS, NOW, SECOND, limits_of
 
-from pi0_ros.node.joint_history import JointHistory, Sample
-from pi0_ros.node.mover import ACQUAINTANCE, LAG, NEAR, Mover
+from pi0_ros.motion.executor import ACQUAINTANCE, LAG, NEAR, Mover
+from pi0_ros.node.joint_states import JointHistory, Sample
 from pi0_ros.policy.types import ActionChunk
 
 START, SPEED, DT = 0.1, 0.8, 0.02

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.node.limits import LimitsError, read_limits
+from pi0_ros.motion.limits import LimitsError, read_limits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LIFT = {
     "has_position_limits": True,
     "min_position": -1.0,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from jtc import (
+from support.jtc import (
     BANDS,
     KINDS,
     MS,
@@ -31,9 +31,9 @@ from jtc import (
     wave,
 )
 
-from pi0_ros.node.motion import Motion
+from pi0_ros.motion.planner import LEAD, Plan, plan, stop
+from pi0_ros.motion.spline import Motion
 from pi0_ros.node.refusal import Measured, Refusal
-from pi0_ros.node.safety import LEAD, Plan, plan, stop
 from pi0_ros.policy.types import ActionChunk
 
 

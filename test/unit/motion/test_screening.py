@@ -6,20 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from jtc import (
-    BANDS,
-    MS,
-    NOW,
-    OPEN,
-    assert_within,
-    at_rest,
-    chunk,
-    limits_of,
-    wave,
-)
+from support.jtc import BANDS, MS, NOW, OPEN, assert_within, at_rest, chunk, limits_of, wave
 
+from pi0_ros.motion.planner import LEAD, plan
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.safety import LEAD, plan
 
 
 @pytest.mark.parametrize(

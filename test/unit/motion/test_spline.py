@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtc import NOW, between, execute
+from support.jtc import NOW, between, execute
 
-from pi0_ros.node.motion import Motion
+from pi0_ros.motion.spline import Motion
 
 SEEDS = st.integers(0, 2**32)
 

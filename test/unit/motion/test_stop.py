@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtc import (
+from support.jtc import (
     MS,
     NOW,
     OPEN,
@@ -23,9 +23,9 @@ from jtc import (
     limits_of,
 )
 
-from pi0_ros.node.motion import Motion
+from pi0_ros.motion.planner import plan, stop
+from pi0_ros.motion.spline import Motion
 from pi0_ros.node.refusal import Measured
-from pi0_ros.node.safety import plan, stop
 
 
 @settings(max_examples=200, deadline=None)

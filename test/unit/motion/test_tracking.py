@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtc import MS, NOW, any_limits, assert_within, between, execute, inside, limits_of
+from support.jtc import MS, NOW, any_limits, assert_within, between, execute, inside, limits_of
 
-from pi0_ros.node.shape import brake, follow, last_to_brake, stopping_distance
+from pi0_ros.motion.tracking import brake, follow, last_to_brake, stopping_distance
 
 STEP = 20 * MS
 DT = 0.02

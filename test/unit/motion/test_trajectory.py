@@ -1,10 +1,10 @@
 """A motion as the points of a message."""
 
 import numpy as np
-from jtc import MS, NOW
+from support.jtc import MS, NOW
 
-from pi0_ros.node.motion import Motion
-from pi0_ros.node.trajectory import trajectory_message, trajectory_of
+from pi0_ros.motion.spline import Motion
+from pi0_ros.motion.trajectory import trajectory_message, trajectory_of
 
 MOTION = Motion(
     NOW + np.array([0, 20, 40, 60]) * MS,

@@ -5,11 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from arm_urdf import LENGTHS, arm_urdf, tool_places
-from node_harness import JOINTS, configure
+from support.arm_urdf import LENGTHS, arm_urdf, tool_places
+from support.harness import JOINTS, configure
 
-from pi0_ros.node.contract import contract_problems
-from pi0_ros.node.urdf import MOST_LINKS, UrdfError, joint_problems, parse_urdf, tool_link
+from pi0_ros.motion.urdf import MOST_LINKS, UrdfError, joint_problems, parse_urdf, tool_link
+from pi0_ros.node.preflight import contract_problems
 
 CHAIN = "".join(
     f'<link name="l{i}"/><joint name="j{i}" type="fixed"><parent link="l{i}"/>'
@@ -75,7 +75,7 @@ def test_the_tool_is_at_the_end_of_the_chain():
 @pytest.mark.parametrize("kind", ["revolute", "continuous"])
 def test_kinematics(kind):
     pytest.importorskip("pinocchio")
-    from pi0_ros.node.kinematics import Arm
+    from pi0_ros.viz.kinematics import Arm
 
     arm = Arm(arm_urdf(kind=kind), JOINTS)
     positions = np.random.default_rng(0).uniform(-3, 3, (20, 3))
@@ -92,7 +92,7 @@ def test_kinematics(kind):
 
 def test_joints_that_follow_another():
     pytest.importorskip("pinocchio")
-    from pi0_ros.node.kinematics import Arm
+    from pi0_ros.viz.kinematics import Arm
 
     extra = (
         '<link name="other"/><joint name="second" type="prismatic"><parent link="lower"/>'
@@ -114,7 +114,7 @@ def test_the_simulated_arm():
     from pathlib import Path
 
     from pi0_ros import sim
-    from pi0_ros.node.kinematics import read_arm
+    from pi0_ros.viz.kinematics import read_arm
 
     path = Path(sim.__file__).with_name("so101.urdf")
     names = [joint.name for joint in parse_urdf(path.read_text()).joints.values() if joint.moves]
@@ -156,7 +156,7 @@ def test_without_pinocchio_the_contract_says_how_to_get_it(tmp_path):
     program = (
         "import sys; sys.modules['pinocchio'] = None\n"
         "from pathlib import Path\n"
-        "from pi0_ros.node.kinematics import read_arm\n"
+        "from pi0_ros.viz.kinematics import read_arm\n"
         f"try: read_arm(Path({str(path)!r}), ['pan'])\n"
         "except ValueError as error: print(error)\n"
     )

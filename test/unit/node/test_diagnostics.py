@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from diagnostics_cases import report, stream
+from support.diagnostics_cases import report, stream
 
 from pi0_ros.node.diagnostics import Counts, Status, diagnostics_message, statuses
 from pi0_ros.node.refusal import Refusal

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from node_harness import configure, header
+from support.harness import configure, header
 
 from pi0_ros.node.images import ImageError
-from pi0_ros.node.joint_history import positions_of
-from pi0_ros.node.observe import LONGEST_INSTRUCTION, ObservationBuffer
+from pi0_ros.node.joint_states import positions_of
+from pi0_ros.node.observation import LONGEST_INSTRUCTION, ObservationBuffer
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.streams import FUTURE_TOLERANCE, REMEMBERED
+from pi0_ros.node.stream_health import FUTURE_TOLERANCE, REMEMBERED
 
 MS = 1_000_000
 NOW = 1_700_000_000_000_000_000  # float64 seconds would lose nanoseconds here

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from node_harness import configure, given
+from support.harness import configure, given
 
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS
 from pi0_ros.node.parameters import ParameterError, resolve, unknown_names
 
 SAME_TOPIC = "camera.front.topic and camera.wrist.topic: one topic for several cameras: 'cam"
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 
 
 def problems(**changes) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_harness import configure
 from safetensors.numpy import load_file, save_file
+from support.harness import configure
 
 pytest.importorskip("torch")
 
-from pi0_ros.node.contract import ContractError, contract_problems, load_policy, node_topics
+from pi0_ros.node.preflight import ContractError, contract_problems, load_policy, node_topics
 
 JOINTS = [f"joint{number}" for number in range(6)]
 MEAN = np.array([0.0, -0.4, 0.5, 1.0, 0.0, 0.4], np.float32)
@@ -213,7 +213,7 @@ def test_topics_of_other_types() -> None:
 
 
 def test_the_check_reads_no_weights(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pi0_ros.model.checkpoint as module
+    import pi0_ros.checkpoint.checkpoint as module
 
     def never(*arguments: Any) -> None:
         raise AssertionError("the weights were read")

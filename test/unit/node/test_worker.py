@@ -2,9 +2,9 @@
 
 import threading
 
-from node_harness import wait_until
+from support.harness import wait_until
 
-from pi0_ros.node.inference import Worker
+from pi0_ros.node.worker import Worker
 
 
 def finished(worker: Worker, ready: threading.Event):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ros.model.checkpoint import Checkpoint
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.model.normalization import Normalization
-from pi0_ros.policy.contract import has_statistics, policy_problems, radian_range
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.normalization import Normalization
+from pi0_ros.policy.compatibility import has_statistics, policy_problems, radian_range
 from pi0_ros.policy.units import JointUnits
 
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from pi0_ros.model import npu
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.random import write_demo_checkpoint
 from pi0_ros.model.config import TINY
-from pi0_ros.model.formats import read_checkpoint
-from pi0_ros.policy import graph as module
-from pi0_ros.policy.graph import (
+from pi0_ros.model.ops import ascend as npu
+from pi0_ros.policy import compile as module
+from pi0_ros.policy.compile import (
     GraphOptions,
     cache_key,
     flatten_layout,
@@ -30,7 +31,6 @@ from pi0_ros.policy.graph import (
 )
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
-from pi0_ros.tools.demo_checkpoint import write_demo_checkpoint
 
 CPU = torch.device("cpu")
 FRAME = GraphOptions()

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pi0_ros.policy import graph
-from pi0_ros.policy.graph import GraphOptions
+from pi0_ros.policy import compile as graph
+from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.policy.compile_command import main
 from pi0_ros.policy.policy import Policy
-from pi0_ros.tools.compile_command import main
 
 
 def test_auto_measures_and_the_node_follows(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ros.model.format_openpi import OPENPI_CAMERAS
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.openpi import OPENPI_CAMERAS
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits, delta_mask

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pi0_ros.model.checkpoint import ImageRule
-from pi0_ros.policy.images import fit_image
+from pi0_ros.checkpoint.checkpoint import ImageRule
+from pi0_ros.policy.preprocess import fit_image
 
 OPENPI = ImageRule(antialias=True, centred=True)
 OLD = ImageRule(antialias=False, centred=False)

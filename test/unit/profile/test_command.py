@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pi0_ros.tools import profile_command
-from pi0_ros.tools.profile_command import main, parse_args
-from pi0_ros.tools.profile_parser import KERNELS, STEPS
+from pi0_ros.profile import command as profile_command
+from pi0_ros.profile.command import main, parse_args
+from pi0_ros.profile.parser import KERNELS, STEPS
 
 
 def write_profile(folder: Path, free: float) -> Path:
@@ -102,7 +102,7 @@ def test_a_report_needs_neither_torch_nor_matplotlib(tmp_path):
     profile = write_profile(tmp_path / "p", 4580)
     code = (
         "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
-        "from pi0_ros.tools.profile_command import main; sys.exit(main(sys.argv[1:]))"
+        "from pi0_ros.profile.command import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "report", str(profile)]
     root = Path(profile_command.__file__).parents[2]

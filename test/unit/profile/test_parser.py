@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pi0_ros.tools.profile_parser import (
+from pi0_ros.profile.parser import (
     KERNELS,
     OPERATORS,
     OUTPUT,
@@ -17,7 +17,7 @@ from pi0_ros.tools.profile_parser import (
     find_output,
     read_profile,
 )
-from pi0_ros.tools.profile_report import make_report
+from pi0_ros.profile.report import make_report
 
 # As ns it needs 61 bits, as us with three decimals 19 digits; a float64 holds 53 and 15.
 BASE = 1_736_408_883_704_643_212

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ros.tools.profile_command import comparison_json
-from pi0_ros.tools.profile_parser import Kernel, Profile, ProfileError, StepTimes
-from pi0_ros.tools.profile_report import busy_within, covered, make_report, merge
-from pi0_ros.tools.profile_table import format_comparison, format_report
+from pi0_ros.profile.command import comparison_json
+from pi0_ros.profile.parser import Kernel, Profile, ProfileError, StepTimes
+from pi0_ros.profile.report import busy_within, covered, make_report, merge
+from pi0_ros.profile.table import format_comparison, format_report
 
 SHORT = st.integers(0, 60)
 INTERVALS = st.lists(st.tuples(SHORT, SHORT).map(lambda pair: tuple(sorted(pair))), max_size=20)
@@ -115,7 +115,7 @@ def test_json_of_a_comparison():
 
 
 def test_busy_over_time_is_exact_and_a_mean_over_devices():
-    plot = pytest.importorskip("pi0_ros.tools.profile_plot")
+    plot = pytest.importorskip("pi0_ros.profile.plot")
     kernels = [kernel(0, 25, device="0"), kernel(10, 5, device="0"), kernel(50, 50, device="0")]
     edges, share = plot.busy_over_time(kernels, 4)
     np.testing.assert_allclose(edges, np.array([0, 25, 50, 75, 100]) / 1e6)
@@ -127,7 +127,7 @@ def test_busy_over_time_is_exact_and_a_mean_over_devices():
 def test_the_picture_shows_every_core_even_kernels_far_below_a_pixel(tmp_path):
     pytest.importorskip("matplotlib")
     cv2 = pytest.importorskip("cv2")
-    from pi0_ros.tools.profile_plot import plot_timeline
+    from pi0_ros.profile.plot import plot_timeline
 
     def coloured(kernels: list[Kernel]) -> int:
         path = tmp_path / "timeline.png"
@@ -147,7 +147,7 @@ def test_the_picture_shows_every_core_even_kernels_far_below_a_pixel(tmp_path):
 
 def test_a_picture_needs_kernels(tmp_path):
     pytest.importorskip("matplotlib")
-    from pi0_ros.tools.profile_plot import plot_timeline
+    from pi0_ros.profile.plot import plot_timeline
 
     report = make_report(Profile("empty", steps=(StepTimes("", "1", 1.0, 0.0, 1.0),)))
     with pytest.raises(ProfileError, match="empty: no kernels"):

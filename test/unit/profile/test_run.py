@@ -10,9 +10,9 @@ import torch
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 
-from pi0_ros.tools.profile_parser import KERNELS, OUTPUT, ProfileError
-from pi0_ros.tools.profile_report import Report, make_report
-from pi0_ros.tools.profile_run import plausible_observation, profile_policy, torch_profile
+from pi0_ros.profile.parser import KERNELS, OUTPUT, ProfileError
+from pi0_ros.profile.report import Report, make_report
+from pi0_ros.profile.run import plausible_observation, profile_policy, torch_profile
 
 OBSERVATION = plausible_observation(("front", "wrist"), 6)
 

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from offline_case import (
+from support.offline_case import (
     SIX,
     START,
     FakePolicy,
@@ -24,11 +21,11 @@ from offline_case import (
     write_params,
 )
 
+from pi0_ros.bags.results import read_results
 from pi0_ros.replay.main import main, parse_args
 from pi0_ros.replay.process import ReplayError
-from pi0_ros.replay.results import read_results
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from offline_case import FakePolicy, arm_at_work, run_offline, write_bag, write_params
+from support.offline_case import FakePolicy, arm_at_work, run_offline, write_bag, write_params
 
 from pi0_ros.replay.golden import GOLDEN, GoldenError, hash_path
 from pi0_ros.replay.main import main

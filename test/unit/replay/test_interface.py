@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS is not installed")
 
-from pi0_ros.replay.bag import NeededTopic
+from pi0_ros.bags.bag import NeededTopic
 from pi0_ros.replay.environment import environment, free_domain
 from pi0_ros.replay.interface import InterfaceError, resolve_interface
 

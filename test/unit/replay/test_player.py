@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pi0_ros.replay.bag import Message
+from pi0_ros.bags.bag import Message
 from pi0_ros.replay.player import play
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from offline_case import (
+from support.offline_case import (
     SIX,
     START,
     THREE,
@@ -23,7 +19,7 @@ from offline_case import (
     write_params,
 )
 
-from pi0_ros.replay.bag import BagError, read_messages
+from pi0_ros.bags.bag import BagError, read_messages
 from pi0_ros.replay.offline import open_offline
 from pi0_ros.replay.replay import node_arguments
 from pi0_ros.replay.steps import Moved, Published, Steps

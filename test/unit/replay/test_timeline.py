@@ -1,22 +1,16 @@
 """What a timeline says of a moment, and the shapes of a robot."""
 
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from view_cases import DT, JOINTS, START, STEPS, chunk_message, urdf
+from support.view_cases import DT, JOINTS, START, STEPS, chunk_message, urdf
 
 pytest.importorskip("pinocchio")
 
-from pi0_ros.node.kinematics import Arm
-from pi0_ros.node.urdf import UrdfError
-from pi0_ros.replay.chunk_record import chunk_record
+from pi0_ros.bags.chunks import chunk_record
+from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.replay.timeline import PICTURE_WIDTH, Timeline
+from pi0_ros.viz.kinematics import Arm
 
 SECOND = 1_000_000_000
 
@@ -92,7 +86,7 @@ def test_pictures_are_thinned(arm):
 
 def test_shapes(arm):
     pytest.importorskip("trimesh")
-    from pi0_ros.replay.view_robot import robot_shapes
+    from pi0_ros.view.robot import robot_shapes
 
     shapes = robot_shapes(arm)
     assert [shape.link for shape in shapes] == ["link0", "link1", "link2", "link3"]
@@ -107,7 +101,7 @@ def test_shapes(arm):
 )
 def test_round_shapes(shape):
     pytest.importorskip("trimesh")
-    from pi0_ros.replay.view_robot import robot_shapes
+    from pi0_ros.view.robot import robot_shapes
 
     material = '<material name="m"><color rgba="1 0.5 0 1"/></material>'
     arm = Arm(urdf(visual=f"<geometry>{shape}</geometry>{material}"), JOINTS)
@@ -118,7 +112,7 @@ def test_round_shapes(shape):
 
 def test_meshes(tmp_path):
     trimesh = pytest.importorskip("trimesh")
-    from pi0_ros.replay.view_robot import package_folders, robot_shapes
+    from pi0_ros.view.robot import package_folders, robot_shapes
 
     (tmp_path / "bars/meshes").mkdir(parents=True)
     trimesh.creation.box((100, 20, 20)).export(tmp_path / "bars/meshes/bar.stl")
@@ -136,7 +130,7 @@ def test_meshes(tmp_path):
 
 def test_a_robot_without_shapes():
     pytest.importorskip("trimesh")
-    from pi0_ros.replay.view_robot import robot_shapes
+    from pi0_ros.view.robot import robot_shapes
 
     text = urdf().replace("<visual>", "<collision>").replace("</visual>", "</collision>")
     with pytest.raises(UrdfError, match="no link of it has a <visual>"):

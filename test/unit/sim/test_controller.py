@@ -1,7 +1,5 @@
 """The simulated joint_trajectory_controller, held to the documented rules of ros2_controllers."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 # pytest's importlib mode puts no test directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
-
-from jtc import execute
-from trajectories import HERE, MS, NOW, SECOND, at, points, ramp, running
+from support.jtc import execute
+from support.trajectories import HERE, MS, NOW, SECOND, at, points, ramp, running
 
 from pi0_ros.sim.controller import Controller, Points, Rejected, points_of
 

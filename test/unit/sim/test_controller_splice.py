@@ -1,16 +1,11 @@
 """Replacing a running trajectory as documented for ros2_controllers' master: by splicing."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 # pytest's importlib mode puts no test directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from trajectories import HERE, MS, NOW, at, points, ramp, running
+from support.trajectories import HERE, MS, NOW, at, points, ramp, running
 
 from pi0_ros.sim.controller import Points, Rejected
 

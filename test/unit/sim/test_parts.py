@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pi0_ros.sim.sim_cameras import Cameras, Moment, Pictures
-from pi0_ros.sim.sim_pace import MAX_LAG, Pace
-from pi0_ros.sim.sim_score import Score
-from pi0_ros.sim.sim_window import Window, WindowError
+from pi0_ros.sim.cameras import Cameras, Moment, Pictures
+from pi0_ros.sim.pace import MAX_LAG, Pace
 from pi0_ros.sim.stage import CAMERAS, RenderError
+from pi0_ros.sim.tally import Score
+from pi0_ros.sim.window import Window, WindowError
 from pi0_ros.sim.world import World
 
 MS = 1_000_000

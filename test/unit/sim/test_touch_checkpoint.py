@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pi0_ros.model.declared import read_declared
-from pi0_ros.model.formats import read_checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.sim.task import TOUCH_CHECKPOINT

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pi0_ros.model.checkpoint import ImageRule
-from pi0_ros.policy.images import fit_image
+from pi0_ros.checkpoint.checkpoint import ImageRule
+from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.sim.expert import Expert
 from pi0_ros.sim.stage import HOME, Stage, build_model
 from pi0_ros.sim.task import (

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from arm import Arm, Path
-from judge import Judge, Limits
+from support.faults.arm import Arm, Path
+from support.faults.judge import Judge, Limits
 
 JOINTS = ("pan", "lift")
 HERE = np.array([0.7, -0.8])

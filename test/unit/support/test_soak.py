@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import table
-from robot import STREAMS
-from soak import SWEEPS, main, seconds_of
-from trial import Result
+from support.faults import table
+from support.faults.robot import STREAMS
+from support.faults.soak import SWEEPS, main, seconds_of
+from support.faults.trial import Result
 
 
 @pytest.mark.parametrize(

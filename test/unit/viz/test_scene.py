@@ -3,17 +3,7 @@
 import numpy as np
 import pytest
 
-from pi0_ros.node.scene import (
-    EXECUTED,
-    FAR,
-    NEAR,
-    PASSED,
-    REJECTED,
-    REPLACED,
-    Scene,
-    ToolPath,
-    ramp,
-)
+from pi0_ros.viz.scene import EXECUTED, FAR, NEAR, PASSED, REJECTED, REPLACED, Scene, ToolPath, ramp
 
 MS = 1_000_000
 NOW = 1_000_000 * MS

@@ -1,4 +1,4 @@
-"""Small recordings made on the spot, and the fake node."""
+"""Fixtures: small recordings made on the spot, and the fake node."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pi0_ros.node.contract import load_policy
+from benchmarks.simulated.bench import scene_seeds
+from pi0_ros.node.preflight import load_policy
 from pi0_ros.policy.policy import Policy
 from pi0_ros.sim.ablate import ABLATIONS, NONE
-from pi0_ros.sim.bench import scene_seeds
 from pi0_ros.sim.node_setup import read_setup
 from pi0_ros.sim.rollout import Loop, rollout
 from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS

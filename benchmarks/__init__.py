@@ -1,0 +1,1 @@
+"""Measurements of this package, for those who change it; not installed."""

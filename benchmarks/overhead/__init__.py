@@ -1,0 +1,1 @@
+"""The node's overhead on a machine."""

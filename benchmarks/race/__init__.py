@@ -1,0 +1,1 @@
+"""The race with LeRobot at the published size."""

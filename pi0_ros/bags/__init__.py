@@ -1,0 +1,1 @@
+"""Reading, writing and matching rosbag2 recordings."""

@@ -1,0 +1,1 @@
+"""A checkpoint directory on disk to a model: formats of LeRobot and openpi, statistics, weights."""

@@ -1,0 +1,94 @@
+"""The command `pi0 <verb>`: verbs are imported when they are called; errors and signals, once.
+
+A verb is a module with a docstring, whose first paragraph describes it, `add_arguments(parser)`
+and `run(args) -> int`, the exit status; optionally EPILOG, and `check(parser, args)`, which calls
+`parser.error` for arguments that contradict each other. Its top imports nothing heavy, so that
+`pi0 <verb> --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType, ModuleType
+from typing import NoReturn
+
+from pi0_ros import console
+from pi0_ros.errors import UserError
+
+VERBS = {
+    "doctor": ("pi0_ros.doctor.command", "check a robot, or a bag of it, before the arm moves"),
+    "replay": ("pi0_ros.replay.command", "play a bag to the node, or step through it"),
+    "diff": ("pi0_ros.diff.command", "compare two replays"),
+    "eval": ("pi0_ros.eval.command", "predictions against what the robot did"),
+    "view": ("pi0_ros.view.command", "bag or robot, arm and predictions in a browser"),
+    "compile": ("pi0_ros.profile.compile_command", "compile a checkpoint's graphs ahead of time"),
+    "profile": ("pi0_ros.profile.command", "where the time of an inference goes"),
+    "convert": ("pi0_ros.checkpoint.convert_command", "write a checkpoint in another dtype"),
+    "demo": ("pi0_ros.demo.command", "a simulated arm that does what it is told"),
+}
+"""Verb -> its module and what it does in a few words."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command; returns its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    _top_parser().parse_args(argv[:1])  # ends for --help, --version and unknown verbs
+    verb = argv[0]
+    module = importlib.import_module(VERBS[verb][0])
+    parser = make_parser(verb, module)
+    args = parser.parse_args(argv[1:])
+    if hasattr(module, "check"):
+        module.check(parser, args)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return module.run(args)
+    except KeyboardInterrupt:
+        print(f"pi0 {verb}: interrupted", file=sys.stderr)
+        return console.INTERRUPTED
+    except (UserError, OSError) as error:
+        print(f"pi0 {verb}: {error}", file=sys.stderr)
+        return console.FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def make_parser(verb: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The parser of one verb."""
+    description = (module.__doc__ or "").strip().partition("\n\n")[0].removeprefix(f"pi0 {verb}: ")
+    parser = argparse.ArgumentParser(
+        prog=f"pi0 {verb}",
+        description=description[:1].upper() + description[1:],
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, VERBS))
+    parser = argparse.ArgumentParser(
+        prog="pi0",
+        description="The pi0 vision-language-action model: on a robot, on recordings, alone.",
+        usage="pi0 VERB [options]",
+        epilog="verbs:\n"
+        + "\n".join(f"  {verb:{width}}  {text}" for verb, (_, text) in VERBS.items())
+        + "\n\npi0 VERB --help explains one. The node itself is pi0_node, the simulated robot"
+        " pi0_sim,\nthe markers for RViz pi0_viz.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", metavar="VERB", choices=VERBS, help=argparse.SUPPRESS)
+    return parser
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""pi0 diff: compares two replays."""

@@ -1,0 +1,1 @@
+"""pi0 eval: predictions against what the robot did."""

@@ -1,0 +1,1 @@
+"""The operators of pi0: one module per backend."""

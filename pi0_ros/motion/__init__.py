@@ -1,0 +1,1 @@
+"""An action chunk to a trajectory within the joints' limits: numpy only, no ROS."""

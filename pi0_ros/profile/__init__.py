@@ -1,0 +1,1 @@
+"""pi0 profile: where the time of an inference goes."""

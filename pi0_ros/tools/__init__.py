@@ -1,1 +1,0 @@
-"""Commands around the policy: checkpoints to try it with, benchmarks, reports."""

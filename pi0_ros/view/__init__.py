@@ -1,0 +1,1 @@
+"""pi0 view: recording, robot and predictions in a browser."""

@@ -1,0 +1,1 @@
+"""Markers, path and ghost robot of the predicted trajectory, for RViz."""
