@@ -98,7 +98,7 @@ class _Listener:
         from sensor_msgs.msg import CompressedImage, Image, JointState
         from std_msgs.msg import Bool, Header, String
 
-        from pi0_ros.node.subscriptions import KeptTopic, subscribe
+        from pi0_ros.ros.subscriptions import KeptTopic, subscribe
 
         self._node = node
         self._settings = settings

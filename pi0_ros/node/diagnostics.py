@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.throttle import printable
+from pi0_ros.ros.throttle import printable
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time

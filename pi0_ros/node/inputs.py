@@ -11,7 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from pi0_ros.node.observation import ObservationBuffer
-from pi0_ros.node.subscriptions import KeptTopic, image_reader, subscribe
+from pi0_ros.ros.subscriptions import KeptTopic, image_reader, subscribe
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node

@@ -44,9 +44,9 @@ from pi0_ros.node.preflight import (
     make_policy,
 )
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.throttle import Throttle, refusal_line
 from pi0_ros.node.timing import Timings
 from pi0_ros.node.worker import Outcome, Worker
+from pi0_ros.ros.throttle import Throttle, refusal_line
 from pi0_ros.viz.display import Display
 
 LOG_PERIOD = 2.0

@@ -14,7 +14,7 @@ from std_msgs.msg import Bool, Header
 from std_srvs.srv import SetBool, Trigger
 
 from pi0_ros.node.parameters import NodeParameters, ParameterError, changed
-from pi0_ros.node.subscriptions import KeptTopic, subscribe
+from pi0_ros.ros.subscriptions import KeptTopic, subscribe
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node

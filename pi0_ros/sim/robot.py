@@ -15,8 +15,8 @@ from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.node.subscriptions import KeptTopic, subscribe
-from pi0_ros.node.throttle import Throttle, printable
+from pi0_ros.ros.subscriptions import KeptTopic, subscribe
+from pi0_ros.ros.throttle import Throttle, printable
 from pi0_ros.sim.cameras import Cameras, Moment, Pictures
 from pi0_ros.sim.controller import Controller, Rejected, points_of
 from pi0_ros.sim.pace import Pace

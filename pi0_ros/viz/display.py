@@ -22,8 +22,8 @@ from visualization_msgs.msg import MarkerArray
 
 from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.node.refusal import Refusal
-from pi0_ros.node.subscriptions import KeptTopic
 from pi0_ros.policy.types import ActionChunk
+from pi0_ros.ros.subscriptions import KeptTopic
 from pi0_ros.viz.kinematics import Arm, installed, read_arm
 from pi0_ros.viz.messages import ghost_message, marker_array, path_message
 from pi0_ros.viz.scene import Scene, tool_path

@@ -21,6 +21,7 @@ ORDER = (
     "motion",
     "profile",
     "serve",
+    "ros",
     "node",
     "bags",
     "viz",

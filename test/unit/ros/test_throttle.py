@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from pi0_ros.node.throttle import LONGEST, MOST_KEYS, Throttle, printable, refusal_line
+from pi0_ros.ros.throttle import LONGEST, MOST_KEYS, Throttle, printable, refusal_line
 
 
 class Clock:

@@ -1,0 +1,1 @@
+"""What every ROS node of this package shares: subscriptions and log lines."""
