@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from pi0_ros.checkpoint.convert import converted
 from pi0_ros.checkpoint.normalization import Normalization
 from pi0_ros.checkpoint.weights import load_weights
 from pi0_ros.model.config import Pi0Config
@@ -69,19 +68,6 @@ class Checkpoint:
     cleans_prompt: bool
     action_mode: str | None
 
-    def load_model(
-        self,
-        dtype: torch.dtype,
-        device: torch.device,
-        mapped: bool = True,
-        cache: Path | None = None,
-    ) -> Pi0:
-        """The model with this checkpoint's weights; see `weights.load_weights`.
-
-        Args:
-            cache: directory for a copy in `dtype`, see `converted`; None: none is made.
-        """
-        path = self.path / WEIGHTS
-        if cache is not None:
-            path = converted(path, self.config, dtype, cache)
-        return load_weights(path, self.config, dtype, device, mapped)
+    def load_model(self, dtype: torch.dtype, device: torch.device) -> Pi0:
+        """The model with this checkpoint's weights; see `weights.load_weights`."""
+        return load_weights(self.path / WEIGHTS, self.config, dtype, device)

@@ -1,119 +1,96 @@
-"""A checkpoint's weights in the dtype that is computed in, written once and read ever after.
+"""A checkpoint in another dtype: what a robot loads need not be converted at every start.
 
-A float32 checkpoint that is run in bfloat16 has twice the bytes that are needed, and tensors that
-none needs. The copy has the same tensors under the same names, so that it is loaded in the same
-way, and those that become one product lie one after the other, so that mapping them joins them.
+A float32 checkpoint that runs in bfloat16 has twice the bytes that are needed, and tensors that no
+action depends on. The converted directory is a checkpoint like any other.
 """
 
-import hashlib
 import json
-import logging
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
-from tqdm import tqdm
 
-from pi0_ros.checkpoint.mapped import DTYPES
+from pi0_ros.checkpoint.checkpoint import WEIGHTS
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.weights import (
+    DTYPES,
     EMBED_TOKENS,
     LM_HEAD,
     TensorInfo,
     converts,
+    is_unused,
     read_keys,
     sources,
 )
+from pi0_ros.console import progress
 from pi0_ros.model.config import Pi0Config
 
-_LOG = logging.getLogger(__name__)
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_VERSION = "1"
-"""Of what is written: another one is written anew."""
 
 
-def converted(path: Path, config: Pi0Config, dtype: torch.dtype, cache: Path) -> Path:
-    """The file to load a model from: the copy in the cache, made now if it has to be.
+def convert(checkpoint_dir: Path, out_dir: Path, dtype: torch.dtype) -> int:
+    """Write a checkpoint anew, with the weights in the dtype that is computed in.
+
+    Tensors that enter a computation before they are rounded (norm weights, the action projection)
+    and the token embedding keep their dtype, so that a model in `dtype` from the new directory
+    equals one from the old directory bit by bit. Tensors that no action depends on are left out.
+    Every other file is copied.
 
     Args:
-        path: a safetensors file, checked by `check_keys`.
-        dtype: that the model computes in.
-        cache: a directory, made if it is not there.
+        checkpoint_dir: directory in one of the formats of `pi0_ros.checkpoint.checkpoint`.
+        out_dir: made if it is not there; files of the same names in it are replaced.
+        dtype: float32, bfloat16 or float16.
 
     Returns:
-        The copy; `path` itself where a copy would not be smaller, or cannot be written, which is
-        logged: a full disk must not keep a robot from starting.
+        Size of the new weights in bytes.
+
+    Raises:
+        CheckpointError: the checkpoint is broken.
+        ValueError: the dtype is none of them, or the two directories are one.
+        OSError: the disk is full or not writable; no half-written weights remain.
     """
-    keys = read_keys(path)
-    plan = _plan(keys, config, dtype)
-    if all(DTYPES[keys[key].dtype].itemsize <= wanted.itemsize for key, wanted in plan.items()):
-        return path
-    kind = str(dtype).removeprefix("torch.")
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    copy = cache / f"weights-{name}-{kind}.safetensors"
-    status = path.stat()
-    origin = {
-        "pi0_ros": _VERSION,
-        "source": str(path.resolve()),
-        "size": str(status.st_size),
-        "modified_ns": str(status.st_mtime_ns),
-    }
-    if _is_of(copy, origin):
-        return copy
-    try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(path, copy, keys, plan, origin)
-    except OSError as error:
-        _LOG.warning("%s cannot be written (%s): %s is converted at every start", copy, error, path)
-        return path
-    return copy
+    if dtype not in _NAMES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, _NAMES))}, got {dtype}")
+    checkpoint = read_checkpoint(checkpoint_dir)
+    if out_dir.resolve() == checkpoint.path.resolve():
+        raise ValueError(f"{out_dir} is the checkpoint itself: give another directory")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    ignored = shutil.ignore_patterns(WEIGHTS)
+    shutil.copytree(checkpoint.path, out_dir, ignore=ignored, dirs_exist_ok=True)
+    keys = read_keys(checkpoint.path / WEIGHTS)
+    plan = _plan(keys, checkpoint.config, dtype)
+    _write(checkpoint.path / WEIGHTS, out_dir / WEIGHTS, keys, plan)
+    return (out_dir / WEIGHTS).stat().st_size
 
 
 def _plan(
     keys: Mapping[str, TensorInfo], config: Pi0Config, dtype: torch.dtype
 ) -> dict[str, torch.dtype]:
-    """Canonical name of every tensor that is needed -> dtype to keep it in, in order.
-
-    What enters a computation before it is rounded, and the token embedding, stays as it is: a model
-    from the copy is the same, bit by bit.
-    """
-    plan: dict[str, torch.dtype] = {}
+    """Canonical name of every tensor that is written -> its new dtype."""
+    plan = {
+        key: DTYPES[info.dtype]
+        for key, info in keys.items()
+        if not is_unused(key, config) and not (key == LM_HEAD and EMBED_TOKENS in keys)
+    }
     for name, source in sources(config).items():
-        for key in source.keys:
-            key = LM_HEAD if key == EMBED_TOKENS and EMBED_TOKENS not in keys else key
-            plan[key] = DTYPES[keys[key].dtype]
-            if converts(name, source):
-                plan[key] = dtype
+        if converts(name, source):
+            plan.update(dict.fromkeys(source.keys, dtype))
     return plan
 
 
-def _is_of(copy: Path, origin: Mapping[str, str]) -> bool:
-    """Whether a whole copy of the file is there, as it is now."""
-    if not copy.is_file():
-        return False
-    try:
-        with safe_open(copy, "pt") as file:
-            return file.metadata() == dict(origin)
-    except SafetensorError:  # cut off, or damaged
-        return False
-
-
 def _write(
-    path: Path,
-    copy: Path,
-    keys: Mapping[str, TensorInfo],
-    plan: Mapping[str, torch.dtype],
-    origin: Mapping[str, str],
+    path: Path, out: Path, keys: Mapping[str, TensorInfo], plan: Mapping[str, torch.dtype]
 ) -> None:
     """Write tensor by tensor; safetensors' own function would want all of them in memory.
 
     The format: https://github.com/huggingface/safetensors#format.
     """
-    header: dict[str, object] = {"__metadata__": dict(origin)}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for key, dtype in plan.items():
         info = keys[key]
@@ -122,19 +99,19 @@ def _write(
         header[info.name] = entry
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    partial = copy.with_suffix(f".{os.getpid()}")
+    partial = out.with_suffix(f".{os.getpid()}")
     try:
-        with partial.open("wb") as out:
-            out.write(len(text).to_bytes(8, "little") + text)
-            with tqdm(plan.items(), desc=f"converting to {copy}", unit="tensor") as bar:
-                for key, dtype in bar:
-                    with safe_open(path, "pt") as file:
-                        _put(out, file.get_tensor(keys[key].name).to(dtype))
-        partial.replace(copy)
+        with partial.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for key, dtype in progress(plan.items(), desc=f"writing {out}", unit="tensor"):
+                # A mapping of its own: once it is closed, its pages leave this process's memory.
+                with safe_open(path, "pt") as tensors:
+                    file.write(_bytes(tensors.get_tensor(keys[key].name).to(dtype)))
+        partial.replace(out)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
 
 
-def _put(out: BinaryIO, tensor: Tensor) -> None:
-    out.write(memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy()))
+def _bytes(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())

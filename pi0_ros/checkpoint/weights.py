@@ -15,9 +15,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pi0_ros.checkpoint.mapped import DTYPES, MappedFile
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.pi0 import Pi0
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""How safetensors spells the dtypes that weights may have."""
 
 _VISION = "paligemma_with_expert.paligemma.model.vision_tower.vision_model."
 _PROJECTOR = "paligemma_with_expert.paligemma.model.multi_modal_projector.linear."
@@ -233,23 +235,12 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
     return problems
 
 
-def load_weights(
-    path: Path,
-    config: Pi0Config,
-    dtype: torch.dtype,
-    device: torch.device,
-    mapped: bool = True,
-) -> Pi0:
+def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torch.device) -> Pi0:
     """A `Pi0` with a safetensors file's weights; check the file with `check_keys` before.
 
-    The file is mapped. Parameters that need no rearrangement and no conversion stay views of the
-    mapping on a CPU, unless told otherwise; the others, and those of the expert's layers, which
-    `cpu.prepare` packs, are built one at a time, so that at no time two copies of the weights are
-    in memory. The token embedding always stays in host memory, in the file's dtype.
-
-    Args:
-        mapped: keep views of the mapping. The file must then not be rewritten or cut while the
-            model lives: the system ends a process that reads beyond the new end (SIGBUS).
+    Parameters are built one at a time, so that at no time two copies of the weights are in memory,
+    and nothing depends on the file afterwards. The token embedding stays in host memory, in the
+    file's dtype.
     """
     keys = read_keys(path)
     if EMBED_TOKENS not in keys:
@@ -257,33 +248,22 @@ def load_weights(
     with torch.device("meta"):
         model = Pi0(config)
     plan = sources(config)
-    kept = MappedFile(path) if mapped else None
     for name, parameter in list(model.named_parameters()):
         source = plan[name]
         infos = [keys[key] for key in source.keys]
         on_host = name == "embed_tokens"
-        unchanged = on_host or (
-            device.type == "cpu"
-            and (len(infos) == 1 or source.build is _transposed)
-            and not source.keep_float32
-            and all(DTYPES.get(info.dtype) == dtype for info in infos)
-        )
-        view = None
-        if unchanged and kept is not None and not name.startswith("expert.layers."):
-            view = kept.get([info.name for info in infos])
-        if view is not None:
-            value = source.build(view)
-        else:
-            # Read through a mapping of its own: once that is closed, the pages read no longer count
-            # as this process's memory.
-            with safe_open(path, "pt") as file:
-                value = source.build(*(file.get_tensor(info.name) for info in infos))
-                if unchanged and len(infos) == 1:
-                    value = value.clone()  # keeps the strides
-        if not on_host:
-            value = value.to(device, torch.float32 if source.keep_float32 else dtype)
-            if device.type != "cpu":
-                value = value.contiguous()
+        # Read through a mapping of its own: once that is closed, the pages read no longer count as
+        # this process's memory.
+        with safe_open(path, "pt") as file:
+            value = source.build(*(file.get_tensor(info.name) for info in infos))
+            if on_host:
+                value = value.clone()
+            else:
+                kept = torch.float32 if source.keep_float32 else dtype
+                is_view = len(infos) == 1 and value.device == device and value.dtype == kept
+                value = value.clone() if is_view else value.to(device, kept)
+        if not on_host and device.type != "cpu":
+            value = value.contiguous()
         if value.shape != parameter.shape:
             raise AssertionError(f"{name}: built {list(value.shape)}, not {list(parameter.shape)}")
         owner, _, leaf = name.rpartition(".")

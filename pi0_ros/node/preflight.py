@@ -222,10 +222,6 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
             parameters.npu_attention,
             parameters.npu_weights == "nz",
         ),
-        weights_cache=(
-            Path(parameters.weights_cache).expanduser() if parameters.weights_cache else None
-        ),
-        mapped=False,  # whatever happens to the file, the arm's node lives
         **policy_arguments(parameters),
     )
 

@@ -86,8 +86,6 @@ class Policy:
         action_dt: float = 0.02,
         tokenizer: str | Path | None = None,
         graph: GraphOptions | None = None,
-        mapped: bool = True,
-        weights_cache: Path | None = None,
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
 
@@ -107,10 +105,6 @@ class Policy:
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
             graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
                 be needed.
-            mapped: on a CPU, compute from the mapped file instead of a copy. Loading is faster, but
-                a checkpoint that somebody cuts meanwhile ends the process.
-            weights_cache: directory in which a checkpoint of another, larger dtype is kept as
-                converted, so that only the first load reads and converts all of it.
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -142,7 +136,7 @@ class Policy:
         # What can be missing is looked for before gigabytes of weights are read.
         on = resolve_device(device)
         words = load_tokenizer(read.path, tokenizer)
-        model = read.load_model(DTYPES[dtype], on, mapped, weights_cache)
+        model = read.load_model(DTYPES[dtype], on)
         policy = Policy(
             read,
             make_graphs(model, graph or GraphOptions(), read.accumulates_time, len(cameras)),
