@@ -141,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, command: str) -> int:
-    from pi0_ros.replay.interface import InterfaceError
-    from pi0_ros.replay.process import ReplayError
+    from pi0_ros.node.arguments import ArgumentsError
+    from pi0_ros.ros.process import NodeError
 
     about = [
         f"{datetime.date.today().isoformat()}, `{command}`:",
@@ -160,7 +160,7 @@ def _run(args: argparse.Namespace, command: str) -> int:
             args.json.write_text(json.dumps(document, indent=2) + "\n")
         if args.write:
             write_between(args.write, markdown(runs, about))
-    except (InterfaceError, ReplayError, OverheadError, OSError) as error:
+    except (ArgumentsError, NodeError, OverheadError, OSError) as error:
         print(f"pi0_overhead: {error}", file=sys.stderr)
         return 1
     return 0 if all(run.met for run in runs) else 1
@@ -168,7 +168,7 @@ def _run(args: argparse.Namespace, command: str) -> int:
 
 def measure(args: argparse.Namespace) -> list[Figures]:
     """All runs, one after the other; `args` as `parse_args` returns them."""
-    from pi0_ros.replay.environment import environment, replay_variables
+    from pi0_ros.ros.environment import environment, private_graph
 
     cases = [
         Case(width, height, process, args.rate)
@@ -180,7 +180,7 @@ def measure(args: argparse.Namespace) -> list[Figures]:
     runs = []
     # The surroundings must be in place before this process first uses ROS.
     with (
-        environment(replay_variables(os.environ)),
+        environment(private_graph(os.environ)),
         tempfile.TemporaryDirectory(prefix="pi0_overhead_") as made,
     ):
         from benchmarks.overhead.run import run

@@ -26,8 +26,8 @@ from benchmarks.overhead.figures import (
 )
 from benchmarks.overhead.robot import RobotSettings
 from pi0_ros.doctor.samples import Settings
-from pi0_ros.replay.process import NodeProcess, ReplayError
-from pi0_ros.replay.session import ros_node
+from pi0_ros.ros.process import NodeError, NodeProcess
+from pi0_ros.ros.spinning import ros_node
 
 NODE = (sys.executable, "-m", "benchmarks.overhead.node")
 ROBOT = (sys.executable, "-m", "benchmarks.overhead.robot")
@@ -99,10 +99,10 @@ class Listener:
         self.trajectories.append(time.monotonic())
 
     def check(self) -> None:
-        """Raises ReplayError if the node said that it cannot begin."""
+        """Raises NodeError if the node said that it cannot begin."""
         state, summary = self.said
         if state == "unconfigured" and " failed: " in summary:
-            raise ReplayError(f"the node cannot begin: {summary}")
+            raise NodeError(f"the node cannot begin: {summary}")
 
 
 def run(
@@ -127,7 +127,7 @@ def run(
         on_poll: gets the seconds since the last call, of warming up and measuring.
 
     Raises:
-        ReplayError: a process ended, or no trajectory came in time.
+        NodeError: a process ended, or no trajectory came in time.
         OverheadError: too little came for figures.
     """
     timings = folder / "timings"
@@ -151,7 +151,7 @@ def run(
         limit = time.monotonic() + startup_limit
         wait(lambda: bool(listener.trajectories) or time.monotonic() > limit, lambda _: None)
         if not listener.trajectories:
-            raise ReplayError(
+            raise NodeError(
                 f"no trajectory came within {startup_limit:g} s. The node is {listener.said[0]} and"
                 f" says: {listener.said[1]}. Its last output:\n{node.last_output()}"
             )

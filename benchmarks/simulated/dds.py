@@ -28,10 +28,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.node.joint_states import positions_of
 from pi0_ros.node.observation import stamp_of
-from pi0_ros.replay.asking import Asking, Refused
-from pi0_ros.replay.environment import environment, replay_variables
-from pi0_ros.replay.process import NodeProcess
-from pi0_ros.replay.session import ros_node
+from pi0_ros.ros.environment import environment, private_graph
+from pi0_ros.ros.process import NodeProcess
+from pi0_ros.ros.services import Refused, ServiceCall
+from pi0_ros.ros.spinning import ros_node
 from pi0_ros.sim.controller import points_of
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
 from pi0_ros.sim.rollout import Episode, Loop
@@ -83,7 +83,7 @@ def closed_loop(
         node += ["-p", f"{name}:={json.dumps(value)}"]
     with (
         tempfile.TemporaryDirectory(prefix="pi0_sim_eval_") as logs,
-        environment(replay_variables(os.environ)),
+        environment(private_graph(os.environ)),
         NodeProcess(sim, Path(logs, "sim.log")) as sim_process,
         NodeProcess(node, Path(logs, "node.log")) as node_process,
         ros_node("pi0_sim_eval") as judge,
@@ -212,12 +212,12 @@ class Judge:
         def there() -> bool:
             return self._scene["scene"] == seed
 
-        asking = Asking(self._next_scene, Trigger.Request(), again=lambda: not there())
+        asking = ServiceCall(self._next_scene, Trigger.Request(), again=lambda: not there())
         self._ask(lambda: asking.poll() or there(), "sim/next_scene", _ANSWER_LIMIT)
         self._wait(there, _ANSWER_LIMIT, f"scene {seed}")
 
     def _call(self, client: Client, request: Any, limit: float = _ANSWER_LIMIT) -> None:
-        self._ask(Asking(client, request).poll, client.srv_name, limit)
+        self._ask(ServiceCall(client, request).poll, client.srv_name, limit)
 
     def _ask(self, poll: Callable[[], object], service: str, limit: float) -> None:
         """Raises LoopError where the service does not answer or says no."""

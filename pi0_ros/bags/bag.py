@@ -13,6 +13,9 @@ import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from pi0_ros.errors import UserError
+from pi0_ros.node.interface import Topic
+
 # Encapsulation header, stamp and length of the frame id: no std_msgs/Header takes less, in bytes.
 _LEAST_HEADER = 4 + 8 + 4
 # Message types that begin with std_msgs/Header, whose stamp `header_stamp` can read.
@@ -25,7 +28,7 @@ STAMPED_TYPES = frozenset(
 )
 
 
-class BagError(ValueError):
+class BagError(UserError, ValueError):
     """A recording that cannot be read, or that does not hold what the node needs."""
 
 
@@ -54,23 +57,6 @@ class Bag:
     start: int
     end: int
     topics: tuple[BagTopic, ...]
-
-
-@dataclass(frozen=True)
-class NeededTopic:
-    """A topic that the node subscribes to.
-
-    Attributes:
-        name: absolute name, as the node resolves it.
-        type: message type, e.g. "sensor_msgs/msg/Image".
-        purpose: what the node takes from it, for messages to people.
-        required: False when the node works without it.
-    """
-
-    name: str
-    type: str
-    purpose: str
-    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,8 +140,8 @@ def parse_remaps(texts: Sequence[str]) -> dict[str, str]:
 
 
 def match_topics(
-    bag: Bag, needed: Sequence[NeededTopic], remaps: Mapping[str, str] | None = None
-) -> dict[str, NeededTopic]:
+    bag: Bag, needed: Sequence[Topic], remaps: Mapping[str, str] | None = None
+) -> dict[str, Topic]:
     """Finds the recorded topic for each topic the node needs.
 
     Args:
@@ -179,7 +165,7 @@ def match_topics(
     for topic in bag.topics:
         played_as.setdefault(remaps.get(topic.name, topic.name), []).append(topic)
 
-    matches: dict[str, NeededTopic] = {}
+    matches: dict[str, Topic] = {}
     for need in needed:
         candidates = played_as.get(need.name, [])
         right = [topic for topic in candidates if topic.type == need.type]

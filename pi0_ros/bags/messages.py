@@ -53,6 +53,8 @@ def encode_chunk(chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], 
         joint_states_age=(now - snapshot.state_stamp) / _SECOND,
         stage_names=[],
         stage_times=np.zeros(0),
+        verdict=0,
+        rejected_reason="",
     )
     return bytes(message_types().serialize_cdr(message, CHUNK_TYPE))
 

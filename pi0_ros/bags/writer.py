@@ -10,7 +10,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pi0_ros.replay.environment import find_shared_file
+from pi0_ros.share import find_shared_file
 
 # Version 8 of the metadata is the newest one that every supported distribution reads: Humble
 # expects QoS profiles as text, which version 9 replaced.

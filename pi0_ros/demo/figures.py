@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from pi0_ros.demo.record import Attempt, Record
-from pi0_ros.replay.report import Percentiles, refused_since
+from pi0_ros.replay.report import Percentiles
+from pi0_ros.ros.diagnostics import refused_since
 from pi0_ros.sim.score import Spread, boundary_steps
 from pi0_ros.sim.shadow import Tally
 

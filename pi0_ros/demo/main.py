@@ -15,8 +15,8 @@ from types import FrameType
 from tqdm import tqdm
 
 from pi0_ros.demo.picture import require_pillow
-from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import ROS_MODULES
+from pi0_ros.ros.process import NodeError
 from pi0_ros.sim.stage import load_mujoco
 from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS
 
@@ -91,7 +91,7 @@ def _demo(args: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
             document = {**asked, **found.document()}
             args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         write_pictures(record, args.out, lambda frames: tqdm(frames, desc="Drawing", unit=""))
-    except (ReplayError, ValueError, OSError, ImportError, RuntimeError) as error:
+    except (NodeError, ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"pi0_demo: {error}", file=sys.stderr)
         return 1
     names = ("bag", "demo.gif", "demo.png", "sim.log", "node.log")
@@ -105,7 +105,7 @@ def _check(args: argparse.Namespace) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ReplayError(f"{module} cannot be imported ({error}): {remedy}") from error
+            raise NodeError(f"{module} cannot be imported ({error}): {remedy}") from error
     load_mujoco()
     require_pillow()
     if not (args.checkpoint / "config.json").is_file():

@@ -15,7 +15,7 @@ from pi0_ros.bags.chunks import ChunkRecord, chunk_record
 from pi0_ros.demo.picture import RATE
 from pi0_ros.node.joint_states import positions_of
 from pi0_ros.node.observation import stamp_of
-from pi0_ros.replay.report import Counters, counters_from_values
+from pi0_ros.ros.diagnostics import Counters, counters_from_values
 from pi0_ros.sim.controller import points_of
 from pi0_ros.sim.shadow import Shadow
 from pi0_ros.sim.stage import JOINTS

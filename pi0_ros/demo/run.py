@@ -22,10 +22,10 @@ from tqdm import tqdm
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.demo.record import NODE, Attempt, Record
 from pi0_ros.demo.tape import TOPICS, Tape, type_name
-from pi0_ros.replay.asking import Asking, Changing, Refused
-from pi0_ros.replay.environment import environment, replay_variables
-from pi0_ros.replay.process import NodeProcess, ReplayError
-from pi0_ros.replay.session import ros_node
+from pi0_ros.ros.environment import environment, private_graph
+from pi0_ros.ros.process import NodeError, NodeProcess
+from pi0_ros.ros.services import Refused, ServiceCall, StateChange
+from pi0_ros.ros.spinning import ros_node
 from pi0_ros.sim.node_setup import LIMITS, PARAMETERS, config_file
 
 ATTEMPT = 12.0
@@ -98,13 +98,13 @@ def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
         interrupted: asked every few milliseconds; True ends it.
 
     Raises:
-        ReplayError: something did not come in time, or somebody else is in this ROS domain.
+        NodeError: something did not come in time, or somebody else is in this ROS domain.
         NodeEnded: one of the processes ended; the message has its last output.
         ValueError: a message does not hold what it should.
         KeyboardInterrupt: `interrupted` said so.
     """
     topics = {topic: type_name(what.kind) for topic, what in TOPICS.items()}
-    with environment(replay_variables(os.environ)), ExitStack() as stack:
+    with environment(private_graph(os.environ)), ExitStack() as stack:
         writer = stack.enter_context(BagWriter(plan.out / "bag", "mcap", topics))
         node = stack.enter_context(ros_node("pi0_demo"))
         record = Record()
@@ -159,7 +159,7 @@ class _Demo:
         """Returns once the arm would move."""
         record = self._record
         for transition, name in (_CONFIGURE, _ACTIVATE):
-            changing = Changing(self._node, NODE, transition)
+            changing = StateChange(self._node, NODE, transition)
             try:
                 self._ask(changing, name, on_poll)
             finally:
@@ -178,7 +178,7 @@ class _Demo:
         )
         for topic in TOPICS:
             if topic != "/diagnostics" and self._node.count_publishers(topic) > 1:
-                raise ReplayError(
+                raise NodeError(
                     f"another process publishes {topic} in this ROS domain and would be mixed up "
                     "with the demo: end it, or unset ROS_DOMAIN_ID, so that the demo takes a free "
                     "domain"
@@ -228,26 +228,29 @@ class _Demo:
             for process in self._processes:
                 process.check()
             if time.monotonic() > end:
-                raise ReplayError(f"{what} did not come within {limit:g} s. {self._outputs()}")
+                raise NodeError(f"{what} did not come within {limit:g} s. {self._outputs()}")
             on_poll()
             time.sleep(_POLL)
 
     def _call(self, kind: Any, service: str, request: Any, what: str) -> None:
         client = self._node.create_client(kind, f"{NODE}/{service}")
         try:
-            self._ask(Asking(client, request), what)
+            self._ask(ServiceCall(client, request), what)
         finally:
             self._node.destroy_client(client)
 
     def _ask(
-        self, asking: Asking | Changing, what: str, on_poll: Callable[[], object] = lambda: None
+        self,
+        asking: ServiceCall | StateChange,
+        what: str,
+        on_poll: Callable[[], object] = lambda: None,
     ) -> None:
-        """Raises ReplayError where pi0_node does not answer or says no."""
+        """Raises NodeError where pi0_node does not answer or says no."""
         try:
             self._wait(asking.poll, _START_LIMIT, f"an answer of {NODE} to {what}", on_poll)
         except Refused as error:
             why = f": {error}" if str(error) else ""
-            raise ReplayError(f"pi0_node did not {what}{why}. {self._outputs()}") from error
+            raise NodeError(f"pi0_node did not {what}{why}. {self._outputs()}") from error
 
     def _outputs(self) -> str:
         sim, node = (process.last_output() for process in self._processes)

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pi0_ros.doctor.samples import Collected, Collector, Endpoint, Settings
-from pi0_ros.node.parameters import ParameterError, build, given_values, resolve
-from pi0_ros.node.preflight import node_topics
-from pi0_ros.replay.environment import free_domain
-from pi0_ros.replay.interface import NODE_NAME, InterfaceError
+from pi0_ros.node.interface import node_topics, read_interface
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -22,39 +19,16 @@ NAME = "pi0_doctor"
 def read_settings(ros_args: Sequence[str]) -> Settings:
     """Read parameters and topic names as rcl does for the node: files, wildcards, -p, -r, __ns.
 
-    An empty node takes the node's name and arguments for a moment, in a domain of its own, where
-    no lifecycle manager takes it for the real one.
-
     Args:
         ros_args: what the node would get after --ros-args.
 
     Raises:
-        InterfaceError: ROS does not take the arguments or a parameter file, or the node would not
-            take its parameters; the message lists what is wrong.
+        ArgumentsError: the node would not start with these arguments; the message says why.
     """
-    import rclpy
-    from rclpy.node import Node
-
-    context = rclpy.Context()
-    try:
-        rclpy.init(args=["--ros-args", *ros_args], context=context, domain_id=free_domain())
-    except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
-        raise InterfaceError(f"ROS does not take the node's arguments: {error}") from error
-    try:
-        node = Node(NODE_NAME, context=context, enable_rosout=False, start_parameter_services=False)
-        parameters = build(resolve(given_values(node)))
-        settings = Settings(
-            parameters,
-            node.get_fully_qualified_name(),
-            {topic.name: node.resolve_topic_name(topic.name) for topic in node_topics(parameters)},
-            bool(node.get_parameter("use_sim_time").value),
-        )
-        node.destroy_node()
-        return settings
-    except ParameterError as error:
-        raise InterfaceError(str(error)) from error
-    finally:
-        rclpy.shutdown(context=context)
+    interface = read_interface(ros_args)
+    topics = node_topics(interface.parameters)
+    names = {topic.name: interface.absolute(topic.name) for topic in topics}
+    return Settings(interface.parameters, interface.name, names, interface.use_sim_time)
 
 
 def collect_live(settings: Settings, seconds: float) -> Collected:

@@ -112,12 +112,12 @@ def _run(args: argparse.Namespace) -> int:
     from pi0_ros.bags.bag import BagError
     from pi0_ros.doctor.bag import collect_bag
     from pi0_ros.doctor.live import collect_live, read_settings
-    from pi0_ros.replay.interface import InterfaceError
+    from pi0_ros.node.arguments import ArgumentsError
 
     files = [text for file in args.params_file for text in ("--params-file", str(file))]
     try:
         settings = read_settings([*files, *args.ros_args])
-    except InterfaceError as error:
+    except ArgumentsError as error:
         print(f"pi0_doctor: {error}", file=sys.stderr)
         return 2
     try:

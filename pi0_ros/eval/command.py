@@ -13,8 +13,8 @@ from pi0_ros.bags.bag import parse_remaps
 from pi0_ros.eval.many import EvalError, evaluate_all
 from pi0_ros.eval.recording import Evaluated, Job
 from pi0_ros.eval.report import evaluation_json, format_evaluation
-from pi0_ros.replay.interface import InterfaceError
-from pi0_ros.replay.offline import read_settings
+from pi0_ros.node.arguments import ArgumentsError
+from pi0_ros.node.interface import read_interface
 from pi0_ros.replay.replay import node_arguments, plotter
 
 EPILOG = """\
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(sys.argv[1:] if argv is None else argv)
     try:
         return _run(args)
-    except (EvalError, InterfaceError, OSError) as error:
+    except (EvalError, ArgumentsError, OSError) as error:
         print(f"pi0_eval: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -127,14 +127,14 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
     """One job per recording.
 
     Raises:
-        InterfaceError: parameters that the node would not take.
+        ArgumentsError: parameters that the node would not take.
         OSError: there is no checkpoint or parameter file.
     """
     for path in (args.checkpoint, *([args.params] if args.params else [])):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or directory")
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args)
-    parameters, _ = read_settings(arguments)
+    parameters = read_interface(arguments).parameters
     several = len(args.bags) > 1
     threads = args.threads or parameters.threads or (1 if several else os.cpu_count() or 1)
     return [

@@ -13,15 +13,16 @@ import numpy as np
 from pi0_ros.bags.bag import BagError, Message, open_bag, read_messages
 from pi0_ros.eval.sums import Sums, sums_of
 from pi0_ros.eval.truth import read_truth
+from pi0_ros.node.arguments import ArgumentsError
 from pi0_ros.node.images import decompress, to_rgb
+from pi0_ros.node.interface import read_interface
 from pi0_ros.node.observation import Snapshot
 from pi0_ros.node.preflight import ContractError, LoadError
-from pi0_ros.replay.interface import InterfaceError
-from pi0_ros.replay.offline import load, open_offline, read_settings
-from pi0_ros.replay.report import refused_since
+from pi0_ros.replay.offline import load, open_offline
 from pi0_ros.replay.steps import Published, SeededPolicy, Steps
+from pi0_ros.ros.diagnostics import refused_since
 
-ERRORS = (BagError, ContractError, InterfaceError, LoadError, OSError)
+ERRORS = (BagError, ContractError, ArgumentsError, LoadError, OSError)
 THUMBNAILS = 8
 _WIDTH = 160
 _DRAWN_CHUNKS, _DRAWN_POINTS = 150, 2000
@@ -101,7 +102,7 @@ def policy_of(ros_args: tuple[str, ...], threads: int) -> SeededPolicy:
     """The policy, loaded once per process."""
     import torch
 
-    parameters, _ = read_settings(ros_args)
+    parameters = read_interface(ros_args).parameters
     policy = load(parameters)
     torch.set_num_threads(threads)
     return policy
@@ -124,7 +125,7 @@ def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
     parameters, joints = offline.parameters, offline.parameters.joint_names
     truth = read_truth(offline.bag, offline.joint_states(), job.target, joints)
     policy = policy_of(job.ros_args, job.threads)
-    steps = Steps(parameters, offline.interface.needed, offline.topics, policy)
+    steps = Steps(parameters, offline.interface.observed, offline.topics, policy)
     published: list[Published] = []
     album = _Album(offline.bag.start, offline.bag.end, parameters.image_transport)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pi0_ros.node.contract_fit import checkpoint_problems, joint_units, policy_arguments
+from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
 
@@ -62,40 +62,6 @@ class ContractError(ValueError):
         self.problems = tuple(problems)
         lines = "".join(f"\n  - {textwrap.indent(p, '    ').lstrip()}" for p in problems)
         super().__init__(f"{len(problems)} problem(s) in the contract:{lines}")
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic of the node: name as written in the node, type as ROS's graph spells it."""
-
-    name: str
-    type: str
-    purpose: str
-    sent: bool = False
-
-
-def node_topics(parameters: NodeParameters) -> tuple[Topic, ...]:
-    """The topics that a node with these parameters subscribes to, and then those it publishes."""
-    compressed = parameters.image_transport == "compressed"
-    image = "sensor_msgs/msg/CompressedImage" if compressed else "sensor_msgs/msg/Image"
-    topics = [Topic(c.topic, image, f"camera {c.name}") for c in parameters.cameras]
-    topics += [
-        Topic(parameters.joint_states_topic, "sensor_msgs/msg/JointState", "joint states"),
-        Topic("instruction", "std_msgs/msg/String", "instruction"),
-        Topic(parameters.emergency_stop_topic, "std_msgs/msg/Bool", "emergency stop"),
-    ]
-    if parameters.deadman_timeout:
-        topics.append(Topic(parameters.deadman_topic, "std_msgs/msg/Header", "deadman"))
-    trajectory = "trajectory_msgs/msg/JointTrajectory"
-    return (
-        *topics,
-        Topic("~/joint_trajectory", trajectory, "trajectories", sent=True),
-        Topic("~/action_chunk", "pi0_ros/msg/ActionChunk", "chunks", sent=True),
-        Topic("~/markers", "visualization_msgs/msg/MarkerArray", "markers", sent=True),
-        Topic("~/path", "nav_msgs/msg/Path", "tool path", sent=True),
-        Topic("~/preview/joint_states", "sensor_msgs/msg/JointState", "ghost", sent=True),
-        Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "diagnostics", sent=True),
-    )
 
 
 def contract_problems(

@@ -12,17 +12,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pi0_ros.bags.bag import Message, NeededTopic, joint_positions, read_messages
+from pi0_ros.bags.bag import Message, joint_positions, read_messages
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.bags.messages import TRAJECTORY_TYPE, encode_chunk, encode_trajectory
 from pi0_ros.bags.results import Results
 from pi0_ros.bags.writer import CHUNK_TYPE, BagWriter
+from pi0_ros.node.interface import Topic
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.offline import Offline
-from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import NO_PICTURE, plotter, prepare
 from pi0_ros.replay.report import Percentiles, Report, make_report, report_json
 from pi0_ros.replay.steps import Moved, Published, SeededPolicy, Steps
+from pi0_ros.ros.process import NodeError
 
 FIGURES = "figures.json"
 
@@ -75,7 +76,7 @@ def replay_steps(
     Raises:
         FileExistsError: `out` holds results already.
         BagError: the recording is damaged.
-        ReplayError: what `options` ask for cannot be had.
+        NodeError: what `options` ask for cannot be had.
         KeyboardInterrupt: `interrupted` said so.
     """
     parameters, interface = offline.parameters, offline.interface
@@ -83,9 +84,9 @@ def replay_steps(
     plot_chunks = plotter()
     results = prepare(out, offline.bag, overwrite)
     (out / FIGURES).unlink(missing_ok=True)
-    topics = {interface.outputs["action_chunk"]: CHUNK_TYPE}
+    topics = {interface.absolute("~/action_chunk"): CHUNK_TYPE}
     if options.enable:
-        topics[interface.outputs["joint_trajectory"]] = TRAJECTORY_TYPE
+        topics[interface.absolute("~/joint_trajectory")] = TRAJECTORY_TYPE
     digest = hashlib.sha256()
     chunks: list[ChunkRecord] = []
     moved = 0
@@ -97,11 +98,11 @@ def replay_steps(
         for event in steps.run(messages):
             if isinstance(event, Moved):
                 data = encode_trajectory(event.trajectory)
-                writer.write(interface.outputs["joint_trajectory"], event.time, data)
+                writer.write(interface.absolute("~/joint_trajectory"), event.time, data)
                 moved += 1
             else:
                 data = encode_chunk(event.chunk, event.snapshot, parameters.joint_names, event.time)
-                writer.write(interface.outputs["action_chunk"], event.time, data)
+                writer.write(interface.absolute("~/action_chunk"), event.time, data)
                 chunks.append(record(event, parameters.joint_names))
     report = make_report(
         recording,
@@ -150,11 +151,11 @@ def _may_enable(offline: Offline, enable: bool) -> bool:
     if not enable:
         return False
     if offline.limits is None:
-        raise ReplayError("--enable: trajectories need limits; give a file as joint_limits")
+        raise NodeError("--enable: trajectories need limits; give a file as joint_limits")
     try:
         import trajectory_msgs.msg  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ReplayError(
+        raise NodeError(
             f"--enable: trajectories need ROS's messages ({error}); without it chunks only"
         ) from error
     return True
@@ -162,7 +163,7 @@ def _may_enable(offline: Offline, enable: bool) -> bool:
 
 def _steps(offline: Offline, policy: SeededPolicy, options: Options) -> Steps | Again:
     """What goes through the recording: the node's ticks, or given chunks once more."""
-    parameters, needed = offline.parameters, offline.interface.needed
+    parameters, needed = offline.parameters, offline.interface.observed
     if options.again is not None:
         _check_again(options, options.again, offline)
         return Again(parameters, needed, offline.topics, policy, options.again.chunks)
@@ -179,7 +180,7 @@ def _steps(offline: Offline, policy: SeededPolicy, options: Options) -> Steps | 
 
 def _check_again(options: Options, results: Results, offline: Offline) -> None:
     if options.enable or options.latency:
-        raise ReplayError(
+        raise NodeError(
             "--again computes chunks when their observations come up: neither --enable nor"
             " --latency go with it"
         )
@@ -192,7 +193,7 @@ def _check_again(options: Options, results: Results, offline: Offline) -> None:
     ):
         if found != {wanted}:
             there = " and ".join(str(value) for value in sorted(found))
-            raise ReplayError(
+            raise NodeError(
                 f"--again {results.path}: its chunks were made with {what} {there}, the parameters"
                 f" say {wanted}"
             )
@@ -227,7 +228,7 @@ def _played(
         yield message
 
 
-def add_to(digest: Any, message: Message, need: NeededTopic) -> None:
+def add_to(digest: Any, message: Message, need: Topic) -> None:
     """Adds a message to a hash: what it is played on, when it was received, its bytes."""
     digest.update(f"{need.name} {message.time} {len(message.data)}\n".encode())
     digest.update(message.data)

@@ -24,9 +24,9 @@ from pi0_ros.replay.golden import (
     write_golden,
 )
 from pi0_ros.replay.offline import Check, Load, load, open_offline
-from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import node_arguments, plotter
 from pi0_ros.replay.report import format_table, report_json
+from pi0_ros.ros.process import NodeError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -87,13 +87,13 @@ def run(
     """Replays, keeps or compares; returns the exit status.
 
     Raises:
-        BagError, InterfaceError, ContractError, LoadError, ReplayError, OSError, UrdfError,
+        BagError, ArgumentsError, ContractError, LoadError, NodeError, OSError, UrdfError,
         GoldenError: one clear message each.
     """
     golden = read_golden(args.check) if args.check else None
     out: Path = args.record_golden or args.out
     if args.check and out.resolve() == args.check.resolve():
-        raise ReplayError(f"--out {out} is the golden replay to compare with: choose another one")
+        raise NodeError(f"--out {out} is the golden replay to compare with: choose another one")
     for path in (args.checkpoint, *([args.params] if args.params else [])):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or directory")

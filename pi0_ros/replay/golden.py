@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.replay.deterministic import Options
-from pi0_ros.replay.environment import find_shared_file
+from pi0_ros.share import find_shared_file
 
 GOLDEN = "golden.json"
 FORMAT = 1

@@ -12,13 +12,13 @@ from types import FrameType
 from pi0_ros.bags.bag import BagError, parse_remaps
 from pi0_ros.diff import command as diff_command
 from pi0_ros.motion.urdf import UrdfError
+from pi0_ros.node.arguments import ArgumentsError
 from pi0_ros.node.preflight import ContractError, LoadError
 from pi0_ros.replay import deterministic_command
 from pi0_ros.replay.golden import GoldenError
-from pi0_ros.replay.interface import InterfaceError
-from pi0_ros.replay.process import ReplayError
 from pi0_ros.replay.replay import NODE_COMMAND, replay
 from pi0_ros.replay.report import format_table, report_json
+from pi0_ros.ros.process import NodeError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -160,7 +160,7 @@ def _run(
         print(format_table(report))
         if args.json:
             args.json.write_text(json.dumps(report_json(report), indent=2) + "\n")
-    except (BagError, InterfaceError, ReplayError, OSError) as error:
+    except (BagError, ArgumentsError, NodeError, OSError) as error:
         print(f"pi0_replay: {error}", file=sys.stderr)
         return 1
     results = [args.out / name for name in ("bag", "node.log", "chunks.png")]
@@ -178,7 +178,7 @@ def _run(
 def _run_steps(args: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
     try:
         return deterministic_command.run(args, interrupted)
-    except (BagError, InterfaceError, ContractError, LoadError, ReplayError, OSError) as error:
+    except (BagError, ArgumentsError, ContractError, LoadError, NodeError, OSError) as error:
         print(f"pi0_replay: {error}", file=sys.stderr)
         return 1
     except (GoldenError, UrdfError) as error:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0_ros.bags.bag import Bag, BagError, NeededTopic, match_topics, open_bag, read_messages
+from pi0_ros.bags.bag import Bag, BagError, match_topics, open_bag, read_messages
 from pi0_ros.bags.messages import decode
 from pi0_ros.motion.limits import JointLimits, read_limits
-from pi0_ros.node.parameters import NodeParameters, ParameterError, build, resolve
+from pi0_ros.node.interface import Interface, Topic, read_interface
+from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import ContractError, LoadError, contract_problems, load_policy
-from pi0_ros.replay.interface import OUTPUTS, Interface, InterfaceError, needed_topics
-from pi0_ros.replay.ros_arguments import read_arguments
 from pi0_ros.replay.steps import SeededPolicy
 
 Check = Callable[[NodeParameters, None], list[str]]
@@ -34,7 +33,7 @@ class Offline:
     bag: Bag
     parameters: NodeParameters
     interface: Interface
-    topics: Mapping[str, NeededTopic]
+    topics: Mapping[str, Topic]
     limits: JointLimits | None
 
     def types(self) -> dict[str, str]:
@@ -48,23 +47,6 @@ class Offline:
     def joint_states(self) -> str:
         """Topic in the recording of the joint states."""
         return next(t for t, need in self.topics.items() if need.type.endswith("/JointState"))
-
-
-def read_settings(ros_args: Sequence[str]) -> tuple[NodeParameters, Interface]:
-    """The node's parameters and topics, by its ROS arguments.
-
-    Raises:
-        InterfaceError: arguments, a parameter file or parameters that the node would not take.
-        OSError: a parameter file cannot be read.
-    """
-    arguments = read_arguments(ros_args)
-    try:
-        parameters = build(resolve(arguments.overrides))
-    except ParameterError as error:
-        raise InterfaceError(f"the node's parameters (--params, --ros-args -p): {error}") from error
-    outputs = {key: arguments.absolute(name) for key, (name, _) in OUTPUTS.items()}
-    needed = needed_topics(parameters, arguments.absolute)
-    return parameters, Interface(arguments.full_name, needed, outputs)
 
 
 def open_offline(
@@ -81,13 +63,14 @@ def open_offline(
 
     Raises:
         BagError: the recording cannot be read, or lacks topics or joints that the node needs.
-        InterfaceError: as `read_settings`.
+        ArgumentsError: as `read_interface`.
         ContractError: parameters, checkpoint and limits do not fit each other; lists everything.
         OSError: a parameter file cannot be read.
     """
     bag = open_bag(bag_path)
-    parameters, interface = read_settings(ros_args)
-    topics = match_topics(bag, interface.needed, remaps)
+    interface = read_interface(ros_args)
+    parameters = interface.parameters
+    topics = match_topics(bag, interface.observed, remaps)
     problems = check(parameters, None)
     if problems:
         raise ContractError(problems)

@@ -13,7 +13,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.bags.chunks import ChunkRecord, chunk_record
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.msg import ActionChunk
-from pi0_ros.replay.report import Counters, counters_from_values
+from pi0_ros.ros.diagnostics import Counters, counters_from_values
 
 # Deep enough for a burst while the recorder waits for the interpreter.
 OUTPUT_QOS = QoSProfile(depth=1000)

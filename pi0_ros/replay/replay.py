@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from pi0_ros.bags.bag import Bag, NeededTopic, joint_positions, match_topics, open_bag
+from pi0_ros.bags.bag import Bag, joint_positions, match_topics, open_bag
 from pi0_ros.bags.writer import BagWriter
-from pi0_ros.replay.environment import environment, replay_variables
-from pi0_ros.replay.interface import resolve_interface
-from pi0_ros.replay.process import NodeProcess, ReplayError
+from pi0_ros.node.interface import Topic, read_interface
 from pi0_ros.replay.report import Report, make_report
+from pi0_ros.ros.environment import environment, private_graph
+from pi0_ros.ros.process import NodeError, NodeProcess
 
 if TYPE_CHECKING:
     from pi0_ros.replay.recorder import Recorder
@@ -75,8 +75,8 @@ def replay(
         FileNotFoundError: no checkpoint or parameter file.
         FileExistsError: `out` holds results already.
         BagError: the recording cannot be read or lacks what the node needs.
-        InterfaceError: the node would not take its parameters.
-        ReplayError: ROS is not installed, the node's process ended too early (NodeEnded), or the
+        ArgumentsError: the node would not take its parameters.
+        NodeError: ROS is not installed, the node's process ended too early (NodeEnded), or the
             node and the player did not come together.
         KeyboardInterrupt: `interrupted` said so.
     """
@@ -91,14 +91,15 @@ def replay(
         checkpoint, None if params is None else Path(params), ros_args, enable
     )
     # The surroundings must be in place before this process first uses ROS.
-    with environment(replay_variables(os.environ)):
-        interface = resolve_interface(arguments)
-        topics = match_topics(bag, interface.needed, remaps)
+    with environment(private_graph(os.environ)):
+        interface = read_interface(arguments)
+        topics = match_topics(bag, interface.observed, remaps)
         if interrupted():  # while the results of an earlier replay are still there
             raise KeyboardInterrupt
         results = prepare(out, bag, overwrite)
 
-        from pi0_ros.replay.session import Session, ros_node
+        from pi0_ros.replay.session import Session, output_types
+        from pi0_ros.ros.spinning import ros_node
 
         command = [*node_command, "--ros-args", *arguments]
         with ExitStack() as stack:
@@ -108,7 +109,7 @@ def replay(
             with _startup_bar(progress) as on_poll:
                 session.wait_until_ready(startup_limit, on_poll)
             session.recorder.writer = stack.enter_context(
-                BagWriter(results, bag.storage, interface.output_types)
+                BagWriter(results, bag.storage, output_types(interface))
             )
             with _playing_bar(bag, session.recorder, progress) as on_tick:
                 playback = session.play(rate, on_tick)
@@ -142,7 +143,7 @@ def _require_ros() -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ReplayError(f"{module} cannot be imported ({error}): {remedy}") from error
+            raise NodeError(f"{module} cannot be imported ({error}): {remedy}") from error
 
 
 def plotter() -> Callable[..., None] | None:
@@ -187,7 +188,7 @@ def prepare(out: Path, bag: Bag, overwrite: bool) -> Path:
     return results
 
 
-def joint_states_topic(topics: Mapping[str, NeededTopic]) -> str:
+def joint_states_topic(topics: Mapping[str, Topic]) -> str:
     return next(topic for topic, need in topics.items() if need.type.endswith("/JointState"))
 
 

@@ -7,36 +7,11 @@ import numpy as np
 
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.replay.player import Playback
+from pi0_ros.ros.diagnostics import Counters, refused_since
 
 # Above these the figures say more about the player or the recording than about the node.
 LATENESS_WORTH_SAYING = 0.020
 STAMP_OFFSET_WORTH_SAYING = 0.5
-
-
-@dataclass(frozen=True)
-class Counters:
-    """The counters of the node's observations in one /diagnostics message.
-
-    Attributes:
-        stamp: the node's time, ns.
-        ticks: timer ticks.
-        busy: ticks that found the previous inference still running.
-        chunks: chunks published.
-        trajectories: trajectories published, stops apart.
-        refused: reason -> observations refused.
-    """
-
-    stamp: int
-    ticks: int
-    busy: int
-    chunks: int
-    trajectories: int
-    refused: Mapping[str, int]
-
-    @property
-    def idle(self) -> bool:
-        """True when every tick has come to an end: as a chunk, a refusal or a busy tick."""
-        return self.ticks <= self.busy + self.chunks + sum(self.refused.values())
 
 
 @dataclass(frozen=True)
@@ -77,45 +52,6 @@ class Report:
     refused_after_first_second: Mapping[str, int]
     max_lateness: float
     warnings: tuple[str, ...]
-
-
-def counters_from_values(stamp: int, values: Mapping[str, str]) -> Counters:
-    """Reads the key-value pairs of the diagnostic status "<node>: observations".
-
-    Raises:
-        ValueError: a counter is missing or no whole number.
-    """
-    try:
-        refused = {
-            key.removeprefix("refused."): int(value)
-            for key, value in values.items()
-            if key.startswith("refused.")
-        }
-        names = ("ticks", "busy", "chunks", "trajectories")
-        ticks, busy, chunks, trajectories = (int(values[name]) for name in names)
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            "/diagnostics: expected whole numbers ticks, busy, chunks, trajectories and"
-            f" refused.<reason>, got {dict(values)}: {error!r}"
-        ) from error
-    return Counters(stamp, ticks, busy, chunks, trajectories, refused)
-
-
-def refused_since(snapshots: Sequence[Counters], time: int) -> dict[str, int]:
-    """Reason -> observations refused at or after `time` (ns of the node's clock).
-
-    The node publishes its counters with every refusal, so the last ones before `time` hold exactly
-    what was refused before it.
-    """
-    if not snapshots:
-        return {}
-    before: Mapping[str, int] = {}
-    for snapshot in snapshots:
-        if snapshot.stamp < time:
-            before = snapshot.refused
-    final = snapshots[-1].refused
-    differences = {reason: count - before.get(reason, 0) for reason, count in final.items()}
-    return {reason: count for reason, count in differences.items() if count > 0}
 
 
 def make_report(

@@ -1,14 +1,10 @@
 """One replay over DDS: the node in its process, the player and the recorder in this one."""
 
 import importlib
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
-import rclpy
 from lifecycle_msgs.msg import Transition
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -18,16 +14,15 @@ from pi0_ros.bags.bag import (
     STAMPED_TYPES,
     Bag,
     Message,
-    NeededTopic,
     ReadAhead,
     header_stamp,
     read_messages,
 )
-from pi0_ros.replay.asking import Changing, Refused
-from pi0_ros.replay.interface import Interface
+from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.replay.player import Playback, play
-from pi0_ros.replay.process import NodeProcess, ReplayError
 from pi0_ros.replay.recorder import Recorder
+from pi0_ros.ros.process import NodeError, NodeProcess
+from pi0_ros.ros.services import Refused, StateChange
 
 CLOCK_TOPIC = "/clock"
 POLL = 0.05
@@ -42,33 +37,17 @@ DRAIN_LIMIT = 120.0
 ARRIVAL_LIMIT = 2.0
 
 
-@contextmanager
-def ros_node(name: str) -> Iterator[Node]:
-    """A node in a context of its own, with an executor that spins it in a thread."""
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    node = Node(name, context=context, enable_rosout=False, start_parameter_services=False)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    thread = threading.Thread(target=_spin, args=(executor,), name="recorder", daemon=True)
-    thread.start()
-    try:
-        yield node
-    finally:
-        executor.shutdown(timeout_sec=2.0)
-        rclpy.shutdown(context=context)
-        thread.join(2.0)
-        node.destroy_node()
+OUTPUTS = {
+    "joint_trajectory": ("~/joint_trajectory", "trajectory_msgs/msg/JointTrajectory"),
+    "action_chunk": ("~/action_chunk", "pi0_ros/msg/ActionChunk"),
+    "diagnostics": ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"),
+}
+"""What is recorded of the node: key -> (name, message type)."""
 
 
-def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:  # the end of `ros_node`
-        pass
-    except RuntimeError:  # rclpy's RCLError: the end came while it prepared to wait
-        if executor.context.ok():
-            raise
+def output_types(interface: Interface) -> dict[str, str]:
+    """Topic -> message type of what is recorded."""
+    return {interface.absolute(name): kind for name, kind in OUTPUTS.values()}
 
 
 class Session:
@@ -82,7 +61,7 @@ class Session:
         self,
         node: Node,
         bag: Bag,
-        topics: Mapping[str, NeededTopic],
+        topics: Mapping[str, Topic],
         interface: Interface,
         process: NodeProcess,
         interrupted: Callable[[], bool] = lambda: False,
@@ -104,7 +83,12 @@ class Session:
         self._sim_time = bag.start
         self._publishers = {topic: _create_publisher(node, need) for topic, need in topics.items()}
         self._clock = node.create_publisher(Clock, CLOCK_TOPIC, 10)
-        self.recorder = Recorder(node, interface.name, interface.outputs, lambda: self._sim_time)
+        self.recorder = Recorder(
+            node,
+            interface.name,
+            {key: interface.absolute(name) for key, (name, _) in OUTPUTS.items()},
+            lambda: self._sim_time,
+        )
 
     def poll(self) -> None:
         """Records what has come from the node.
@@ -126,7 +110,7 @@ class Session:
             on_poll: called every `POLL` seconds.
 
         Raises:
-            ReplayError: the limit passed; or others publish on these topics too.
+            NodeError: the limit passed; or others publish on these topics too.
             NodeEnded: the node's process ended.
         """
         started = time.monotonic()
@@ -154,20 +138,20 @@ class Session:
         """Asks the node to configure or activate; waits for its answer."""
         configures = transition == Transition.TRANSITION_CONFIGURE
         name = "configure" if configures else "activate"
-        changing = Changing(self._node, self._interface.name, transition)
+        changing = StateChange(self._node, self._interface.name, transition)
         end = time.monotonic() + limit
         try:
             while not changing.poll():
                 self.poll()
                 on_poll()
                 if time.monotonic() > end:
-                    raise ReplayError(
+                    raise NodeError(
                         f"the node {self._interface.name} did not {name} within {limit:.0f} s. Its"
                         f" last output:\n{self._process.last_output()}"
                     )
                 time.sleep(POLL)
         except Refused as error:
-            raise ReplayError(
+            raise NodeError(
                 f"the node {self._interface.name} did not {name}. Its last output:\n"
                 f"{self._process.last_output()}"
             ) from error
@@ -178,16 +162,16 @@ class Session:
         missing = [f"it does not subscribe to {topic} with the right type" for topic in lonely]
         if not self.recorder.counters:
             missing.append("it publishes no counters on /diagnostics")
-        raise ReplayError(
+        raise NodeError(
             f"the node {self._interface.name} is not ready after {elapsed:.0f} s: "
             f"{'; '.join(missing)}. Its last output:\n{self._process.last_output()}"
         )
 
     def _check_alone(self) -> None:
-        outputs = self._interface.outputs
-        for topic in (CLOCK_TOPIC, outputs["joint_trajectory"], outputs["action_chunk"]):
+        outputs = ("~/joint_trajectory", "~/action_chunk")
+        for topic in (CLOCK_TOPIC, *map(self._interface.absolute, outputs)):
             if self._node.count_publishers(topic) > 1:
-                raise ReplayError(
+                raise NodeError(
                     f"another process publishes {topic} in this ROS domain and would be mixed up "
                     "with the replay: end it, or unset ROS_DOMAIN_ID, so that the replay takes a "
                     "free domain"
@@ -254,7 +238,7 @@ class Session:
         return header_stamp(message) if stamped else None
 
 
-def _create_publisher(node: Node, need: NeededTopic) -> Publisher:
+def _create_publisher(node: Node, need: Topic) -> Publisher:
     """Reliable, which every subscription can take; a lone instruction also stays for late ones."""
     qos = QoSProfile(depth=10)
     if need.type == "std_msgs/msg/String":

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pi0_ros.bags.bag import STAMPED_TYPES, Message, NeededTopic, header_stamp
+from pi0_ros.bags.bag import STAMPED_TYPES, Message, header_stamp
 from pi0_ros.bags.messages import decode
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.images import decompress, to_rgb
+from pi0_ros.node.interface import Topic
 from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import PolicyLike, check_chunk
@@ -26,7 +27,7 @@ from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.replay.follow import make_mover
 from pi0_ros.replay.player import Playback
-from pi0_ros.replay.report import Counters
+from pi0_ros.ros.diagnostics import Counters
 
 WATCH_NS = 20_000_000
 """Nanoseconds between two looks at a running trajectory (`pi0_ros.node.control_loop`)."""
@@ -88,7 +89,7 @@ def infer(
     return Published(due, replace(chunk, sequence=number), snapshot, seconds)
 
 
-def count_message(playback: Playback, message: Message, need: NeededTopic) -> None:
+def count_message(playback: Playback, message: Message, need: Topic) -> None:
     """Counts a message that is played, and how far its stamp is from its receive time.
 
     Raises:
@@ -116,8 +117,8 @@ class Steps:
     def __init__(
         self,
         parameters: NodeParameters,
-        needed: Iterable[NeededTopic],
-        topics: Mapping[str, NeededTopic],
+        needed: Iterable[Topic],
+        topics: Mapping[str, Topic],
         policy: SeededPolicy,
         *,
         limits: JointLimits | None = None,
@@ -127,7 +128,7 @@ class Steps:
         """At the beginning of an episode.
 
         Args:
-            needed: the node's topics as `needed_topics` lists them.
+            needed: the node's topics as `observation_topics` lists them.
             topics: topic in the recording -> which of them it is played on.
             limits: of the joints; chunks are judged by them.
             enable: make trajectories too, which needs limits.

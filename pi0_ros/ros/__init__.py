@@ -1,1 +1,1 @@
-"""What every ROS node of this package shares: subscriptions and log lines."""
+"""What every ROS node of this package, and every command that talks to one, shares."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pi0_ros.replay.environment import find_shared_file
+from pi0_ros.share import find_shared_file
 from pi0_ros.sim.stage import RenderError
 from pi0_ros.sim.task import VARIANTS
 from pi0_ros.sim.window import Window, WindowError

@@ -11,7 +11,7 @@ import yaml
 
 from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.node.parameters import NodeParameters, build, resolve
-from pi0_ros.replay.environment import find_shared_file
+from pi0_ros.share import find_shared_file
 
 PARAMETERS = "touch.yaml"
 LIMITS = "so101_limits.yaml"

@@ -20,9 +20,9 @@ from visualization_msgs.msg import MarkerArray
 from pi0_ros.bags.chunks import chunk_record
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.images import ImageError, decompress, to_rgb
-from pi0_ros.replay.process import ReplayError
-from pi0_ros.replay.session import ros_node
-from pi0_ros.replay.timeline import Timeline
+from pi0_ros.ros.process import NodeError
+from pi0_ros.ros.spinning import ros_node
+from pi0_ros.view.timeline import Timeline
 from pi0_ros.viz.display import DESCRIPTION
 
 KEEP = 60.0
@@ -54,7 +54,7 @@ class Live:
             interrupted: whether the user wants to end.
 
         Raises:
-            ReplayError: there is none.
+            NodeError: there is none.
             KeyboardInterrupt: `interrupted` said so.
         """
         self._node, self._name, self._interrupted = node, name, interrupted
@@ -64,7 +64,7 @@ class Live:
         if not self._wait(lambda: self._split in node.get_node_names_and_namespaces()):
             there = node.get_node_names_and_namespaces()
             names = sorted(f"{space.rstrip('/')}/{one}" for one, space in there)
-            raise ReplayError(
+            raise NodeError(
                 f"there is no node {name} in this ROS domain (ROS_DOMAIN_ID); there are"
                 f" {', '.join(names)}. Start it, or name another by --node"
             )
@@ -74,7 +74,7 @@ class Live:
             return any(_STATES in kinds for kinds in self.topics.values())
 
         if not self._wait(listens):
-            raise ReplayError(
+            raise NodeError(
                 f"{name} subscribes to no joint states: it is not active (ros2 lifecycle get"
                 f" {name})"
             )
@@ -84,7 +84,7 @@ class Live:
         """The URDF that is published on robot_description.
 
         Raises:
-            ReplayError: none is.
+            NodeError: none is.
         """
         heard: list[str] = []
         topic = f"{self._name.rpartition('/')[0]}/{DESCRIPTION}"
@@ -92,7 +92,7 @@ class Live:
             String, topic, lambda message: heard.append(message.data), _KEPT
         )
         if not self._wait(lambda: bool(heard)):
-            raise ReplayError(
+            raise NodeError(
                 f"nobody publishes a URDF on {topic} (robot_state_publisher does); give --urdf"
             )
         self._node.destroy_subscription(subscription)
@@ -102,7 +102,7 @@ class Live:
         """The joints of the node's chunks; waits for the first chunk.
 
         Raises:
-            ReplayError: none comes.
+            NodeError: none comes.
         """
         heard: list[list[str]] = []
         subscription = self._node.create_subscription(
@@ -112,7 +112,7 @@ class Live:
             10,
         )
         if not self._wait(lambda: bool(heard)):
-            raise ReplayError(f"{self._name} publishes no chunks; /diagnostics says why")
+            raise NodeError(f"{self._name} publishes no chunks; /diagnostics says why")
         self._node.destroy_subscription(subscription)
         return heard[-1]
 

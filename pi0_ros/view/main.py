@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from pi0_ros.bags.bag import BagError
 from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.replay.process import ReplayError
+from pi0_ros.ros.process import NodeError
 from pi0_ros.viz.kinematics import Arm, read_arm
 
 if TYPE_CHECKING:
-    from pi0_ros.replay.timeline import Moment
     from pi0_ros.view.page import Page
     from pi0_ros.view.robot import Shape
+    from pi0_ros.view.timeline import Moment
 
 FRAME = 0.05
 """Seconds between two states of the page."""
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (_view_live if args.live else _view_bag)(args, lambda: bool(caught))
     except KeyboardInterrupt:
         return 0
-    except (BagError, UrdfError, ReplayError, OSError) as error:
+    except (BagError, UrdfError, NodeError, OSError) as error:
         print(f"pi0_view: {error}", file=sys.stderr)
         return 1
     finally:
@@ -123,7 +123,7 @@ def _require() -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ReplayError(
+            raise NodeError(
                 f"{error.name} is not installed; pi0_view needs it: pip install 'pi0_ros[view]', or"
                 f" pip install {package}"
             ) from error
@@ -166,9 +166,9 @@ def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> Non
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ReplayError(f"--live needs ROS: {module} cannot be imported ({error})") from error
-    from pi0_ros.replay.timeline import Timeline
+            raise NodeError(f"--live needs ROS: {module} cannot be imported ({error})") from error
     from pi0_ros.view.live import KEEP, live, now
+    from pi0_ros.view.timeline import Timeline
 
     with live(args.node, interrupted) as node:
         joints = node.joint_names()

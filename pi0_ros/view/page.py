@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import viser
 
-from pi0_ros.replay.timeline import Moment
 from pi0_ros.view.robot import Shape
+from pi0_ros.view.timeline import Moment
 from pi0_ros.viz.kinematics import Arm
 from pi0_ros.viz.scene import Line
 

@@ -14,7 +14,7 @@ from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_mess
 from pi0_ros.bags.messages import decode
 from pi0_ros.bags.results import Results, TimedChunk
 from pi0_ros.node.images import ImageError, decompress, to_rgb
-from pi0_ros.replay.timeline import Timeline
+from pi0_ros.view.timeline import Timeline
 from pi0_ros.viz.kinematics import Arm
 
 STATES = "sensor_msgs/msg/JointState"

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 from std_msgs.msg import String
 from support.sim_process import ROOT, Sim, nanoseconds, start, trajectory
 
-from pi0_ros.replay.environment import environment, free_domain
+from pi0_ros.ros.environment import environment, free_domain
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
 from pi0_ros.sim.stage import HOME, JOINTS
 from pi0_ros.sim.world import World

@@ -17,7 +17,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
 
-from pi0_ros.replay.environment import free_domain
+from pi0_ros.ros.environment import free_domain
 from pi0_ros.viz.scene import FAR, REJECTED
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ pytest.importorskip("rclpy", reason="ROS is not installed")
 from support.doctor_cases import JOINTS, copy_checkpoint, state_at
 
 from pi0_ros.doctor.main import main
-from pi0_ros.replay.environment import environment, free_domain
+from pi0_ros.ros.environment import environment, free_domain
 
 
 class Robot:

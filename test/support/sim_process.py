@@ -22,7 +22,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from pi0_ros.replay.asking import Asking
+from pi0_ros.ros.services import ServiceCall
 from pi0_ros.sim.stage import JOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ class Sim:
 
     def next_scene(self) -> str:
         before = self.score["scene"]
-        asking = Asking(
+        asking = ServiceCall(
             self._next_scene, Trigger.Request(), again=lambda: self.score["scene"] == before
         )
         answers: list[Any] = []

@@ -53,6 +53,8 @@ def chunk_message(time: int, sequence: int, joints: Sequence[str] = JOINTS) -> A
         joint_states_age=0.05,
         stage_names=["model"],
         stage_times=np.array([0.03]),
+        verdict=1,
+        rejected_reason="",
     )
 
 

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "pi0_ros"
 ORDER = (
     "errors",
     "console",
+    "share",
     "model",
     "checkpoint",
     "policy",
@@ -46,6 +47,7 @@ APART = {
 WITHOUT_ROS = {
     "errors",
     "console",
+    "share",
     "model",
     "checkpoint",
     "policy",
@@ -77,7 +79,6 @@ ROS = {
 NUMPY_ONLY = {"motion"}
 
 TO_BE_CUT: set[tuple[str, str]] = {
-    ("bags", "replay"),
     ("diff", "replay"),
     ("motion", "node"),
     ("motion", "ros"),

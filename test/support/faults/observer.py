@@ -21,7 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.replay.asking import Asking, Changing, Refused
+from pi0_ros.ros.services import Refused, ServiceCall, StateChange
 from support.faults.arm import nanoseconds
 from support.faults.judge import Judge
 
@@ -184,7 +184,7 @@ class Observer:
             NotWithin: there is none.
         """
         client = self._node.create_client(kind, name)
-        asking = Asking(client, kind.Request(**fields))
+        asking = ServiceCall(client, kind.Request(**fields))
         try:
             return wait_until(asking.poll, f"an answer of {name}")
         except Refused as error:
@@ -198,7 +198,7 @@ class Observer:
         Raises:
             NotWithin: it did not answer.
         """
-        changing = Changing(self._node, name, transition)
+        changing = StateChange(self._node, name, transition)
         try:
             return wait_until(changing.poll, f"transition {transition} of {name}")
         except Refused:

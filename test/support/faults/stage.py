@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.replay.environment import free_domain, replay_variables
+from pi0_ros.ros.environment import free_domain, private_graph
 from support.faults.judge import Judge, Limits
 from support.faults.observer import PATIENCE, NotWithin, Observer, wait_until
 
@@ -114,7 +114,7 @@ class Stage:
         self.folder = folder
         self._runs = 0
         self.domain = free_domain()
-        self.environment = {**replay_variables({}), "ROS_DOMAIN_ID": str(self.domain)}
+        self.environment = {**private_graph({}), "ROS_DOMAIN_ID": str(self.domain)}
         self.environment["FAULT_CONTROL"] = str(folder / "policy_does")
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self.limits_file = folder / "limits.yaml"

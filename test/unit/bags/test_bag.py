@@ -10,7 +10,6 @@ from pi0_ros.bags.bag import (
     BagError,
     BagTopic,
     Message,
-    NeededTopic,
     ReadAhead,
     header_stamp,
     joint_positions,
@@ -19,14 +18,15 @@ from pi0_ros.bags.bag import (
     parse_remaps,
     read_messages,
 )
+from pi0_ros.node.interface import Topic
 
 IMAGE = "sensor_msgs/msg/Image"
 STATES = "sensor_msgs/msg/JointState"
 STRING = "std_msgs/msg/String"
 NEEDED = (
-    NeededTopic("/front/image_raw", IMAGE, "camera front"),
-    NeededTopic("/joint_states", STATES, "joint states"),
-    NeededTopic("/instruction", STRING, "task", required=False),
+    Topic("/front/image_raw", IMAGE, "camera front"),
+    Topic("/joint_states", STATES, "joint states"),
+    Topic("/instruction", STRING, "task", required=False),
 )
 
 
@@ -117,7 +117,7 @@ def test_match_names_both_types_of_a_topic_with_the_wrong_one():
 
 def test_match_needs_the_instruction_only_where_it_is_required():
     bag = bag_of(("/front/image_raw", IMAGE, 3), ("/joint_states", STATES, 1))
-    need = NeededTopic("/instruction", STRING, "task", required=True)
+    need = Topic("/instruction", STRING, "task", required=True)
     assert "/instruction" not in match_topics(bag, NEEDED)
     with pytest.raises(BagError, match=r"/instruction \(task, std_msgs/msg/String\) is missing"):
         match_topics(bag, (*NEEDED[:2], need))

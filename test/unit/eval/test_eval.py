@@ -58,7 +58,7 @@ def known(monkeypatch):
         monkeypatch.setattr(
             eval_bag,
             "policy_of",
-            lambda ros_args, threads: kind(offline.read_settings(ros_args)[0]),
+            lambda ros_args, threads: kind(offline.read_interface(ros_args).parameters),
         )
 
     return use

@@ -23,7 +23,7 @@ from support.offline_case import (
 
 from pi0_ros.bags.results import read_results
 from pi0_ros.replay.main import main, parse_args
-from pi0_ros.replay.process import ReplayError
+from pi0_ros.ros.process import NodeError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -129,9 +129,9 @@ def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_p
     other = write_bag(tmp_path / "other", arm_at_work(seconds=0.5))
     assert run_offline([other, *words[1:], "--overwrite"]) == 0
     assert "warning: 3 chunks were not computed again" in capsys.readouterr().out
-    with pytest.raises(ReplayError, match=r"with seed 0, the parameters say 4"):
+    with pytest.raises(NodeError, match=r"with seed 0, the parameters say 4"):
         run_offline([*words, "--overwrite", "--ros-args", "-p", "seed:=4"])
-    with pytest.raises(ReplayError, match="neither --enable nor --latency"):
+    with pytest.raises(NodeError, match="neither --enable nor --latency"):
         run_offline([*words, "--latency", "0.1", "--overwrite"])
 
 
@@ -161,7 +161,7 @@ def test_old_results_are_left_alone_unless_told(argv, tmp_path):
 
 
 def test_enable_needs_limits(argv, tmp_path):
-    with pytest.raises(ReplayError, match="give a file as joint_limits"):
+    with pytest.raises(NodeError, match="give a file as joint_limits"):
         run_offline([*argv, "--out", tmp_path / "out", "--enable"])
     assert not (tmp_path / "out").exists()
 

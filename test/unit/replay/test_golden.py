@@ -9,7 +9,7 @@ from support.offline_case import FakePolicy, arm_at_work, run_offline, write_bag
 
 from pi0_ros.replay.golden import GOLDEN, GoldenError, hash_path
 from pi0_ros.replay.main import main
-from pi0_ros.replay.process import ReplayError
+from pi0_ros.ros.process import NodeError
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_versions_are_notes(case, tmp_path, capsys):
 
 
 def test_the_golden_is_not_overwritten_by_its_check(case, tmp_path):
-    with pytest.raises(ReplayError, match="is the golden replay to compare with"):
+    with pytest.raises(NodeError, match="is the golden replay to compare with"):
         case("--out", str(tmp_path / "golden"))
 
 

@@ -3,17 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.replay.player import Playback
-from pi0_ros.replay.report import (
-    ChunkRecord,
-    Counters,
-    Percentiles,
-    counters_from_values,
-    format_table,
-    make_report,
-    refused_since,
-    report_json,
-)
+from pi0_ros.replay.report import Percentiles, format_table, make_report, report_json
+from pi0_ros.ros.diagnostics import Counters, counters_from_values, refused_since
 
 START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000

@@ -39,7 +39,7 @@ def run(tmp_path):
         policy = policy or FakePolicy(offline.parameters)
         steps = Steps(
             offline.parameters,
-            offline.interface.needed,
+            offline.interface.observed,
             offline.topics,
             policy,
             limits=offline.limits,

@@ -1,27 +1,40 @@
-"""The node's ROS arguments without ROS: parameter files, -p and -r as rcl reads them.
+"""The node's ROS arguments, written and read without ROS: parameter files, -p and -r.
 
-A deterministic replay needs no ROS, so that it runs wherever Python does. What is understood here
-is understood as rcl does it (a test compares the two); everything else is refused.
+Commands that work on recordings need no ROS. What is read here is read as rcl does it (a test
+compares the two); everything else is refused.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pi0_ros.replay.interface import NODE_NAME, InterfaceError
+from pi0_ros.errors import UserError
 
+NODE_NAME = "pi0"
+_LOGGING = {"--log-level": 1, "--log-config-file": 1, "-e": 1, "--enclave": 1}
+_LOGGING |= {
+    f"--{verb}-{log}-logs": 0
+    for verb in ("enable", "disable")
+    for log in ("rosout", "stdout", "external-lib")
+}
+"""Arguments that change neither parameters nor names -> how many words follow them."""
 _TRUE = {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"}
 _FALSE = {"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}
 _WHOLE = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
+
+
+class ArgumentsError(UserError, ValueError):
+    """ROS arguments, parameter files or parameters that the node would not start with."""
 
 
 @dataclass
@@ -67,28 +80,46 @@ class NodeArguments:
         return topic if topic.startswith("/") else f"{self.namespace.rstrip('/')}/{topic}"
 
 
+def write_arguments(
+    files: Sequence[Path] = (), parameters: Mapping[str, object] | None = None
+) -> list[str]:
+    """ROS arguments for parameter files, and for parameters that win over those of the files.
+
+    Args:
+        parameters: name -> bool, number, string or list of them.
+    """
+    words = [word for file in files for word in ("--params-file", str(file.resolve()))]
+    for name, value in (parameters or {}).items():
+        # rcl reads a value as YAML, of which JSON is a part: quotes keep "2024" a string.
+        words += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
+    return words
+
+
 def read_arguments(ros_args: Sequence[str]) -> NodeArguments:
     """Reads what follows --ros-args.
 
     Args:
-        ros_args: --params-file FILE, -p NAME:=VALUE and -r FROM:=TO, in any order and number.
+        ros_args: --params-file FILE, -p NAME:=VALUE and -r FROM:=TO, in any order and number;
+            those about logging are skipped.
 
     Raises:
-        InterfaceError: an argument or a file that ROS would not take, or that is not understood
-            here.
-        OSError: a parameter file cannot be read.
+        ArgumentsError: an argument or a file that ROS would not take, or that is not understood
+            here; or a parameter file cannot be read.
     """
     arguments = NodeArguments()
     words = iter(ros_args)
     for word in words:
+        if word in _LOGGING:
+            for _ in range(_LOGGING[word]):
+                next(words, None)
+            continue
         if word not in ("--params-file", "-p", "--param", "-r", "--remap"):
-            raise InterfaceError(
-                f"--ros-args {word}: a deterministic replay understands --params-file FILE,"
-                " -p NAME:=VALUE and -r FROM:=TO"
+            raise ArgumentsError(
+                f"--ros-args {word}: expected --params-file FILE, -p NAME:=VALUE or -r FROM:=TO"
             )
         value = next(words, None)
         if value is None:
-            raise InterfaceError(f"--ros-args {word}: expected something behind it")
+            raise ArgumentsError(f"--ros-args {word}: expected something behind it")
         if word == "--params-file":
             _read_file(Path(value), arguments.parameters)
         else:
@@ -100,7 +131,7 @@ def _read_rule(word: str, text: str, arguments: NodeArguments) -> None:
     left, separator, right = text.partition(":=")
     node, colon, name = left.rpartition(":")
     if not separator or not name or not right.strip():
-        raise InterfaceError(f"--ros-args {word} {text}: expected NAME:=VALUE")
+        raise ArgumentsError(f"--ros-args {word} {text}: expected NAME:=VALUE")
     if word in ("-p", "--param"):
         pattern = f"/{node.lstrip('/')}" if colon else "/**"
         values = arguments.parameters.setdefault(pattern, {})
@@ -116,9 +147,13 @@ def _read_rule(word: str, text: str, arguments: NodeArguments) -> None:
 
 
 def _read_file(path: Path, parameters: dict[str, dict[str, Any]]) -> None:
-    root = _compose(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentsError(f"{path}: {getattr(error, 'strerror', error)}") from error
+    root = _compose(text, str(path))
     if not isinstance(root, yaml.MappingNode):
-        raise InterfaceError(f"{path}: expected node names such as /**: at the top")
+        raise ArgumentsError(f"{path}: expected node names such as /**: at the top")
     _read_nodes(root, "", path, parameters)
 
 
@@ -127,13 +162,13 @@ def _read_nodes(
 ) -> None:
     for key, node in tree.value:
         if not isinstance(node, yaml.MappingNode):
-            raise InterfaceError(
+            raise ArgumentsError(
                 f"{path}, line {key.start_mark.line + 1}: {key.value}: expected the name of a node"
                 " or namespace, with ros__parameters: below it"
             )
         if key.value == "ros__parameters":
             if not prefix:
-                raise InterfaceError(f"{path}: ros__parameters: needs a node's name above it: /**:")
+                raise ArgumentsError(f"{path}: ros__parameters: needs a node's name above it: /**:")
             _flatten(node, "", path, parameters.setdefault(prefix, {}))
         else:
             _read_nodes(node, f"{prefix}/{key.value.strip('/')}", path, parameters)
@@ -152,7 +187,7 @@ def _compose(text: str, where: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise InterfaceError(f"{where}: not YAML: {error}") from error
+        raise ArgumentsError(f"{where}: not YAML: {error}") from error
 
 
 def _value(node: yaml.Node | None, where: str) -> Any:
@@ -160,10 +195,10 @@ def _value(node: yaml.Node | None, where: str) -> Any:
     if isinstance(node, yaml.SequenceNode):
         items = [_value(item, where) for item in node.value]
         if len({type(item) for item in items}) > 1:
-            raise InterfaceError(f"{where}: a list must hold one type, got {items}")
+            raise ArgumentsError(f"{where}: a list must hold one type, got {items}")
         return items or None
     if not isinstance(node, yaml.ScalarNode):
-        raise InterfaceError(f"{where}: expected a value or a list")
+        raise ArgumentsError(f"{where}: expected a value or a list")
     return node.value if node.style else _plain(node.value)
 
 

@@ -1,4 +1,4 @@
-"""Asking services until they answer.
+"""ServiceCall services until they answer.
 
 DDS finds the two directions of a service one by one: while a client does not see the whole server,
 or is not wholly seen, its request or the answer can be lost (ros2/rmw_fastrtps, issue 842). Whoever
@@ -33,7 +33,7 @@ class Refused(RuntimeError):
     """A service said no; its message, or ""."""
 
 
-class Asking:
+class ServiceCall:
     """A request, asked again until there is an answer; somebody else spins the node."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Asking:
         return None
 
 
-class Changing:
+class StateChange:
     """A transition of a managed node, asked for until the node is there or says no."""
 
     def __init__(self, node: Node, name: str, transition: int) -> None:
@@ -84,8 +84,8 @@ class Changing:
         self._clients = [node.create_client(ChangeState, f"{name}/change_state")]
         request = ChangeState.Request(transition=Transition(id=transition))
         # A second request while the first is at work would be refused: the state tells.
-        self._change = Asking(self._clients[0], request, again=lambda: self._lost)
-        self._state: Asking | None = None
+        self._change = ServiceCall(self._clients[0], request, again=lambda: self._lost)
+        self._state: ServiceCall | None = None
         self._looked = time.monotonic()
 
     def poll(self) -> bool:
@@ -100,7 +100,7 @@ class Changing:
         if self._state is None and time.monotonic() - self._looked >= PATIENCE:
             if len(self._clients) == 1:
                 self._clients.append(self._node.create_client(GetState, f"{self._name}/get_state"))
-            self._state = Asking(self._clients[1], GetState.Request())
+            self._state = ServiceCall(self._clients[1], GetState.Request())
         answer = self._state.poll() if self._state else None
         if answer is None:
             return False

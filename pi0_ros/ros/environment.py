@@ -1,12 +1,12 @@
-"""Surroundings of a replay: a ROS domain of its own on the loopback, a transport fit for images."""
+"""A ROS graph of one's own: a free domain on the loopback, a transport and allocator for images."""
 
 import os
 import random
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+
+from pi0_ros.share import find_shared_file
 
 # glibc gives freed blocks of this size back to the kernel by default, and an image's buffer with
 # them: every message then pays for fresh pages. Blocks up to this size, 1080p and more, it keeps;
@@ -16,18 +16,6 @@ TRIM_THRESHOLD = str(256 << 20)
 # DDS derives its UDP ports from the domain: 7400 + 250 * domain (DDSI-RTPS 2.2, section 9.6.1);
 # above 101 they run into Linux's ephemeral ports.
 LAST_DOMAIN = 101
-
-
-def find_shared_file(name: str) -> Path | None:
-    """A file of the package's share directory, e.g. "config/fastdds.xml".
-
-    Looks in the ROS workspaces (AMENT_PREFIX_PATH), in this Python's prefix and, for runs from the
-    source tree, in the tree itself. None where there is none.
-    """
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    folders = [Path(prefix, "share", "pi0_ros") for prefix in (*prefixes, sys.prefix)]
-    folders.append(Path(__file__).resolve().parents[2])
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def free_domain() -> int:
@@ -45,8 +33,8 @@ def free_domain() -> int:
     raise RuntimeError("every ROS domain from 1 to 101 is in use on this machine")
 
 
-def replay_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables to add for the player and the node; what the user has set stays.
+def private_graph(environ: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for this process and the nodes it starts; what the user has set stays.
 
     They put ROS on the loopback (ROS_AUTOMATIC_DISCOVERY_RANGE; Humble has ROS_LOCALHOST_ONLY
     instead) in a domain of its own, and set the Fast DDS profile (Jazzy and Humble read the first

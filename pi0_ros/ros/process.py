@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-
-class ReplayError(RuntimeError):
-    """The node and the player did not come together."""
+from pi0_ros.errors import UserError
 
 
-class NodeEnded(ReplayError):
-    """The node's process ended before the replay did."""
+class NodeError(UserError, RuntimeError):
+    """A node that was started or asked did not do what it should; the text says what."""
+
+
+class NodeEnded(NodeError):
+    """The process of a node ended too early."""
 
 
 class NodeProcess:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pi0_ros.replay.process import NodeEnded, NodeProcess
+from pi0_ros.ros.process import NodeEnded, NodeProcess
 
 _UP = "import time; print('up', flush=True); time.sleep(60)"
 # A shell that runs the tests in its background has its children ignore SIGINT.

@@ -12,8 +12,8 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import Transition
 from rclpy.task import Future
 
-from pi0_ros.replay import asking
-from pi0_ros.replay.asking import Asking, Changing, Refused
+from pi0_ros.ros import services
+from pi0_ros.ros.services import Refused, ServiceCall, StateChange
 
 CONFIGURE = Transition.TRANSITION_CONFIGURE
 
@@ -22,7 +22,7 @@ CONFIGURE = Transition.TRANSITION_CONFIGURE
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Steady time that stands still unless told."""
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(asking.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(services.time, "monotonic", lambda: clock.now)
     return clock
 
 
@@ -66,14 +66,14 @@ def polls(question: Any, clock: SimpleNamespace, seconds: float) -> Any:
 @pytest.mark.parametrize("lost", [{}, {"requests_lost": 2}, {"answers_lost": 2}])
 def test_it_is_asked_until_there_is_an_answer(clock, lost) -> None:
     service = Service(good, **lost)
-    assert polls(Asking(service, "request"), clock, 10.0).success
+    assert polls(ServiceCall(service, "request"), clock, 10.0).success
     assert service.asked == 1 + sum(lost.values())
 
 
 def test_nothing_is_asked_before_the_service_is_there(clock) -> None:
     service = Service(good)
     service.ready = False
-    question = Asking(service, "request")
+    question = ServiceCall(service, "request")
     assert polls(question, clock, 10.0) is None
     assert service.asked == 0
     service.ready = True
@@ -82,14 +82,14 @@ def test_nothing_is_asked_before_the_service_is_there(clock) -> None:
 
 def test_what_must_not_be_repeated_is_not(clock) -> None:
     service = Service(good, answers_lost=1)
-    assert polls(Asking(service, "request", again=lambda: False), clock, 20.0) is None
+    assert polls(ServiceCall(service, "request", again=lambda: False), clock, 20.0) is None
     assert service.asked == 1
 
 
 def test_a_no_is_an_error(clock) -> None:
     service = Service(lambda _: SimpleNamespace(success=False, message="latched"))
     with pytest.raises(Refused, match="latched"):
-        polls(Asking(service, "request"), clock, 1.0)
+        polls(ServiceCall(service, "request"), clock, 1.0)
 
 
 class Managed:
@@ -119,7 +119,7 @@ class Managed:
 @pytest.mark.parametrize("lost", [{}, {"requests_lost": 1}, {"requests_lost": 3}])
 def test_a_transition_whose_request_was_lost_is_asked_again(clock, lost) -> None:
     node = Managed(**lost)
-    changing = Changing(node, "pi0", CONFIGURE)
+    changing = StateChange(node, "pi0", CONFIGURE)
     assert polls(changing, clock, 30.0) is True
     assert node.state == "inactive"
     assert node.change.served == 1
@@ -129,7 +129,7 @@ def test_a_transition_whose_request_was_lost_is_asked_again(clock, lost) -> None
 
 def test_a_transition_whose_answer_was_lost_is_not_asked_again(clock) -> None:
     node = Managed(answers_lost=1)
-    assert polls(Changing(node, "pi0", CONFIGURE), clock, 30.0) is True
+    assert polls(StateChange(node, "pi0", CONFIGURE), clock, 30.0) is True
     assert node.change.asked == 1
 
 
@@ -137,7 +137,7 @@ def test_a_transition_at_work_is_waited_for(clock) -> None:
     """A node that configures answers nothing meanwhile."""
     node = Managed(answers_lost=1)
     node.get.requests_lost = 10**6
-    changing = Changing(node, "pi0", CONFIGURE)
+    changing = StateChange(node, "pi0", CONFIGURE)
     assert polls(changing, clock, 60.0) is None
     node.get.requests_lost = 0
     assert polls(changing, clock, 10.0) is True
@@ -147,4 +147,4 @@ def test_a_transition_at_work_is_waited_for(clock) -> None:
 @pytest.mark.parametrize("lost", [{}, {"answers_lost": 1}])
 def test_a_transition_that_fails_is_an_error(clock, lost) -> None:
     with pytest.raises(Refused):
-        polls(Changing(Managed(refuses=True, **lost), "pi0", CONFIGURE), clock, 30.0)
+        polls(StateChange(Managed(refuses=True, **lost), "pi0", CONFIGURE), clock, 30.0)

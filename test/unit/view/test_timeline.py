@@ -9,7 +9,7 @@ pytest.importorskip("pinocchio")
 
 from pi0_ros.bags.chunks import chunk_record
 from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.replay.timeline import PICTURE_WIDTH, Timeline
+from pi0_ros.view.timeline import PICTURE_WIDTH, Timeline
 from pi0_ros.viz.kinematics import Arm
 
 SECOND = 1_000_000_000
