@@ -2,14 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from support import ROOT
+from support.process import Process
 
 from pi0_ros.checkpoint.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
 from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
@@ -19,6 +21,9 @@ from pi0_ros.model.config import TINY
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH")))
 )
+
+# ROS traffic of the tests stays on this machine.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 pytest_plugins = ["support.recordings"]
 
@@ -35,6 +40,21 @@ def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "checkpoint"
     write_demo_checkpoint(path, TINY)
     return path
+
+
+@pytest.fixture
+def start_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """start_process(command, **options of Process) -> Process, killed with the test."""
+    folder = tmp_path_factory.mktemp("processes")
+    running: list[Process] = []
+
+    def start(command: Sequence[str | Path], **options: Any) -> Process:
+        running.append(Process(command, folder / f"{len(running)}.log", **options))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
 
 
 @pytest.fixture

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy")
+
+from support.process import Process, processes_with
+from support.waiting import wait_until
 
 from pi0_ros.demo.main import main
 from pi0_ros.sim.task import TOUCH_CHECKPOINT
@@ -58,33 +60,23 @@ def test_without_opengl(
     assert "no OpenGL" in capsys.readouterr().err
 
 
-def processes_with(word: str) -> list[str]:
-    """Command lines of running processes that hold a word."""
-    lines = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:  # it ended meanwhile
-            continue
-    return [line for line in lines if word in line and "pi0_ros.demo.main" not in line]
-
-
-def test_a_signal_ends_both_processes(demo_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_both_processes(
+    start_process: Callable[..., Process], demo_checkpoint: Path, tmp_path: Path
+) -> None:
     seed = str(900_000_000 + os.getpid())
-    command = [sys.executable, "-m", "pi0_ros.demo.main", "--seed", seed, "--out", str(tmp_path)]
-    command += ["--checkpoint", str(demo_checkpoint)]
-    demo = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    try:
-        end = time.monotonic() + 60
-        while not processes_with(seed) or not processes_with("pi0_ros.node"):
-            assert time.monotonic() < end and demo.poll() is None
-            time.sleep(0.05)
-        demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=60)
-    finally:
-        demo.kill()
-    assert demo.returncode == 130, errors
-    assert "interrupted" in errors
+    arguments = ["--seed", seed, "--out", str(tmp_path), "--checkpoint", str(demo_checkpoint)]
+    demo = start_process([sys.executable, "-m", "pi0_ros.demo.main", *arguments], cwd=ROOT)
+
+    def both_run() -> bool:
+        assert demo.lives(), demo.tail
+        return all(
+            processes_with(*words)
+            for words in (("pi0_ros.sim", seed), ("pi0_ros.node", str(demo_checkpoint)))
+        )
+
+    wait_until(both_run, lambda: f"the simulation and the node; {demo.tail}")
+    assert demo.end(signal.SIGINT) == 130, demo.tail
+    assert "interrupted" in demo.output
     assert not processes_with(seed) and not processes_with(str(demo_checkpoint))
 
 

@@ -23,9 +23,9 @@ from support.faults.checkpoints import (
 )
 from support.faults.endings import try_endings
 from support.faults.faults import CAMERAS, CLOCK, ON_WALL_TIME, POLICY, PROCESS, Fault
-from support.faults.observer import wait_until
 from support.faults.stage import Stage
 from support.faults.trial import Result, try_fault
+from support.waiting import wait_until
 
 FAST = next(fault for fault in POLICY if fault.policy == "fast")
 

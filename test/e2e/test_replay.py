@@ -2,9 +2,7 @@
 
 import json
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,8 @@ pytest.importorskip("rclpy", reason="ROS is not installed")
 pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
 
 from rosbags.highlevel import AnyReader
+from support.process import processes_with
+from support.waiting import SOON, wait_until
 
 from pi0_ros.replay.main import main, parse_args
 from pi0_ros.replay.replay import node_arguments
@@ -193,44 +193,25 @@ def test_a_signal_raises_nothing_where_it_hits(number, recording, tmp_path, monk
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_replay_and_its_node(number, make_bag, params, fake_node, tmp_path):
+def test_signals_end_the_replay_and_its_node(
+    number, make_bag, params, fake_node, tmp_path, start_process
+):
     out = tmp_path / "out"
     code = f"from pi0_ros.replay.main import main; raise SystemExit(main(node_command={fake_node}))"
     bag = make_bag(seconds=30.0)
-    options = ["--checkpoint", str(tmp_path), "--params", str(params), "--out", str(out)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(bag), *options],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        limit = time.monotonic() + 40
-        while not (out / "bag").exists() and time.monotonic() < limit:
-            assert process.poll() is None
-            time.sleep(0.1)
-        time.sleep(0.5)
-        process.send_signal(number)
-        started = time.monotonic()
-        assert process.wait(15) == 130
-        assert time.monotonic() - started < 8
-    finally:
-        process.kill()
-        error = process.communicate()[1]
-    assert "interrupted" in error and "Traceback" not in error
+    options = ["--checkpoint", tmp_path, "--params", params, "--out", out]
+    process = start_process([sys.executable, "-c", code, bag, *options], cwd=ROOT)
+
+    def recording() -> bool:
+        assert process.lives(), process.tail
+        return any((out / "bag").glob("*.mcap"))
+
+    wait_until(recording, lambda: f"a recording; {process.tail}")
+    assert process.end(number, SOON) == 130, process.tail
+    assert "interrupted" in process.output and "Traceback" not in process.output
     # What was recorded up to then can be read, and no node is left.
     assert (out / "bag" / "metadata.yaml").exists()
-    assert str(params).encode() not in b"".join(_command_lines())
-
-
-def _command_lines() -> list[bytes]:
-    lines = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.append(entry.read_bytes())
-        except OSError:  # ended meanwhile
-            continue
-    return lines
+    assert not processes_with(str(params))
 
 
 def test_arguments_of_the_node():

@@ -1,23 +1,28 @@
 """pi0_sim over DDS, in a process of its own."""
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-# pytest's importlib mode puts no test directory on the path.
 
 from std_msgs.msg import String
-from support.sim_process import ROOT, Sim, nanoseconds, start, trajectory
+from support import ROOT
+from support.domains import free_domain
+from support.process import Process
+from support.sim_process import Sim, nanoseconds, trajectory
+from support.waiting import SOON
 
-from pi0_ros.ros.environment import environment, free_domain
+from pi0_ros.ros.environment import environment
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
 from pi0_ros.sim.stage import HOME, JOINTS
 from pi0_ros.sim.world import World
 
+Start = Callable[..., Process]
 SEED, TOY_SEED = 3, 11
 MS = 1_000_000
 
@@ -213,17 +218,14 @@ def test_touching_another_object_is_no_success(toy: Sim) -> None:
     assert (toy.score["tries"], toy.score["successes"]) == (tries + 1, successes)
 
 
-def test_sigterm_ends_it_with_status_0(surroundings: None) -> None:
-    process = start([], ROS_DOMAIN_ID=str(free_domain()))
-    output = ""
-    while "scene 0" not in output:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=20)
-    assert process.returncode == 0, output + rest
-    assert "Traceback" not in rest
+SIM = (sys.executable, "-m", "pi0_ros.sim.node")
+
+
+def test_sigterm_ends_it_with_status_0(surroundings: None, start_process: Start) -> None:
+    process = start_process(SIM, domain=free_domain())
+    process.wait_for("scene 0")
+    assert process.end(signal.SIGTERM, SOON) == 0, process.tail
+    assert "Traceback" not in process.output
 
 
 @pytest.mark.parametrize(
@@ -236,23 +238,27 @@ def test_sigterm_ends_it_with_status_0(surroundings: None) -> None:
     ],
 )
 def test_what_cannot_run_says_so_once_and_ends_with_status_1(
-    surroundings: None, arguments: list[str], variables: dict[str, str], says: str
+    surroundings: None,
+    start_process: Start,
+    arguments: list[str],
+    variables: dict[str, str],
+    says: str,
 ) -> None:
-    output, _ = (process := start(arguments, **variables)).communicate(timeout=60)
-    assert process.returncode == 1, output
-    assert output.count("pi0_sim: ") == 1 and says in output
-    assert "Traceback" not in output
+    process = start_process([*SIM, *arguments], domain=free_domain(), **variables)
+    assert process.wait() == 1, process.tail
+    assert process.output.count("pi0_sim: ") == 1 and says in process.output
+    assert "Traceback" not in process.output
 
 
-def test_speed_needs_simulated_time() -> None:
-    output, _ = (process := start(["--speed", "2"])).communicate(timeout=60)
-    assert process.returncode == 2
-    assert "--speed needs --clock" in output
+def test_speed_needs_simulated_time(start_process: Start) -> None:
+    process = start_process([*SIM, "--speed", "2"])
+    assert process.wait() == 2
+    assert "--speed needs --clock" in process.output
 
 
-def test_help_names_the_topics() -> None:
-    output, _ = (process := start(["--help"], COLUMNS="100")).communicate(timeout=60)
-    assert process.returncode == 0
-    assert output.startswith("usage: pi0_sim")
+def test_help_names_the_topics(start_process: Start) -> None:
+    process = start_process([*SIM, "--help"], COLUMNS="100")
+    assert process.wait() == 0
+    assert process.output.startswith("usage: pi0_sim")
     for word in ("joint_trajectory", "~/score", "~/next_scene", "--splice", "--from-desired"):
-        assert word in output
+        assert word in process.output

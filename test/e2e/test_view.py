@@ -7,14 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from support.browser import Browser, find_browser
+from support.process import Process
 from support.view_cases import JOINTS, urdf, write_results
+from support.waiting import SOON, wait_until
 
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
@@ -57,34 +59,27 @@ class View:
 
     def __init__(self, *arguments: object) -> None:
         self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory()
         command = [sys.executable, "-m", "pi0_ros.view.main", *map(str, arguments)]
-        self._process = subprocess.Popen(
-            [*command, "--port", str(self.port)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.said = ""
-        for line in self._process.stdout:
-            self.said += line
-            if "Ctrl-C ends it" in line:
-                break
+        command += ["--port", str(self.port)]
+        self._process = Process(command, Path(self._folder.name, "log"), cwd=ROOT)
+        self._process.wait_for("Ctrl-C ends it")
         assert f"http://127.0.0.1:{self.port} " in self.said, self.said
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait(20)
-        self._process.stdout.close()
+        self._process.kill()
+        self._folder.cleanup()
+
+    @property
+    def said(self) -> str:
+        return self._process.output
 
     def end(self, number: int) -> int:
         """Its exit status after a signal."""
-        self._process.send_signal(number)
-        return self._process.wait(20)
+        return self._process.end(number, SOON)
 
 
 def pixels(picture: np.ndarray, colour: tuple[float, ...]) -> int:
@@ -100,14 +95,17 @@ def pixels(picture: np.ndarray, colour: tuple[float, ...]) -> int:
 
 def wait_for_path(browser: Browser, *ends: tuple[float, ...]) -> np.ndarray:
     """A picture of the page with these colours in it."""
-    end = time.monotonic() + WAIT
-    while True:
-        picture = browser.screenshot()
-        counts = [pixels(picture, colour) for colour in ends]
-        if min(counts) > 20:
-            return picture
-        assert time.monotonic() < end, f"pixels of {ends}: {counts}; {browser.problems}"
-        time.sleep(0.5)
+
+    def picture() -> np.ndarray | None:
+        taken = browser.screenshot()
+        return taken if min(pixels(taken, colour) for colour in ends) > 20 else None
+
+    (found,) = wait_until(
+        lambda: [shown for shown in [picture()] if shown is not None],
+        lambda: f"pixels of {ends}; {browser.problems}",
+        WAIT,
+    )
+    return found
 
 
 @needs_browser
@@ -141,11 +139,12 @@ def test_it_plays(results, recording, robot):
         Browser(f"http://127.0.0.1:{view.port}") as browser,
     ):
         seen = set()
-        end = time.monotonic() + WAIT
-        while len(seen) < 3 and time.monotonic() < end:
-            seen |= {n for n in range(3) if f"chunk {n}, " in browser.text()}
-            time.sleep(0.1)
-        assert seen == {0, 1, 2}
+
+        def all_seen() -> bool:
+            seen.update(n for n in range(3) if f"chunk {n}, " in browser.text())
+            return len(seen) == 3
+
+        wait_until(all_seen, lambda: f"all three chunks; seen {seen}", WAIT)
         assert browser.problems == []
         assert view.end(signal.SIGTERM) == 0
 

@@ -4,20 +4,20 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from e2e.test_view import View, needs_browser, pixels, wait_for_path
 from support.browser import Browser
+from support.domains import free_domain
 from support.view_cases import DT, JOINTS, STEPS, urdf
+from support.waiting import wait_until
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
 
-from pi0_ros.ros.environment import free_domain
 from pi0_ros.viz.scene import FAR, REJECTED
 
 ROOT = Path(__file__).parents[2]
@@ -115,11 +115,8 @@ def test_a_running_node_is_shown(domain):
         Browser(f"http://127.0.0.1:{view.port}") as browser,
     ):
         wait_for_path(browser, FAR)  # the near end may be past, where the machine is slow
-        end = time.monotonic() + 60
         wanted = ("turn to the left", "rejected: limits: elbow is too fast", "/front/image_raw")
-        while not all(words in browser.text() for words in wanted):
-            assert time.monotonic() < end, browser.text()
-            time.sleep(0.5)
+        wait_until(lambda: all(words in browser.text() for words in wanted), browser.text)
         assert pixels(browser.screenshot(), REJECTED) > 20
         assert "seconds ago" in browser.text()
         assert browser.problems == []

@@ -1,27 +1,17 @@
-"""Fixtures of the node's tests; what they are made of is in node_harness.py."""
+"""Fixtures of the node's tests; what they are made of is in support/harness.py."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-# pytest's importlib mode puts no test directory on the path.
+from support.domains import free_domain
 from support.harness import FakePolicy, Harness
 
 
-@pytest.fixture(scope="session")
-def domains() -> Iterator[int]:
-    """Domain ids that runs beside this one are unlikely to use; above 101 ports run out."""
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    first = os.getpid() * 7
-    return (number % 100 + 1 for number in range(first, first + 10_000))
-
-
 @pytest.fixture
-def start(domains: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     """start(policy, **options of Harness) -> Harness, ended with the test."""
     pytest.importorskip("rclpy")
     from pi0_ros.node.observation import ObservationBuffer, stamp_of
@@ -42,7 +32,7 @@ def start(domains: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     running = []
 
     def begin(policy: FakePolicy | None = None, **options: Any) -> Harness:
-        harness = Harness(next(domains), policy or FakePolicy(), arrivals, **options)
+        harness = Harness(free_domain(), policy or FakePolicy(), arrivals, **options)
         running.append(harness)
         return harness
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from support.diagnostics_cases import report, stream
-from support.harness import wait_until
+from support.domains import free_domain
+from support.waiting import wait_until
 
 from pi0_ros.node.diagnostics import Report, diagnostics_message, statuses
 
@@ -67,7 +68,7 @@ class Heard:
 
 @pytest.fixture(params=["own", "diagnostic_updater"])
 def begin(
-    request: pytest.FixtureRequest, domains: Iterator[int], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Heard]]:
     """begin(**options of the node) -> Heard, for each of the two ways to publish."""
     pytest.importorskip("rclpy")
@@ -80,7 +81,7 @@ def begin(
     running = []
 
     def start(**options: Any) -> Heard:
-        running.append(Heard(next(domains), **options))
+        running.append(Heard(free_domain(), **options))
         return running[-1]
 
     yield start
@@ -223,13 +224,13 @@ def test_a_report_that_cannot_be_made_is_an_error(begin: Callable) -> None:
         publisher_of(heard, make).publish()
 
 
-def test_diagnostic_updaters_period_and_full_name_are_obeyed(domains: Iterator[int]) -> None:
+def test_diagnostic_updaters_period_and_full_name_are_obeyed() -> None:
     pytest.importorskip("diagnostic_updater")
     from rclpy.parameter import Parameter
 
     given = {"diagnostic_updater.period": 0.2, "diagnostic_updater.use_fqn": True}
     overrides = [Parameter(name, value=value) for name, value in given.items()]
-    with closing(Heard(next(domains), parameter_overrides=overrides)) as heard:
+    with closing(Heard(free_domain(), parameter_overrides=overrides)) as heard:
         publisher_of(heard)
         heard.spin()
         begun = time.monotonic()

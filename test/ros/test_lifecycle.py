@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.harness import FakePolicy, wait_until
+from support.harness import FakePolicy
+from support.waiting import wait_until
 
 pytest.importorskip("rclpy")
 
@@ -157,7 +158,7 @@ def test_autostart_tries_until_it_works(start, monkeypatch):
     missing = ["checkpoint: no such directory"] * 2
     check = lambda *_: [missing.pop()] if missing else []  # noqa: E731
     robot = start(activate=False, autostart=True, check=check)
-    wait_until(lambda: robot.node.state == "active", "the third attempt", 15)
+    wait_until(lambda: robot.node.state == "active", "the third attempt")
     assert not missing
 
 

@@ -6,8 +6,9 @@ import time
 import numpy as np
 import pytest
 from support.arm_urdf import arm_urdf, tool_places
-from support.harness import DT, HORIZON, FakePolicy, wait_until
+from support.harness import DT, HORIZON, FakePolicy
 from support.looker import Looker, publish_description
+from support.waiting import wait_until
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")

@@ -5,7 +5,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-from support.harness import DT, HORIZON, JOINTS, FakePolicy, wait_until
+from support.harness import DT, HORIZON, JOINTS, FakePolicy
+from support.waiting import wait_until
 
 pytest.importorskip("rclpy")
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from support.arm_urdf import arm_urdf
-from support.harness import DT, HORIZON, wait_until
+from support.harness import DT, HORIZON
 from support.looker import Looker
+from support.waiting import wait_until
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")

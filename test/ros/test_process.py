@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import queue
 import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.harness import wait_until
+from support.domains import free_domain
+from support.process import Process
+from support.waiting import SOON, wait_until
 
 pytest.importorskip("rclpy")
 
@@ -27,71 +24,9 @@ SLOW = [sys.executable, str(Path(__file__).with_name("slow_node.py"))]
 NODE = [sys.executable, "-m", "pi0_ros.node"]
 
 
-class Process:
-    """A child whose lines of output are read as they come."""
-
-    def __init__(self, command: list[str], domain: int, **environment: str) -> None:
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        self.popen = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                "PYTHONUNBUFFERED": "1",
-                "ROS_DOMAIN_ID": str(domain),
-                **environment,
-            },
-        )
-        self.output = ""
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self.popen.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
-
-    def wait_for(self, text: str, timeout: float = 30.0) -> None:
-        end = time.monotonic() + timeout
-        while text not in self.output:
-            left = max(0.0, end - time.monotonic())
-            try:
-                line = self._lines.get(timeout=left)
-            except queue.Empty:
-                line = None
-            assert line is not None, f"{text!r} not in the output:\n{self.output}"
-            self.output += line
-
-    def end(self, timeout: float) -> int:
-        """Wait for the end; the exit status."""
-        status = self.popen.wait(timeout)
-        while (line := self._lines.get(timeout=5)) is not None:
-            self.output += line
-        return status
-
-
 @pytest.fixture
-def run(domains: Iterator[int]) -> Iterator[Callable[..., Process]]:
-    """run(command, **environment) -> Process on a domain of its own, ended with the test."""
-    running = []
-
-    def begin(command: list[str], domain: int | None = None, **environment: str) -> Process:
-        running.append(Process(command, domain or next(domains), **environment))
-        return running[-1]
-
-    yield begin
-    for process in running:
-        process.popen.kill()
-        process.popen.wait()
-        process.popen.stdout.close()
-
-
-@pytest.fixture
-def robot(domains: Iterator[int]) -> Iterator[Robot]:
-    robot = Robot(next(domains))
+def robot() -> Iterator[Robot]:
+    robot = Robot(free_domain())
     yield robot
     robot.close()
 
@@ -145,7 +80,7 @@ class Robot:
         self._executor.spin_once(timeout_sec=0.05)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        wait_until(lambda: self.step() or condition(), what, 30)
+        wait_until(lambda: self.step() or condition(), what)
 
     def close(self) -> None:
         import rclpy
@@ -155,46 +90,41 @@ class Robot:
         rclpy.shutdown(context=self._context)
 
 
+LONG = "600"
+"""Seconds of work that no test waits for: a signal has to end it."""
+
+
 def assert_clean_end(process: Process, number: signal.Signals) -> None:
-    begun = time.monotonic()
-    process.popen.send_signal(number)
-    status = process.end(10)
-    taken = time.monotonic() - begun
-    assert status == 0, process.output
+    assert process.end(number, SOON) == 0, process.tail
     assert "Traceback" not in process.output and "terminate called" not in process.output
-    assert taken < 2.0
 
 
 @pytest.mark.parametrize("work", ["sleep", "torch"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_during_an_inference(run, robot, number, work):
-    process = run([*SLOW, *DEMO], robot.domain, INFER_SECONDS="60", WORK=work)
+def test_a_signal_ends_the_node_during_an_inference(start_process, robot, number, work):
+    process = start_process([*SLOW, *DEMO], domain=robot.domain, INFER_SECONDS=LONG, WORK=work)
     process.wait_for("ready:")
-    seen = threading.Event()
-    threading.Thread(
-        target=lambda: (process.wait_for("inferring"), seen.set()), daemon=True
-    ).start()
-    robot.until(seen.is_set, "the inference")
+    robot.until(lambda: "inferring" in process.output, "the inference")
     assert_clean_end(process, number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_while_it_loads(run, number):
-    process = run([*SLOW, *DEMO], LOAD_SECONDS="60")
+def test_a_signal_ends_the_node_while_it_loads(start_process, number):
+    process = start_process([*SLOW, *DEMO], LOAD_SECONDS=LONG)
     process.wait_for("loading\n")
     assert_clean_end(process, number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_between_inferences(run, robot, number):
-    process = run([*SLOW, *DEMO, *ENABLED], robot.domain)
+def test_a_signal_ends_the_node_between_inferences(start_process, robot, number):
+    process = start_process([*SLOW, *DEMO, *ENABLED], domain=robot.domain)
     process.wait_for("ready:")
     robot.listen("/pi0/joint_trajectory")
     robot.until(lambda: len(robot.heard) >= 3, "trajectories")
     assert_clean_end(process, number)
 
 
-def test_the_command_line_that_launch_makes(run, robot, tmp_path):
+def test_the_command_line_that_launch_makes(start_process, robot, tmp_path):
     """launch_ros gives name, namespace, parameter files and remaps so; see launch/pi0.launch.py."""
     overrides = tmp_path / "launch_params"
     overrides.write_text("/**: {ros__parameters: {checkpoint: /fake, use_sim_time: false}}")
@@ -211,7 +141,7 @@ def test_the_command_line_that_launch_makes(run, robot, tmp_path):
         "MALLOC_TRIM_THRESHOLD_": "268435456",
     }
     arguments += ["-p", "autostart:=true", *ENABLED]
-    process = run([*SLOW, *arguments], robot.domain, **environment)
+    process = start_process([*SLOW, *arguments], domain=robot.domain, **environment)
     process.wait_for("[left.pi0]: ready:")
     robot.listen("/arm_controller/joint_trajectory")
     robot.until(lambda: len(robot.heard) >= 3, "trajectories")
@@ -220,9 +150,11 @@ def test_the_command_line_that_launch_makes(run, robot, tmp_path):
     assert "XMLPARSER" not in process.output, "the Fast DDS profile was not accepted"
 
 
-def test_a_real_checkpoint(run, robot, demo_checkpoint):
-    process = run([*NODE, *DEMO, "-p", f"checkpoint:={demo_checkpoint}"], robot.domain)
-    process.wait_for("ready:", timeout=90)
+def test_a_real_checkpoint(start_process, robot, demo_checkpoint):
+    process = start_process(
+        [*NODE, *DEMO, "-p", f"checkpoint:={demo_checkpoint}"], domain=robot.domain
+    )
+    process.wait_for("ready:")
     from pi0_ros.msg import ActionChunk
 
     robot.listen("/pi0/action_chunk", ActionChunk)
@@ -234,16 +166,16 @@ def test_a_real_checkpoint(run, robot, demo_checkpoint):
 
 
 @pytest.mark.parametrize("command", [[*NODE, "--help"], [*NODE, "-h", *DEMO]])
-def test_help(run, command):
-    process = run(command)
-    assert process.end(20) == 0
+def test_help(start_process, command):
+    process = start_process(command)
+    assert process.wait() == 0
     for word in ("usage: pi0_node", "checkpoint", "joint.<joint>.scale", "~/joint_trajectory"):
         assert word in process.output
 
 
-def test_unknown_argument(run):
-    process = run([*NODE, "--cheese"])
-    assert process.end(20) == 2
+def test_unknown_argument(start_process):
+    process = start_process([*NODE, "--cheese"])
+    assert process.wait() == 2
     assert "unrecognized arguments: --cheese" in process.output
 
 
@@ -256,29 +188,29 @@ def test_unknown_argument(run):
         (["-p", "checkpoint:=''"], ["checkpoint: empty"]),
     ],
 )
-def test_bad_parameters_end_it_with_one_message(run, arguments, says):
-    process = run([*NODE, *DEMO, *arguments])
-    assert process.end(20) == 1
+def test_bad_parameters_end_it_with_one_message(start_process, arguments, says):
+    process = start_process([*NODE, *DEMO, *arguments])
+    assert process.wait() == 1
     assert process.output.count("pi0_node: ") == 1 and "Traceback" not in process.output
     assert all(word in process.output for word in says), process.output
 
 
-def test_a_checkpoint_that_does_not_fit_is_told_in_one_list(run, demo_checkpoint):
+def test_a_checkpoint_that_does_not_fit_is_told_in_one_list(start_process, demo_checkpoint):
     arguments = [f"checkpoint:={demo_checkpoint}", "cameras:=[front, top]", "joints:=[pan, lift]"]
     arguments.append("autostart:=true")
-    process = run([*NODE, "--ros-args", *(word for a in arguments for word in ("-p", a))])
-    process.wait_for("trying again", 90)
+    process = start_process([*NODE, "--ros-args", *(word for a in arguments for word in ("-p", a))])
+    process.wait_for("trying again")
     assert "configure failed" in process.output and "Traceback" not in process.output
     for word in ("top", "2 joints", "6"):
         assert word in process.output, process.output
     assert_clean_end(process, signal.SIGINT)
 
 
-def test_a_checkpoint_that_comes_later(run, demo_checkpoint, tmp_path):
+def test_a_checkpoint_that_comes_later(start_process, demo_checkpoint, tmp_path):
     late = tmp_path / "checkpoint"
-    process = run([*NODE, *DEMO, "-p", f"checkpoint:={late}"])
-    process.wait_for("trying again", 90)
+    process = start_process([*NODE, *DEMO, "-p", f"checkpoint:={late}"])
+    process.wait_for("trying again")
     assert str(late) in process.output and "Traceback" not in process.output
     late.symlink_to(demo_checkpoint)
-    process.wait_for("ready:", 90)
+    process.wait_for("ready:")
     assert_clean_end(process, signal.SIGTERM)

@@ -39,7 +39,7 @@ def test_a_profile_on_the_robots_own_pictures(start, tmp_path: Path) -> None:
     answer = ask(robot)
     robot.send_all()
     robot.tick()
-    robot.wait(answer.done, "the answer", timeout=60)
+    robot.wait(answer.done, "the answer")
     assert answer.result().success, answer.result().message
     assert "busy share" in answer.result().message
     assert "aten::mm" in answer.result().message
@@ -59,7 +59,7 @@ def test_diagnostics_tell_of_a_profile_that_takes_long(start, tmp_path: Path) ->
     robot.wait(lambda: robot.summary().endswith("a profile is being made"), "the report")
     assert robot.diagnostics[-1].status[0].level == b"\x01"
     robot.policy.go_on.set()
-    robot.wait(answer.done, "the answer", timeout=60)
+    robot.wait(answer.done, "the answer")
 
 
 def test_no_observation_no_profile(start) -> None:

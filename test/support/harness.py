@@ -16,6 +16,7 @@ import numpy as np
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.parameters import NodeParameters, build, resolve
 from pi0_ros.policy.types import ActionChunk, Observation
+from support.waiting import wait_until
 
 JOINTS = ("pan", "lift", "gripper")
 DT = 0.02
@@ -83,13 +84,6 @@ class FakePolicy:
             seed=7,
             stage_times={"preprocess": 0.001, "model": 0.002},
         )
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"not within {timeout} s: {what}"
-        time.sleep(0.002)
 
 
 class Harness:
@@ -231,8 +225,8 @@ class Harness:
         self.advance(seconds)
         self.wait(lambda: self.node.counts.ticks > ticks, "a tick")
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
-        wait_until(condition, f"{what}; counts {self.node.counts}", timeout)
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        wait_until(condition, lambda: f"{what}; counts {self.node.counts}")
 
     def image(self, pixels: np.ndarray, encoding: str = "rgb8") -> Any:
         from sensor_msgs.msg import Image

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from support.arm_urdf import arm_urdf
-from support.harness import Harness, wait_until
+from support.harness import Harness
+from support.waiting import wait_until
 
 
 def publish_description(node: Any, text: str | None = None) -> None:

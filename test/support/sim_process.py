@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -24,8 +22,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.ros.services import ServiceCall
 from pi0_ros.sim.stage import JOINTS
+from support.process import Process
+from support.waiting import SOON, NotWithin, wait_until
 
-ROOT = Path(__file__).parents[2]
 # As the node pi0 subscribes.
 _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _KEPT = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -40,25 +39,6 @@ TOPICS = {
     "sim/touched": (String, 10),
     "sim/score": (String, _KEPT),
 }
-
-
-def start(
-    arguments: Sequence[str], out: IO[str] | int = subprocess.PIPE, **environment: str
-) -> subprocess.Popen:
-    """pi0_sim, its output and its errors to `out`."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "pi0_ros.sim.node", *arguments],
-        stdout=out,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "PYTHONUNBUFFERED": "1",
-            **environment,
-        },
-    )
 
 
 def nanoseconds(stamp: Any) -> int:
@@ -82,9 +62,8 @@ class Sim:
     """A running pi0_sim and all it publishes; its log is `log`."""
 
     def __init__(self, domain: int, log: Path, arguments: Sequence[str]) -> None:
-        self._log = log
-        with log.open("w") as out:
-            self.process = start(arguments, out, ROS_DOMAIN_ID=str(domain))
+        command = [sys.executable, "-m", "pi0_ros.sim.node", *arguments]
+        self.process = Process(command, log, domain=domain)
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("listener", context=self._context)
@@ -120,16 +99,18 @@ class Sim:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def until(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> None:
-        end = time.monotonic() + timeout
-        while not condition():
-            assert self.process.poll() is None, f"it has ended:\n{self.log}"
-            assert time.monotonic() < end, f"not within {timeout} s: {what}\n{self.log}"
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        def spun() -> Any:
+            if not self.process.lives():
+                raise NotWithin(f"{what}: pi0_sim has ended; {self.log}")
             self._executor.spin_once(timeout_sec=0.05)
+            return condition()
+
+        wait_until(spun, lambda: f"{what}; {self.log}")
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self.process.output
 
     @property
     def joints(self) -> np.ndarray:
@@ -156,12 +137,10 @@ class Sim:
 
     def end(self) -> int:
         """Exit status after SIGINT."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
+        return self.process.end(signal.SIGINT, SOON)
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 DEVICE = Path(__file__).with_name("device.c")
+ALLOCATOR = Path(__file__).with_name("allocator.cpp")
 MAIN_LIBRARY = "libascendcl.so"
 ERROR = 500000  # ACL_ERROR_INTERNAL_ERROR
 STAMP = "stand-ins.json"
@@ -60,7 +61,8 @@ def build(folder: Path) -> Path:
     objects = sorted(npu.rglob("*.so"))
     stamp = {
         "torch_npu": (npu / "version.py").read_text(),
-        "source": DEVICE.read_text() + Path(__file__).read_text(),
+        "torch": (torch / "version.py").read_text(),
+        "source": DEVICE.read_text() + ALLOCATOR.read_text() + Path(__file__).read_text(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     if _read(folder / STAMP) == stamp:
@@ -74,6 +76,8 @@ def build(folder: Path) -> Path:
     source = folder / "missing.c"
     source.write_text("\n".join(lines) + "\n")
     _shared(folder / MAIN_LIBRARY, source, device)
+    if (torch / "lib" / "libtorch_cuda.so").exists():
+        _run("c++", "-shared", "-fPIC", "-std=c++17", "-o", folder / "allocator.so", ALLOCATOR)
     # Looking a function up in any of the others must find it in the first.
     rest = ("-Wl,--no-as-needed", f"-L{folder}", f"-l:{MAIN_LIBRARY}")
     for name in _needed(objects) - {path.name for path in bundled} - {MAIN_LIBRARY}:
@@ -136,8 +140,8 @@ def _run(*command: Path | str) -> str:
         result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     except FileNotFoundError as error:
         raise StandInsError(
-            f"{command[0]} is not installed; a C compiler with its binutils is needed, such as "
-            "Debian's gcc"
+            f"{command[0]} is not installed; a C and C++ compiler with its binutils is needed, "
+            "such as Debian's g++"
         ) from error
     if result.returncode:
         raise StandInsError(f"{' '.join(map(str, command))} failed:\n{result.stderr}")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_msgs.msg import Transition
 from tqdm import tqdm
 
-from support.faults.observer import NotWithin, Said, wait_until
+from support.faults.observer import Said
 from support.faults.stage import REAL_NODE
 from support.faults.trial import Result
+from support.waiting import NotWithin, wait_until
 
 if TYPE_CHECKING:
     from support.faults.stage import Stage
@@ -88,7 +89,7 @@ class Checkpoint:
         except NotWithin as error:
             result.problems.append(str(error))
         if not node.lives():
-            result.problems.append(f"the node has ended:\n{node.output()[-2000:]}")
+            result.problems.append(f"the node has ended; {node.tail}")
         return result
 
     # While it runs ------------------------------------------------------------------------------
@@ -109,9 +110,7 @@ class Checkpoint:
         finally:
             self.repair()
         if not node.lives():
-            result.problems.append(
-                f"the node has ended with {node.popen.returncode}:\n{node.output()[-2000:]}"
-            )
+            result.problems.append(f"the node has ended with {node.popen.returncode}; {node.tail}")
         return result
 
 
@@ -152,7 +151,7 @@ def wait_for_chunks(stage: Stage, count: int = 2, patience: float = 90.0) -> Non
             raise NotWithin("chunks: the node has ended")
         return stage.observer.chunks >= before + count
 
-    wait_until(came, lambda: f"chunks; the node says:\n{stage.node.output()[-1500:]}", patience)
+    wait_until(came, lambda: f"chunks; {stage.node.tail}", patience)
 
 
 # The life cycle, over and over ------------------------------------------------------------------
@@ -161,7 +160,7 @@ def wait_for_chunks(stage: Stage, count: int = 2, patience: float = 90.0) -> Non
 def change(stage: Stage, transition: int) -> None:
     """A transition of the node."""
     if not stage.observer.change("pi0", transition):
-        raise NotWithin(f"transition {transition}:\n{stage.node.output()[-1500:]}")
+        raise NotWithin(f"transition {transition}; {stage.node.tail}")
 
 
 def try_cycles(stage: Stage, count: int, warm_up: int = 3) -> Result:
@@ -189,7 +188,7 @@ def try_cycles(stage: Stage, count: int, warm_up: int = 3) -> Result:
     except NotWithin as error:
         result.problems.append(str(error))
     if not node.lives():
-        result.problems.append(f"the node has ended:\n{node.output()[-2000:]}")
+        result.problems.append(f"the node has ended; {node.tail}")
     flat = [now for cycle, now in figures if cycle >= min(warm_up, count - 1)]
     if flat:
         first, last = flat[0], flat[-1]
@@ -239,5 +238,5 @@ def try_full_disk(stage: Stage, good: Path) -> Result:
     except NotWithin as error:
         result.problems.append(str(error))
     if not node.lives():
-        result.problems.append(f"the node has ended:\n{node.output()[-2000:]}")
+        result.problems.append(f"the node has ended; {node.tail}")
     return result

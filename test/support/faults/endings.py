@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
-from support.faults.observer import NotWithin, wait_until
-from support.faults.stage import FAKE_NODE, Process
+from support.faults.stage import FAKE_NODE
 from support.faults.trial import Result
+from support.process import Process, process_lives
+from support.waiting import SOON, NotWithin, wait_until
 
 if TYPE_CHECKING:
     from support.faults.stage import Stage
-
-SOON = 5.0
-"""Seconds from the signal to the end."""
 
 
 class Ending:
@@ -87,7 +85,7 @@ def _cleaning_up(ending: Ending) -> None:
 
 STATES: tuple[tuple[str, Callable[[Ending], None], dict[str, str]], ...] = (
     ("unconfigured", _unconfigured, {}),
-    ("configuring", _configuring, {"autostart": "yes", "FAULT_LOAD_SECONDS": "60"}),
+    ("configuring", _configuring, {"autostart": "yes", "FAULT_LOAD_SECONDS": "600"}),
     ("inactive", _inactive, {}),
     ("active", _active, {"autostart": "yes"}),
     ("inferring", _inferring, {"autostart": "yes"}),
@@ -106,7 +104,7 @@ def try_endings(stage: Stage) -> list[Result]:
             results.append(_try(ending, bring))
     finally:
         for ending in endings:
-            ending.process.end(signal.SIGKILL)
+            ending.process.kill()
     return results
 
 
@@ -119,30 +117,20 @@ def _try(ending: Ending, bring: Callable[[Ending], None]) -> Result:
         return result
     children = _children(ending.process.pid)
     begun = time.monotonic()
-    status = ending.process.end(signal.SIGTERM, limit=30)
-    taken = time.monotonic() - begun
-    result.note = f"status {status} after {taken:.1f} s"
-    if status != 0:
-        result.problems.append(f"exit status {status}: {ending.process.output()[-1500:]}")
-    if taken > SOON:
-        result.problems.append(f"took {taken:.1f} s, allowed are {SOON:g} s")
-    for word in ("Traceback", "terminate called", "core dumped"):
-        if word in ending.process.output():
-            result.problems.append(f"{word}: {ending.process.output()[-1500:]}")
     try:
-        wait_until(lambda: not any(map(_lives, children)), "the end of its child processes", 5)
+        status = ending.process.end(signal.SIGTERM, SOON)
+        result.note = f"status {status} after {time.monotonic() - begun:.1f} s"
+        if status != 0:
+            result.problems.append(f"exit status {status}; {ending.process.tail}")
+        wait_until(lambda: not any(map(process_lives, children)), "the end of its children", SOON)
     except NotWithin as error:
         result.problems.append(str(error))
+    for word in ("Traceback", "terminate called", "core dumped"):
+        if word in ending.process.output:
+            result.problems.append(f"{word}; {ending.process.tail}")
     return result
 
 
 def _children(pid: int) -> list[int]:
     files = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in files for child in file.read_text().split()]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False

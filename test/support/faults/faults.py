@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from support.faults.observer import wait_until
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from support.faults.stage import Stage

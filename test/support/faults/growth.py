@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from support.faults.observer import NotWithin
 from support.faults.trial import Result
+from support.waiting import NotWithin
 
 if TYPE_CHECKING:
     from support.faults.stage import Stage
@@ -60,7 +60,7 @@ def run_quietly(stage: Stage, seconds: float, period: float = 10.0) -> list[Samp
         before = observer.trajectories
         time.sleep(min(period, seconds))
         if not stage.node.lives():
-            raise NotWithin(f"the node has ended:\n{stage.node.output()[-2000:]}")
+            raise NotWithin(f"the node has ended; {stage.node.tail}")
         if observer.trajectories == before:
             raise NotWithin(f"no trajectory for {period:g} s")
         samples.append(sample(stage))

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -24,33 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.ros.services import Refused, ServiceCall, StateChange
 from support.faults.arm import nanoseconds
 from support.faults.judge import Judge
-
-PATIENCE = 40.0
-"""Seconds that anything may take on a slow and busy machine."""
-
-
-class NotWithin(AssertionError):
-    """Something that had to happen did not happen in time."""
-
-
-def wait_until(
-    condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE
-) -> Any:
-    """What the condition returns once that is true.
-
-    Args:
-        what: what is waited for, in words; looked at when it did not happen.
-
-    Raises:
-        NotWithin: after `patience` seconds.
-    """
-    end = time.monotonic() + patience
-    while not (value := condition()):
-        if time.monotonic() > end:
-            words = what if isinstance(what, str) else what()
-            raise NotWithin(f"not within {patience:g} s: {words}")
-        time.sleep(0.005)
-    return value
+from support.waiting import wait_until
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from support.faults.checkpoints import (
 from support.faults.endings import try_endings
 from support.faults.faults import CLOCK, ON_WALL_TIME, PROCESS
 from support.faults.growth import Sample, as_dicts, judge_growth, run_quietly
-from support.faults.observer import NotWithin
 from support.faults.stage import Stage
 from support.faults.trial import Result, try_fault
+from support.waiting import NotWithin
 
 DDS_BUFFERS = 60.0
 """MB by which rounds of all faults may differ.

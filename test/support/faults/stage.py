@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pi0_ros.ros.environment import free_domain, private_graph
+from pi0_ros.ros.environment import private_graph
+from support.domains import free_domain
 from support.faults.judge import Judge, Limits
-from support.faults.observer import PATIENCE, NotWithin, Observer, wait_until
+from support.faults.observer import Observer
+from support.process import Process
+from support.waiting import PATIENCE, NotWithin, wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -36,73 +36,6 @@ PARAMETERS = {
 """What the node gets beside config/demo.yaml: short times, so that the suite is short."""
 
 
-class Process:
-    """A child in a session of its own, whose output goes to a file and is followed there."""
-
-    def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        self.log = log
-        self._began = time.monotonic()
-        with log.open("wb") as out:
-            self.popen = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                    "PYTHONUNBUFFERED": "1",
-                    "OMP_NUM_THREADS": "1",
-                    **environment,
-                },
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    def lives(self) -> bool:
-        return self.popen.poll() is None
-
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def wait_for(self, text: str, patience: float = PATIENCE) -> None:
-        """Until the output holds the text."""
-
-        def there() -> bool:
-            return text in self.output() or not self.lives()
-
-        wait_until(there, f"{text!r} in {self.log}", patience)
-        if text not in self.output():
-            raise NotWithin(f"{text!r} never came; the end of {self.log}:\n{self.output()[-2000:]}")
-
-    def end(self, number: signal.Signals = signal.SIGTERM, limit: float = 15.0) -> int | None:
-        """Signal it and wait; the exit status, None if it had to be killed."""
-        if self.lives():
-            self.popen.send_signal(number)
-        try:
-            return self.popen.wait(limit)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-            return None
-        finally:
-            self.popen.stdin.close()
-
-    def figures(self) -> dict[str, float]:
-        """What the kernel says of it: rss in MB, threads, open files."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        return {
-            "rss_mb": int(fields["VmRSS"].split()[0]) / 1024,
-            "threads": int(fields["Threads"]),
-            "files": len(os.listdir(f"/proc/{self.pid}/fd")),
-        }
-
-
 class Stage:
     """A ROS domain with a robot, an observer and at most one node.
 
@@ -116,7 +49,6 @@ class Stage:
         self.domain = free_domain()
         self.environment = {**private_graph({}), "ROS_DOMAIN_ID": str(self.domain)}
         self.environment["FAULT_CONTROL"] = str(folder / "policy_does")
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self.limits_file = folder / "limits.yaml"
         self.limits_file.write_text(_limits_yaml())
         self.judge = Judge(JOINTS, LIMITS)
@@ -129,14 +61,14 @@ class Stage:
     def close(self) -> None:
         for process in (self.node, self.robot, self.crowd):
             if process is not None:
-                process.end(signal.SIGKILL)
+                process.kill()
         self.observer.close()
 
     def process(self, name: str, command: list[str], **environment: str) -> Process:
         """Start a process in this domain."""
         self._runs += 1
         log = self.folder / f"{self._runs:03}_{name}.log"
-        return Process(command, log, {**self.environment, **environment})
+        return Process(command, log, **{**self.environment, **environment})
 
     # The robot ----------------------------------------------------------------------------------
 
@@ -147,14 +79,13 @@ class Stage:
         self.robot.wait_for("ready")
 
     def kill_robot(self) -> None:
-        self.robot.end(signal.SIGKILL)
+        self.robot.kill()
 
     def tell_robot(self, **command: Any) -> None:
         """Give a command of robot.py and wait until it is obeyed."""
-        before = self.robot.output().count("ok\n")
-        self.robot.popen.stdin.write((json.dumps(command) + "\n").encode())
-        self.robot.popen.stdin.flush()
-        wait_until(lambda: self.robot.output().count("ok\n") > before, f"the robot to do {command}")
+        before = self.robot.output.count("ok\n")
+        self.robot.tell(json.dumps(command))
+        wait_until(lambda: self.robot.output.count("ok\n") > before, f"the robot to do {command}")
 
     def start_crowd(self) -> None:
         self.crowd = self.process("crowd", [sys.executable, str(HERE / "crowd.py")])
@@ -163,7 +94,7 @@ class Stage:
     def end_crowd(self) -> str:
         """How many messages it got out."""
         self.crowd.end(signal.SIGINT)
-        lines = [line for line in self.crowd.output().splitlines() if "rounds/s" in line]
+        lines = [line for line in self.crowd.output.splitlines() if "rounds/s" in line]
         return lines[-1] if lines else "it told no count"
 
     # The node -----------------------------------------------------------------------------------
@@ -193,7 +124,7 @@ class Stage:
         self.node = self.process("node", arguments, **(environment or {}))
         return self.node
 
-    def end_node(self) -> int | None:
+    def end_node(self) -> int:
         """The exit status."""
         return self.node.end()
 
@@ -214,11 +145,11 @@ class Stage:
 
         def came() -> bool:
             if not self.node.lives():
-                raise NotWithin(f"the node has ended:\n{self.node.output()[-2000:]}")
+                raise NotWithin(f"the node has ended; {self.node.tail}")
             return self.observer.trajectories >= before + count
 
         def what() -> str:
-            return f"{count} trajectories; the node says:\n{self.node.output()[-1500:]}"
+            return f"{count} trajectories; {self.node.tail}"
 
         wait_until(came, what, patience)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from support.faults.faults import Fault
-from support.faults.observer import NotWithin, Said, wait_until
+from support.faults.observer import Said
+from support.waiting import NotWithin, wait_until
 
 if TYPE_CHECKING:
     from support.faults.stage import Stage
@@ -75,7 +76,7 @@ def try_fault(stage: Stage, fault: Fault) -> Result:
         _help(stage)
     result.problems += judge.violations[blamed:]
     if not stage.node.lives() or stage.node.pid != pid:
-        result.problems.append(f"the node has ended:\n{stage.node.output()[-2000:]}")
+        result.problems.append(f"the node has ended; {stage.node.tail}")
     return result
 
 
@@ -149,7 +150,7 @@ def recovered(stage: Stage) -> None:
             (observer.chunk_stamp > now and observer.trajectories > before)
             or not stage.node.lives()
         ),
-        lambda: f"a trajectory after the fault; the node says:\n{stage.node.output()[-1500:]}",
+        lambda: f"a trajectory after the fault; {stage.node.tail}",
     )
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from support.harness import wait_until
+from support.waiting import wait_until
 
 from pi0_ros.node.worker import Worker
 
