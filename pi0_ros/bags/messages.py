@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.bags.writer import CHUNK_TYPE, message_types
+from pi0_ros.motion.trajectory import Trajectory
 from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
 
@@ -30,16 +31,20 @@ def decode(data: bytes, kind: str) -> Any:
     return message
 
 
-def encode_chunk(chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], now: int) -> bytes:
-    """pi0_ros/ActionChunk as `pi0_ros.motion.trajectory.chunk_message` fills it, serialised.
+def encode_chunk(
+    chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], now: int, executed: bool
+) -> bytes:
+    """pi0_ros/ActionChunk as `pi0_ros.node.messages.chunk_message` fills it, serialised.
 
     The times of the inference's stages are left out: they differ from run to run.
 
     Args:
         now: nanoseconds at which it counts as published.
+        executed: it is published as a trajectory too.
     """
     types = message_types().types
-    message = types[CHUNK_TYPE](
+    kind = types[CHUNK_TYPE]
+    message = kind(
         header=_header(chunk.stamp),
         sequence=chunk.sequence % 2**32,
         seed=chunk.seed,
@@ -53,31 +58,24 @@ def encode_chunk(chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], 
         joint_states_age=(now - snapshot.state_stamp) / _SECOND,
         stage_names=[],
         stage_times=np.zeros(0),
-        verdict=0,
+        verdict=kind.EXECUTED if executed else kind.DRY_RUN,
         rejected_reason="",
     )
     return bytes(message_types().serialize_cdr(message, CHUNK_TYPE))
 
 
-def encode_trajectory(trajectory: Any) -> bytes:
-    """ROS's trajectory_msgs/JointTrajectory, serialised."""
+def encode_trajectory(trajectory: Trajectory, joints: Sequence[str]) -> bytes:
+    """trajectory_msgs/JointTrajectory as `pi0_ros.node.messages.trajectory_message` fills it."""
     types = message_types().types
     duration = types["builtin_interfaces/msg/Duration"]
     point = types["trajectory_msgs/msg/JointTrajectoryPoint"]
     empty = np.zeros(0)
-    points = [
-        point(
-            np.array(p.positions),
-            np.array(p.velocities),
-            empty,
-            empty,
-            duration(p.time_from_start.sec, p.time_from_start.nanosec),
-        )
-        for p in trajectory.points
-    ]
-    stamp = trajectory.header.stamp
-    header = _header(stamp.sec * _SECOND + stamp.nanosec)
-    message = types[TRAJECTORY_TYPE](header, list(trajectory.joint_names), points)
+    points = zip(trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
+    message = types[TRAJECTORY_TYPE](
+        _header(trajectory.stamp),
+        list(joints),
+        [point(p, v, empty, empty, duration(*divmod(t, _SECOND))) for t, p, v in points],
+    )
     return bytes(message_types().serialize_cdr(message, TRAJECTORY_TYPE))
 
 

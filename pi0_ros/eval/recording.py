@@ -176,7 +176,7 @@ def _without_pictures(event: Published) -> Published:
     """A recording's pictures do not fit into memory."""
     s = event.snapshot
     bare = Snapshot({}, s.image_stamps, s.state, s.state_stamp, s.instruction)
-    return Published(event.time, event.chunk, bare, event.seconds)
+    return Published(event.time, event.chunk, bare, event.seconds, event.executed)
 
 
 def _drawn(

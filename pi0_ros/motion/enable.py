@@ -1,4 +1,4 @@
-"""Whether trajectories may go out: enabling, latches, the emergency stop and the deadman's beat.
+"""Motion enable: enabling, latched faults, the emergency stop and the deadman's heartbeat.
 
 Pure Python; times are seconds of a steady clock.
 """
@@ -8,79 +8,80 @@ from __future__ import annotations
 import math
 
 
-class Gate:
-    """Closed until `enable`; whatever closes it with a latch keeps it closed until `reset`.
+class MotionEnable:
+    """Disabled until `enable`; a latched fault keeps it disabled until `reset`.
 
     Attributes:
         enabled: trajectories may be published.
-        latched: why the gate stays closed until `reset`; "" if it does not.
+        latched: the fault that keeps motion disabled until `reset`; "" if there is none.
+        cause: why motion was disabled last.
     """
 
     def __init__(self, deadman_timeout: float = 0.0) -> None:
-        """`deadman_timeout`: seconds that may pass between two beats; 0: none are needed."""
+        """`deadman_timeout`: seconds that may pass between two heartbeats; 0: none are needed."""
         self.enabled = False
         self.latched = ""
+        self.cause = "not enabled yet"
         self._deadman_timeout = deadman_timeout
-        self._beat_at = -math.inf
-        self._stopped = False
+        self._heartbeat_at = -math.inf
+        self._emergency_stop = False
         self._rejections = 0
 
     def enable(self, now: float) -> str:
-        """Open the gate; returns "", or why it stays closed."""
-        refusal = self._refusal(now)
-        self.enabled = not refusal
-        return refusal
+        """Enable motion; returns "", or why it stays disabled."""
+        problem = self.check(now)
+        self.enabled = not problem
+        return problem
 
-    def check_enable(self, now: float) -> str:
+    def check(self, now: float) -> str:
         """What `enable` would return; nothing changes."""
-        return self._refusal(now)
-
-    def _refusal(self, now: float) -> str:
         if self.latched:
             return f"latched by {self.latched}; call ~/reset first"
-        if self._stopped:
+        if self._emergency_stop:
             return "the emergency stop is on"
-        if self._silent(now):
+        if self._is_silent(now):
             return "no heartbeat of the deadman; is it held?"
         return ""
 
-    def disable(self) -> bool:
-        """Close the gate, without a latch; True if it was open."""
+    def disable(self, cause: str) -> bool:
+        """Disable motion, without a latch; True if it was enabled."""
         was, self.enabled = self.enabled, False
+        if was:
+            self.cause = cause
         return was
 
-    def latch(self, reason: str) -> bool:
-        """Close the gate until `reset`; True if it was open. The first reason stays."""
-        self.latched = self.latched or reason
-        return self.disable()
+    def latch(self, fault: str) -> bool:
+        """Disable motion until `reset`; True if it was enabled. The first fault stays."""
+        self.latched = self.latched or fault
+        return self.disable(fault)
 
     def emergency_stop(self, on: bool) -> bool:
-        """The emergency stop went on or off; True if that closed the gate. Off opens nothing."""
-        self._stopped = on
+        """The emergency stop went on or off; True if that disabled motion. Off enables nothing."""
+        self._emergency_stop = on
         return self.latch("the emergency stop") if on else False
 
-    def beat(self, now: float) -> None:
+    def heartbeat(self, now: float) -> None:
         """The deadman's heartbeat came."""
-        self._beat_at = now
+        self._heartbeat_at = now
 
     def check_deadman(self, now: float) -> bool:
-        """Latch if the beat is missing while the gate is open; True if that closed it."""
-        if not (self.enabled and self._silent(now)):
+        """Latch if the heartbeat is missing while motion is enabled; True if that disabled it."""
+        if not (self.enabled and self._is_silent(now)):
             return False
-        silence = now - self._beat_at
+        silence = now - self._heartbeat_at
         return self.latch(f"the deadman: no heartbeat for {silence:.2f} s")
 
-    def _silent(self, now: float) -> bool:
-        return self._deadman_timeout > 0 and now - self._beat_at > self._deadman_timeout
+    def _is_silent(self, now: float) -> bool:
+        return self._deadman_timeout > 0 and now - self._heartbeat_at > self._deadman_timeout
 
-    def passed(self) -> None:
+    def accept(self) -> None:
         """A chunk was within its limits."""
         self._rejections = 0
 
-    def rejected(self, most: int, detail: str) -> bool:
-        """A chunk was rejected; latches after `most` in a row. True if that closed the gate.
+    def reject(self, most: int, detail: str) -> bool:
+        """A chunk was rejected; latches after `most` in a row. True if that disabled motion.
 
-        Rejections of a dry run do not count: nobody's arm depends on them.
+        Rejections of a dry run do not count: no arm depends on them.
         """
         if not self.enabled:
             return False
@@ -90,8 +91,8 @@ class Gate:
         return self.latch(f"{self._rejections} rejected chunks in a row, the last: {detail}")
 
     def reset(self) -> str:
-        """Clear the latch, which opens nothing. Returns "", or what is still on."""
-        if self._stopped:
+        """Clear the latched fault, which enables nothing. Returns "", or what is still on."""
+        if self._emergency_stop:
             return "the emergency stop is still on; publish false on its topic first"
         self.latched = ""
         self._rejections = 0

@@ -1,159 +1,217 @@
-"""The only place that publishes trajectories: gate open and limits kept, or nothing goes."""
+"""From chunks to the trajectories that a controller executes; pure: no ROS, no node, no clock."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
+from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.limits import JointLimits
-from pi0_ros.motion.planner import Bands, Plan, check_finite, plan, stop
+from pi0_ros.motion.planner import Plan, plan, stop
+from pi0_ros.motion.refusal import REJECTIONS, Measured, Reason, Refusal
+from pi0_ros.motion.screening import Bands, check_finite
 from pi0_ros.motion.spline import Motion
-from pi0_ros.motion.trajectory import trajectory_message
-from pi0_ros.node.observation import ObservationBuffer
-from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.policy.types import ActionChunk
 
-if TYPE_CHECKING:
-    from pi0_ros.node.node import Pi0Node
-
-
 HISTORY = 2_000_000_000
-"""Nanoseconds of what ran that are remembered: an observation is younger than that."""
+"""Nanoseconds of executed trajectory that are remembered: an observation is younger than that."""
 
 NEAR = 0.05
-"""Radians by which a joint that stands may be off what was published (friction, gravity)."""
+"""Radians by which a joint at rest may be off its setpoint (friction, gravity)."""
 
 LAG = 250_000_000
-"""Nanoseconds by which a joint that moves may be behind what was published."""
+"""Nanoseconds by which a moving joint may lag behind its setpoint."""
 
 ACQUAINTANCE = 1_000_000_000
-"""Nanoseconds of joint states before a joint may be behind at all: the controllers of a robot that
-came (back) just now may not have heard yet what was published, and to start into the midst of it
+"""Nanoseconds of joint states before a joint may lag at all: the controllers of a robot that came
+(back) just now may not have received the executing trajectory, and to start into the midst of it
 would be a jump."""
 
 
-class Mover:
-    """Remembers the running trajectory, replaces it by new ones and stops it.
+@dataclass(frozen=True)
+class MotionSettings:
+    """How chunks become trajectories; the node's parameters of the same names say more.
 
-    Without limits it publishes nothing: the node cannot be enabled then.
+    Attributes:
+        velocity_scale, acceleration_scale: shares of the joints' limits, above 0.
+        max_jump, clamp_position, clamp_velocity, clamp_acceleration: see `screening.Bands`.
+        reject_latch: rejected chunks in a row that latch a fault.
+        blend: seconds in which a new trajectory departs from the executing one.
+        starve_timeout: seconds without a new trajectory after which the arm is stopped.
+        trajectory_start: "observation" or "now"; see `planner.plan`.
     """
 
-    def __init__(self, node: Pi0Node, buffer: ObservationBuffer) -> None:
-        self._node = node
-        self._buffer = buffer
-        self._running: Motion | None = None
-        self._published_at = 0  # nanoseconds of the node's clock
-        self._stopping = False  # what runs is a stop
+    velocity_scale: float
+    acceleration_scale: float
+    max_jump: float
+    clamp_position: float
+    clamp_velocity: float
+    clamp_acceleration: float
+    reject_latch: int
+    blend: float
+    starve_timeout: float
+    trajectory_start: str
 
-    def forget(self) -> None:
-        """The clock jumped: what was published lies in another time."""
-        self._running = None
+    @classmethod
+    def of(cls, source: Any) -> MotionSettings:
+        """The attributes of the same names of another object, such as the node's parameters."""
+        return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
-    def move(self, chunk: ActionChunk) -> bool:
-        """Bring a chunk within the limits and publish it; True unless this is a dry run.
-
-        In a dry run with limits the chunk is judged all the same.
-
-        Raises:
-            Refusal: nonfinite, limits, expired; or stale, for want of a joint state to start from.
-        """
-        node, now = self._node, self._node.now()
-        try:
-            check_finite(chunk, node.parameters.joint_names)
-            if node.limits is None:
-                return False
-            planned = self._plan(chunk, now, node.limits)
-        except Refusal as refusal:
-            if refusal.reason in ("nonfinite", "limits"):
-                self._reject(refusal)
-            raise
-        node.gate.passed()
-        node.counts.clamped.update(planned.clamped)
-        if not node.gate.enabled:
-            return False
-        self._publish(planned, now)
-        node.counts.trajectories += 1
-        return True
-
-    def _plan(self, chunk: ActionChunk, now: int, limits: JointLimits) -> Plan:
-        p = self._node.parameters
-        measured = self._buffer.measured(now)
-        if measured is None:
-            age = f"{p.joint_states_max_age:g} s"
-            raise Refusal("stale", f"no joint state younger than {age} to start from")
-        running = None
-        if self._node.gate.enabled:
-            # What the arm did not follow is no past of what comes: it is forgotten.
-            running = self._running = self._followed(measured, now)
-        return plan(
-            chunk,
-            limits.scaled(p.velocity_scale, p.acceleration_scale),
-            Bands(p.max_jump, p.clamp_position, p.clamp_velocity, p.clamp_acceleration),
-            measured,
-            running,
-            now,
-            p.trajectory_start,
-            p.blend,
+    @property
+    def bands(self) -> Bands:
+        """What may be clamped."""
+        return Bands(
+            self.max_jump, self.clamp_position, self.clamp_velocity, self.clamp_acceleration
         )
 
+
+class Executor:
+    """Knows the executing trajectory, splices new chunks into it, and stops it.
+
+    The caller owns the clock, the measured joint states and the publisher. It calls `update` with
+    each chunk of the policy, `tick` every 20 ms and whenever motion may have been disabled (also
+    after an `update` that returned a Refusal: it may have latched), and publishes the `trajectory`
+    of each Plan that it gets, if there is one, before it calls again:
+
+        settings = MotionSettings.of(parameters)
+        enable = MotionEnable()
+        executor = Executor(joints, limits, settings, enable)
+        enable.enable(0.0)
+        result = executor.update(chunk, measured, now)
+        if isinstance(result, Refusal):
+            result = executor.tick(measured, now)
+        if result is not None and result.trajectory is not None:
+            publish(result.trajectory)
+
+    Attributes:
+        settings: may be replaced at any time.
+        enable: without it nothing is published: chunks are judged only (a dry run).
+    """
+
+    def __init__(
+        self,
+        joints: Sequence[str],
+        limits: JointLimits | None,
+        settings: MotionSettings,
+        enable: MotionEnable,
+    ) -> None:
+        """`limits`: of `joints`, unscaled; None: nothing is planned, and no plan has a trajectory.
+
+        Args:
+            joints: names, in the order of the chunks' columns.
+        """
+        self.settings = settings
+        self.enable = enable
+        self._joints = tuple(joints)
+        self._limits = limits
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the executing trajectory: the clock jumped, so it lies in another time."""
+        self._executing: Motion | None = None
+        self._published_at = 0
+        self._stopping = False
+
+    def update(self, chunk: ActionChunk, measured: Measured | None, now: int) -> Plan | Refusal:
+        """Bring a chunk within the limits and splice it into the executing trajectory.
+
+        Args:
+            measured: the newest joint state; None if there is none that is fresh.
+            now: nanoseconds of the clock that the chunk's and the joint states' stamps are of.
+
+        Returns:
+            A Plan, whose trajectory is None in a dry run; or a Refusal: nonfinite, limits,
+            expired, malformed (the joint state), or stale (no joint state).
+        """
+        try:
+            check_finite(chunk, self._joints)
+            if self._limits is None:
+                return Plan(None, None)
+            planned = self._plan(chunk, measured, now, self._limits)
+        except Refusal as refusal:
+            if refusal.reason in REJECTIONS:
+                self.enable.reject(self.settings.reject_latch, refusal.detail)
+            return refusal
+        self.enable.accept()
+        if not self.enable.enabled:
+            return replace(planned, trajectory=None)
+        return self._execute(planned, now)
+
+    def tick(self, measured: Measured | None, now: int) -> Plan | None:
+        """Stop the executing trajectory where motion was disabled or no chunk follows.
+
+        Args:
+            measured, now: see `update`.
+
+        Returns:
+            A decelerating stop; None if nothing moves, or is stopping already.
+        """
+        executing, limits = self._executing, self._limits
+        if executing is None or limits is None or self._stopping or now >= executing.end:
+            return None
+        silence = (now - self._published_at) / 1e9
+        if not self.enable.enabled:
+            cause = self.enable.cause
+        elif silence > self.settings.starve_timeout:
+            cause = f"no new trajectory for {silence:.2f} s"
+        else:
+            return None
+        near = np.inf if measured is None else self._leeway(executing, measured)
+        start = self.settings.trajectory_start
+        planned = stop(self._scaled(limits), measured, executing, now, start, near)
+        self._execute(planned, now)
+        self._stopping = True
+        return replace(planned, stop_cause=cause)
+
+    def _plan(
+        self, chunk: ActionChunk, measured: Measured | None, now: int, limits: JointLimits
+    ) -> Plan:
+        if measured is None:
+            raise Refusal(Reason.STALE, "no fresh joint state to start from")
+        executing = None
+        if self.enable.enabled:
+            # Where the arm did not follow, the trajectory does not hold: it is forgotten.
+            executing = self._executing = self._followed(measured, now)
+        settings = self.settings
+        return plan(
+            chunk,
+            self._scaled(limits),
+            settings.bands,
+            measured,
+            executing,
+            now,
+            settings.trajectory_start,
+            settings.blend,
+        )
+
+    def _scaled(self, limits: JointLimits) -> JointLimits:
+        return limits.scaled(self.settings.velocity_scale, self.settings.acceleration_scale)
+
     def _followed(self, measured: Measured, now: int) -> Motion | None:
-        """What runs, as far as the arm follows it; None if nothing does any more.
+        """The executing trajectory, as far as the arm follows it; None if it is over.
 
         A joint that is elsewhere (moved by hand, restarted, on a slope) stands where it is: going
         on from where it should be would make it jump.
         """
-        running = self._running
-        if running is None or now >= running.end:
+        executing = self._executing
+        if executing is None or now >= executing.end:
             return None
-        off = np.abs(running.sample(measured.stamp)[0] - measured.positions)
-        return running.standing(off > self._leeway(running, measured), measured.positions)
+        off = np.abs(executing.sample(measured.stamp)[0] - measured.positions)
+        return executing.standing(off > self._leeway(executing, measured), measured.positions)
 
-    def _leeway(self, running: Motion, measured: Measured) -> np.ndarray:
-        """[joints] radians that a joint may be off what ran when it was measured."""
+    def _leeway(self, executing: Motion, measured: Measured) -> np.ndarray:
+        """[joints] radians that a joint may have been off its setpoint when it was measured."""
         stamp = measured.stamp
         lag = LAG if stamp - measured.since >= ACQUAINTANCE else 0
         times = np.linspace(stamp - lag, stamp, 11).astype(np.int64)
-        speed = np.abs(running.sample_all(times)[1]).max(axis=0)
-        return np.minimum(NEAR + speed * lag / 1e9, self._node.parameters.max_jump)
+        speed = np.abs(executing.sample_all(times)[1]).max(axis=0)
+        return np.minimum(NEAR + speed * lag / 1e9, self.settings.max_jump)
 
-    def _publish(self, planned: Plan, now: int) -> None:
-        joints = self._node.parameters.joint_names
-        self._node.trajectories.publish(trajectory_message(planned.trajectory, joints))
-        self._running = planned.motion.after(self._running, HISTORY)
+    def _execute(self, planned: Plan, now: int) -> Plan:
+        self._executing = planned.motion.after(self._executing, HISTORY)
         self._published_at = now
         self._stopping = False
-
-    def _reject(self, refusal: Refusal) -> None:
-        self._node.counts.rejected += 1
-        if self._node.gate.rejected(self._node.parameters.reject_latch, refusal.detail):
-            self.halt(self._node.gate.latched)
-
-    def watch(self) -> None:
-        """Look after the deadman and after a trajectory that nothing follows."""
-        node = self._node
-        if node.gate.check_deadman(time.monotonic()):
-            self.halt(node.gate.latched)
-        silence = (node.now() - self._published_at) / 1e9
-        if silence > node.parameters.starve_timeout:
-            self._stop(f"no new trajectory for {silence:.2f} s")
-
-    def halt(self, reason: str) -> None:
-        """The gate closed: stop what still runs."""
-        self._node.controls.gate_changed(f"disabled: {reason}")
-        self._stop(reason)
-
-    def _stop(self, reason: str) -> None:
-        """Publish a decelerating stop, unless what was published is at its end or is a stop."""
-        node, now, running = self._node, self._node.now(), self._running
-        if running is None or node.limits is None or self._stopping or now >= running.end:
-            return
-        p = node.parameters
-        limits = node.limits.scaled(p.velocity_scale, p.acceleration_scale)
-        measured = self._buffer.measured(now)
-        near = np.inf if measured is None else self._leeway(running, measured)
-        self._publish(stop(limits, measured, running, now, p.trajectory_start, near), now)
-        self._stopping = True
-        node.counts.stops += 1
-        node.log_throttled("stop", f"slowing down to a stop: {reason}")
+        return planned

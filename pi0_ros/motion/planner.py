@@ -16,11 +16,11 @@ import numpy as np
 
 from pi0_ros.motion.blend import derivative, stitch
 from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.refusal import Measured, Reason, Refusal
 from pi0_ros.motion.screening import Bands, check_finite, check_measured, is_finite, judge
 from pi0_ros.motion.spline import Motion, Peaks, segment_peaks
 from pi0_ros.motion.tracking import brake, follow, last_to_brake
 from pi0_ros.motion.trajectory import Trajectory, trajectory_of
-from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.policy.types import ActionChunk
 
 LEAD = 20_000_000
@@ -38,15 +38,18 @@ class Plan:
     """What to publish, and what the arm then does.
 
     Attributes:
-        motion: in the node's time. Its points before `now` repeat what ran.
-        trajectory: the message's points.
-        clamped: the limits that the chunk, taken over, would have exceeded: position, velocity,
+        motion: in the node's time. Its points before `now` repeat the executing trajectory. None
+            without limits.
+        trajectory: the message's points; None in a dry run: there is nothing to publish.
+        clamped: the limits that the spliced chunk would have exceeded: position, velocity,
             acceleration. Empty if it is published as it is.
+        stop_cause: why this is a stop; "" if it is a chunk's.
     """
 
-    motion: Motion
-    trajectory: Trajectory
+    motion: Motion | None
+    trajectory: Trajectory | None
     clamped: tuple[str, ...] = ()
+    stop_cause: str = ""
 
 
 def plan(
@@ -84,7 +87,7 @@ def plan(
     first = max(0, -(-(now + LEAD - chunk.stamp) // step) - 1)
     if first + 1 >= len(chunk.positions):
         raise Refusal(
-            "expired",
+            Reason.EXPIRED,
             f"the chunk covers {len(chunk.positions) * chunk.dt:.3f} s after the observation,"
             f" which is {(now - chunk.stamp) / _SECOND:.3f} s old: no step is left to move to",
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.motion.limits import JointLimits
-from pi0_ros.node.refusal import Measured, Refusal
+from pi0_ros.motion.refusal import Measured, Reason, Refusal
 from pi0_ros.policy.types import ActionChunk
 
 
@@ -37,7 +37,7 @@ def check_finite(chunk: ActionChunk, joints: Sequence[str]) -> None:
         bad = np.argwhere(~finite)
         step, joint = bad[0]
         raise Refusal(
-            "nonfinite",
+            Reason.NONFINITE,
             f"the policy returned {chunk.positions[step, joint]} for step {step}, joint"
             f" {joints[joint]} ({len(bad)} of {chunk.positions.size} values are not finite)",
         )
@@ -48,7 +48,7 @@ def check_measured(measured: Measured, joints: Sequence[str]) -> None:
     if not is_finite(measured):
         states = zip(joints, measured.positions, measured.velocities, strict=True)
         bad = [f"{name}: {p} rad, {v} rad/s" for name, p, v in states if not np.isfinite(p + v)]
-        raise Refusal("malformed", f"the joint state is not finite: {'; '.join(bad)}")
+        raise Refusal(Reason.MALFORMED, f"the joint state is not finite: {'; '.join(bad)}")
 
 
 def is_finite(measured: Measured) -> bool:
@@ -125,4 +125,4 @@ def _name(limits: JointLimits, joint: int, step: int) -> str:
 
 
 def _refusal(what: str, allowed: str) -> Refusal:
-    return Refusal("limits", f"{what}; {allowed}")
+    return Refusal(Reason.LIMITS, f"{what}; {allowed}")

@@ -1,7 +1,7 @@
 """What runs while the node is active: at each tick an observation, an inference, a chunk.
 
 An image's way: `Inputs` -> `ObservationBuffer` -> `_on_tick` snapshot -> (worker thread) decode and
-infer -> `on_outcome` -> `Mover`. All but the worker's part runs in the executor's thread.
+infer -> `on_outcome` -> `Executor`. All but the worker's part runs in the executor's thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from rclpy.duration import Duration
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from pi0_ros.motion.executor import Mover
-from pi0_ros.motion.trajectory import chunk_message
+from pi0_ros.motion.executor import Executor, MotionSettings
+from pi0_ros.motion.planner import Plan
+from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inputs import Inputs
+from pi0_ros.node.messages import chunk_message, trajectory_message
 from pi0_ros.node.observation import ObservationBuffer, Snapshot
 from pi0_ros.node.preflight import PolicyLike, check_chunk
 from pi0_ros.node.profiling import ProfileAnswer, profile
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE
 from pi0_ros.node.worker import Outcome
 from pi0_ros.policy.types import ActionChunk
@@ -65,7 +66,7 @@ class ControlLoop:
 
     Attributes:
         buffer: the streams.
-        mover: publishes the trajectories.
+        executor: makes the trajectories.
     """
 
     def __init__(self, node: Pi0Node, policy: PolicyLike) -> None:
@@ -73,7 +74,12 @@ class ControlLoop:
         self._node = node
         self._policy = policy
         self.buffer = ObservationBuffer(node.parameters, node.now)
-        self.mover = Mover(node, self.buffer)
+        self.executor = Executor(
+            node.parameters.joint_names,
+            node.limits,
+            MotionSettings.of(node.parameters),
+            node.motion_enable,
+        )
         self._inputs = Inputs(node, self.buffer)
         self._summary = "no tick yet; is /clock published?" if node.sim_time() else "ready"
         self._episode = node.next_episode()
@@ -127,7 +133,7 @@ class ControlLoop:
             " from before are dropped"
         )
         self.buffer.clear()
-        self.mover.forget()
+        self.executor.reset()
         self._node.display.forget()
 
     # Ticks --------------------------------------------------------------------------------------
@@ -194,23 +200,31 @@ class ControlLoop:
         if error is not None:
             lines = traceback.format_exception(type(error), error, error.__traceback__)
             self._node.get_logger().debug("".join(lines))
-            raise Refusal("failed", f"{type(error).__name__}: {error}") from error
+            raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
         inference = outcome.value
         if inference.epoch != self._epoch():
-            raise Refusal("stale", "the clock jumped or an episode began while the inference ran")
+            raise Refusal(
+                Reason.STALE, "the clock jumped or an episode began while the inference ran"
+            )
         try:
             check_chunk(inference.chunk, self._policy, len(self._node.parameters.joints))
         except ValueError as wrong:
-            raise Refusal("failed", str(wrong)) from wrong
+            raise Refusal(Reason.FAILED, str(wrong)) from wrong
         return inference
 
     def _publish(self, inference: Inference) -> None:
-        node, chunk = self._node, inference.chunk
-        try:
-            moved = self.mover.move(chunk)
-        except Refusal as refusal:
-            node.display.rejected(chunk, refusal)
-            raise
+        node, chunk, now = self._node, inference.chunk, self._node.now()
+        result = self.executor.update(chunk, self.buffer.measured(now), now)
+        if isinstance(result, Refusal):
+            node.counts.rejected += result.reason in REJECTIONS
+            self.stop_if_disabled()
+            node.display.rejected(chunk, result)
+            raise result
+        node.counts.clamped.update(result.clamped)
+        moved = result.trajectory is not None
+        if moved:
+            self._send(result)
+            node.counts.trajectories += 1
         overhead = time.perf_counter() - inference.ticked - inference.seconds
         joints = node.parameters.joint_names
         node.chunks.publish(chunk_message(chunk, inference.snapshot, joints, node.now()))
@@ -223,11 +237,27 @@ class ControlLoop:
         self._summary = "publishing" if moved else "publishing chunks only: not enabled (dry run)"
         node.display.published(chunk, inference.snapshot.instruction, moved)
 
+    def stop_if_disabled(self) -> None:
+        """Stop the executing trajectory if motion was disabled, or if no chunk follows it."""
+        node, now = self._node, self._node.now()
+        planned = self.executor.tick(self.buffer.measured(now), now)
+        node.controls.tell_if_disabled()
+        if planned is not None:
+            self._send(planned)
+            node.counts.stops += 1
+            node.log_throttled("stop", f"slowing down to a stop: {planned.stop_cause}")
+
+    def _send(self, planned: Plan) -> None:
+        node = self._node
+        message = trajectory_message(planned.trajectory, node.parameters.joint_names)
+        node.trajectories.publish(message)
+
     def _on_watch(self) -> None:
         # A guard condition that is triggered just as the executor's wait ends may go unheard.
         self._node.collect()
-        self.mover.watch()
         node = self._node
+        node.motion_enable.check_deadman(time.monotonic())
+        self.stop_if_disabled()
         running_for, limit = node.worker.running_for(), node.parameters.inference_timeout
         if running_for is None or running_for <= limit or self._profile_wanted():
             return
@@ -235,7 +265,7 @@ class ControlLoop:
         remote = self._policy if isinstance(self._policy, PolicyProcess) else None
         if (remote is None or not remote.loading) and node.worker.abandon():
             self._refuse(
-                Refusal("timeout", f"the inference runs for {running_for:.1f} s; given up")
+                Refusal(Reason.TIMEOUT, f"the inference runs for {running_for:.1f} s; given up")
             )
             if remote is not None:
                 remote.kill()  # it begins anew with the next tick

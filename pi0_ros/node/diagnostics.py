@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pi0_ros.node.refusal import Refusal
+from pi0_ros.motion.refusal import Refusal
 from pi0_ros.ros.throttle import printable
 
 if TYPE_CHECKING:

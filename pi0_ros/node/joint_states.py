@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.refusal import Measured
+from pi0_ros.motion.refusal import Measured
 
 KEPT = 1_000_000_000
 """Nanoseconds; pictures that are older are refused by far."""

@@ -19,8 +19,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.motion.enable import Gate
+from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.limits import JointLimits, read_limits
+from pi0_ros.motion.refusal import Refusal
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.control_loop import ControlLoop
 from pi0_ros.node.diagnostics import Counts, Report
@@ -43,7 +44,6 @@ from pi0_ros.node.preflight import (
     contract_problems,
     make_policy,
 )
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.node.timing import Timings
 from pi0_ros.node.worker import Outcome, Worker
 from pi0_ros.ros.throttle import Throttle, refusal_line
@@ -70,7 +70,7 @@ class Pi0Node(LifecycleNode):
         parameters: as they are now; some change while the node runs.
         counts, timings: since the node began.
         limits: of the joints; None without a file, and then there are only dry runs.
-        gate: whether trajectories go out.
+        motion_enable: whether trajectories go out.
         worker: the thread that loads and infers; None while unconfigured.
         loop: what runs while active; else None.
     """
@@ -104,7 +104,7 @@ class Pi0Node(LifecycleNode):
         self._load, self._check = load, check
         self.counts = Counts()
         self.timings = timings or Timings()
-        self.gate = Gate(self.parameters.deadman_timeout)
+        self.motion_enable = MotionEnable(self.parameters.deadman_timeout)
         self.limits: JointLimits | None = None
         self.worker: Worker | None = None
         self._policy: PolicyLike | None = None
@@ -277,16 +277,16 @@ class Pi0Node(LifecycleNode):
         if self.parameters.start_enabled or self.parameters.enabled:
             refusal = self.controls.enable()
             if refusal:
-                self.controls.gate_changed(f"not enabled: {refusal}")
+                self.controls.tell(f"not enabled: {refusal}")
         return "active"
 
     def _deactivate(self, state: LifecycleState) -> str:
-        self.gate.disable()
+        self.motion_enable.disable("deactivated")
         if self.loop is not None:
             self.loop.close()
             self.loop = None
         super().on_deactivate(state)
-        self.controls.gate_changed("")
+        self.controls.tell("")
         return "configured, not active"
 
     def _cleanup(self) -> str:
@@ -367,8 +367,8 @@ class Pi0Node(LifecycleNode):
             period=1 / self.parameters.rate_hz,
             queue=int(worker is not None and worker.busy),
             running_for=worker.running_for() if worker else None,
-            enabled=self.gate.enabled,
-            latched=self.gate.latched,
+            enabled=self.motion_enable.enabled,
+            latched=self.motion_enable.latched,
             limits_loaded=self.limits is not None,
             refusal=loop.refusal if loop else None,
             memory=memory(str(self._policy.device) if self._policy else None),

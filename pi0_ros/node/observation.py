@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.motion.refusal import Measured, Refusal
 from pi0_ros.node.images import ImageError, check
 from pi0_ros.node.joint_states import JointHistory, read_sample
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, Fault, Stream, StreamStatus
 from pi0_ros.policy.types import Observation
 

@@ -13,6 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import SetBool, Trigger
 
+from pi0_ros.motion.executor import MotionSettings
 from pi0_ros.node.parameters import NodeParameters, ParameterError, changed
 from pi0_ros.ros.subscriptions import KeptTopic, subscribe
 
@@ -26,11 +27,12 @@ _STOPS_KEPT = 10
 
 
 class Controls:
-    """From the node's beginning to its end; the gate is opened here and nowhere else."""
+    """From the node's beginning to its end; motion is enabled here and nowhere else."""
 
     def __init__(self, node: Pi0Node) -> None:
         self._node = node
         self._setting_parameters = False
+        self._told_enabled = False
         node.create_service(SetBool, "~/enable", self._on_enable)
         node.create_service(Trigger, "~/reset", self._on_reset)
         node.add_on_set_parameters_callback(self._on_set_parameters)
@@ -61,8 +63,8 @@ class Controls:
         """Let trajectories out; returns "", or why not."""
         refusal = self._refusal()
         if not refusal:
-            self._node.gate.enable(time.monotonic())
-            self.gate_changed("enabled: trajectories are published from now on")
+            self._node.motion_enable.enable(time.monotonic())
+            self.tell("enabled: trajectories are published from now on")
         return refusal
 
     def _refusal(self) -> str:
@@ -71,34 +73,45 @@ class Controls:
             return f"the node is {node.state}, not active"
         if node.limits is None:
             return "no joint limits are known; give a file as joint_limits and configure anew"
-        return node.gate.check_enable(time.monotonic())
+        return node.motion_enable.check(time.monotonic())
 
     def disable(self) -> None:
         """Let no more trajectories out, and stop what moves."""
-        if self._node.gate.disable() and self._node.loop is not None:
-            self._node.loop.mover.halt("asked for")
+        self._node.motion_enable.disable("asked for")
+        self._stop()
 
     def _on_emergency_stop(self, message: Bool) -> None:
-        if self._node.gate.emergency_stop(message.data) and self._node.loop is not None:
-            self._node.loop.mover.halt("the emergency stop was pressed")
+        self._node.motion_enable.emergency_stop(message.data)
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._node.loop is not None:
+            self._node.loop.stop_if_disabled()
 
     def _on_beat(self, message: Header) -> None:
         stamp = message.stamp.sec * 10**9 + message.stamp.nanosec
         node = self._node
         # One that waited in a queue says nothing about the hand on the switch.
         if not stamp or node.now() - stamp <= node.parameters.deadman_timeout * 1e9:
-            node.gate.beat(time.monotonic())
+            node.motion_enable.heartbeat(time.monotonic())
 
-    def gate_changed(self, text: str) -> None:
-        """The log tells, and the parameter `enabled` follows the gate."""
+    def tell_if_disabled(self) -> None:
+        """Tell that motion was disabled since the last `tell`, if it was."""
+        enable = self._node.motion_enable
+        if self._told_enabled and not enable.enabled:
+            self.tell(f"disabled: {enable.cause}")
+
+    def tell(self, text: str) -> None:
+        """Log the text, if there is one; the parameter `enabled` follows the motion enable."""
         node = self._node
+        self._told_enabled = node.motion_enable.enabled
         if text:
             node.get_logger().warning(text)
-        node.parameters = replace(node.parameters, enabled=node.gate.enabled)
+        node.parameters = replace(node.parameters, enabled=node.motion_enable.enabled)
         if not self._setting_parameters:
             self._setting_parameters = True
             try:
-                node.set_parameters([Parameter("enabled", value=node.gate.enabled)])
+                node.set_parameters([Parameter("enabled", value=node.motion_enable.enabled)])
             finally:
                 self._setting_parameters = False
 
@@ -112,19 +125,19 @@ class Controls:
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """A new episode; what latched the gate is forgiven, but nothing is enabled."""
+        """A new episode; a latched fault is cleared, but nothing is enabled."""
         node = self._node
-        problem = node.gate.reset()
+        problem = node.motion_enable.reset()
         if node.loop is not None:
             node.loop.reset()
-        state = "enabled" if node.gate.enabled else "not enabled"
+        state = "enabled" if node.motion_enable.enabled else "not enabled"
         response.success, response.message = not problem, problem or f"a new episode; {state}"
         node.get_logger().info(f"reset: {response.message}")
         return response
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Check all, then take all."""
-        if self._setting_parameters:  # `enabled` follows the gate
+        if self._setting_parameters:  # `enabled` follows the motion enable
             return SetParametersResult(successful=True)
         values = {parameter.name: parameter.value for parameter in parameters}
         try:
@@ -141,7 +154,7 @@ class Controls:
     def _take(self, new: NodeParameters, values: Collection[str]) -> str:
         """Act on checked parameters; returns "", or why they are refused and nothing changed."""
         node = self._node
-        enable = "enabled" in values and new.enabled and not node.gate.enabled
+        enable = "enabled" in values and new.enabled and not node.motion_enable.enabled
         refusal = self._refusal() if enable else ""
         if refusal:
             return f"enabled: {refusal}"
@@ -150,8 +163,10 @@ class Controls:
             if refusal:
                 return f"instruction: {refusal}"
         old, node.parameters = node.parameters, new
-        if node.loop is not None and new.rate_hz != old.rate_hz:
-            node.loop.set_rate(new.rate_hz)
+        if node.loop is not None:
+            node.loop.executor.settings = MotionSettings.of(new)
+            if new.rate_hz != old.rate_hz:
+                node.loop.set_rate(new.rate_hz)
         if enable:
             self.enable()
         elif "enabled" in values and not new.enabled:

@@ -27,7 +27,7 @@ _MOST_ARRIVALS = 200
 
 
 class Fault(NamedTuple):
-    """Why a stream cannot be used; `reason` is one of `pi0_ros.node.refusal.REASONS`."""
+    """Why a stream cannot be used; `reason` is a value of `pi0_ros.motion.refusal.Reason`."""
 
     reason: str
     detail: str

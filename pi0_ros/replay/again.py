@@ -13,13 +13,13 @@ from typing import Any
 from pi0_ros.bags.bag import Message
 from pi0_ros.bags.messages import decode
 from pi0_ros.bags.results import SAME_STAMP, TimedChunk
+from pi0_ros.motion.refusal import Refusal
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Topic
 from pi0_ros.node.joint_states import KEPT, JointHistory, Sample, read_sample
 from pi0_ros.node.observation import Snapshot, stamp_of
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import check_chunk
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.replay.player import Playback
 from pi0_ros.replay.steps import Published, SeededPolicy, count_message, infer
 from pi0_ros.ros.diagnostics import Counters

@@ -97,11 +97,17 @@ def replay_steps(
         messages = _played(offline, digest, on_message, interrupted)
         for event in steps.run(messages):
             if isinstance(event, Moved):
-                data = encode_trajectory(event.trajectory)
+                data = encode_trajectory(event.trajectory, parameters.joint_names)
                 writer.write(interface.absolute("~/joint_trajectory"), event.time, data)
                 moved += 1
             else:
-                data = encode_chunk(event.chunk, event.snapshot, parameters.joint_names, event.time)
+                data = encode_chunk(
+                    event.chunk,
+                    event.snapshot,
+                    parameters.joint_names,
+                    event.time,
+                    event.executed,
+                )
                 writer.write(interface.absolute("~/action_chunk"), event.time, data)
                 chunks.append(record(event, parameters.joint_names))
     report = make_report(

@@ -17,15 +17,18 @@ import numpy as np
 
 from pi0_ros.bags.bag import STAMPED_TYPES, Message, header_stamp
 from pi0_ros.bags.messages import decode
+from pi0_ros.motion.enable import MotionEnable
+from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.refusal import Reason, Refusal
+from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Topic
 from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import PolicyLike, check_chunk
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import ActionChunk, Observation
-from pi0_ros.replay.follow import make_mover
 from pi0_ros.replay.player import Playback
 from pi0_ros.ros.diagnostics import Counters
 
@@ -44,20 +47,24 @@ class SeededPolicy(PolicyLike, Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """A chunk that the node would publish at `time` (ns); `seconds` of wall time it took."""
+    """A chunk that the node would publish at `time` (ns), as a trajectory too if `executed`.
+
+    It took `seconds` of wall time.
+    """
 
     time: int
     chunk: ActionChunk
     snapshot: Snapshot
     seconds: float
+    executed: bool = False
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A trajectory_msgs/JointTrajectory that an enabled node would publish at `time` (ns)."""
+    """A trajectory that an enabled node would publish at `time` (ns)."""
 
     time: int
-    trajectory: Any
+    trajectory: Trajectory
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def infer(
     try:
         chunk = policy.infer(observation, policy.noise(number))
     except Exception as error:  # whatever a policy raises is a refused tick, as in the node
-        raise Refusal("failed", f"{type(error).__name__}: {error}") from error
+        raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - started
     return Published(due, replace(chunk, sequence=number), snapshot, seconds)
 
@@ -143,12 +150,15 @@ class Steps:
         self._decode = to_rgb if parameters.image_transport == "raw" else decompress
         self._now = 0
         self._buffer = ObservationBuffer(parameters, lambda: self._now)
-        self._node, self._mover = make_mover(
-            parameters, limits, self._buffer, lambda: self._now, enable
+        self._enable = MotionEnable()
+        if enable:
+            self._enable.enable(0.0)
+        self._executor = Executor(
+            parameters.joint_names, limits, MotionSettings.of(parameters), self._enable
         )
         self._watches = 0 if enable else None
         self._pending: _Pending | None = None
-        self._counts = self._node.counts
+        self._counts = Counts()
         buffer = self._buffer
         names = [f"camera {name}" for name in parameters.camera_names]
         puts = [partial(buffer.put_image, name) for name in parameters.camera_names]
@@ -164,7 +174,7 @@ class Steps:
     @property
     def latched(self) -> str:
         """Why no trajectory came any more; "" if they did."""
-        return self._node.gate.latched
+        return self._enable.latched
 
     def run(self, messages: Iterable[Message]) -> Iterator[Published | Moved]:
         """What the node would publish, in order of time.
@@ -217,8 +227,7 @@ class Steps:
                 yield from self._publish(self._pending)
             elif what == 1 and self._watches is not None:
                 self._watches += 1
-                self._mover.watch()
-                yield from self._moved()
+                yield from self._stop()
             else:
                 yield from self._tick()
 
@@ -248,23 +257,30 @@ class Steps:
         published = pending.published
         try:
             if pending.epoch != self._buffer.epoch:
-                raise Refusal("stale", "the streams began anew while the inference ran")
+                raise Refusal(Reason.STALE, "the streams began anew while the inference ran")
             try:
                 check_chunk(published.chunk, self._policy, len(self._parameters.joints))
             except ValueError as wrong:
-                raise Refusal("failed", str(wrong)) from wrong
-            self._mover.move(published.chunk)
+                raise Refusal(Reason.FAILED, str(wrong)) from wrong
+            measured = self._buffer.measured(self._now)
+            result = self._executor.update(published.chunk, measured, self._now)
+            if isinstance(result, Refusal):
+                raise result
         except Refusal as refusal:
             self._refuse(refusal)
-            yield from self._moved()
+            yield from self._stop()
             return
-        yield from self._moved()
+        if result.trajectory is not None:
+            self._counts.trajectories += 1
+            yield Moved(self._now, result.trajectory)
         self._counts.chunks += 1
-        yield published
+        yield replace(published, executed=result.trajectory is not None)
 
-    def _moved(self) -> Iterator[Moved]:
-        while self._node.published:
-            yield Moved(self._now, self._node.published.pop(0))
+    def _stop(self) -> Iterator[Moved]:
+        """A stop, if motion was disabled or no chunk follows the executing trajectory."""
+        planned = self._executor.tick(self._buffer.measured(self._now), self._now)
+        if planned is not None:
+            yield Moved(self._now, planned.trajectory)
 
     def _refuse(self, refusal: Refusal) -> None:
         if refusal.stream:

@@ -79,7 +79,7 @@ def refusal_line(where: str, reason: str, detail: str, count: int) -> str:
 
     Args:
         where: topic or stream; "" if the detail names it.
-        reason: one of REASONS.
+        reason: see pi0_ros.motion.refusal.Reason.
         detail: numbers and names, in words.
         count: how often this reason came so far.
     """

@@ -12,11 +12,11 @@ from collections import Counter
 import numpy as np
 
 from pi0_ros.motion.blend import derivative
-from pi0_ros.motion.enable import Gate
+from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.planner import Plan, plan, stop
+from pi0_ros.motion.refusal import Measured, Refusal
 from pi0_ros.motion.screening import Bands
 from pi0_ros.motion.spline import Motion
-from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.sim.controller import Controller, Points, Rejected
 from pi0_ros.sim.node_setup import NodeSetup
@@ -56,7 +56,7 @@ class Driver:
         )
         self._controller = Controller(setup.parameters.joint_names, **CONTROLLERS[controller])
         self._stitched = stitched
-        self._gate = Gate()
+        self._gate = MotionEnable()
         self._gate.enable(0.0)
         self._running: Motion | None = None
         self._published_at = 0
@@ -80,9 +80,9 @@ class Driver:
         except Refusal as refusal:
             self.refused[refusal.reason] += 1
             if refusal.reason in ("nonfinite", "limits"):
-                self._gate.rejected(self._parameters.reject_latch, refusal.detail)
+                self._gate.reject(self._parameters.reject_latch, refusal.detail)
             return
-        self._gate.passed()
+        self._gate.accept()
         self.published += self._publish(points, motion, now)
 
     def _points(

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pi0_ros.node.refusal import Measured
+from pi0_ros.motion.refusal import Measured
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.sim.ablate import ABLATIONS, NONE
 from pi0_ros.sim.drive import Driver

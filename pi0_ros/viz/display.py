@@ -20,8 +20,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
+from pi0_ros.motion.refusal import Refusal
 from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.ros.subscriptions import KeptTopic
 from pi0_ros.viz.kinematics import Arm, installed, read_arm

@@ -63,7 +63,7 @@ def test_states_and_what_is_published_in_them(start):
     robot.chunk()
     assert state(robot) == "active"
     assert change(robot, DEACTIVATE)
-    assert state(robot) == "inactive" and not robot.node.gate.enabled
+    assert state(robot) == "inactive" and not robot.node.motion_enable.enabled
     published = len(robot.trajectories), len(robot.chunks)
     for _ in range(3):
         robot.advance(0.1)
@@ -193,11 +193,11 @@ def test_without_limits_there_are_only_dry_runs(start):
 def test_the_parameter_enabled_is_the_service(start):
     robot = start(start_enabled=False)
     (result,) = robot.node.set_parameters([Parameter("enabled", value=True)])
-    assert result.successful and robot.node.gate.enabled
+    assert result.successful and robot.node.motion_enable.enabled
     robot.chunk()
     (result,) = robot.node.set_parameters([Parameter("enabled", value=False)])
-    assert result.successful and not robot.node.gate.enabled
-    robot.node.gate.latch("a test")
+    assert result.successful and not robot.node.motion_enable.enabled
+    robot.node.motion_enable.latch("a test")
     (result,) = robot.node.set_parameters([Parameter("enabled", value=True)])
     assert not result.successful and "~/reset" in result.reason
     assert robot.node.get_parameter("enabled").value is False
@@ -225,7 +225,7 @@ def test_emergency_stop_disables_and_latches(start):
     robot.chunk()
     robot.send_all()
     button.publish(Bool(data=True))
-    robot.wait(lambda: not robot.node.gate.enabled, "the stop")
+    robot.wait(lambda: not robot.node.motion_enable.enabled, "the stop")
     robot.wait(lambda: robot.node.counts.stops == 1, "the stopping trajectory")
     published = len(robot.trajectories)
     dry_chunk(robot)
@@ -236,7 +236,7 @@ def test_emergency_stop_disables_and_latches(start):
     assert not answer.success and "still on" in answer.message
     button.publish(Bool(data=False))
     wait_until(lambda: call(robot, Trigger, "reset").success, "the release")
-    assert not robot.node.gate.enabled
+    assert not robot.node.motion_enable.enabled
     assert enable(robot).success
     robot.chunk()
 
@@ -247,8 +247,8 @@ def test_an_emergency_stop_that_was_pressed_before_is_heard(start):
         node.create_publisher(Bool, "emergency_stop", kept).publish(Bool(data=True))
 
     robot = start(before=press)
-    robot.wait(lambda: robot.node.gate.latched, "the kept message")
-    assert not robot.node.gate.enabled
+    robot.wait(lambda: robot.node.motion_enable.latched, "the kept message")
+    assert not robot.node.motion_enable.enabled
 
 
 def test_deadman(start):
@@ -260,8 +260,8 @@ def test_deadman(start):
     timer = robot.robot.create_timer(0.1, lambda: beat.publish(Header()))
     robot.chunk()
     timer.cancel()
-    robot.wait(lambda: not robot.node.gate.enabled, "the latch")
-    assert "deadman" in robot.node.gate.latched
+    robot.wait(lambda: not robot.node.motion_enable.enabled, "the latch")
+    assert "deadman" in robot.node.motion_enable.latched
 
 
 def test_starvation_slows_down_to_a_stop_once(start):
@@ -279,7 +279,7 @@ def test_starvation_slows_down_to_a_stop_once(start):
     stop = robot.trajectories[-1]
     assert not np.any(stop.points[-1].velocities)
     assert np.abs(np.subtract(stop.points[-1].positions, [0.1, 0.2, 0.3])).max() < 0.5
-    assert robot.node.gate.enabled, "the node goes on when the camera comes back"
+    assert robot.node.motion_enable.enabled, "the node goes on when the camera comes back"
     robot.chunk()
 
 
@@ -292,7 +292,7 @@ def test_rejected_chunks_latch_until_reset(start):
         robot.send_all()
         robot.tick()
         robot.wait(lambda n=number: robot.refused() == {"limits": n + 1}, "the rejection")
-    robot.wait(lambda: "3 rejected" in robot.node.gate.latched, "the latch")
+    robot.wait(lambda: "3 rejected" in robot.node.motion_enable.latched, "the latch")
     assert not robot.trajectories and not robot.chunks
     robot.policy.spoil = lambda positions: positions
     dry_chunk(robot)

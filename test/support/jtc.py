@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan
+from pi0_ros.motion.refusal import Measured
 from pi0_ros.motion.screening import Bands
-from pi0_ros.node.refusal import Measured
 from pi0_ros.policy.types import ActionChunk
 
 NOW = 1_790_000_000_123_456_789

@@ -80,8 +80,6 @@ NUMPY_ONLY = {"motion"}
 
 TO_BE_CUT: set[tuple[str, str]] = {
     ("diff", "replay"),
-    ("motion", "node"),
-    ("motion", "ros"),
     ("node", "viz"),
     ("policy", "profile"),
     ("serve", "node"),

@@ -32,8 +32,8 @@ from support.jtc import (
 )
 
 from pi0_ros.motion.planner import LEAD, Plan, plan, stop
+from pi0_ros.motion.refusal import Measured, Refusal
 from pi0_ros.motion.spline import Motion
-from pi0_ros.node.refusal import Measured, Refusal
 from pi0_ros.policy.types import ActionChunk
 
 

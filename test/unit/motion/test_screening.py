@@ -9,7 +9,7 @@ import pytest
 from support.jtc import BANDS, MS, NOW, OPEN, assert_within, at_rest, chunk, limits_of, wave
 
 from pi0_ros.motion.planner import LEAD, plan
-from pi0_ros.node.refusal import Refusal
+from pi0_ros.motion.refusal import Refusal
 
 
 @pytest.mark.parametrize(

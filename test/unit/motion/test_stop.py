@@ -24,8 +24,8 @@ from support.jtc import (
 )
 
 from pi0_ros.motion.planner import plan, stop
+from pi0_ros.motion.refusal import Measured
 from pi0_ros.motion.spline import Motion
-from pi0_ros.node.refusal import Measured
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,10 +1,10 @@
-"""A motion as the points of a message."""
+"""A motion as the points of a trajectory."""
 
 import numpy as np
 from support.jtc import MS, NOW
 
 from pi0_ros.motion.spline import Motion
-from pi0_ros.motion.trajectory import trajectory_message, trajectory_of
+from pi0_ros.motion.trajectory import trajectory_of
 
 MOTION = Motion(
     NOW + np.array([0, 20, 40, 60]) * MS,
@@ -27,15 +27,3 @@ def test_points_that_are_not_later_are_left_out():
     assert (trajectory.stamp, trajectory.times) == (0, (20 * MS, 40 * MS))
     np.testing.assert_array_equal(trajectory.positions, MOTION.positions[2:])
     np.testing.assert_array_equal(trajectory.velocities, MOTION.velocities[2:])
-
-
-def test_message():
-    motion = Motion(MOTION.times + 10**9, MOTION.positions, MOTION.velocities)
-    message = trajectory_message(trajectory_of(motion, NOW, NOW), ["lift", "pan"])
-    assert list(message.joint_names) == ["lift", "pan"]
-    assert (message.header.stamp.sec, message.header.stamp.nanosec) == divmod(NOW, 10**9)
-    assert [p.time_from_start.sec for p in message.points] == [1, 1, 1, 1]
-    assert [p.time_from_start.nanosec for p in message.points] == [0, 20 * MS, 40 * MS, 60 * MS]
-    assert list(message.points[1].positions) == [2.0, 3.0]
-    assert list(message.points[1].velocities) == [3.0, 4.0]
-    assert not message.points[1].accelerations

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.diagnostics_cases import report, stream
 
+from pi0_ros.motion.refusal import Refusal
 from pi0_ros.node.diagnostics import Counts, Status, diagnostics_message, statuses
-from pi0_ros.node.refusal import Refusal
 
 OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from support.harness import configure, header
 
+from pi0_ros.motion.refusal import Refusal
 from pi0_ros.node.images import ImageError
 from pi0_ros.node.joint_states import positions_of
 from pi0_ros.node.observation import LONGEST_INSTRUCTION, ObservationBuffer
-from pi0_ros.node.refusal import Refusal
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, REMEMBERED
 
 MS = 1_000_000

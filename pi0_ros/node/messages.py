@@ -1,0 +1,58 @@
+"""Trajectories and action chunks as ROS messages."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.msg import ActionChunk as ActionChunkMessage
+from pi0_ros.node.observation import Snapshot
+from pi0_ros.policy.types import ActionChunk
+
+_SECOND = 1_000_000_000
+
+
+def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTrajectory:
+    """trajectory_msgs/JointTrajectory for the controller; columns of `trajectory` are `joints`."""
+    message = JointTrajectory(joint_names=list(joints))
+    _set_time(message.header.stamp, trajectory.stamp)
+    points = zip(trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
+    for time, position, velocity in points:
+        point = JointTrajectoryPoint()
+        # rclpy looks at every element of a list, and takes an array as it is.
+        point.positions = array("d", position.tobytes())
+        point.velocities = array("d", velocity.tobytes())
+        _set_time(point.time_from_start, time)
+        message.points.append(point)
+    return message
+
+
+def chunk_message(
+    chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], now: int
+) -> ActionChunkMessage:
+    """pi0_ros/ActionChunk: the whole chunk, with the ages of its parts at `now` (nanoseconds)."""
+    message = ActionChunkMessage(
+        sequence=chunk.sequence % 2**32,
+        seed=chunk.seed,
+        instruction=snapshot.instruction,
+        dt=float(chunk.dt),
+        horizon=len(chunk.positions),
+        joint_names=list(joints),
+        positions=array("d", np.asarray(chunk.positions, dtype=np.float64).tobytes()),
+        camera_names=list(snapshot.image_stamps),
+        camera_ages=[(now - stamp) / _SECOND for stamp in snapshot.image_stamps.values()],
+        joint_states_age=(now - snapshot.state_stamp) / _SECOND,
+        stage_names=list(chunk.stage_times),
+        stage_times=[float(time) for time in chunk.stage_times.values()],
+    )
+    _set_time(message.header.stamp, chunk.stamp)
+    return message
+
+
+def _set_time(field: object, nanoseconds: int) -> None:
+    """Fill a builtin_interfaces Time or Duration."""
+    field.sec, field.nanosec = divmod(nanoseconds, _SECOND)
