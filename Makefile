@@ -77,7 +77,7 @@ replay-demo:
 	@rm -rf build/replay-demo && mkdir -p build/replay-demo
 	@$(RUN) pi0_demo_bag build/replay-demo/bag
 	@echo '[3/4] A small checkpoint with random weights: build/replay-demo/checkpoint'
-	@$(RUN) pi0_demo_checkpoint build/replay-demo/checkpoint
+	@$(RUN) pi0 demo checkpoint build/replay-demo/checkpoint
 	@echo '[4/4] The bag, played to the node over DDS: build/replay-demo/out'
 	@$(RUN) pi0_replay build/replay-demo/bag --checkpoint build/replay-demo/checkpoint \
 		--params config/demo.yaml --out build/replay-demo/out --json build/replay-demo/report.json

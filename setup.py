@@ -1,21 +1,21 @@
-"""pip route: CMakeLists.txt builds and installs into a staging folder, and the wheel carries that.
+"""pip route. With ROS 2 the messages are built by CMakeLists.txt, and the wheel carries them;
+without ROS the wheel is pure Python and has no messages.
 
-colcon does not read this file: package.xml says ament_cmake. Build with
-`pip install --no-build-isolation .`, because ROS has to be visible: either its wheels
-(requirements/ros-*.txt) in the same environment, or a sourced /opt/ros/<distro>/setup.bash.
+colcon does not read this file: package.xml says ament_cmake. ROS is what the environment holds as
+wheels (requirements/ros-*.txt), otherwise what /opt/ros/<distro>/setup.bash was sourced for.
 """
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
 
 from setuptools import Command, Distribution, find_packages, setup
 from setuptools.command.build import build
-from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 NAME = "pi0_ros"
@@ -24,8 +24,10 @@ NAME = "pi0_ros"
 ENV_PYTHON = b"#!/usr/bin/env python3\n"
 OWN_PYTHON = b"""#!/bin/sh
 '''exec' "$(dirname "$0")/../../bin/python3" "$0" "$@"
-' '''
+''' '''
 """
+# Modules of Python with which ROS generates the Python side of messages.
+GENERATORS = ("ament_package", "catkin_pkg", "em", "lark", "numpy", "rosidl_generator_py")
 
 
 def requirements(name: str) -> list[str]:
@@ -34,24 +36,54 @@ def requirements(name: str) -> list[str]:
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
-def ros_prefixes() -> list[str]:
-    """Prefixes that hold ROS: this environment's own wheels, otherwise what was sourced."""
-    own = Path(sys.prefix, "share/ament_index/resource_index/packages/rosidl_default_generators")
+@cache
+def ros_environment() -> dict[str, str] | None:
+    """Environment in which CMake finds ROS; None without ROS.
+
+    pip builds in an environment of its own, which hides what this Python has installed and what was
+    sourced. CMake runs outside of it: with this Python's packages and those of the ROS prefixes.
+
+    Raises:
+        SystemExit: there is a ROS that this Python cannot build messages with.
+    """
+    marker = "share/ament_index/resource_index/packages/rosidl_default_generators"
     sourced = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    prefixes = [sys.prefix] if own.exists() else sourced
-    if not prefixes or importlib.util.find_spec("ament_package") is None:
+    prefixes = [sys.prefix] if Path(sys.prefix, marker).exists() else sourced
+    if not any(Path(prefix, marker).exists() for prefix in prefixes):
+        return None
+    joined = os.pathsep.join(prefixes)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    folders = [
+        str(folder)
+        for prefix in prefixes
+        for lib in ("lib", "local/lib")
+        for folder in sorted(Path(prefix, lib, version).glob("*-packages"))
+        if prefix != sys.prefix
+    ]
+    env = {**os.environ, "AMENT_PREFIX_PATH": joined, "CMAKE_PREFIX_PATH": joined}
+    env["PYTHONPATH"] = os.pathsep.join(folders)
+    code = (
+        "import importlib.util as i, sys; print(*(m for m in sys.argv[1:] if not i.find_spec(m)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *GENERATORS], env=env, capture_output=True, text=True
+    )
+    lacking = found.stdout.split() + ([] if shutil.which("cmake") else ["cmake"])
+    if lacking:
         raise SystemExit(
-            f"{NAME}: no ROS 2 to build the messages with. Expected its wheels in {sys.prefix} "
-            "(pip install -r requirements/ros-jazzy.txt) or a sourced "
-            "/opt/ros/<distro>/setup.bash; then pip install --no-build-isolation ."
+            f"{NAME}: ROS 2 is in {joined}, but building the messages needs {', '.join(lacking)}, "
+            f"which {sys.executable} does not find. With ROS from apt use the Python of the system "
+            "(a virtual environment needs --system-site-packages), with its wheels install "
+            "requirements/ros-*.txt. Without AMENT_PREFIX_PATH what needs no ROS is installed."
         )
-    return prefixes
+    return env
 
 
 class BuildRos(Command):
-    """Runs CMake and hands what it installs to the wheel."""
+    """Runs CMake and adds what it generates and installs to the wheel."""
 
     user_options = []
+    editable_mode = False  # set by setuptools
 
     def initialize_options(self) -> None:
         pass
@@ -60,18 +92,44 @@ class BuildRos(Command):
         pass
 
     def run(self) -> None:
-        prefixes = ros_prefixes()
         build_command = self.get_finalized_command("build")
+        if not self.editable_mode:
+            # What an earlier build put there may no longer be in the source.
+            shutil.rmtree(build_command.build_lib, ignore_errors=True)
+        env = ros_environment()
+        if env is None:
+            print(f"{NAME}: no ROS 2 found: no messages, so what needs ROS will not run.")
+            return
+        stage = self.run_cmake(Path("build", "pip"), env)
+        for program in (stage / "lib" / NAME).iterdir():
+            program.write_bytes(program.read_bytes().replace(ENV_PYTHON, OWN_PYTHON, 1))
+
+        modules = next(stage.rglob(f"*-packages/{NAME}"))
+        site = os.path.relpath(sysconfig.get_path("purelib"), sysconfig.get_path("data"))
+        data_files: dict[str, list[str]] = {}
+        for path in sorted(path for path in stage.rglob("*") if path.is_file()):
+            folder = path.parent.relative_to(stage)
+            if path.is_relative_to(modules):
+                inside = path.relative_to(modules)
+                if (ROOT / NAME / inside).exists():
+                    continue  # build_py's, or used from the source tree
+                if not self.editable_mode:
+                    target = Path(build_command.build_lib, NAME, inside)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, target)
+                    continue
+                folder = Path(site, NAME, inside).parent
+            data_files.setdefault(str(folder), []).append(os.path.relpath(path, ROOT))
+        self.distribution.data_files = list(data_files.items())
+        if self.editable_mode:  # setuptools leaves out data files there
+            self.run_command("install_data")
+
+    def run_cmake(self, folder: Path, env: dict[str, str]) -> Path:
+        """Configure, build and install; returns the prefix that was installed to."""
         # One CMake cache per environment: a cache remembers its Python and its ROS.
         environment = sys.prefix.strip(os.sep).replace(os.sep, "-")
-        tree = Path(build_command.build_base, "pip", environment)
-        stage = tree.with_name(f"{environment}-stage")
-        # What an earlier build installed may no longer be in the source.
+        tree, stage = folder / environment, folder / f"{environment}-stage"
         shutil.rmtree(stage, ignore_errors=True)
-        shutil.rmtree(build_command.build_lib, ignore_errors=True)
-
-        joined = os.pathsep.join(prefixes)
-        env = {**os.environ, "AMENT_PREFIX_PATH": joined, "CMAKE_PREFIX_PATH": joined}
         configure = [
             f"-DCMAKE_INSTALL_PREFIX={stage.resolve()}",
             f"-DPython3_EXECUTABLE={sys.executable}",
@@ -83,39 +141,18 @@ class BuildRos(Command):
         subprocess.check_call(
             ["cmake", "--build", tree, "--target", "install", "--parallel", jobs], env=env
         )
-
-        built = next(stage.rglob(f"*-packages/{NAME}"))
-        shutil.copytree(
-            built,
-            Path(build_command.build_lib, NAME),
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-        for program in (stage / "lib" / NAME).iterdir():
-            program.write_bytes(program.read_bytes().replace(ENV_PYTHON, OWN_PYTHON, 1))
-        data_files: dict[str, list[str]] = {}
-        for path in sorted(stage.rglob("*")):
-            if path.is_file() and built.parent not in path.parents:
-                folder = str(path.parent.relative_to(stage))
-                data_files.setdefault(folder, []).append(os.path.relpath(path, ROOT))
-        self.distribution.data_files = list(data_files.items())
+        return stage
 
 
 class Build(build):
     sub_commands = [("build_ros", None), *build.sub_commands]
 
 
-class NoEditable(editable_wheel):
-    def run(self) -> None:
-        raise SystemExit(
-            f"{NAME}: editable installs have no messages; pip install --no-build-isolation ."
-        )
-
-
-class BinaryDistribution(Distribution):
-    """The messages are compiled, so the wheel belongs to one Python and one platform."""
+class RosDistribution(Distribution):
+    """Messages are compiled: a wheel that has them belongs to one Python and one platform."""
 
     def has_ext_modules(self) -> bool:
-        return True
+        return ros_environment() is not None
 
 
 package = ElementTree.parse(ROOT / "package.xml").getroot()
@@ -126,6 +163,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_dir={"": "."},  # so that an editable install is a path, which messages can lie beside
+    package_data={f"{NAME}.sim": ["NOTICE", "*.urdf", "*.xml", "touch_checkpoint/*"]},
+    data_files=[(f"share/{NAME}/config", [str(f) for f in sorted(Path("config").iterdir())])],
     install_requires=[
         "numpy>=1.26",
         "opencv-python>=4.5,<6",
@@ -153,20 +193,19 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "pi0 = pi0_ros.cli:main",
             "pi0_node = pi0_ros.node.main:main",
             "pi0_replay = pi0_ros.replay.main:main",
             "pi0_eval = pi0_ros.eval.command:main",
             "pi0_view = pi0_ros.view.main:main",
             "pi0_sim = pi0_ros.sim.node:main",
+            "pi0_viz = pi0_ros.viz.main:main",
             "pi0_doctor = pi0_ros.doctor.main:main",
             "pi0_demo = pi0_ros.demo.main:main",
             "pi0_demo_bag = pi0_ros.demo.bag:main",
-            "pi0_demo_checkpoint = pi0_ros.checkpoint.random:main",
-            "pi0_compile = pi0_ros.policy.compile_command:main",
-            "pi0_profile = pi0_ros.profile.command:main",
         ]
     },
-    distclass=BinaryDistribution,
-    cmdclass={"build": Build, "build_ros": BuildRos, "editable_wheel": NoEditable},
+    distclass=RosDistribution,
+    cmdclass={"build": Build, "build_ros": BuildRos},
     zip_safe=False,
 )

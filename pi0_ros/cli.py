@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,19 +40,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     _top_parser().parse_args(argv[:1])  # ends for --help, --version and unknown verbs
     verb = argv[0]
-    module = importlib.import_module(VERBS[verb][0])
-    parser = make_parser(verb, module)
-    args = parser.parse_args(argv[1:])
-    if hasattr(module, "check"):
-        module.check(parser, args)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return module.run(args)
+        module = importlib.import_module(VERBS[verb][0])
+        parser = make_parser(verb, module)
+        args = parser.parse_args(argv[1:])
+        if hasattr(module, "check"):
+            module.check(parser, args)
+        status = module.run(args)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print(f"pi0 {verb}: interrupted", file=sys.stderr)
         return console.INTERRUPTED
+    except ModuleNotFoundError as error:
+        advice = console.missing(error.name or "")
+        if advice is None:
+            raise
+        print(f"pi0 {verb}: {advice}", file=sys.stderr)
+        return console.FAILED
     except (UserError, OSError) as error:
-        print(f"pi0 {verb}: {error}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            return console.FAILED
+        print(f"pi0 {verb}: {_sentence(error)}", file=sys.stderr)
         return console.FAILED
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -82,8 +94,53 @@ def _top_parser() -> argparse.ArgumentParser:
         " pi0_sim,\nthe markers for RViz pi0_viz.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version, and whether ROS 2 is there"
+    )
     parser.add_argument("verb", metavar="VERB", choices=VERBS, help=argparse.SUPPRESS)
     return parser
+
+
+class _Version(argparse.Action):
+    """Which version this is, and whether it can talk to ROS."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("pi0_ros")
+        except metadata.PackageNotFoundError:
+            version = "built by colcon or not installed"
+        try:
+            console.require("rclpy", "pi0_ros.msg")
+            ros = "with ROS 2"
+        except UserError:
+            ros = "without ROS 2"
+        print(f"pi0_ros {version}, {ros}")
+        parser.exit()
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        names = " -> ".join(str(n) for n in (error.filename, error.filename2) if n is not None)
+        return f"{names}: {error.strerror}" if names else error.strerror
+    return str(error)
+
+
+def _stdout_is_closed() -> bool:
+    """Whether nobody reads stdout any more, as after `pi0 VERB | head`. It is discarded then: the
+    interpreter would try once more to write what is left, and complain.
+    """
+    try:
+        stdout = sys.stdout.fileno()
+    except (AttributeError, OSError):  # not a file, as in tests
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)
+    if not poll.poll(0):  # POLLERR or POLLHUP
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

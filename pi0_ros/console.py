@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +50,11 @@ def add_out(parser: argparse.ArgumentParser, default: str = "") -> None:
     """`--out DIR` and `--overwrite`; see `claim_folder`."""
     ending = f" (default: {default})" if default else ""
     parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder of the results{ending}")
+    add_overwrite(parser)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """`--overwrite`; see `claim_folder`."""
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
     )
@@ -55,8 +63,38 @@ def add_out(parser: argparse.ArgumentParser, default: str = "") -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json FILE`; see `write_json`."""
     parser.add_argument(
-        "--json", metavar="FILE", type=Path, help="also write the printed figures as JSON"
+        "--json", metavar="FILE", type=output_file, help="also write the printed figures as JSON"
     )
+
+
+def output_file(text: str) -> Path:
+    """argparse type of a file to write: a path that cannot be written is a wrong argument, found
+    before minutes of work. Its folder need not exist yet.
+    """
+    file = Path(text)
+    folder = next(path for path in file.absolute().parents if path.exists())
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{file} is a directory, expected a file to write")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{file} cannot be written: {folder} is not writable")
+    return file
+
+
+def count(least: int = 0) -> Callable[[str], int]:
+    """argparse type of a whole number that is at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of at least {least}, got {text}"
+            )
+        return value
+
+    return parse
 
 
 def add_ros_args(parser: argparse.ArgumentParser) -> None:
@@ -86,15 +124,44 @@ def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = (), align: 
     if not lines:
         return ""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    align = align.ljust(len(widths), "<")
+    align = align.ljust(len(widths), "<")[: len(widths)]
     return "\n".join(
         "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(line, align, widths, strict=True)).rstrip()
         for line in lines
     )
 
 
+def milliseconds(value: float | None) -> str:
+    """A time for a table."""
+    return "-" if value is None else f"{value:.3f} ms"
+
+
+def percent(share: float | None) -> str:
+    """A share of 0 to 1 for a table."""
+    return "-" if share is None else f"{share * 100:.1f} %"
+
+
+def percentiles(
+    values: Iterable[float], which: Sequence[int] = (50, 95), largest: bool = False
+) -> dict[str, float | None]:
+    """Percentiles by name (`p50`, `p95`; `max` too with `largest`), interpolated linearly.
+
+    All are None without values.
+    """
+    names = {f"p{number}": number / 100 for number in which} | ({"max": 1.0} if largest else {})
+    ordered = sorted(map(float, values))
+    if not ordered:
+        return dict.fromkeys(names)
+    found: dict[str, float | None] = {}
+    for name, share in names.items():
+        index, part = divmod(share * (len(ordered) - 1), 1)
+        low, high = ordered[int(index)], ordered[min(int(index) + 1, len(ordered) - 1)]
+        found[name] = low + (high - low) * part
+    return found
+
+
 def write_json(file: Path | None, document: Any) -> None:
-    """Write a document with sorted indentation; nothing where no file was asked for."""
+    """Write a document, indented, and its folder; nothing where no file was asked for."""
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -113,7 +180,7 @@ def claim_folder(folder: Path, results: Sequence[str], overwrite: bool) -> Path:
     """
     import shutil
 
-    there = [folder / name for name in results if (folder / name).exists()]
+    there = [path for path in (folder / name for name in results) if os.path.lexists(path)]
     if there and not overwrite:
         raise UserError(f"{there[0]} exists: choose another --out, or give --overwrite")
     for path in there:
@@ -135,6 +202,55 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
 def warn(text: str) -> None:
     """One line on stderr, under the name of the command."""
     print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr)
+
+
+# What need not be installed -----------------------------------------------------------------------
+
+NEEDS_ROS = (
+    "needs ROS 2: source /opt/ros/<distro>/setup.bash or pip install -r requirements/ros-jazzy.txt,"
+    " then install pi0_ros again"
+)
+_ROS = re.compile(
+    r"(rclpy|ament_index_python|cv_bridge|diagnostic_updater|launch(_ros)?|rosbag2_py|rosidl_\w+"
+    r"|rpyutils|tf2_ros|std_srvs|\w+_(msgs|interfaces)|pi0_ros\.msg)(\.|$)"
+)
+_PIP = {
+    "matplotlib": "matplotlib",
+    "mujoco": "mujoco",
+    "PIL": "pillow",
+    "pinocchio": "pin",
+    "ray": "ray",
+    "torch_npu": "torch_npu",
+    "trimesh": "trimesh",
+    "viser": "viser",
+}
+
+
+def missing(module: str) -> str | None:
+    """What to do about a module that is not installed; None where the package asks for it always.
+
+    Args:
+        module: as imported, such as `rclpy.node` or `viser`.
+    """
+    if _ROS.match(module):
+        return NEEDS_ROS
+    package = _PIP.get(module.partition(".")[0])
+    return package and f"needs {module}, which is not installed: pip install {package}"
+
+
+def require(*modules: str) -> None:
+    """Find out before the work whether modules are there that need not be.
+
+    Raises:
+        UserError: the first one that is not installed, and what to do about it.
+    """
+    for module in modules:
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except (ImportError, ValueError):  # its parent is missing, or it was taken away
+            found = False
+        if not found:
+            raise UserError(missing(module) or f"needs {module}, which is not installed")
 
 
 # Signals ------------------------------------------------------------------------------------------

@@ -35,10 +35,10 @@ hypothesis.settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint directory: tiny model, random weights, tokenizer. Do not write to it."""
-    from pi0_ros.checkpoint.random import write_demo_checkpoint
+    from pi0_ros.checkpoint.random import write_random_checkpoint
 
     path = tmp_path_factory.mktemp("demo") / "checkpoint"
-    write_demo_checkpoint(path, TINY)
+    write_random_checkpoint(path, TINY)
     return path
 
 

@@ -14,11 +14,11 @@ _WIDE = {"max_position": 10.0, "max_velocity": 10.0, "max_acceleration": 100.0}
 
 def demo_arguments(folder: Path) -> list[str]:
     """ROS arguments for a small checkpoint with random weights, which is written into `folder`."""
-    from pi0_ros.checkpoint.random import CAMERAS, JOINTS, write_demo_checkpoint
+    from pi0_ros.checkpoint.random import CAMERAS, JOINTS, write_random_checkpoint
     from pi0_ros.model.config import TINY
 
     checkpoint = folder / "checkpoint"
-    write_demo_checkpoint(checkpoint, TINY)
+    write_random_checkpoint(checkpoint, TINY)
     return _parameters(
         checkpoint=str(checkpoint),
         device="cpu",

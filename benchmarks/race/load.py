@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.race.machine import least_seconds
 from benchmarks.race.race import BenchError, Entry, Process
 from pi0_ros.checkpoint.checkpoint import ImageRule
-from pi0_ros.checkpoint.random import write_demo_checkpoint
+from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.model.config import TINY
 from pi0_ros.policy.preprocess import fit_image
 
@@ -96,7 +96,7 @@ def measure_start(scratch: Path, limit: float = 60.0) -> Start | None:
     if command is None:
         return None
     checkpoint = scratch / "demo"
-    write_demo_checkpoint(checkpoint, TINY)
+    write_random_checkpoint(checkpoint, TINY)
     parameters = ["cameras:=[front, wrist]", "device:=cpu", "autostart:=true"]
     parameters += [
         "joints:=[shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll, gripper]",

@@ -1,26 +1,23 @@
-"""`pi0_demo_checkpoint`: a pi0 checkpoint with random weights, complete with its tokenizer.
+"""A checkpoint with random weights, complete with its tokenizer: `pi0 demo checkpoint`.
 
 It exercises everything but the quality of the actions: the robot's motion under it means nothing.
 """
 
-import argparse
 import io
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from sentencepiece import SentencePieceTrainer
 from torch import Tensor
-from tqdm import tqdm
 
 from pi0_ros.checkpoint.save import save_checkpoint
 from pi0_ros.checkpoint.weights import checkpoint_shapes
+from pi0_ros.console import progress
 from pi0_ros.model.config import TINY, Pi0Config
 
-SIZES = {"tiny": TINY, "full": Pi0Config()}
 CAMERAS = ("front", "wrist")
 # Mean and standard deviation of the SO-101's joints about a pose over its table, radians.
 JOINTS = {
@@ -41,7 +38,8 @@ def random_weights(config: Pi0Config, seed: int, dtype: torch.dtype) -> dict[str
     """Canonical name -> tensor: normal, scaled so that every layer keeps the size of its input."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    for key, shape in tqdm(checkpoint_shapes(config).items(), "random weights", unit="tensor"):
+    shapes = checkpoint_shapes(config).items()
+    for key, shape in progress(shapes, desc="random weights", unit="tensor"):
         vision_norm = len(shape) == 1 and key.endswith("weight") and "vision_tower" in key
         if len(shape) == 1:
             scale = 0.1
@@ -81,7 +79,7 @@ def write_tokenizer(directory: Path, vocab_size: int) -> None:
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def write_demo_checkpoint(
+def write_random_checkpoint(
     path: Path, config: Pi0Config, *, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write a checkpoint directory in LeRobot 0.4's format, for the SO-101 and two cameras.
@@ -103,41 +101,3 @@ def write_demo_checkpoint(
         state=statistics,
         action=statistics,
     )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="pi0_demo_checkpoint",
-        description="Write a pi0 checkpoint with random weights and a small tokenizer, in the "
-        "format of LeRobot 0.4, for an SO-101 arm with a front and a wrist camera. It is for "
-        "trying the software: its actions mean nothing.",
-    )
-    parser.add_argument("directory", type=Path, help="where to write it")
-    parser.add_argument(
-        "--size", choices=SIZES, default="tiny", help="tiny, or the published 3.5 B (default: tiny)"
-    )
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
-    args = parser.parse_args(argv)
-    try:
-        write_demo_checkpoint(
-            args.directory, SIZES[args.size], seed=args.seed, dtype=getattr(torch, args.dtype)
-        )
-        size = sum(file.stat().st_size for file in args.directory.iterdir())
-        if args.json:
-            figures = {"path": str(args.directory), "size": args.size, "dtype": args.dtype}
-            figures |= {"seed": args.seed, "size_bytes": size}
-            args.json.write_text(json.dumps(figures, indent=2) + "\n")
-    except OSError as error:
-        print(f"pi0_demo_checkpoint: {error}", file=sys.stderr)
-        return 1
-    print(f"{args.directory}: pi0 {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from pi0_ros.errors import UserError
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.pi0 import Pi0
 
@@ -30,7 +31,7 @@ LM_HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
 _EXPERT_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint cannot be used; the message lists everything that is wrong with it."""
 
 

@@ -21,6 +21,7 @@ from pi0_ros.model.ops import ascend as npu
 from pi0_ros.model.ops import onednn as cpu
 from pi0_ros.model.ops.reference import KeysValues
 from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.policy.device import DeviceError
 
 _LOG = logging.getLogger(__name__)
 GRAPHS = ("auto", "eager", "inductor", "torchair", "npugraph_ex")
@@ -278,7 +279,7 @@ def resolve_graph(options: GraphOptions, device: torch.device, key: str) -> str:
         ValueError: an Ascend graph on another device.
     """
     if options.graph in ("torchair", "npugraph_ex") and device.type != "npu":
-        raise ValueError(f"graph '{options.graph}' needs an NPU, the device is {device}")
+        raise DeviceError(f"graph '{options.graph}' needs an NPU, the device is {device}")
     if options.graph != "auto":
         return options.graph
     if device.type == "npu":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from pi0_ros.errors import UserError
+
 _LOG = logging.getLogger(__name__)
 _CANN = Path("/usr/local/Ascend/ascend-toolkit/set_env.sh")
 _ASCEND_DEVICES = Path("/dev")
@@ -19,7 +21,7 @@ _REFUSED_CHIPS = {
 }
 
 
-class DeviceError(RuntimeError):
+class DeviceError(UserError, RuntimeError):
     """The device cannot be used; the message says why and what to do."""
 
 

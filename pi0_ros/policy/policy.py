@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.model.pi0 import Layout
 from pi0_ros.policy.compatibility import policy_problems
 from pi0_ros.policy.compile import GraphOptions, Graphs, make_graphs
@@ -130,7 +131,7 @@ class Policy:
         if left_out:
             _LOG.warning("cameras %s of the checkpoint are not given: not attended to", left_out)
         if problems:
-            raise ValueError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
+            raise CheckpointError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
         # The model was trained on pictures in the checkpoint's order.
         cameras = [name for name in read.cameras if name in cameras]
         # What can be missing is looked for before gigabytes of weights are read.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from pi0_ros.errors import UserError
+
 _LOG = logging.getLogger(__name__)
 _SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
 
@@ -13,7 +15,7 @@ Tokenizer = Callable[[str], list[int]]
 """Text to token ids, the begin token first."""
 
 
-class TokenizerError(ValueError):
+class TokenizerError(UserError, ValueError):
     """No usable tokenizer; the message says where it was looked for and how to get one."""
 
 

@@ -1,200 +1,122 @@
-"""pi0_profile: where the time of an inference goes, on an NPU as on any other device."""
+"""pi0 profile: where the time of an inference goes.
+
+Prints computing, idle and busy time, the share of each core, and the longest kernels. `report`
+reads what torch_npu.profiler wrote, in its layouts of 2023 to 2026, on any machine. `run` profiles
+inferences of a checkpoint here: with torch_npu.profiler at Level1 on an NPU (not yet run on one),
+with torch.profiler on a CPU and on CUDA.
+"""
+
+from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pi0_ros.profile.parser import read_profile
-from pi0_ros.profile.plot import plot_timeline, require_matplotlib
-from pi0_ros.profile.report import Report, make_report, report_json
-from pi0_ros.profile.table import format_comparison, format_report, kernel_changes
+from pi0_ros import console
+from pi0_ros.profile.compile_command import add_load_options
+
+if TYPE_CHECKING:
+    from pi0_ros.profile.report import Report
 
 EPILOG = """\
-busy share = computing / (computing + communication that nothing overlaps + idle)
-
-exit status: 0; 1 when there is no profile to report or something failed; 2 for wrong arguments;
-130 after Ctrl-C.
+keys of --json:
+  source         where the profile lies
+  computing_ms, communication_ms, free_ms
+                 sums over all steps and devices; communication that no computing overlaps; idle
+  busy_share     computing / (computing + communication + free), 0 to 1
+  core_share     core -> its share of the kernels' time, 0 to 1
+  per_step       the same four figures of the mean step (of `run`: inference), and `kernels` in it
+  steps          for each step and device: `device`, `step`, and the four figures
+  kernels        how many ran, without communication
+  top_kernels    the 15 longest types: `type`, `core`, `count`, `total_ms`, `mean_us`, `share`
+  warnings       sentences: files that are missing, rows left out, Level0
 """
 
 
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="pi0_profile",
-        description="Where the time goes: computing, idle, busy share, share of each core, longest "
-        "kernels. `report` reads what torch_npu.profiler left behind, on any machine; `run` "
-        "profiles inferences of a checkpoint here and reports them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|report")
+    run = _subcommand(commands, "run", "profile inferences of a checkpoint and report them")
+    console.add_checkpoint(run)
+    add_load_options(run)
+    run.add_argument(
+        "--inferences",
+        metavar="N",
+        type=console.count(1),
+        default=5,
+        help="inferences to profile (default: 5)",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    run.add_argument(
+        "--warm-up",
+        metavar="N",
+        type=console.count(),
+        default=3,
+        help="inferences before them (default: 3)",
+    )
+    console.add_out(run, "raw data is not kept; on an NPU: profile")
+
     report = _subcommand(commands, "report", "figures of a profile that torch_npu.profiler wrote")
     report.add_argument(
         "profile",
         metavar="DIR",
         type=Path,
-        help="*_ascend_pt folder, its ASCEND_PROFILER_OUTPUT, or a folder with one such profile",
+        help="*_ascend_pt folder, its ASCEND_PROFILER_OUTPUT, or a folder above with one profile",
     )
-
-    run = _subcommand(commands, "run", "profile inferences of a checkpoint and report them")
-    add = run.add_argument
-    add("--checkpoint", metavar="DIR", type=Path, required=True, help="pi0 checkpoint directory")
-    add("--device", default="cpu", help="cpu, cuda or npu, with :N or not (default: cpu)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the weights (default: float32)",
+    report.add_argument(
+        "--compare", metavar="DIR", type=Path, help="earlier profile, shown beside this one"
     )
-    add(
-        "--inferences",
-        metavar="N",
-        type=_count(1),
-        default=5,
-        help="inferences to profile (default: 5)",
-    )
-    add(
-        "--warm-up",
-        metavar="N",
-        type=_count(0),
-        default=3,
-        help="inferences before them (default: 3)",
-    )
-    add(
-        "--cameras",
-        metavar="NAME",
-        nargs="+",
-        help="those of the checkpoint that the robot has (default: all)",
-    )
-    add("--graph", default="auto", help="compiler, as the node's parameter (default: auto)")
-    add("--form", default="frame", help="frame or two-graph (default: frame)")
-    add("--attention", default="fia", help="on an NPU: fia or pfa (default: fia)")
-    add("--tokenizer", metavar="PATH", type=Path, help="where the checkpoint brings none")
-    add(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        help="folder for the raw data: *_ascend_pt from an NPU (default there: pi0_profile), "
-        "trace.json elsewhere (default: not written)",
-    )
-
-    for sub, what in ((report, "DIR"), (run, "this run")):
+    for sub in (run, report):
+        console.add_json(sub)
         sub.add_argument(
-            "--compare",
-            metavar="DIR",
-            type=Path,
-            help=f"torch_npu profile from before; the comparison goes from it to {what}",
+            "--png",
+            metavar="FILE",
+            type=console.output_file,
+            help="also draw when each core worked (needs matplotlib)",
         )
-        sub.add_argument("--json", metavar="FILE", type=Path, help="also write the figures as JSON")
-        sub.add_argument(
-            "--png", metavar="FILE", type=Path, help="also draw the timeline (needs matplotlib)"
-        )
-    args = parser.parse_args(argv)
-    # Found out before minutes of profiling, not after.
-    for option in ("json", "png"):
-        file = getattr(args, option)
-        if file is not None and not file.parent.is_dir():
-            parser.error(f"--{option}: the folder {file.parent} does not exist")
-    return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
-    try:
-        if args.png:
-            require_matplotlib()
+def run(args: argparse.Namespace) -> int:
+    """Report a profile, or make one and report it."""
+    if args.png:
+        console.require("matplotlib")
+    from pi0_ros.profile.parser import read_profile
+    from pi0_ros.profile.report import make_report, report_json
+    from pi0_ros.profile.table import format_comparison, format_report
+
+    if args.command == "run":
+        report, before = _profile(args), None
+    else:
         before = make_report(read_profile(args.compare)) if args.compare else None
-        report = make_report(read_profile(args.profile)) if args.command == "report" else _run(args)
-        # The figures first: a picture that cannot be drawn must not cost them.
-        print(format_report(report))
-        if before is not None:
-            print(f"\n{format_comparison(before, report)}")
-        if args.json:
-            args.json.write_text(json.dumps(comparison_json(report, before), indent=2) + "\n")
-        if args.png:
-            plot_timeline(args.png, [report] if before is None else [before, report])
-    # ImportError: torch_npu on a machine without it. RuntimeError: torch without such a device.
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"pi0_profile: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pi0_profile: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        report = make_report(read_profile(args.profile))
+    # The figures first: an image that cannot be drawn must not cost them.
+    print(format_report(report))
+    if before is not None:
+        print(f"\n{format_comparison(before, report)}")
+    console.write_json(args.json, report_json(report))
+    if args.png:
+        from pi0_ros.profile.plot import plot_timeline
+
+        plot_timeline(args.png, report)
+    return console.DONE
 
 
-def comparison_json(report: Report, before: Report | None = None) -> dict[str, object]:
-    """`report_json` of a report; with an earlier one also
-
-    - before: the earlier report, under the same keys
-    - change: per_step: after minus before of computing_ms, communication_ms, free_ms, busy_share;
-      kernels: type, core, before_ms, after_ms of the mean step, largest change first
-    """
-    document = report_json(report)
-    if before is None:
-        return document
-    earlier = report_json(before)
-    old, new = earlier["per_step"], document["per_step"]
-    change = {
-        key: None if old[key] is None or new[key] is None else new[key] - old[key] for key in new
-    }
-    kernels = kernel_changes(before, report)
-    return {**document, "before": earlier, "change": {"per_step": change, "kernels": kernels}}
-
-
-def _run(args: argparse.Namespace) -> Report:
-    # Not on top: `report` needs no torch.
+def _profile(args: argparse.Namespace) -> Report:
     from pi0_ros.policy.compile import GraphOptions
-    from pi0_ros.profile.run import load_to_measure, plausible_observation, profile_policy
+    from pi0_ros.profile.run import TRACE, load_to_measure, plausible_observation, profile_policy
 
-    policy = load_to_measure(
-        args.checkpoint,
-        device=args.device,
-        dtype=args.dtype,
-        cameras=args.cameras,
-        tokenizer=args.tokenizer,
-        graph=GraphOptions(args.graph, args.form, None, args.attention),
-    )
-    observation = plausible_observation(policy.cameras, policy.num_joints)
     out = args.out
+    if out is not None:
+        console.claim_folder(out, [TRACE], args.overwrite)
+    policy = load_to_measure(args, GraphOptions(args.graph, args.form, None, args.attention))
     if out is None and policy.device.startswith("npu"):
-        out = Path("pi0_profile")
+        out = Path("profile")
+    observation = plausible_observation(policy.cameras, policy.num_joints)
     return profile_policy(
-        policy,
-        observation,
-        args.inferences,
-        out,
-        device=policy.device,
-        warm_up=args.warm_up,
-        progress=True,
+        policy, observation, args.inferences, out, device=policy.device, warm_up=args.warm_up
     )
 
 
 def _subcommand(commands, name: str, text: str) -> argparse.ArgumentParser:
     return commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
     )
-
-
-def _count(least: int):
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    parse.__name__ = "number"
-    return parse
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,7 +24,8 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from tqdm import tqdm
+from pi0_ros.console import progress
+from pi0_ros.errors import UserError
 
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 KERNELS = "kernel_details.csv"
@@ -38,7 +39,7 @@ _NS = {"ns": Decimal(1), "us": Decimal(10**3), "ms": Decimal(10**6), "s": Decima
 _LONGEST_FIELD = 2**30
 
 
-class ProfileError(ValueError):
+class ProfileError(UserError, ValueError):
     """A profile that cannot be read; the message names the file and what is wrong with it."""
 
 
@@ -199,7 +200,7 @@ def _read_kernels(path: Path, warnings: list[str]) -> Iterator[Kernel]:
         if table is None:
             return
         table.require("Name", "Accelerator Core", "Start Time(us)", "Duration(us)")
-        for row in tqdm(table, KERNELS, unit=" rows", delay=2, leave=False):
+        for row in progress(table, desc=KERNELS, unit="row", delay=2, leave=False):
             rows += 1
             start = row.nanoseconds("Start Time(us)")
             duration = row.nanoseconds("Duration(us)")

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pi0_ros.profile.parser import (
     NO_CORE,
@@ -18,7 +18,7 @@ TOP = 15
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of one profile. `report_json` names and explains them.
+    """The figures of one profile.
 
     Attributes:
         total: everything in the profile; None when neither steps nor kernels were recorded.
@@ -39,9 +39,7 @@ class Report:
     @property
     def mean(self) -> StepTimes | None:
         """A step on average; the total where there are no steps."""
-        if not self.steps:
-            return self.total
-        return _scaled(_sum(self.steps), 1 / len(self.steps))
+        return _sum(self.steps, 1 / len(self.steps)) if self.steps else self.total
 
     @property
     def kernel_count(self) -> int:
@@ -126,22 +124,13 @@ def _grouped(kernels, key) -> dict:
     return dict(groups)
 
 
-def _sum(steps: Sequence[StepTimes]) -> StepTimes:
+def _sum(steps: Sequence[StepTimes], factor: float = 1.0) -> StepTimes:
     return StepTimes(
         device="",
         step="",
-        computing=sum(step.computing for step in steps),
-        communication=sum(step.communication for step in steps),
-        free=sum(step.free for step in steps),
-    )
-
-
-def _scaled(times: StepTimes, factor: float) -> StepTimes:
-    return replace(
-        times,
-        computing=times.computing * factor,
-        communication=times.communication * factor,
-        free=times.free * factor,
+        computing=sum(step.computing for step in steps) * factor,
+        communication=sum(step.communication for step in steps) * factor,
+        free=sum(step.free for step in steps) * factor,
     )
 
 
@@ -188,20 +177,14 @@ def _doubts(profile: Profile, operators: Sequence[OperatorTime]) -> Iterable[str
         )
 
 
-def report_json(report: Report) -> dict[str, object]:
-    """The report under plain keys, ready for json.dump; what is not known is null.
-
-    - source: where the profile lies; warnings: sentences
-    - computing_ms, communication_ms, free_ms: sums over all steps and devices; communication is
-      what no computing overlaps
-    - busy_share: computing / (computing + communication + free), 0 to 1
-    - core_share: core -> its share of the kernels' time, 0 to 1
-    - per_step: computing_ms, communication_ms, free_ms, busy_share of the mean step, and kernels
-    - steps: for each: device, step, computing_ms, communication_ms, free_ms, busy_share
-    - kernels: how many ran, without communication
-    - top_kernels: type, core, count, total_ms, mean_us, share of the kernels' time; longest first
-    """
+def kernel_share(report: Report, time: float) -> float | None:
+    """Share of the kernels' time, 0 to 1."""
     whole = sum(operator.time for operator in report.operators)
+    return time / whole if whole > 0 else None
+
+
+def report_json(report: Report) -> dict[str, object]:
+    """The report under the keys that `pi0 profile --help` explains; what is not known is null."""
     steps = max(len(report.steps), 1)
     return {
         "source": report.source,
@@ -219,7 +202,7 @@ def report_json(report: Report) -> dict[str, object]:
                 "count": operator.count,
                 "total_ms": operator.time,
                 "mean_us": operator.time / operator.count * 1e3 if operator.count else None,
-                "share": operator.time / whole if whole > 0 else None,
+                "share": kernel_share(report, operator.time),
             }
             for operator in report.operators[:TOP]
         ],

@@ -4,21 +4,24 @@ The NPU's half has never run on an NPU: it follows the signatures of torch_npu 2
 what it writes is tested on files of that profiler.
 """
 
+import argparse
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.console import progress
+from pi0_ros.policy.compile import GraphOptions
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.profile.parser import Kernel, Profile, ProfileError, StepTimes, read_profile
 from pi0_ros.profile.report import Report, make_report, step_between
 
 DEVICES = ("cpu", "cuda", "npu")
+TRACE = "trace.json"
 INSTRUCTION = "pick up the red cube and place it in the bowl"
 # The name of the ranges that tell one inference from the next.
 _INFERENCE = "pi0 inference "
@@ -27,21 +30,29 @@ _INFERENCE = "pi0 inference "
 def plausible_observation(
     cameras: Sequence[str], joints: int, instruction: str = INSTRUCTION
 ) -> Observation:
-    """What a robot could see: pictures [480, 640, 3] with detail, all joints at 0 rad."""
+    """What a robot could see: images [480, 640, 3] with detail, all joints at 0 rad."""
     random = np.random.default_rng(0)
     images = {name: random.integers(0, 256, (480, 640, 3), dtype=np.uint8) for name in cameras}
     return Observation(images, np.zeros(joints, np.float32), instruction)
 
 
-def load_to_measure(checkpoint: Path, **options: Any) -> Policy:
+def load_to_measure(args: argparse.Namespace, graph: GraphOptions) -> Policy:
     """`Policy.load` for timing only: where a checkpoint does not say what its actions mean, either
     meaning will do, since it makes no difference to the time.
 
     Args:
-        options: those of `Policy.load`.
+        args: of `compile_command.add_load_options`, and `checkpoint`.
     """
-    mode = "absolute" if read_checkpoint(checkpoint).action_mode is None else None
-    return Policy.load(checkpoint, action_mode=mode, **options)
+    undeclared = read_checkpoint(args.checkpoint).action_mode is None
+    return Policy.load(
+        args.checkpoint,
+        action_mode="absolute" if undeclared else None,
+        device=args.device,
+        dtype=args.dtype,
+        cameras=args.cameras,
+        tokenizer=args.tokenizer,
+        graph=graph,
+    )
 
 
 def profile_policy(
@@ -52,7 +63,6 @@ def profile_policy(
     *,
     device: str,
     warm_up: int = 2,
-    progress: bool = False,
 ) -> Report:
     """Run inferences under a profiler and work out where their time went.
 
@@ -67,7 +77,6 @@ def profile_policy(
             ui.perfetto.dev) elsewhere. An NPU needs one.
         device: where the policy runs: cpu, cuda[:N] or npu[:N].
         warm_up: inferences before those that are profiled.
-        progress: show a progress bar.
 
     Raises:
         ValueError: an argument is out of range.
@@ -86,7 +95,7 @@ def profile_policy(
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
     # One more: both profilers start up during the first step and throw it away.
-    bar = tqdm(total=warm_up + 1 + inferences, unit=" inferences", disable=not progress)
+    bar = progress(total=warm_up + 1 + inferences, desc="inferences", unit="inference")
 
     def infer() -> ActionChunk:
         chunk = policy.infer(observation)
@@ -147,8 +156,8 @@ def _with_torch(
                 infer()
             run.step()
     if out is not None:
-        run.export_chrome_trace(str(out / "trace.json"))
-    source = f"torch.profiler on {kind}" + (f", {out / 'trace.json'}" if out else "")
+        run.export_chrome_trace(str(out / TRACE))
+    source = f"torch.profiler on {kind}" + (f", {out / TRACE}" if out else "")
     return make_report(torch_profile(run.events(), kind, source))
 
 

@@ -81,7 +81,6 @@ NUMPY_ONLY = {"motion"}
 TO_BE_CUT: set[tuple[str, str]] = {
     ("diff", "replay"),
     ("node", "viz"),
-    ("policy", "profile"),
     ("serve", "node"),
     ("viz", "node"),
 }

@@ -36,10 +36,10 @@ COMPILING = 600.0
 
 def write_checkpoint(path: Path, **sizes: int) -> None:
     """The small checkpoint, smaller still where sizes are given."""
-    from pi0_ros.checkpoint.random import write_demo_checkpoint
+    from pi0_ros.checkpoint.random import write_random_checkpoint
     from pi0_ros.model.config import TINY
 
-    write_demo_checkpoint(path, replace(TINY, **sizes))
+    write_random_checkpoint(path, replace(TINY, **sizes))
 
 
 class Checkpoint:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from pi0_ros.checkpoint.checkpoint import WEIGHTS
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.checkpoint.random import write_demo_checkpoint
+from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.checkpoint.weights import checkpoint_shapes, is_unused, sources
 from pi0_ros.model.config import TINY
 
@@ -70,7 +70,7 @@ def test_no_second_copy_of_the_weights_in_memory(tmp_path: Path, stored: str, lo
     sizes = replace(
         TINY, vocab_size=20000, prefix_width=1024, prefix_mlp=8192, depth=7, head_dim=64
     )
-    write_demo_checkpoint(tmp_path / "big", sizes, dtype=getattr(torch, stored))
+    write_random_checkpoint(tmp_path / "big", sizes, dtype=getattr(torch, stored))
     out = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(tmp_path / "big"), loaded],
         capture_output=True,

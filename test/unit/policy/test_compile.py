@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.checkpoint.random import write_demo_checkpoint
+from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.model.config import TINY
 from pi0_ros.model.ops import ascend as npu
 from pi0_ros.policy import compile as module
@@ -29,6 +29,7 @@ from pi0_ros.policy.compile import (
     warn_of_stale,
     write_measurement,
 )
+from pi0_ros.policy.device import DeviceError
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 
@@ -42,7 +43,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small enough to be compiled in a few seconds."""
     path = tmp_path_factory.mktemp("graph") / "checkpoint"
     sizes = replace(TINY, depth=2, vision_depth=1, num_steps=2, prompt_length=20)
-    write_demo_checkpoint(path, sizes)
+    write_random_checkpoint(path, sizes)
     return path
 
 
@@ -251,7 +252,7 @@ def test_auto(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("graph", ["torchair", "npugraph_ex"])
 def test_ascend_graphs_need_an_npu(checkpoint: Path, graph: str) -> None:
-    with pytest.raises(ValueError, match="needs an NPU"):
+    with pytest.raises(DeviceError, match="needs an NPU"):
         Policy.load(checkpoint, graph=GraphOptions(graph))
 
 

@@ -1,13 +1,20 @@
+"""`pi0 profile` as a command: what it prints, writes and refuses."""
+
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from pi0_ros.profile import command as profile_command
-from pi0_ros.profile.command import main, parse_args
+from pi0_ros.cli import main
+from pi0_ros.console import FAILED, WRONG_ARGUMENTS
 from pi0_ros.profile.parser import KERNELS, STEPS
+
+
+def profile(*arguments: object) -> int:
+    return main(["profile", *map(str, arguments)])
 
 
 def write_profile(folder: Path, free: float) -> Path:
@@ -23,8 +30,8 @@ def write_profile(folder: Path, free: float) -> Path:
 
 
 def test_report(tmp_path, capsys):
-    file = tmp_path / "figures.json"
-    assert main(["report", str(write_profile(tmp_path / "p", 4580)), "--json", str(file)]) == 0
+    file = tmp_path / "new" / "figures.json"
+    assert profile("report", write_profile(tmp_path / "p", 4580), "--json", file) == 0
     figures = json.loads(file.read_text())
     assert figures["computing_ms"] == 71.6
     assert figures["free_ms"] == 4.58
@@ -40,35 +47,34 @@ def test_compare_and_draw(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     before = write_profile(tmp_path / "before", 40_000)
     after = write_profile(tmp_path / "after", 4580)
-    json_file, png = tmp_path / "f.json", tmp_path / "t.png"
-    arguments = ["report", str(after), "--compare", str(before)]
-    assert main([*arguments, "--json", str(json_file), "--png", str(png)]) == 0
-    figures = json.loads(json_file.read_text())
-    assert figures["free_ms"] == 4.58
-    assert figures["before"]["free_ms"] == 40.0
-    assert figures["change"]["per_step"]["free_ms"] == pytest.approx(-35.42)
+    png = tmp_path / "t.png"
+    assert profile("report", after, "--compare", before, "--png", png) == 0
     assert png.read_bytes().startswith(b"\x89PNG")
-    assert "-35.420 ms" in capsys.readouterr().out
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "idle 40.000 ms 4.580 ms -35.420 ms" in printed
 
 
 def test_run(demo_checkpoint, tmp_path, capsys):
-    file = tmp_path / "figures.json"
-    arguments = ["--inferences", "1", "--warm-up", "0", "--cameras", "front"]
-    command = ["run", "--checkpoint", str(demo_checkpoint), *arguments, "--json", str(file)]
-    assert main(command) == 0
+    file, out = tmp_path / "figures.json", tmp_path / "out"
+    options = ["--device", "cpu", "--inferences", 1, "--warm-up", 0, "--cameras", "front"]
+    command = ["run", "--checkpoint", demo_checkpoint, *options, "--out", out]
+    assert profile(*command, "--json", file) == 0
     figures = json.loads(file.read_text())
     assert figures["computing_ms"] > 0
     assert 0 < figures["busy_share"] <= 1
     assert figures["core_share"] == {"CPU": 1.0}
     assert len(figures["steps"]) == 1
     assert "busy share" in capsys.readouterr().out
+    assert (out / "trace.json").stat().st_size > 1000
+    assert profile(*command) == FAILED
+    assert "trace.json exists" in capsys.readouterr().err
 
 
-def test_errors_are_one_line_and_status_1(tmp_path, capsys):
-    assert main(["report", str(tmp_path)]) == 1
+def test_errors_are_one_sentence(tmp_path, capsys):
+    assert profile("report", tmp_path) == FAILED
     error = capsys.readouterr().err
-    assert error.startswith("pi0_profile: ") and KERNELS in error
-    assert main(["run", "--checkpoint", str(tmp_path)]) == 1
+    assert error.startswith("pi0 profile: ") and KERNELS in error
+    assert profile("run", "--checkpoint", tmp_path) == FAILED
     assert "config.json" in capsys.readouterr().err
 
 
@@ -79,33 +85,33 @@ def test_errors_are_one_line_and_status_1(tmp_path, capsys):
         ["report"],
         ["run"],
         ["run", "--checkpoint", "c", "--inferences", "0"],
-        ["report", "d", "--json", "/no/such/folder/f.json"],
+        ["run", "--checkpoint", "c", "--compare", "d"],
+        ["report", "d", "--json", f"{__file__}/f.json"],
     ],
 )
-def test_wrong_arguments_are_status_2(arguments, capsys):
+def test_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as error:
-        parse_args(arguments)
-    assert error.value.code == 2
-    assert "pi0_profile" in capsys.readouterr().err
+        profile(*arguments)
+    assert error.value.code == WRONG_ARGUMENTS
+    assert "pi0 profile" in capsys.readouterr().err
 
 
 def test_without_matplotlib_it_says_so_before_it_works(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     read = []
-    monkeypatch.setattr(profile_command, "read_profile", read.append)
-    assert main(["report", str(tmp_path), "--png", str(tmp_path / "x.png")]) == 1
+    monkeypatch.setattr("pi0_ros.profile.parser.read_profile", read.append)
+    assert profile("report", tmp_path, "--png", tmp_path / "x.png") == FAILED
     assert "pip install matplotlib" in capsys.readouterr().err
     assert read == []
 
 
-def test_a_report_needs_neither_torch_nor_matplotlib(tmp_path):
-    profile = write_profile(tmp_path / "p", 4580)
+def test_a_report_needs_neither_torch_nor_numpy(tmp_path):
+    folder = write_profile(tmp_path / "p", 4580)
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
-        "from pi0_ros.profile.command import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'numpy', 'matplotlib'))\n"
+        "from pi0_ros.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "report", str(profile)]
-    root = Path(profile_command.__file__).parents[2]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=root)
+    command = [sys.executable, "-c", code, "profile", "report", str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert "94.0 %" in run.stdout

@@ -1,0 +1,127 @@
+"""pi0 compile: compile a checkpoint's graphs ahead of time, and measure what they give.
+
+Compiles the graphs of a checkpoint into a cache directory, so that the node (parameter graph_cache)
+starts without compiling, and prints the time of an inference. With --graph auto on a CPU it
+measures eager and inductor, and the node's `graph: auto` follows the result; without that, `auto`
+is eager on a CPU. Form, attention, weights, threads and cameras are part of what a graph is
+compiled for: give the node's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi0_ros import console
+
+if TYPE_CHECKING:
+    from pi0_ros.policy.policy import Policy
+
+INFERENCES = 5
+
+EPILOG = """\
+keys of --json:
+  device, dtype, form  what was compiled for
+  load_s               compiler -> seconds of loading, compiling and warming up
+  inference_s          compiler -> median seconds of an inference
+  chosen               the faster compiler, or the one asked for
+  cache, key           the cache, and the folder of these graphs in it
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    console.add_checkpoint(parser)
+    add = parser.add_argument
+    add("--cache", type=Path, required=True, metavar="DIR", help="where compiled graphs are kept")
+    add_load_options(parser)
+    add("--weights", choices=("nd", "nz"), default="nd", help="layout on an NPU (default: nd)")
+    add(
+        "--threads",
+        type=console.count(),
+        default=0,
+        metavar="N",
+        help="CPU threads, as the node's; 0: all cores",
+    )
+    console.add_json(parser)
+
+
+def add_load_options(parser: argparse.ArgumentParser) -> None:
+    """What `pi0 compile` and `pi0 profile run` load a checkpoint with."""
+    add = parser.add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, npu, with :N or not (default: auto)")
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="to compute in (default: float32)",
+    )
+    add(
+        "--graph",
+        choices=("auto", "eager", "inductor", "torchair", "npugraph_ex"),
+        default="auto",
+        help="compiler, as the node's parameter (default: auto)",
+    )
+    add(
+        "--form",
+        choices=("frame", "two-graph"),
+        default="frame",
+        help="one graph, or one for the context and one for a step (default: frame)",
+    )
+    add("--attention", choices=("fia", "pfa"), default="fia", help="on an NPU (default: fia)")
+    add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
+    add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile, measure, print, and keep what `auto` needs."""
+    import torch
+
+    from pi0_ros.policy.compile import choose, write_measurement
+    from pi0_ros.policy.device import resolve_device
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = resolve_device(args.device)
+    compares = args.graph == "auto" and device.type == "cpu"
+    load_s, inference_s = {}, {}
+    for graph in ("eager", "inductor") if compares else (args.graph,):
+        policy, load, inference = measure(args, graph)
+        name = policy.graphs.options.graph
+        load_s[name], inference_s[name] = load, inference
+        print(f"{name:<12} ready in {load:7.1f} s, inference {inference * 1e3:9.2f} ms", flush=True)
+    if compares:
+        write_measurement(args.cache, policy.graphs.key, inference_s)
+    chosen = choose(inference_s) if compares else next(iter(inference_s))
+    print(f"graph auto will be {chosen}" if compares else f"compiled: {chosen}", end="")
+    print(f"; cache: {args.cache / policy.graphs.key}")
+    figures = {
+        "device": str(device),
+        "dtype": args.dtype,
+        "form": args.form,
+        "load_s": load_s,
+        "inference_s": inference_s,
+        "chosen": chosen,
+        "cache": str(args.cache),
+        "key": policy.graphs.key,
+    }
+    console.write_json(args.json, figures)
+    return console.DONE
+
+
+def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]:
+    """Load with a compiler: the policy, seconds of loading and compiling, seconds per inference."""
+    import statistics
+    import time
+
+    from pi0_ros.policy.compile import GraphOptions
+    from pi0_ros.profile.run import load_to_measure, plausible_observation
+
+    start = time.perf_counter()
+    options = GraphOptions(graph, args.form, args.cache, args.attention, args.weights == "nz")
+    policy = load_to_measure(args, options)
+    loaded = time.perf_counter() - start
+    observation = plausible_observation(policy.cameras, policy.num_joints)
+    times = [policy.infer(observation).inference_time for _ in range(INFERENCES)]
+    return policy, loaded, statistics.median(times)
