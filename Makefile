@@ -25,7 +25,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo replay-demo test soak reference parity bench npu graph-report lint lock clean FORCE
+.PHONY: help venv demo replay-demo test soak reference parity bench npu graph-report docs lint lock clean FORCE
 
 help:
 	@echo 'make demo    set up $(VENV); a simulated arm touches what it is told to: build/demo/demo.gif'
@@ -35,6 +35,7 @@ help:
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
 	@echo 'make bench   race LeRobot at full size on a quiet machine, write docs/performance.md'
 	@echo 'make graph-report  what the model becomes on Ascend (ARGS="--config full")'
+	@echo 'make docs    write docs/commands.md from the parsers of the commands'
 	@echo 'make lint    ruff'
 	@echo 'make venv    set up $(VENV) only'
 	@echo 'make lock    write $(CONSTRAINTS) anew from $(VENV)'
@@ -108,6 +109,9 @@ parity: reference
 bench: reference
 	$(RUN) python -m benchmarks.race.main --everything --peers build/reference --dir build/bench --plot docs/performance.png \
 		--json build/bench.json --write docs/performance.md $(ARGS)
+
+docs: venv
+	$(RUN) PYTHONPATH=. python docs/commands.py > docs/commands.md
 
 lint: venv
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ NAME = "pi0_ros"
 ENV_PYTHON = b"#!/usr/bin/env python3\n"
 OWN_PYTHON = b"""#!/bin/sh
 '''exec' "$(dirname "$0")/../../bin/python3" "$0" "$@"
-''' '''
+' '''
 """
 # Modules of Python with which ROS generates the Python side of messages.
 GENERATORS = ("ament_package", "catkin_pkg", "em", "lark", "numpy", "rosidl_generator_py")
@@ -109,16 +109,16 @@ class BuildRos(Command):
         data_files: dict[str, list[str]] = {}
         for path in sorted(path for path in stage.rglob("*") if path.is_file()):
             folder = path.parent.relative_to(stage)
-            if path.is_relative_to(modules):
-                inside = path.relative_to(modules)
-                if (ROOT / NAME / inside).exists():
-                    continue  # build_py's, or used from the source tree
+            if path.is_relative_to(modules.parent):
+                inside = path.relative_to(modules.parent)
+                if inside.parts[0] != NAME or (ROOT / inside).exists():
+                    continue  # rosidl's metadata; what build_py installs
                 if not self.editable_mode:
-                    target = Path(build_command.build_lib, NAME, inside)
+                    target = Path(build_command.build_lib, inside)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, target)
                     continue
-                folder = Path(site, NAME, inside).parent
+                folder = Path(site, inside).parent
             data_files.setdefault(str(folder), []).append(os.path.relpath(path, ROOT))
         self.distribution.data_files = list(data_files.items())
         if self.editable_mode:  # setuptools leaves out data files there

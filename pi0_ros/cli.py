@@ -1,9 +1,9 @@
 """The command `pi0 <verb>`: verbs are imported when they are called; errors and signals, once.
 
-A verb is a module with a docstring, whose first paragraph describes it, `add_arguments(parser)`
-and `run(args) -> int`, the exit status; optionally EPILOG, and `check(parser, args)`, which calls
-`parser.error` for arguments that contradict each other. Its top imports nothing heavy, so that
-`pi0 <verb> --help` answers at once.
+A verb is a module with a docstring, which `--help` shows, `add_arguments(parser)` and `run(args) ->
+int`, the exit status; optionally EPILOG, JSON_KEYS (key -> meaning, of `--json`), and
+`check(parser, args)`, which calls `parser.error` for arguments that contradict each other. Its top
+imports nothing heavy, so that `pi0 <verb> --help` answers at once. docs/commands.md is made of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from types import FrameType, ModuleType
 from typing import NoReturn
 
@@ -70,16 +71,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser(verb: str, module: ModuleType) -> argparse.ArgumentParser:
     """The parser of one verb."""
-    description = (module.__doc__ or "").strip().partition("\n\n")[0].removeprefix(f"pi0 {verb}: ")
+    description = (module.__doc__ or "").strip().removeprefix(f"pi0 {verb}: ")
+    keys = getattr(module, "JSON_KEYS", {})
+    parts = [getattr(module, "EPILOG", "").strip(), _json_keys(keys) if keys else ""]
     parser = argparse.ArgumentParser(
         prog=f"pi0 {verb}",
         description=description[:1].upper() + description[1:],
-        epilog=getattr(module, "EPILOG", None),
+        epilog="\n\n".join(filter(None, parts)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
     return parser
+
+
+def _json_keys(keys: Mapping[str, str]) -> str:
+    width = min(24, max(map(len, keys)))
+    indent = " " * (width + 4)
+    lines = ["keys of --json:"]
+    for key, meaning in keys.items():
+        wrapped = textwrap.wrap(meaning, 98, initial_indent=indent, subsequent_indent=indent)
+        if len(key) <= width:
+            lines.append(f"  {key:{width}}  {wrapped.pop(0).strip()}")
+        else:
+            lines.append(f"  {key}")
+        lines += wrapped
+    return "\n".join(lines)
 
 
 def _top_parser() -> argparse.ArgumentParser:

@@ -14,11 +14,10 @@ from pathlib import Path
 from pi0_ros import console
 from pi0_ros.errors import UserError
 
-EPILOG = """\
-keys of --json:
-  checkpoint, out, dtype  what was written
-  size_before, size       bytes of the weights
-"""
+JSON_KEYS = {
+    "checkpoint, out, dtype": "what was written, from what",
+    "size_before, size": "bytes of the weights",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

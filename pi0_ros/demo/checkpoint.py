@@ -11,11 +11,10 @@ from pathlib import Path
 
 from pi0_ros import console
 
-EPILOG = """\
-keys of --json:
-  path, size, dtype, seed  what was written
-  size_bytes               of all files together
-"""
+JSON_KEYS = {
+    "path, size, dtype, seed": "what was written",
+    "size_bytes": "of all files together",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,19 +18,18 @@ from pi0_ros.profile.compile_command import add_load_options
 if TYPE_CHECKING:
     from pi0_ros.profile.report import Report
 
-EPILOG = """\
-keys of --json:
-  source         where the profile lies
-  computing_ms, communication_ms, free_ms
-                 sums over all steps and devices; communication that no computing overlaps; idle
-  busy_share     computing / (computing + communication + free), 0 to 1
-  core_share     core -> its share of the kernels' time, 0 to 1
-  per_step       the same four figures of the mean step (of `run`: inference), and `kernels` in it
-  steps          for each step and device: `device`, `step`, and the four figures
-  kernels        how many ran, without communication
-  top_kernels    the 15 longest types: `type`, `core`, `count`, `total_ms`, `mean_us`, `share`
-  warnings       sentences: files that are missing, rows left out, Level0
-"""
+JSON_KEYS = {
+    "source": "where the profile lies",
+    "computing_ms, communication_ms, free_ms": "sums over all steps and devices; communication "
+    "that no computing overlaps; free is idle",
+    "busy_share": "computing / (computing + communication + free), 0 to 1",
+    "core_share": "core (AI_CORE, MIX_AIC, ...; CPU or CUDA) -> its share of the kernels' time",
+    "per_step": "the same four figures of the mean step (with run: inference), and `kernels` in it",
+    "steps": "for each step and device: `device`, `step`, and the four figures",
+    "kernels": "how many ran, without communication",
+    "top_kernels": "the 15 longest types: `type`, `core`, `count`, `total_ms`, `mean_us`, `share`",
+    "warnings": "sentences: files that are missing, rows left out, Level0",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

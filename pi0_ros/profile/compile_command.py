@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 INFERENCES = 5
 
-EPILOG = """\
-keys of --json:
-  device, dtype, form  what was compiled for
-  load_s               compiler -> seconds of loading, compiling and warming up
-  inference_s          compiler -> median seconds of an inference
-  chosen               the faster compiler, or the one asked for
-  cache, key           the cache, and the folder of these graphs in it
-"""
+JSON_KEYS = {
+    "device, dtype, form": "what was compiled for",
+    "load_s": "compiler -> seconds of loading, compiling and warming up",
+    "inference_s": "compiler -> median seconds of an inference",
+    "chosen": "the faster compiler, or the one asked for",
+    "cache, key": "the cache, and the folder of these graphs in it",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

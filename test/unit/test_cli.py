@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support import ROOT
 
 from pi0_ros import cli, console
 from pi0_ros.errors import UserError
@@ -181,3 +183,20 @@ def test_help_imports_no_heavy_module(verb: str) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(f"usage: pi0 {verb or 'VERB'}")
     assert run.stderr.strip() == ""
+
+
+@pytest.mark.skipif(len(VERBS) < len(cli.VERBS), reason="verbs are still being written")
+def test_the_page_of_commands_is_what_the_parsers_say() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "commands.py"))["page"]()
+    assert (ROOT / "docs" / "commands.md").read_text() == page, "make docs"
+
+
+def test_help_explains_the_keys_of_json(verb, capsys) -> None:
+    verb(lambda args: 0)
+    module = sys.modules["pi0_try"]
+    module.EPILOG, module.JSON_KEYS = "Try it.", {"a, b": "what was tried", "c" * 30: "more"}
+    with pytest.raises(SystemExit):
+        cli.main(["try", "--help"])
+    shown = capsys.readouterr().out
+    assert "Try it.\n\nkeys of --json:\n  a, b " in shown
+    assert f"  {'c' * 30}\n" in shown
