@@ -188,6 +188,7 @@ setup(
             "pytest>=7",
             "pytest-timeout",
             "ruff",
+            "setuptools>=70.1",
             "websockets",  # to a browser's DevTools
         ],
     },

@@ -3,19 +3,23 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zipfile
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
+import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support import ROOT
 
 import pi0_ros
 
-ROOT = Path(__file__).parents[2]
 PACKAGE_XML = ElementTree.parse(ROOT / "package.xml").getroot()
 MESSAGES = sorted((ROOT / "msg").glob("*.msg"))
 PROGRAMS = sorted((ROOT / "scripts").iterdir())
@@ -135,14 +139,23 @@ def test_programs_start_where_ros_looks_for_them(name: str, tmp_path: Path) -> N
 def test_imports_are_declared() -> None:
     ros = depends("depend", "exec_depend")
     pip = {canonicalize_name(r.name): r for r in required()}
-    # pi0_bench compares with LeRobot in an environment of its own.
-    for name in (imports("pi0_ros") | imports("launch")) - {"lerobot"}:
+    for name in imports("pi0_ros") | imports("launch"):
         assert name in ros or PYPI.get(name, name).replace("_", "-") in pip, (
             f"{name} is imported but neither package.xml nor setup.py names it"
         )
     test_ros = ros | depends("test_depend")
-    for name in imports("test") - {"lerobot", "torch_npu"}:
+    own = {"benchmarks", "examples", *(path.name for path in (ROOT / "test").iterdir())}
+    # LeRobot and, in some tests, torch_npu lie in environments of their own.
+    for name in imports("test") - own - {"lerobot", "torch_npu"}:
         assert name in test_ros or PYPI.get(name, name).replace("_", "-") in pip, name
+
+
+def test_benchmarks_examples_and_tests_are_not_installed() -> None:
+    assert {path.name for path in (ROOT / "pi0_ros").iterdir()}.isdisjoint(("benchmarks", "test"))
+    required()  # skips under colcon
+    tops = {file.parts[0] for file in metadata.files("pi0_ros") or ()}
+    assert "pi0_ros" in tops
+    assert tops.isdisjoint(("benchmarks", "examples", "test", "support"))
 
 
 def test_ros_dependencies_are_used() -> None:
@@ -221,3 +234,86 @@ rclpy.shutdown()
         assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
         sizes[name] = max(map(int, done.stdout.split()))
     assert sizes[""] < size <= sizes[str(profile)]
+
+
+@pytest.fixture(scope="session")
+def python_without_ros(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A Python that has setuptools and nothing else, and its environment variables."""
+    folder = tmp_path_factory.mktemp("without_ros")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (folder / "tools").mkdir()
+    packages = Path(setuptools.__file__).parents[1]
+    for pattern in ("setuptools", "setuptools-*.dist-info", "_distutils_hack", "pkg_resources"):
+        for path in packages.glob(pattern):
+            (folder / "tools" / path.name).symlink_to(path)
+    env = {name: value for name, value in os.environ.items() if name != "AMENT_PREFIX_PATH"}
+    return folder / "venv" / "bin" / "python", {**env, "PYTHONPATH": str(folder / "tools")}
+
+
+def build(
+    python: tuple[Path, dict[str, str]], source: Path, command: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    program, env = python
+    return subprocess.run(
+        [program, "setup.py", command, f"--dist-dir={source / 'dist'}"],
+        cwd=source,
+        env={**env, **variables},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of what setup.py reads, since building leaves files beside it."""
+    for name in ("pi0_ros", "config", "requirements"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / "source" / name, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "package.xml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    return tmp_path / "source"
+
+
+def test_without_ros_the_wheel_is_pure_and_whole(python_without_ros, source: Path) -> None:
+    done = build(python_without_ros, source, "bdist_wheel")
+    assert done.returncode == 0, done.stderr
+    assert "no ROS 2 found" in done.stdout
+    (wheel,) = (source / "dist").glob("*-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(source / "installed")
+    files = [f.relative_to(ROOT) for f in (ROOT / "pi0_ros").rglob("*") if f.is_file()]
+    assert {str(f) for f in files if "__pycache__" not in f.parts} <= names
+    assert not any(name.startswith(("pi0_ros/msg", "benchmarks", "examples")) for name in names)
+    assert any(name.endswith("share/pi0_ros/config/pi0.yaml") for name in names)
+    # Neither NumPy nor torch is there: help needs none.
+    program, env = python_without_ros
+    command = [program, "-m", "pi0_ros.cli"]
+    env = {**env, "PYTHONPATH": str(source / "installed")}
+    run = partial(subprocess.run, env=env, cwd=source.parent, capture_output=True, text=True)
+    assert run([*command, "--version"]).stdout.endswith(", without ROS 2\n")
+    assert run([*command, "profile", "--help"]).stdout.startswith("usage: pi0 profile")
+
+
+def test_an_editable_install_without_ros_names_the_source_tree(
+    python_without_ros, source: Path
+) -> None:
+    done = build(python_without_ros, source, "editable_wheel")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (source / "dist").glob("*editable*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith(".pth"))
+        assert archive.read(path).decode().strip() == str(source)
+
+
+def test_a_ros_that_messages_cannot_be_built_with_is_said(
+    python_without_ros, source: Path, tmp_path: Path
+) -> None:
+    """As where a virtual environment of another Python meets a sourced setup.bash."""
+    marker = "share/ament_index/resource_index/packages/rosidl_default_generators"
+    (tmp_path / "ros" / marker).mkdir(parents=True)
+    prefix = str(tmp_path / "ros")
+    done = build(python_without_ros, source, "bdist_wheel", AMENT_PREFIX_PATH=prefix)
+    assert done.returncode != 0
+    assert f"ROS 2 is in {prefix}, but building the messages needs ament_package" in done.stderr
