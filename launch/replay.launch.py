@@ -4,7 +4,7 @@
         params_file:=my_arm.yaml
 
 Playing starts when the node says that it is ready, because a checkpoint can take minutes to load.
-`pi0_replay` does the same without ros2 and measures what comes out. Every argument of
+`pi0 replay` does the same without ros2 and measures what comes out. Every argument of
 pi0.launch.py can be given too.
 """
 
