@@ -9,20 +9,17 @@ Their layout moved over the years, and this reads all of them:
 - 2025-2026: Device_id in all files, `Block Num` for `Block Dim`, the core COMMUNICATION.
 
 Columns are found by name, whatever their order; `Step Id`, `Step`, `Device_id` and `Preparing` may
-be missing or empty, and so may each of the files. No other package than the standard library and
-tqdm is needed: a profile can be read on a machine without torch.
+be missing or empty, and so may each of the files. A profile can be read on a machine without torch.
 """
 
 import csv
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 from sys import intern
-from typing import Any
 
 from pi0_ros.console import progress
 from pi0_ros.errors import UserError
@@ -195,31 +192,28 @@ def read_profile(path: str | Path) -> Profile:
 
 
 def _read_kernels(path: Path, warnings: list[str]) -> Iterator[Kernel]:
+    start_at, lasts = "Start Time(us)", "Duration(us)"
     rows = left_out = 0
-    with _table(path) as table:
-        if table is None:
-            return
-        table.require("Name", "Accelerator Core", "Start Time(us)", "Duration(us)")
-        for row in progress(table, desc=KERNELS, unit="row", delay=2, leave=False):
-            rows += 1
-            start = row.nanoseconds("Start Time(us)")
-            duration = row.nanoseconds("Duration(us)")
-            if start is None or duration is None:
-                left_out += 1
-                continue
-            if duration < 0:
-                raise row.error("Duration(us)", "a positive duration")
-            name = intern(row.text("Name"))
-            yield Kernel(
-                name=name,
-                type=intern(row.text("Type") or name),
-                core=intern(row.text("Accelerator Core") or NO_CORE),
-                start=start,
-                duration=duration,
-                own=duration,
-                device=intern(row.text("Device_id")),
-                step=intern(row.text("Step Id")),
-            )
+    table = _rows(path, "Name", "Accelerator Core", start_at, lasts)
+    for row in progress(table, desc=KERNELS, unit="row", delay=2, leave=False):
+        rows += 1
+        start, duration = row.nanoseconds(start_at), row.nanoseconds(lasts)
+        if start is None or duration is None:
+            left_out += 1
+            continue
+        if duration < 0:
+            raise row.error(lasts, "a positive duration")
+        name = intern(row.text("Name"))
+        yield Kernel(
+            name=name,
+            type=intern(row.text("Type") or name),
+            core=intern(row.text("Accelerator Core") or NO_CORE),
+            start=start,
+            duration=duration,
+            own=duration,
+            device=intern(row.text("Device_id")),
+            step=intern(row.text("Step Id")),
+        )
     if left_out:
         warnings.append(
             f"{KERNELS}: {left_out} of {rows} rows have no start or no duration: left out"
@@ -228,32 +222,24 @@ def _read_kernels(path: Path, warnings: list[str]) -> Iterator[Kernel]:
 
 def _read_steps(path: Path) -> Iterator[StepTimes]:
     communication = "Communication(Not Overlapped)"
-    with _table(path) as table:
-        if table is None:
-            return
-        table.require("Computing", communication, "Free")
-        for row in table:
-            yield StepTimes(
-                device=row.text("Device_id"),
-                step=row.text("Step"),
-                computing=row.milliseconds("Computing"),
-                communication=row.milliseconds(communication),
-                free=row.milliseconds("Free"),
-            )
+    for row in _rows(path, "Computing", communication, "Free"):
+        yield StepTimes(
+            device=row.text("Device_id"),
+            step=row.text("Step"),
+            computing=row.milliseconds("Computing"),
+            communication=row.milliseconds(communication),
+            free=row.milliseconds("Free"),
+        )
 
 
 def _read_operators(path: Path) -> Iterator[OperatorTime]:
-    with _table(path) as table:
-        if table is None:
-            return
-        table.require("OP Type", "Core Type", "Count", "Total Time(us)")
-        for row in table:
-            yield OperatorTime(
-                type=row.text("OP Type") or NO_CORE,
-                core=row.text("Core Type") or NO_CORE,
-                count=int(row.number("Count") or 0),
-                time=row.milliseconds("Total Time(us)"),
-            )
+    for row in _rows(path, "OP Type", "Core Type", "Count", "Total Time(us)"):
+        yield OperatorTime(
+            type=row.text("OP Type") or NO_CORE,
+            core=row.text("Core Type") or NO_CORE,
+            count=int(row.number("Count") or 0),
+            time=row.milliseconds("Total Time(us)"),
+        )
 
 
 @cache
@@ -262,43 +248,25 @@ def _key(column: str) -> str:
     return re.sub(r"[\s_\"]", "", re.sub(r"\((ns|us|ms|s)\)\s*$", "", column.strip())).lower()
 
 
-class _Table:
-    """Rows of a CSV file by the names of its columns."""
-
-    def __init__(self, path: Path, header: list[str], reader: Any) -> None:
-        self.path = path
-        self.header = [name.strip() for name in header]
-        self.index: dict[str, int] = {}
-        for index, name in enumerate(self.header):
-            self.index.setdefault(_key(name), index)
-        units = (re.search(r"\((ns|us|ms|s)\)$", name) for name in self.header)
-        self.scale = [_NS[unit[1] if unit else "us"] for unit in units]
-        self._reader = reader
-
-    def require(self, *columns: str) -> None:
-        lacking = [name for name in columns if _key(name) not in self.index]
-        if lacking:
-            raise ProfileError(
-                f"{self.path}: expected the columns {', '.join(map(repr, lacking))}, found "
-                f"{', '.join(map(repr, self.header))}"
-            )
-
-    def __iter__(self) -> Iterator["_Row"]:
-        for cells in self._reader:
-            if any(cell.strip() for cell in cells):
-                yield _Row(self, self._reader.line_num, cells)
+def _scale(column: str) -> Decimal:
+    """ns per unit of a column; us where its name does not say."""
+    unit = re.search(r"\((ns|us|ms|s)\)$", column)
+    return _NS[unit[1] if unit else "us"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    table: _Table
+    """A row of a CSV file; `columns` is `_key` of a column -> its index and ns per unit."""
+
+    path: Path
     line: int
+    columns: Mapping[str, tuple[int, Decimal]]
     cells: list[str]
 
     def text(self, column: str) -> str:
         """The stripped cell; "" where the column is missing, cut off or says nothing."""
-        index = self.table.index.get(_key(column))
-        if index is None or index >= len(self.cells):
+        index, _ = self.columns.get(_key(column), (len(self.cells), None))
+        if index >= len(self.cells):
             return ""
         text = self.cells[index].strip().strip('"').strip()
         return "" if text.lower() in _NOTHING else text
@@ -320,33 +288,43 @@ class _Row:
         value = self.number(column)
         if value is None:
             return None
-        return int((value * self.table.scale[self.table.index[_key(column)]]).to_integral_value())
+        return int((value * self.columns[_key(column)][1]).to_integral_value())
 
     def milliseconds(self, column: str) -> float:
         """The time in a cell; 0 for no number."""
-        scale = self.table.scale[self.table.index[_key(column)]]
-        return float((self.number(column) or Decimal(0)) * scale / _NS["ms"])
+        return float((self.number(column) or 0) * self.columns[_key(column)][1] / _NS["ms"])
 
     def error(self, column: str, expected: str) -> ProfileError:
         return ProfileError(
-            f"{self.table.path}, line {self.line}: expected {expected} in the column {column!r}, "
+            f"{self.path}, line {self.line}: expected {expected} in the column {column!r}, "
             f"found {self.text(column)!r}"
         )
 
 
-@contextmanager
-def _table(path: Path) -> Iterator[_Table | None]:
-    """The table in a CSV file; None when there is no file or nothing in it."""
-    if not path.is_file() or path.stat().st_size == 0:
-        yield None
+def _rows(path: Path, *required: str) -> Iterator[_Row]:
+    """The rows of a CSV file that has the required columns; none where there is no file."""
+    if not path.is_file():
         return
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         # Operators' names may be in any language; no column that is read depends on them.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            header = next(reader, [])
-            yield _Table(path, header, reader) if any(h.strip() for h in header) else None
+            header = [name.strip() for name in next(reader, [])]
+            if not any(header):
+                return
+            columns: dict[str, tuple[int, Decimal]] = {}
+            for index, name in enumerate(header):
+                columns.setdefault(_key(name), (index, _scale(name)))
+            lacking = [name for name in required if _key(name) not in columns]
+            if lacking:
+                raise ProfileError(
+                    f"{path}: expected the columns {', '.join(map(repr, lacking))}, found "
+                    f"{', '.join(map(repr, header))}"
+                )
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield _Row(path, reader.line_num, columns, cells)
     except csv.Error as error:
         raise ProfileError(f"{path}: expected a table of comma-separated values: {error}") from None
     finally:
