@@ -14,7 +14,7 @@ NO_KERNEL = {"Data", "ConstPlaceHolder", "Const", "NetOutput"}
 NO_KERNEL |= {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "FlattenV2"}
 PRODUCTS = {"MatMul", "MatMulV2", "BatchMatMul", "BatchMatMulV2"}
 ATTENTION = {"FusedInferAttentionScore", "PromptFlashAttention"}
-PARTS = ("vision", "prefix", "state", "denoise")
+PARTS = ("vision", "prefix", "denoise")
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,4 @@ def _part(node: torch.fx.Node) -> str:
         return "denoise"
     if ".vision" in modules:
         return "vision"
-    if ".expert" in modules or ".state_in" in modules or "join" in functions:
-        return "state"
     return "prefix" if "context" in functions else ""

@@ -21,10 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchair._ge_concrete_graph import compat_ir, fx2ge_converter
 
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.gemma import Rotary
-from pi0_ros.model.ops import ascend as npu
-from pi0_ros.model.ops.reference import KeysValues
+from pi0_ros.model.ops import Ops, select
 from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.policy.compile import Frame, Prefix, Step, flatten_layout
 
 fx2ge_converter.initialize_graph_engine = lambda *args, **kwargs: None
 compat_ir.is_cann_compat = lambda *args, **kwargs: ""
@@ -51,42 +50,33 @@ class Lowered:
     unsupported: list[str] = field(default_factory=list)
 
 
-class Part(nn.Module):
-    """One function of a model as a module, so that weights are parameters of the graph."""
-
-    def __init__(self, model: Pi0, function: str) -> None:
-        super().__init__()
-        self.model = model
-        self.function = function
-
-    def forward(self, *args: Any) -> Any:
-        return getattr(self.model, self.function)(*args)
-
-
 def lower(config: Pi0Config, form: str, attention: str, cameras: int = 2) -> list[Lowered]:
     """The graphs of one inference: the whole frame as one, or prefix and denoise step as two.
 
     Args:
         form: one of `FORMS`.
-        attention: see `npu.Settings`.
+        attention: see `Ascend`.
     """
-    npu.configure(attention=attention, dense_views=True)
-    with _fake_model(config) as (model, inputs):
+    npu = torch.device("npu")
+    ops = select(npu, DTYPE, "torchair", attention=attention)
+    with fake_model(config, ops, cameras) as (model, inputs):
         images, prompt, state, noise, layout, times = inputs
+        flat = flatten_layout(layout)
         if form == "frame":
-            return [lower_module("frame", 1, Part(model, "forward"), inputs)]
-        context = _context(config, _prefix_tokens(config, cameras) + 1)
-        step = (noise, times[0], context, layout)
-        return [
-            lower_module("prefix", 1, Part(model, "context"), (images, prompt, state, layout)),
-            lower_module("step", config.num_steps, Part(model, "denoise_step"), step),
-        ]
+            arguments = (images, prompt, state, noise, times, *flat)
+            return [lower_module("frame", 1, Frame(model), arguments)]
+        prefix = lower_module("prefix", 1, Prefix(model), (images, prompt, state, *flat))
+        shape = (1, _prefix_tokens(config, cameras), config.kv_heads, config.head_dim)
+        token = torch.empty(1, 1, config.expert_width, device=npu)
+        past = [torch.empty(shape, device=npu) for _ in range(2 * config.depth)]
+        step = (noise, times[0], token, *past, *flat)
+        return [prefix, lower_module("step", config.num_steps, Step(model), step)]
 
 
 def eager_calls(config: Pi0Config, attention: str) -> Counter[str]:
     """Operators that the host calls in one inference without a graph, views included."""
-    npu.configure(attention=attention)
-    with _fake_model(config) as (model, inputs), _Calls() as calls, torch.inference_mode():
+    ops = select(torch.device("npu"), DTYPE, attention=attention)
+    with fake_model(config, ops) as (model, inputs), _Calls() as calls, torch.inference_mode():
         model(*inputs)
     return calls.counts
 
@@ -113,39 +103,27 @@ def _prefix_tokens(c: Pi0Config, cameras: int) -> int:
     return cameras * c.tokens_per_image + c.prompt_length
 
 
-def _context(c: Pi0Config, tokens: int) -> list[KeysValues]:
-    shape = (1, tokens, c.kv_heads, c.head_dim)
-    device = torch.device("npu")
-    return [
-        (torch.empty(shape, device=device), torch.empty(shape, device=device))
-        for _ in range(c.depth)
-    ]
-
-
 @contextmanager
-def _fake_model(c: Pi0Config, cameras: int = 2) -> Iterator[tuple[Pi0, tuple[Any, ...]]]:
+def fake_model(c: Pi0Config, ops: Ops, cameras: int = 2) -> Iterator[tuple[Pi0, tuple[Any, ...]]]:
     """A model on a pretend NPU and the arguments of its `forward`, masks among them.
 
-    New tensors in the body are fake, on the NPU, and in the model's dtype.
+    New tensors in the body are fake, and in the model's dtype.
     """
-    tokens = _prefix_tokens(c, cameras)
+    tokens, suffix = _prefix_tokens(c, cameras), 1 + c.horizon
     default = torch.get_default_dtype()
     torch.set_default_dtype(DTYPE)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with fake, torch.device("npu"):
-            model = npu.prepare(Pi0(c).eval().requires_grad_(False))
-            turns = (_turn(c, tokens), _turn(c, 1), _turn(c, c.horizon))
+            model = ops.prepare(Pi0(c, ops).eval().requires_grad_(False))
             # As the policy's graphs take it: one graph serves every prompt that fits its length.
-            masks = (
-                torch.empty(1, 1, queries, keys, dtype=torch.bool)
-                for queries, keys in (
-                    (tokens, tokens),
-                    (1, tokens + 1),
-                    (c.horizon, tokens + 1 + c.horizon),
-                )
+            # Not made by `Pi0.layout`, since nothing can be computed here.
+            layout = Layout(
+                _rope(c, tokens),
+                _rope(c, suffix),
+                torch.empty(1, 1, tokens, tokens, dtype=torch.bool),
+                torch.empty(1, 1, suffix, tokens + suffix, dtype=torch.bool),
             )
-            layout = Layout(*turns, *masks)
             size = c.image_size
             inputs = (
                 torch.empty(1, cameras, 3, size, size, dtype=torch.float32),
@@ -153,7 +131,7 @@ def _fake_model(c: Pi0Config, cameras: int = 2) -> Iterator[tuple[Pi0, tuple[Any
                 torch.empty(1, c.max_state_dim, dtype=torch.float32),
                 torch.empty(1, c.horizon, c.max_action_dim, dtype=torch.float32),
                 layout,
-                torch.empty(c.num_steps, 1, 1, c.expert_width),
+                torch.empty(c.num_steps, c.expert_width),
             )
         # A default device makes every call that is traced slower: from here on it is named.
         with fake:
@@ -162,8 +140,9 @@ def _fake_model(c: Pi0Config, cameras: int = 2) -> Iterator[tuple[Pi0, tuple[Any
         torch.set_default_dtype(default)
 
 
-def _turn(c: Pi0Config, tokens: int) -> Rotary:
-    shape = (1, tokens, c.heads + 2 * c.kv_heads, c.head_dim)
+def _rope(c: Pi0Config, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The shape of `Ascend.rope_tables`."""
+    shape = (1, tokens * (c.heads + 2 * c.kv_heads), 1, c.head_dim)
     return torch.empty(shape), torch.empty(shape)
 
 

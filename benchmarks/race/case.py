@@ -85,10 +85,10 @@ class Product:
 def products(c: Pi0Config, cameras: int, prompt: int) -> Iterator[Product]:
     """The arithmetic that an inference cannot do without: nothing that nobody reads.
 
-    Of the last prefix layer only keys and values, the state token once, no padding.
+    Of the last prefix layer only keys and values, no padding.
     """
     image, tokens = cameras * c.tokens_per_image, cameras * c.tokens_per_image + prompt
-    vision, heads, kv = c.vision_width, c.heads * c.head_dim, c.kv_heads * c.head_dim
+    vision, kv = c.vision_width, c.kv_heads * c.head_dim
     head = vision // c.vision_heads
     yield Product("vision", image, 3 * c.patch_size**2, vision, 1)
     for n, k in ((3 * vision, vision), (vision, vision), (c.vision_mlp, vision)):
@@ -102,13 +102,12 @@ def products(c: Pi0Config, cameras: int, prompt: int) -> Iterator[Product]:
     yield Product("prefix", tokens, c.prefix_width, 2 * kv, 1)
     width = c.expert_width
     yield Product("prefix", 1, c.max_state_dim, width, 1)
-    yield from _layers("prefix", c, width, c.expert_mlp, 1, tokens + 1, c.depth - 1)
-    yield Product("prefix", 1, width, heads + 2 * kv, 1)
     h, steps = c.horizon, c.num_steps
     yield Product("denoise", h, c.max_action_dim, width, steps)
     yield Product("denoise", h, width, width, steps)
+    # The state token and the actions.
     keys = tokens + 1 + h
-    yield from _layers("denoise", c, width, c.expert_mlp, h, keys, c.depth * steps)
+    yield from _layers("denoise", c, width, c.expert_mlp, 1 + h, keys, c.depth * steps)
     yield Product("denoise", h, width, c.max_action_dim, steps)
 
 
@@ -131,9 +130,7 @@ def weight_bytes(c: Pi0Config, item: int) -> int:
         item: bytes of an element.
     """
     found = [p for p in products(replace(c, num_steps=1), 1, 1) if p.weight]
-    # The state token goes through the expert's weights too.
-    once = [p for p in found if p.m > 1 or p.k == c.max_state_dim]
-    return item * sum(p.k * p.n * p.count for p in once)
+    return item * sum(p.k * p.n * p.count for p in found)
 
 
 def write_case(directory: Path, size: str, cameras: int) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.race.case import STAGES, Product
-from pi0_ros.model.ops import onednn as cpu
+from pi0_ros.model.ops import onednn
 
 _SIDES = (1024, 2048)
 _BANDWIDTH_BYTES = 512 * 2**20
@@ -79,7 +79,7 @@ def by_shape(found: Sequence[Product], dtype: torch.dtype) -> dict[str, float]:
             copies = min(product.count, wanted)
         weights = [b, *(b.clone() for _ in range(copies - 1))]
         ways = [_in_turn(a, weights, way) for way in _ways(dtype).values()]
-        if product.weight and product.m <= _FEW_ROWS and cpu.supported(dtype):
+        if product.weight and product.m <= _FEW_ROWS and onednn.supported(dtype):
             pack = torch.ops.mkldnn._reorder_linear_weight
             packed = [pack(weight, product.m) for weight in weights]
             ways.append(_in_turn(a, packed, _ways(dtype)["onednn"]))
@@ -122,8 +122,8 @@ def _ways(dtype: torch.dtype) -> dict[str, Way]:
     if dtype == torch.int8:
         return {"int8": lambda a, b: torch._int_mm(a, b.t())}
     ways: dict[str, Way] = {"torch": lambda a, b: a @ b.t()}
-    if cpu.supported(dtype):
-        ways["onednn"] = lambda a, b: cpu.linear(a, b, None)
+    if onednn.supported(dtype):
+        ways["onednn"] = lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
     return ways
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.race.worker import Contestant, Stages, serve
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.policy.compile import GraphOptions, make_graphs
+from pi0_ros.policy.compile import GraphOptions, load_graphs
 from pi0_ros.policy.policy import DTYPES, Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits
@@ -23,13 +23,14 @@ def load(job: dict[str, Any]) -> Contestant:
     inputs = load_file(job["inputs"])
     read = read_checkpoint(job["checkpoint"])
     read = replace(read, config=replace(read.config, num_steps=job["steps"]))
-    model = read.load_model(DTYPES[job["dtype"]], torch.device("cpu"))
     cache = None if job.get("cache") is None else Path(job["cache"])
     options = GraphOptions(job["graph"], job["form"], cache)
+    dtype, cpu = DTYPES[job["dtype"]], torch.device("cpu")
+    graphs = load_graphs(read, options, dtype, cpu, len(read.cameras))
     tokens = inputs["tokens"][: job["prompt"]].tolist()
     policy = Policy(
         read,
-        make_graphs(model, options, read.accumulates_time, len(read.cameras)),
+        graphs,
         lambda text: tokens,
         cameras=read.cameras,
         joint_units=JointUnits.radians(read.joints),
@@ -37,16 +38,16 @@ def load(job: dict[str, Any]) -> Contestant:
         action_dt=0.02,
         seed=0,
     )
-    pictures = {name: inputs[f"image.{i}"].numpy() for i, name in enumerate(read.cameras)}
-    observation = Observation(pictures, inputs["state"].numpy(), "as given")
+    images = {name: inputs[f"image.{i}"].numpy() for i, name in enumerate(read.cameras)}
+    observation = Observation(images, inputs["state"].numpy(), "as given")
     noise = inputs["noise"][0].numpy()
     stages = Stages()
-    if policy.graphs.is_eager:
-        stages.wrap(model.vision, "forward", "vision")
-        stages.wrap(model, "context", "prefix")
-        stages.wrap(policy.graphs, "_denoise_eagerly", "denoise")
+    if graphs.is_eager:
+        stages.wrap(graphs.model.vision, "forward", "vision")
+        stages.wrap(graphs.model, "context", "prefix")
+        stages.wrap(graphs.model, "denoise_step", "denoise")
     else:
-        stages.wrap(policy.graphs, "infer", "denoise")
+        stages.wrap(graphs, "infer", "denoise")
 
     def infer() -> Tensor:
         return torch.from_numpy(policy.infer(observation, noise).positions)

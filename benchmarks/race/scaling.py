@@ -17,7 +17,7 @@ from benchmarks.race.case import products
 from benchmarks.race.machine import Machine, bound, least_seconds
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.ops import onednn as cpu
+from pi0_ros.model.ops import select
 from pi0_ros.model.pi0 import Pi0
 
 VALUES = {
@@ -62,7 +62,8 @@ def scaling(checkpoint: Path, machine: Machine, dtype: torch.dtype) -> dict[str,
         machine: rates for the prediction.
     """
     read = read_checkpoint(checkpoint)
-    model = cpu.prepare(read.load_model(dtype, torch.device("cpu")))
+    cpu = torch.device("cpu")
+    model = read.load_model(dtype, cpu, select(cpu, dtype))
     out = {}
     points = sum(map(len, VALUES.values()))
     with tqdm(total=points, desc="scaling", unit="point") as bar:

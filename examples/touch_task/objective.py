@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
-from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.model.pi0 import Context, Layout, Pi0
 
 POINTED_JOINTS = 4
 """How many joints of the expert's goal the prefix points with: pan, lift, elbow, wrist."""
@@ -87,7 +87,7 @@ def pointing_losses(model: Pi0, pointer: Pointer, batch: Batch) -> tuple[Tensor,
     cameras = batch.images.shape[:2]
     pictures = model.vision(batch.images.flatten(0, 1)).unflatten(0, cameras).flatten(1, 2)
     h = torch.cat((pictures, model.embed_prompt(batch.tokens)), dim=1)
-    x, _ = model.prefix(h, layout.prefix_turn, layout.prefix_masked)
+    x, _ = model.prefix(h, layout.prefix_rope, layout.prefix_mask)
     return pointer.losses(x, batch)
 
 
@@ -110,7 +110,10 @@ def losses(
         hook.remove()
     goal, patches = pointer.losses(seen[0], batch)
 
-    context = [tuple(t.repeat_interleave(draws, 0) for t in pair) for pair in context]
+    context = Context(
+        context.state.repeat_interleave(draws, 0),
+        [tuple(t.repeat_interleave(draws, 0) for t in kv) for kv in context.past],
+    )
     actions = batch.actions.repeat_interleave(draws, 0)
     count, _, joints = actions.shape
     # Beta(1.5, 1) by inverting its distribution function t^1.5.
@@ -118,5 +121,5 @@ def losses(
     noise = torch.randn(actions.shape, generator=generator)
     t = times[:, None, None]
     padded = F.pad(t * noise + (1 - t) * actions, (0, model.config.max_action_dim - joints))
-    velocity = model.velocity(padded, model.time_bias(times.numpy()), context, layout)
+    velocity = model.velocity(padded, model.time_bias(times.numpy())[:, None], context, layout)
     return (velocity[..., :joints] - (noise - actions)).square().mean(), goal, patches

@@ -16,6 +16,7 @@ import torch
 from pi0_ros.checkpoint.normalization import Normalization
 from pi0_ros.checkpoint.weights import load_weights
 from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
 WEIGHTS = "model.safetensors"
@@ -68,6 +69,6 @@ class Checkpoint:
     cleans_prompt: bool
     action_mode: str | None
 
-    def load_model(self, dtype: torch.dtype, device: torch.device) -> Pi0:
+    def load_model(self, dtype: torch.dtype, device: torch.device, ops: Ops | None = None) -> Pi0:
         """The model with this checkpoint's weights; see `weights.load_weights`."""
-        return load_weights(self.path / WEIGHTS, self.config, dtype, device)
+        return load_weights(self.path / WEIGHTS, self.config, dtype, device, ops)

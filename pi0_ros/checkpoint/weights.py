@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pi0_ros.errors import UserError
 from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -236,18 +237,27 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
     return problems
 
 
-def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torch.device) -> Pi0:
+def load_weights(
+    path: Path,
+    config: Pi0Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    ops: Ops | None = None,
+) -> Pi0:
     """A `Pi0` with a safetensors file's weights; check the file with `check_keys` before.
 
     Parameters are built one at a time, so that at no time two copies of the weights are in memory,
     and nothing depends on the file afterwards. The token embedding stays in host memory, in the
     file's dtype.
+
+    Args:
+        ops: what the model computes with, which prepares it (default: `Reference`).
     """
     keys = read_keys(path)
     if EMBED_TOKENS not in keys:
         keys[EMBED_TOKENS] = keys[LM_HEAD]
     with torch.device("meta"):
-        model = Pi0(config)
+        model = Pi0(config, ops)
     plan = sources(config)
     for name, parameter in list(model.named_parameters()):
         source = plan[name]
@@ -269,7 +279,7 @@ def load_weights(path: Path, config: Pi0Config, dtype: torch.dtype, device: torc
             raise AssertionError(f"{name}: built {list(value.shape)}, not {list(parameter.shape)}")
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
-    return model.eval()
+    return model.ops.prepare(model.eval())
 
 
 def _joined(*tensors: Tensor) -> Tensor:

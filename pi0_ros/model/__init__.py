@@ -1,1 +1,1 @@
-"""pi0 as tensors: sizes, vision tower, two experts, flow matching, checkpoints."""
+"""pi0 as tensors: sizes, vision tower, two experts, flow matching, operators; torch only."""

@@ -12,7 +12,7 @@ class Pi0Config:
     size of the model: it follows from the images given to it.
 
     Attributes:
-        image_size: side of the square input picture, pixels; a multiple of `patch_size`.
+        image_size: side of the square input image, pixels; a multiple of `patch_size`.
         vision_*: the SigLIP tower. `vision_mlp` is the hidden width of its feed-forward layers.
         prefix_*, expert_*: width of the residual stream and hidden width of the feed-forward layers
             of the two Gemma experts. They share `depth`, `heads`, `kv_heads` and `head_dim`, since

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pi0_ros.model.ops import ascend as npu
-from pi0_ros.model.ops import onednn as cpu
-from pi0_ros.model.ops.reference import KeysValues
-from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.ops import select
+from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
+from pi0_ros.model.pi0 import Context, Layout, Pi0
 from pi0_ros.policy.device import DeviceError
 
 _LOG = logging.getLogger(__name__)
@@ -39,10 +41,10 @@ class GraphOptions:
             `npugraph_ex`, a captured graph, both for Ascend; `auto`: torchair on an NPU, elsewhere
             what `pi0_compile` found to be faster, and eager where it was not run.
         form: `frame`, the whole inference in one graph with its denoise steps unrolled: one launch.
-            `two-graph`, the context and one denoise step: faster to compile.
+            `two-graph`, the prefix and one denoise step: faster to compile.
         cache: directory in which compiled graphs survive a restart; None: they do not.
-        attention: the attention kernel on an NPU, see `npu.Settings`.
-        weights_nz: keep the weights that gain by it in FRACTAL_NZ on an NPU, see `npu.cast_nz`.
+        attention, weights_nz: the attention kernel and the layout of weights on an NPU; see
+            `Ascend`.
     """
 
     graph: str = "auto"
@@ -55,7 +57,7 @@ class GraphOptions:
         for name, value, known in (
             ("graph", self.graph, GRAPHS),
             ("form", self.form, FORMS),
-            ("attention", self.attention, npu.ATTENTION_KERNELS),
+            ("attention", self.attention, ATTENTION_KERNELS),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -80,7 +82,7 @@ class Frame(nn.Module):
         return self.model(images, prompt, state, noise, unflatten_layout(layout), time_table)
 
 
-class Context(nn.Module):
+class Prefix(nn.Module):
     """`Pi0.context` with plain tensors in and out."""
 
     def __init__(self, model: Pi0) -> None:
@@ -91,7 +93,7 @@ class Context(nn.Module):
         self, images: Tensor, prompt: Tensor, state: Tensor, *layout: Tensor
     ) -> tuple[Tensor, ...]:
         context = self.model.context(images, prompt, state, unflatten_layout(layout))
-        return tuple(tensor for pair in context for tensor in pair)
+        return (context.state, *(tensor for pair in context.past for tensor in pair))
 
 
 class Step(nn.Module):
@@ -101,24 +103,22 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, actions: Tensor, time_bias: Tensor, *rest: Tensor) -> Tensor:
-        depth = self.model.config.depth
-        pairs = list(zip(rest[0 : 2 * depth : 2], rest[1 : 2 * depth : 2], strict=True))
-        layout = unflatten_layout(rest[2 * depth :])
-        return self.model.denoise_step(actions, time_bias, pairs, layout)
+    def forward(self, actions: Tensor, time_bias: Tensor, state: Tensor, *rest: Tensor) -> Tensor:
+        end = 2 * self.model.config.depth
+        past = list(zip(rest[:end:2], rest[1:end:2], strict=True))
+        layout = unflatten_layout(rest[end:])
+        return self.model.denoise_step(actions, time_bias, Context(state, past), layout)
 
 
 def flatten_layout(layout: Layout) -> tuple[Tensor, ...]:
-    """The tensors of a layout that has masks."""
-    turns = (layout.prefix_turn, layout.state_turn, layout.action_turn)
-    masks = (layout.prefix_masked, layout.state_masked, layout.action_masked)
-    return (*(table for turn in turns for table in turn), *masks)
+    """The tensors of a layout that has all masks and whose RoPE tables are pairs."""
+    assert layout.prefix_mask is not None
+    return (*layout.prefix_rope, *layout.suffix_rope, layout.prefix_mask, layout.suffix_mask)
 
 
 def unflatten_layout(tensors: tuple[Tensor, ...]) -> Layout:
     """The inverse of `flatten_layout`."""
-    p0, p1, s0, s1, a0, a1, *masks = tensors
-    return Layout((p0, p1), (s0, s1), (a0, a1), *masks)
+    return Layout(tensors[0:2], tensors[2:4], *tensors[4:])
 
 
 class Graphs:
@@ -127,9 +127,9 @@ class Graphs:
     def __init__(self, model: Pi0, options: GraphOptions, time_table: Tensor, key: str) -> None:
         """
         Args:
-            options: `graph` is not `auto` any more, see `resolve_graph`.
+            model: with the operators that `select` has for `options.graph`.
+            options, key: from `plan_graphs`; the key is the subdirectory of `options.cache`.
             time_table: from `Pi0.time_table`.
-            key: from `cache_key`; the subdirectory of `options.cache`.
         """
         self.model = model
         self.options = options
@@ -168,7 +168,9 @@ class Graphs:
         if self.is_eager:
             context = self.model.context(images, prompt, state, layout)
             lap("prefix")
-            actions = self._denoise_eagerly(noise, context, layout)
+            actions = noise
+            for time_bias in self.time_table.unbind():
+                actions = self.model.denoise_step(actions, time_bias, context, layout)
             lap("denoise")
             return actions
         flat, length = flatten_layout(layout), prompt.shape[1]
@@ -177,20 +179,13 @@ class Graphs:
             actions = frame(images, prompt, state, noise, self.time_table, *flat)
             lap("frame")
             return actions
-        context = self._graph("context", length, Context)(images, prompt, state, *flat)
+        context = self._graph("prefix", length, Prefix)(images, prompt, state, *flat)
         lap("prefix")
         step = self._graph("step", length, Step)
         actions = noise
         for time_bias in self.time_table.unbind():
             actions = step(actions, time_bias, *context, *flat)
         lap("denoise")
-        return actions
-
-    def _denoise_eagerly(
-        self, actions: Tensor, context: list[KeysValues], layout: Layout
-    ) -> Tensor:
-        for time_bias in self.time_table.unbind():
-            actions = self.model.denoise_step(actions, time_bias, context, layout)
         return actions
 
     def drop_cache(self) -> bool:
@@ -216,29 +211,52 @@ class Graphs:
         return self._compiled[key]
 
 
-def make_graphs(model: Pi0, options: GraphOptions, accumulated: bool, cameras: int) -> Graphs:
-    """Decide what `auto` means and where graphs are cached; nothing is compiled yet.
+def load_graphs(
+    checkpoint: Checkpoint,
+    options: GraphOptions,
+    dtype: torch.dtype,
+    device: torch.device,
+    cameras: int,
+) -> Graphs:
+    """A checkpoint's model with the operators for its device and compiler; nothing is compiled yet.
 
     Args:
-        accumulated: see `Pi0.time_table`.
         cameras: number of cameras that the graphs will take.
+
+    Raises:
+        ValueError: the device does not fit the compiler, or the model the device.
     """
-    time_table = model.time_table(accumulated)
-    device = time_table.device
-    key = cache_key(model, options, cameras, device)
-    graph = resolve_graph(options, device, key)
-    if device.type == "cpu" and graph == "eager":
-        cpu.prepare(model)
-    if device.type == "npu":
-        # GE tensors have no strides, so that a slice is dense there and nowhere else.
-        npu.configure(attention=options.attention, dense_views=graph == "torchair")
-        npu.prepare(model)
-        if options.weights_nz:
-            npu.cast_nz(model)
+    options, key = plan_graphs(options, checkpoint.config, dtype, device, cameras)
+    ops = select(
+        device, dtype, options.graph, attention=options.attention, weights_nz=options.weights_nz
+    )
+    model = checkpoint.load_model(dtype, device, ops)
+    return Graphs(model, options, model.time_table(checkpoint.accumulates_time), key)
+
+
+def plan_graphs(
+    options: GraphOptions,
+    config: Pi0Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    cameras: int,
+) -> tuple[GraphOptions, str]:
+    """Decide what `auto` means, before a model is loaded; nothing is compiled yet.
+
+    Args:
+        cameras: number of cameras that the graphs will take.
+
+    Returns:
+        The options without `auto`, and the key of the graphs; see `cache_key`.
+
+    Raises:
+        ValueError: an Ascend graph on another device.
+    """
+    key = cache_key(options, config, dtype, device, cameras)
     # Also where `auto` becomes eager, perhaps for want of the measurement that has another key.
     if options.cache is not None and options.graph != "eager":
         warn_of_stale(options.cache, key)
-    return Graphs(model, replace(options, graph=graph), time_table, key)
+    return replace(options, graph=resolve_graph(options, device, key)), key
 
 
 def _compile(module: nn.Module, graph: str, cache: Path | None) -> Callable[..., Any]:
@@ -330,23 +348,29 @@ def warn_of_stale(cache: Path, key: str) -> bool:
     return stale
 
 
-def cache_key(model: Pi0, options: GraphOptions, cameras: int, device: torch.device) -> str:
+def cache_key(
+    options: GraphOptions,
+    config: Pi0Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    cameras: int,
+) -> str:
     """A hash of everything that a compiled graph depends on but the weights.
 
     Graph caches do not check this themselves: the sources of the model and of this file, versions
     of torch, torch_npu and CANN, the chip, sizes, dtype, number of cameras and the options.
     """
     root = Path(__file__).parents[1]
-    sources = [*sorted((root / "model").rglob("*.py")), Path(__file__)]
     digest = hashlib.sha256()
-    for source in sources:
+    for source in [*sorted((root / "model").rglob("*.py")), Path(__file__)]:
         digest.update(source.read_bytes())
     facts: dict[str, Any] = {
         "torch": torch.__version__,
         "device": device.type,
+        "chip": chip_name(device),
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
-        "sizes": asdict(model.config),
-        "dtype": str(model.prefix_last_kv.weight.dtype),
+        "sizes": asdict(config),
+        "dtype": str(dtype),
         "cameras": cameras,
         "form": options.form,
         "attention": options.attention,
@@ -356,14 +380,31 @@ def cache_key(model: Pi0, options: GraphOptions, cameras: int, device: torch.dev
         import torch_npu
 
         facts["torch_npu"] = torch_npu.__version__
-        facts["chip"] = torch.npu.get_device_name(device)
-        facts["cann"] = os.environ.get("ASCEND_TOOLKIT_HOME", "") + _cann_version()
+        facts["cann"] = _cann_version()
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
+def chip_name(device: torch.device) -> str:
+    """What computes: the name of the NPU, the GPU or the processor."""
+    if device.type in ("npu", "cuda"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    # An ARM kernel gives numbers instead of a name.
+    names = ("model name", "CPU implementer", "CPU part")
+    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    return " ".join(found[name] for name in names if name in found) or platform.machine()
+
+
 def _cann_version() -> str:
-    """The text of CANN's version file, where CANN is sourced."""
-    home = Path(os.environ.get("ASCEND_TOOLKIT_HOME", "/nonexistent"))
-    files = [home / "version.cfg", home / "compiler" / "version.info"]
-    return next((file.read_text() for file in files if file.is_file()), "")
+    """Where CANN is, and the text of its version file; empty where it is not sourced."""
+    home = os.environ.get("ASCEND_TOOLKIT_HOME") or os.environ.get("ASCEND_HOME_PATH")
+    if not home:
+        return ""
+    # CANN 9 keeps one file per part, older releases one for all.
+    files = [Path(home) / "version.cfg", Path(home) / "compiler" / "version.info"]
+    files += sorted(Path(home).glob("share/info/*/version.info"))
+    return home + "".join(file.read_text() for file in files if file.is_file())

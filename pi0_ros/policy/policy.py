@@ -17,7 +17,7 @@ from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.model.pi0 import Layout
 from pi0_ros.policy.compatibility import policy_problems
-from pi0_ros.policy.compile import GraphOptions, Graphs, make_graphs
+from pi0_ros.policy.compile import GraphOptions, Graphs, load_graphs
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
@@ -137,10 +137,10 @@ class Policy:
         # What can be missing is looked for before gigabytes of weights are read.
         on = resolve_device(device)
         words = load_tokenizer(read.path, tokenizer)
-        model = read.load_model(DTYPES[dtype], on)
+        graphs = load_graphs(read, graph or GraphOptions(), DTYPES[dtype], on, len(cameras))
         policy = Policy(
             read,
-            make_graphs(model, graph or GraphOptions(), read.accumulates_time, len(cameras)),
+            graphs,
             words,
             cameras=cameras,
             joint_units=joint_units,

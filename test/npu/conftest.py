@@ -23,7 +23,7 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run this Python on the repository's modules and those in `paths`."""
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED}
-    env["PYTHONPATH"] = os.pathsep.join(map(str, (REPOSITORY, *paths)))
+    env["PYTHONPATH"] = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "test", *paths)))
     # Importing torch must not import torch_npu, which cannot succeed without the stand-ins.
     env["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     env["OMP_NUM_THREADS"] = "1"
@@ -61,8 +61,8 @@ def stand_ins(torch_npu_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Folder with the compiled stand-ins."""
     folder = tmp_path_factory.mktemp("stand-ins")
     code = (
-        "import sys; from pathlib import Path; from pi0_ros.tools import ascend_stubs; "
-        "ascend_stubs.build(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from benchmarks.graph_report import stand_ins; "
+        "stand_ins.build(Path(sys.argv[1]))"
     )
     run_python("-c", code, folder, paths=(torch_npu_dir,))
     return folder

@@ -1,166 +1,15 @@
-"""The operators of torch_npu that the model uses, on the CPU, written from their documents.
+"""Registers the CPU kernels of `support.ascend_kernels` for torch_npu's operators.
 
-Registered for real schemas of the real library, so that a wrong argument fails as it would on a
-device. What a document forbids is refused. Arithmetic is in float64: these are references.
-
+For real schemas of the real library, so that a wrong argument fails as it would on a device.
 Import after torch_npu: the other order aborts the process.
 """
 
 import torch
 import torch_npu  # noqa: F401
+from support.ascend_kernels import OPERATORS, fused_infer_attention_score
 from torch import Tensor
 
 LIBRARY = torch.library.Library("npu", "IMPL", "CPU")
-
-
-def rms_norm(x: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
-    assert gamma.dtype == x.dtype, "gamma must have the dtype of x"
-    wide = x.double()
-    reciprocal = 1 / torch.sqrt((wide * wide).mean(-1, keepdim=True) + epsilon)
-    return (wide * reciprocal * gamma.double()).to(x.dtype), reciprocal.float()
-
-
-def add_rms_norm(
-    x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-6
-) -> tuple[Tensor, Tensor, Tensor]:
-    total = x1 + x2
-    return *rms_norm(total, gamma, epsilon), total
-
-
-def rotary_mul(
-    x: Tensor, r1: Tensor, r2: Tensor, rotary_mode: str = "half", rotate: Tensor | None = None
-) -> Tensor:
-    assert rotate is None
-    assert r1.dtype == r2.dtype == x.dtype, "one dtype"
-    batch, tokens, heads, size = x.shape
-    tables = [(1, tokens, 1, size), (batch, tokens, 1, size), (batch, tokens, heads, size)]
-    assert r1.shape == r2.shape and tuple(r1.shape) in tables, "table shape"
-    wide = x.double()
-    turned = torch.empty_like(wide)
-    if rotary_mode == "half":
-        half = size // 2
-        turned[..., :half], turned[..., half:] = -wide[..., half:], wide[..., :half]
-    else:
-        assert rotary_mode == "interleave"
-        turned[..., 0::2], turned[..., 1::2] = -wide[..., 1::2], wide[..., 0::2]
-    return (r1.double() * wide + r2.double() * turned).to(x.dtype)
-
-
-def geglu(
-    x: Tensor, dim: int = -1, approximate: int = 1, activate_left: bool = False
-) -> tuple[Tensor, Tensor]:
-    assert approximate == 1, "tanh only"
-    left, right = x.double().chunk(2, dim)
-    gate, value = (left, right) if activate_left else (right, left)
-    cubic = (2 / torch.pi) ** 0.5 * (gate + 0.044715 * gate**3)
-    gelu = 0.5 * gate * (1 + torch.tanh(cubic))
-    return (gelu * value).to(x.dtype), gelu.to(x.dtype)
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    heads: int,
-    key_heads: int,
-    scale: float,
-    layout: str,
-    pre_tokens: int,
-    next_tokens: int,
-) -> Tensor:
-    assert layout == "BSND"
-    batch, queries, n, size = query.shape
-    assert all(t.is_contiguous() for t in (query, key, value)), "contiguous"
-    assert query.dtype == key.dtype == value.dtype and key.shape == value.shape
-    assert n == heads and key.shape[2] == (key_heads or heads) and size % 16 == 0
-    keys = key.shape[1]
-    banned = torch.zeros(1, 1, queries, keys, dtype=torch.bool)
-    if mask is not None:
-        assert mask.is_contiguous() and mask.dtype in (torch.bool, torch.int8, torch.uint8)
-        rows = (batch,) if queries == 1 else (1, batch)
-        assert mask.shape[0] in rows and tuple(mask.shape[1:]) == (1, queries, keys)
-        banned = mask.bool()
-        if queries > 1:  # with one query, the band is ignored
-            ahead = torch.arange(keys)[None] - torch.arange(queries)[:, None]
-            banned = banned | (ahead > next_tokens) | (-ahead > pre_tokens)
-    assert not banned.all(-1).any(), "a query without a key is not supported"
-    out = torch.empty(query.shape, dtype=torch.float64)
-    for head in range(heads):
-        shared = head * key.shape[2] // heads
-        scores = query[:, :, head].double() @ key[:, :, shared].double().mT * scale
-        scores = scores.masked_fill(banned[:, 0], -torch.inf)
-        out[:, :, head] = torch.softmax(scores, -1) @ value[:, :, shared].double()
-    return out.to(query.dtype)
-
-
-def prompt_flash_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    padding_mask: None = None,
-    atten_mask: Tensor | None = None,
-    pse_shift: None = None,
-    actual_seq_lengths: None = None,
-    deq_scale1: None = None,
-    quant_scale1: None = None,
-    deq_scale2: None = None,
-    quant_scale2: None = None,
-    quant_offset2: None = None,
-    num_heads: int = 1,
-    scale_value: float = 1.0,
-    pre_tokens: int = 2147483647,
-    next_tokens: int = 0,
-    input_layout: str = "BSH",
-    num_key_value_heads: int = 0,
-    actual_seq_lengths_kv: None = None,
-    sparse_mode: int = 0,
-) -> Tensor:
-    assert sparse_mode == 0
-    return attention(
-        query,
-        key,
-        value,
-        atten_mask,
-        num_heads,
-        num_key_value_heads,
-        scale_value,
-        input_layout,
-        pre_tokens,
-        next_tokens,
-    )
-
-
-def fused_infer_attention_score(
-    query: Tensor, key: Tensor, value: Tensor, **given: object
-) -> tuple[Tensor, Tensor]:
-    known = {"atten_mask", "num_heads", "num_key_value_heads", "scale", "input_layout"}
-    known |= {"pre_tokens", "next_tokens", "key_shared_prefix", "value_shared_prefix"}
-    assert not {k for k, v in given.items() if v is not None} - known, "not covered here"
-    shared = given.get("key_shared_prefix"), given.get("value_shared_prefix")
-    assert (shared[0] is None) == (shared[1] is None)
-    if shared[0] is not None:
-        assert query.shape[1] > 1, "a shared prefix is documented for several queries"
-        assert shared[0].shape[0] == shared[1].shape[0] == 1
-        assert shared[0].is_contiguous() and shared[1].is_contiguous()
-        key, value = (
-            torch.cat((prefix.expand(key.shape[0], -1, -1, -1), own), 1)
-            for prefix, own in zip(shared, (key, value), strict=True)
-        )
-    out = attention(
-        query,
-        key,
-        value,
-        given.get("atten_mask"),
-        given.get("num_heads", 1),
-        given.get("num_key_value_heads", 0),
-        given.get("scale", 1.0),
-        given.get("input_layout", "BSH"),
-        given.get("pre_tokens", 2147483647),
-        given.get("next_tokens", 2147483647),
-    )
-    return out, torch.zeros(1)
 
 
 def fused_infer_attention_workspace(query: Tensor, *args: object, **given: object) -> Tensor:
@@ -183,13 +32,7 @@ def fused_infer_attention_out(
     return tuple(out)
 
 
-KERNELS = {
-    "npu_rms_norm": rms_norm,
-    "npu_add_rms_norm": add_rms_norm,
-    "npu_rotary_mul": rotary_mul,
-    "npu_geglu": geglu,
-    "npu_prompt_flash_attention": prompt_flash_attention,
-    "npu_fused_infer_attention_score": fused_infer_attention_score,
+KERNELS = vars(OPERATORS) | {
     "npu_fused_infer_attention_score.out": fused_infer_attention_out,
     "_npu_fused_infer_attention_score_get_max_workspace": fused_infer_attention_workspace,
 }

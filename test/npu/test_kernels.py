@@ -1,4 +1,4 @@
-"""The NPU path of the model, run by CPU kernels written from the operators' documents."""
+"""The Ascend backend on torch_npu's schemas and CPU kernels written from the documents."""
 
 import json
 from collections.abc import Callable
@@ -10,20 +10,17 @@ import pytest
 TOLERANCE = 1e-5
 CASES = [
     "plain",
-    "peaked attention",
-    "more peaked, two layers",
-    "masked camera",
     "padded prompt",
     "batch of two",
     "vision heads of 12",
     "two key heads",
 ]
 TRAPS = [
-    "mask not inverted",
+    "mask inverted",
     "norm without 1 +",
     "causal by default",
     "geglu halves swapped",
-    "rotary interleaved",
+    "RoPE interleaved",
 ]
 
 
@@ -43,7 +40,7 @@ def test_all_cases_are_measured(figures: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kernel", ["fia", "pfa"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_npu_path_is_the_reference_path(
+def test_ascend_computes_what_the_reference_does(
     figures: dict[str, Any], case: str, kernel: str
 ) -> None:
     assert figures["parity"][case][kernel] <= TOLERANCE
@@ -52,10 +49,6 @@ def test_the_npu_path_is_the_reference_path(
 @pytest.mark.parametrize("trap", TRAPS)
 def test_the_comparison_catches_a_kernel_called_wrongly(figures: dict[str, Any], trap: str) -> None:
     assert figures["traps"][trap] > 1000 * TOLERANCE
-
-
-def test_bfloat16_follows_float32(figures: dict[str, Any]) -> None:
-    assert figures["bfloat16"] > 0.9999
 
 
 def test_npugraph_ex_traces_the_same_computation(figures: dict[str, Any]) -> None:

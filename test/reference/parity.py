@@ -3,7 +3,7 @@
     python test/reference/parity.py docs/parity.md
 
 runs LeRobot 0.4.4 and 0.3.3 on every case, loads what they saved, gives the policy the same
-pictures, state, prompt tokens and noise, and writes the differences into the file, between its
+images, state, prompt tokens and noise, and writes the differences into the file, between its
 two marks.
 """
 
@@ -20,7 +20,7 @@ from oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.policy.compile import GraphOptions, make_graphs
+from pi0_ros.policy.compile import GraphOptions, load_graphs
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits
@@ -46,7 +46,7 @@ CASES: list[dict[str, Any]] = [
         "seed": 3,
     },
     {"name": "peaked attention", "peaked": True, "tokens": FULL_PROMPT, "seed": 4},
-    {"name": "larger pictures", "image_hw": [112, 112], "seed": 5},
+    {"name": "larger images", "image_hw": [112, 112], "seed": 5},
     {"name": "min-max statistics", "state_norm": "MIN_MAX", "action_norm": "MIN_MAX", "seed": 6},
     {
         "name": "grouped heads, horizon 7, 3 steps",
@@ -133,10 +133,12 @@ def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -
     case, tensors = record["case"], result.tensors()
     path = result.path / "checkpoint_hub" if hub else result.checkpoint
     read = read_checkpoint(path, sizes_of(case))
-    model = read.load_model(getattr(torch, dtype), torch.device("cpu"))
+    graphs = load_graphs(
+        read, GraphOptions("eager"), getattr(torch, dtype), torch.device("cpu"), cameras=0
+    )
     policy = Policy(
         read,
-        make_graphs(model, GraphOptions("eager"), read.accumulates_time, cameras=0),
+        graphs,
         lambda text: list(case["tokens"]),
         cameras=[name for name in read.cameras if name not in case["masked"]],
         joint_units=JointUnits.radians(case["joints"]),

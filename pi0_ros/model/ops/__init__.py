@@ -1,1 +1,150 @@
-"""The operators of pi0: one module per backend."""
+"""The operators that the layers of pi0 are written in: one contract, one file per backend.
+
+A backend is chosen once, by `select`, before a model is loaded; `prepare` then gives the model's
+modules the form that the backend computes with (packed, padded, cast). RoPE tables, keys and
+values, and attention masks are made by a backend and handed back to it: layers do not look into
+them. No operator changes an argument. All of them trace into one graph without data-dependent
+control flow and without float64, except those of `onednn`, which is for inference without a graph.
+"""
+
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.linear import Linear
+from pi0_ros.model.ops import onednn
+from pi0_ros.model.ops.ascend import Ascend
+from pi0_ros.model.ops.onednn import OneDnn
+from pi0_ros.model.ops.reference import Reference
+
+Rope = tuple[Tensor, ...]
+"""RoPE tables of some tokens, from `Ops.rope_tables`."""
+
+KeysValues = tuple[Tensor, ...]
+"""Keys and values of one layer, from `Ops.qkv`; each tensor is [batch, tokens, ...]."""
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Ops(Protocol):
+    """What a backend offers.
+
+    x is [batch, tokens, width] in the model's dtype, float32 or bfloat16. Softmax, norms and RoPE
+    are computed in float32 and rounded to that dtype.
+    """
+
+    def prepare(self, model: Model) -> Model:
+        """Give a loaded `Pi0` the parameters that this backend computes with, in place, once.
+
+        Raises:
+            ValueError: the model's sizes or its dtype are beyond the backend's limits.
+        """
+        ...
+
+    def rope_tables(self, positions: Tensor, config: Pi0Config, dtype: torch.dtype) -> Rope:
+        """Tables of the rotary position embedding (Su et al. 2021, "RoFormer").
+
+        Elements i and i + head_dim / 2 of a head form a pair, which is rotated by the angle
+        position * 10000^(-2i / head_dim): the half-split layout of Gemma. Angles are float32:
+        frequencies rounded to bfloat16, as some ports have them, are wrong by up to 0.85 rad at
+        position 610.
+
+        Args:
+            positions: [1 or batch, tokens] int64.
+            dtype: of the activations.
+        """
+        ...
+
+    def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
+        """The mask as `attention` takes it.
+
+        Args:
+            mask: bool [1 or batch, 1, queries, keys], contiguous; True = masked out. At least one
+                key of every query is not.
+            group: query heads per key head.
+            dtype: of the activations.
+        """
+        ...
+
+    def qkv(
+        self, x: Tensor, linear: Linear, heads: int, kv_heads: int, rope: Rope | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Queries [batch, tokens, heads, head_dim], and keys and values, from one product.
+
+        Args:
+            linear: its columns are those of all query heads, then key heads, then value heads.
+            heads: may be 0, for keys and values only.
+            rope: rotates queries and keys; None: nothing is rotated.
+        """
+        ...
+
+    def attention(
+        self,
+        q: Tensor,
+        kv: KeysValues,
+        mask: Tensor | None,
+        scale: float,
+        past: KeysValues | None = None,
+    ) -> Tensor:
+        """softmax(scale * q k^T) v with grouped heads: [batch, queries, heads, head_dim].
+
+        Args:
+            mask: from `attention_mask`, over the keys of `past` and then those of `kv`; None:
+                every query attends to every key.
+            past: keys and values of earlier tokens, to which the queries attend as well.
+        """
+        ...
+
+    def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
+        """x / sqrt(mean(x^2) + 1e-6) * gain over the last axis.
+
+        Args:
+            gain: [width], a parameter of a prepared model. Gemma stores `w` and multiplies by
+                `1 + w`: a checkpoint's loader makes that sum.
+        """
+        ...
+
+    def linear_add_rms_norm(
+        self, x: Tensor, linear: Linear, residual: Tensor, gain: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The end of a block and the norm of the next: (rms_norm(total), total).
+
+        total = residual + linear(x), the residual stream.
+        """
+        ...
+
+    def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
+        """residual + linear(x)."""
+        ...
+
+    def linear_gelu(self, x: Tensor, linear: Linear) -> Tensor:
+        """gelu(linear(x)), by the tanh formula."""
+        ...
+
+    def geglu(self, x: Tensor, linear: Linear) -> Tensor:
+        """gelu(gate) * up, where [gate | up] = linear(x) (Shazeer 2020, "GLU Variants")."""
+        ...
+
+
+def select(
+    device: torch.device,
+    dtype: torch.dtype,
+    graph: str = "eager",
+    *,
+    attention: str = "fia",
+    weights_nz: bool = False,
+) -> Ops:
+    """The backend for a model.
+
+    Args:
+        graph: how the model is compiled, see `policy.compile.GraphOptions`; `eager`: not at all.
+        attention, weights_nz: see `Ascend`; without a meaning on other devices.
+    """
+    if device.type == "npu":
+        # GE tensors have no strides: a slice is dense in a GE graph and nowhere else.
+        return Ascend(attention, dense_views=graph == "torchair", weights_nz=weights_nz)
+    if device.type == "cpu" and graph == "eager" and onednn.supported(dtype):
+        return OneDnn()
+    return Reference()

@@ -1,255 +1,220 @@
 """The operators of pi0 on Ascend: torch_npu's fused kernels, and their limits.
 
-Every function means the same as its namesake in `ops`. The limits are those of the operator
-documents of torch_npu 2.13 for Atlas A2 and A3; they are checked here because the operators' shape
-functions, which are all that a compiler sees, let nearly everything pass.
+The limits are those of the operator documents of torch_npu 2.13 for Atlas A2 and A3. `prepare`
+checks a model against them, because the operators' shape functions, which are all that a compiler
+sees, let nearly everything pass.
 
 Importing this module does not need torch_npu: whoever has tensors on an NPU has imported it.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.linear import Linear
+from pi0_ros.model.ops.reference import EPS, Reference
 
-NORM_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-ATTENTION_DTYPES = (torch.float16, torch.bfloat16)
+Model = TypeVar("Model", bound=nn.Module)
+Pair = tuple[Tensor, Tensor]
+
+DTYPES = (torch.float16, torch.bfloat16)
 ATTENTION_KERNELS = ("fia", "pfa")
 HEAD_DIM_MULTIPLE = 16
-_FRACTAL_NZ = 29
 ALL_TOKENS = 2**31 - 1
 """The width of the band around the diagonal that attention kernels keep: no band."""
+_FRACTAL_NZ = 29
 
 
-@dataclass
-class Settings:
-    """How the kernels are called, for all models of this process; read when a graph is traced.
+@dataclass(frozen=True)
+class Ascend:
+    """RoPE tables have a row per head of a fused projection, [1 or batch, tokens * heads, 1,
+    head_dim]: those of queries and keys are alike, values are rotated by an angle of zero. So one
+    kernel rotates a projection before it is split. Tables and gains have the activations' dtype.
 
     Attributes:
-        attention: `fia`, npu_fused_infer_attention_score, which reads a shared context where it
-            lies; or `pfa`, npu_prompt_flash_attention, for which context and keys are joined.
-        dense_views: whether a slice of a tensor is dense in memory, as it is in a GE graph, whose
+        attention_kernel: `fia`, npu_fused_infer_attention_score, which reads a shared past where
+            it lies; or `pfa`, npu_prompt_flash_attention, for which past and keys are joined.
+        dense_views: whether a slice of a tensor is dense in memory, as in a GE graph, whose
             tensors have no strides. Otherwise slices are copied for kernels that take dense ones.
+        weights_nz: keep the weights of the largest products in blocks (FRACTAL_NZ): those whose
+            time is the reading of weights. Smaller ones are said to become slower.
     """
 
-    attention: str = "fia"
+    attention_kernel: str = "fia"
     dense_views: bool = False
+    weights_nz: bool = False
 
+    def __post_init__(self) -> None:
+        if self.attention_kernel not in ATTENTION_KERNELS:
+            raise ValueError(
+                f"attention must be one of {', '.join(ATTENTION_KERNELS)}, "
+                f"got {self.attention_kernel!r}"
+            )
 
-settings = Settings()
+    def prepare(self, model: Model) -> Model:
+        """Cast gains to the model's dtype, pad SigLIP's heads, lay out weights in blocks.
 
+        The norm kernels want one dtype: in bfloat16 this rounds `1 + w` once, as every output of
+        the norm is rounded anyway. Attention kernels want heads of a multiple of 16 elements:
+        SigLIP's 72 are padded with zeros to 80. Zero elements of queries and keys add nothing to
+        a score, zero elements of values meet zero rows of the output product.
 
-def configure(*, attention: str = "fia", dense_views: bool = False) -> None:
-    """Change `settings`, before anything is compiled."""
-    if attention not in ATTENTION_KERNELS:
-        raise ValueError(f"attention must be one of {ATTENTION_KERNELS}, got {attention!r}")
-    settings.attention, settings.dense_views = attention, dense_views
+        Parameters stay parameters, so that a compiler may freeze them.
+        """
+        m: Any = model
+        check_limits(m.config, m.dtype)
+        for stack in (m.prefix, m.expert):
+            for name, gain in list(stack.named_parameters()):
+                if name.endswith("norm"):
+                    _replace(stack, name, gain.to(m.dtype))
+        for layer in m.vision.layers:
+            _pad_heads(layer, -(layer.out.weight.shape[0] // layer.heads) % HEAD_DIM_MULTIPLE)
+        if self.weights_nz:
+            large = [layer.down for layer in m.prefix.layers]
+            large += [part for layer in m.vision.layers for part in (layer.up, layer.down)]
+            for linear in large:
+                cast = torch.ops.npu.npu_format_cast(linear.weight.detach(), _FRACTAL_NZ)
+                _replace(linear, "weight", cast)
+        return model
 
+    def rope_tables(self, positions: Tensor, config: Pi0Config, dtype: torch.dtype) -> Pair:
+        cos, sin = Reference().rope_tables(positions, config, dtype)
+        rotated, kept = config.heads + config.kv_heads, config.kv_heads
 
-def prepare(model: "Pi0") -> "Pi0":
-    """Give a loaded model the parameters that the kernels ask for, in place; on any device.
+        def rows(table: Tensor, still: float) -> Tensor:
+            values = torch.full_like(table, still).expand(-1, -1, kept, -1)
+            table = torch.cat((table.expand(-1, -1, rotated, -1), values), dim=2)
+            return table.to(dtype).flatten(1, 2)[:, :, None]
 
-    * Norm factors take the dtype of the activations: the norm kernels want one dtype. In bfloat16
-      this rounds `1 + w` once, as every output of the norm is rounded anyway.
-    * SigLIP's heads are padded with zeros to a multiple of 16 elements (72 to 80), which attention
-      kernels ask for in float16 and bfloat16. Zero elements of queries and keys add nothing to a
-      score, zero elements of values meet zero rows of the output product.
+        return rows(cos, 1.0), rows(sin, 0.0)
 
-    Parameters stay parameters, so that a compiler may freeze them. A second call changes nothing.
-    """
-    dtype = model.prefix_last_kv.weight.dtype
-    for name, parameter in list(model.named_parameters()):
-        if name.startswith(("prefix.", "expert.")) and name.endswith("norm"):
-            _replace(model, name, parameter.to(dtype))
-    for i, layer in enumerate(model.vision.layers):
-        heads, size = layer.heads, layer.out.weight.shape[0] // layer.heads
-        padding = -size % HEAD_DIM_MULTIPLE
-        if not padding:
-            continue
-        name = f"vision.layers.{i}"
-        wider = {"qkv.weight": layer.qkv.weight, "qkv.bias": layer.qkv.bias}
-        for leaf, parameter in wider.items():
-            split = parameter.unflatten(-1, (3, heads, size))
-            _replace(model, f"{name}.{leaf}", F.pad(split, (0, padding)).flatten(-3))
-        rows = layer.out.weight.unflatten(0, (heads, size))
-        rows = F.pad(rows, (0, 0, 0, padding)).flatten(0, 1)
-        _replace(model, f"{name}.out.weight", rows)
-    return model
+    def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
+        return mask
 
+    def qkv(
+        self, x: Tensor, linear: Linear, heads: int, kv_heads: int, rope: Pair | None = None
+    ) -> tuple[Tensor, Pair]:
+        y = linear(x).unflatten(-1, (heads + 2 * kv_heads, -1))
+        if rope is None:
+            q, k, v = self._dense(*y.split((heads, kv_heads, kv_heads), dim=2))
+        elif heads:
+            rotated = torch.ops.npu.npu_rotary_mul(y.flatten(1, 2)[:, :, None], *rope, "half")
+            q, k, v = rotated.view(y.shape).split((heads, kv_heads, kv_heads), dim=2)
+            q, k, v = self._dense(q, k, v)
+        else:
+            q = y[:, :, :0]
+            k, v = self._dense(*y.split(kv_heads, dim=2))
+            # The row of the first query head rotates keys as well.
+            tables = (t.view(t.shape[0], x.shape[1], -1, y.shape[3])[:, :, :1] for t in rope)
+            cos, sin = self._dense(*tables)
+            k = torch.ops.npu.npu_rotary_mul(k, cos, sin, "half")
+        return q, (k, v)
 
-def cast_nz(model: "Pi0") -> "Pi0":
-    """Lay out the weights of the largest products in blocks (FRACTAL_NZ), in place.
-
-    For the products whose time is the reading of weights: the prefix's down projection and the
-    vision tower's feed-forward layers. Smaller ones are said to become slower. Before compilation.
-    """
-    names = [f"prefix.layers.{i}.down.weight" for i in range(len(model.prefix.layers))]
-    for i in range(len(model.vision.layers)):
-        names += [f"vision.layers.{i}.{part}.weight" for part in ("up", "down")]
-    for name in names:
-        cast = torch.ops.npu.npu_format_cast(model.get_parameter(name).detach(), _FRACTAL_NZ)
-        _replace(model, name, cast)
-    return model
-
-
-def rms_norm(x: Tensor, gamma: Tensor, eps: float) -> Tensor:
-    """npu_rms_norm; gamma is [width] in the dtype of x. See `ops.rms_norm`."""
-    _check_norm("rms_norm", x, gamma)
-    return torch.ops.npu.npu_rms_norm(x, gamma, eps)[0]
-
-
-def add_rms_norm(x: Tensor, residual: Tensor, gamma: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """npu_add_rms_norm; gamma is [width] in the dtype of x. See `ops.add_rms_norm`."""
-    _check_norm("add_rms_norm", x, gamma)
-    normed, _, total = torch.ops.npu.npu_add_rms_norm(x, residual, gamma, eps)
-    return normed, total
-
-
-def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """npu_rotary_mul in its half-split mode; the tables have the dtype of x. See `ops.rotary`."""
-    batch, tokens, heads, head_dim = x.shape
-    if head_dim % 2 or head_dim >= 896:
-        raise ValueError(f"rotary on an NPU: head_dim must be even and < 896, got {head_dim}")
-    if batch >= 1000 or heads >= 1000:
-        raise ValueError(f"rotary on an NPU: batch and heads must be < 1000, got {batch}, {heads}")
-    _check_dtype("rotary", x, NORM_DTYPES)
-    for name, table in (("cos", cos), ("sin", sin)):
-        if table.dtype != x.dtype:
-            raise ValueError(f"rotary on an NPU: {name} must be {x.dtype}, got {table.dtype}")
-    x, cos, sin = _dense(x, cos, sin)
-    if cos.shape[2] == 1:
-        return torch.ops.npu.npu_rotary_mul(x, cos, sin, "half")
-    # The kernel has no tables of [1, tokens, heads, head_dim] for a batch: heads become tokens.
-    rows = x.view(batch, tokens * heads, 1, head_dim)
-    cos, sin = (t.view(t.shape[0], tokens * heads, 1, head_dim) for t in (cos, sin))
-    return torch.ops.npu.npu_rotary_mul(rows, cos, sin, "half").view(x.shape)
-
-
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    masked: Tensor | None,
-    scale: float,
-    context: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """npu_fused_infer_attention_score, or what `settings` says. See `ops.attention`.
-
-    The mask must be written out for every query: [1 or batch, 1, queries, all keys].
-    """
-    batch, queries, heads, _ = q.shape
-    kernel = settings.attention
-    shared = None
-    # Only the kernel's branch for several queries knows a shared prefix, of one row for all.
-    if context is not None and kernel == "fia" and queries > 1 and batch == 1:
-        shared = context
-    elif context is not None:
-        k, v = torch.cat((context[0], k), dim=1), torch.cat((context[1], v), dim=1)
-    _check_attention(q, k, v, masked, shared)
-    q, k, v = _dense(q, k, v)
-    if kernel == "pfa":
-        return torch.ops.npu.npu_prompt_flash_attention(
+    def attention(
+        self, q: Tensor, kv: Pair, mask: Tensor | None, scale: float, past: Pair | None = None
+    ) -> Tensor:
+        (k, v), shared = kv, (None, None)
+        # FIA takes a shared past of one row for all.
+        if past is not None and self.attention_kernel == "fia" and q.shape[0] == 1:
+            shared = past
+        elif past is not None:
+            k, v = torch.cat((past[0], k), dim=1), torch.cat((past[1], v), dim=1)
+        # Both kernels: the default of next_tokens is causal as soon as there is a mask, or may be.
+        if self.attention_kernel == "pfa":
+            return torch.ops.npu.npu_prompt_flash_attention(
+                q,
+                k,
+                v,
+                atten_mask=mask,
+                num_heads=q.shape[2],
+                num_key_value_heads=k.shape[2],
+                scale_value=scale,
+                input_layout="BSND",
+                next_tokens=ALL_TOKENS,
+            )
+        return torch.ops.npu.npu_fused_infer_attention_score(
             q,
             k,
             v,
-            atten_mask=masked,
-            num_heads=heads,
+            atten_mask=mask,
+            key_shared_prefix=shared[0],
+            value_shared_prefix=shared[1],
+            num_heads=q.shape[2],
             num_key_value_heads=k.shape[2],
-            scale_value=scale,
+            scale=scale,
             input_layout="BSND",
-            # The default of 0 makes attention causal as soon as there is a mask.
             next_tokens=ALL_TOKENS,
+        )[0]
+
+    def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
+        return torch.ops.npu.npu_rms_norm(x, gain, EPS)[0]
+
+    def linear_add_rms_norm(
+        self, x: Tensor, linear: Linear, residual: Tensor, gain: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        normed, _, total = torch.ops.npu.npu_add_rms_norm(linear(x), residual, gain, EPS)
+        return normed, total
+
+    def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
+        return residual + linear(x)
+
+    def linear_gelu(self, x: Tensor, linear: Linear) -> Tensor:
+        return F.gelu(linear(x), approximate="tanh")
+
+    def geglu(self, x: Tensor, linear: Linear) -> Tensor:
+        # Approximate (tanh) GELU, of the left half.
+        return torch.ops.npu.npu_geglu(linear(x), -1, 1, True)[0]
+
+    def _dense(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tensors if self.dense_views else tuple(t.contiguous() for t in tensors)
+
+
+def check_limits(c: Pi0Config, dtype: torch.dtype) -> None:
+    """Hold a model against the documented limits of the attention and RoPE kernels.
+
+    Raises:
+        ValueError: lists everything that is beyond them.
+    """
+    problems = []
+    if dtype not in DTYPES:
+        names = " or ".join(str(known).removeprefix("torch.") for known in DTYPES)
+        problems.append(f"the kernels take {names}, got {dtype}: load the model with one")
+    if c.head_dim > 512 or c.head_dim % HEAD_DIM_MULTIPLE:
+        problems.append(
+            f"head_dim must be at most 512 and a multiple of {HEAD_DIM_MULTIPLE}, got {c.head_dim}"
         )
-    return torch.ops.npu.npu_fused_infer_attention_score(
-        q,
-        k,
-        v,
-        atten_mask=masked,
-        key_shared_prefix=None if shared is None else shared[0],
-        value_shared_prefix=None if shared is None else shared[1],
-        num_heads=heads,
-        num_key_value_heads=k.shape[2],
-        scale=scale,
-        input_layout="BSND",
-        next_tokens=ALL_TOKENS,
-    )[0]
-
-
-def geglu(x: Tensor) -> Tensor:
-    """npu_geglu with the tanh approximation on the first half. See `ops.geglu`."""
-    _check_dtype("geglu", x, NORM_DTYPES)
-    return torch.ops.npu.npu_geglu(x, -1, 1, True)[0]
-
-
-def _replace(model: nn.Module, name: str, value: Tensor) -> None:
-    owner, _, leaf = name.rpartition(".")
-    module = model.get_submodule(owner)
-    requires_grad = getattr(module, leaf).requires_grad
-    setattr(module, leaf, nn.Parameter(value.detach(), requires_grad=requires_grad))
-
-
-def _dense(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tensors if settings.dense_views else tuple(t.contiguous() for t in tensors)
-
-
-def _check_dtype(op: str, x: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
-    if x.dtype not in allowed:
-        names = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
-        raise ValueError(f"{op} on an NPU takes {names}, got {x.dtype}: load the model with one")
-
-
-def _check_contiguous(op: str, name: str, x: Tensor) -> None:
-    if not x.is_contiguous():
-        raise ValueError(
-            f"{op} on an NPU: {name} must be contiguous, got strides {x.stride()} for {[*x.shape]}"
-        )
-
-
-def _check_norm(op: str, x: Tensor, gamma: Tensor) -> None:
-    _check_dtype(op, x, NORM_DTYPES)
-    if gamma.shape != x.shape[-1:] or gamma.dtype != x.dtype:
-        raise ValueError(
-            f"{op} on an NPU: gamma must be {x.dtype} [{x.shape[-1]}], got {gamma.dtype} "
-            f"{list(gamma.shape)}; npu.prepare(model) converts the model's"
-        )
-
-
-def _check_attention(
-    q: Tensor, k: Tensor, v: Tensor, masked: Tensor | None, shared: tuple[Tensor, Tensor] | None
-) -> None:
-    _check_dtype("attention", q, ATTENTION_DTYPES)
-    batch, queries, heads, head_dim = q.shape
-    kv_heads, keys = k.shape[2], k.shape[1]
-    if head_dim > 512 or head_dim % HEAD_DIM_MULTIPLE:
-        raise ValueError(
-            f"attention on an NPU: head_dim must be at most 512 and a multiple of "
-            f"{HEAD_DIM_MULTIPLE}, got {head_dim}; npu.prepare(model) pads the vision tower's"
-        )
-    if heads > 256 or heads // kv_heads > 64 or heads * head_dim >= 65535:
-        raise ValueError(
-            "attention on an NPU: at most 256 heads, 64 of them per key head, and heads * head_dim "
-            f"< 65535, got {heads} heads, {kv_heads} key heads, head_dim {head_dim}"
-        )
-    if batch > 65536:
-        raise ValueError(f"attention on an NPU: batch must be at most 65536, got {batch}")
-    if shared is not None:
-        keys += shared[0].shape[1]
-        for name, part in (("context k", shared[0]), ("context v", shared[1])):
-            _check_contiguous("attention", name, part)
-    if masked is not None:
-        # With one query another branch of the kernel runs, which wants a row of each batch.
-        rows = (batch,) if queries == 1 else (1, batch)
-        expected = (1, queries, keys)
-        if masked.shape[0] not in rows or masked.shape[1:] != expected:
-            raise ValueError(
-                f"attention on an NPU: masked must be [{' or '.join(map(str, rows))}, 1, {queries},"
-                f" {keys}], got {list(masked.shape)}"
+    vision_dim = c.vision_width // c.vision_heads
+    vision_dim += -vision_dim % HEAD_DIM_MULTIPLE
+    for part, heads, kv_heads, size in (
+        ("the experts", c.heads, c.kv_heads, c.head_dim),
+        ("the vision tower", c.vision_heads, c.vision_heads, vision_dim),
+    ):
+        if heads > 256 or heads // kv_heads > 64 or heads * size >= 65535:
+            problems.append(
+                f"attention of {part}: at most 256 heads, 64 of them per key head, and heads * "
+                f"head_dim < 65535, got {heads} heads, {kv_heads} key heads, head_dim {size}"
             )
-        if masked.dtype not in (torch.bool, torch.int8, torch.uint8):
-            raise ValueError(f"attention on an NPU: masked must be bool, got {masked.dtype}")
-        _check_contiguous("attention", "masked", masked)
+    if problems:
+        raise ValueError("the model cannot run on an NPU:\n  - " + "\n  - ".join(problems))
+
+
+def _pad_heads(layer: Any, padding: int) -> None:
+    """Widen every head of a layer of the vision tower by so many zeros."""
+    if not padding:
+        return
+    heads = layer.heads
+    for leaf in ("weight", "bias"):
+        split = getattr(layer.qkv, leaf).unflatten(-1, (3, heads, -1))
+        _replace(layer.qkv, leaf, F.pad(split, (0, padding)).flatten(-3))
+    rows = layer.out.weight.unflatten(0, (heads, -1))
+    _replace(layer.out, "weight", F.pad(rows, (0, 0, 0, padding)).flatten(0, 1))
+
+
+def _replace(module: nn.Module, name: str, value: Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    parameter = nn.Parameter(value.detach(), requires_grad=False)
+    setattr(module.get_submodule(owner), leaf, parameter)

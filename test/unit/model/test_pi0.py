@@ -99,8 +99,8 @@ def test_the_times_of_the_steps() -> None:
 
 
 @pytest.fixture(scope="module")
-def graph() -> torch.fx.Graph:
-    """The aten graph of a whole inference of three steps, as a whole-graph compiler gets it."""
+def program() -> torch.export.ExportedProgram:
+    """A whole inference of three steps, as a whole-graph compiler gets it."""
     model = Pi0(replace(TINY, num_steps=3)).eval().requires_grad_(False)
     arguments = Inputs(model).arguments(model)
 
@@ -108,36 +108,56 @@ def graph() -> torch.fx.Graph:
         def forward(self, images, prompt, state, noise):
             return model(images, prompt, state, noise, *arguments[4:])
 
-    return torch.export.export(Whole(), arguments[:4]).run_decompositions().graph
+    return torch.export.export(Whole(), arguments[:4]).run_decompositions()
+
+
+@pytest.fixture(scope="module")
+def graph(program: torch.export.ExportedProgram) -> torch.fx.Graph:
+    return program.graph
 
 
 def calls(graph: torch.fx.Graph, name: str) -> list[torch.fx.Node]:
     return [node for node in graph.nodes if str(node.target) == f"aten.{name}"]
 
 
-def test_the_graph_has_no_double_and_no_value_that_decides(graph: torch.fx.Graph) -> None:
+def test_the_graph_has_no_double_no_deciding_value_no_changed_input(
+    program: torch.export.ExportedProgram, graph: torch.fx.Graph
+) -> None:
     tensors = [node.meta["val"] for node in graph.nodes if "val" in node.meta]
     dtypes = {tensor.dtype for tensor in tensors if isinstance(tensor, torch.Tensor)}
     assert torch.float32 in dtypes
     assert torch.float64 not in dtypes
     names = {str(node.target) for node in graph.nodes}
     assert not {n for n in names if "_local_scalar_dense" in n or "nonzero" in n}
+    signature = program.graph_signature
+    assert not signature.user_inputs_to_mutate and not signature.buffers_to_mutate
 
 
 def test_the_graph_has_none_of_the_known_waste(graph: torch.fx.Graph) -> None:
-    """Fused products, nothing constant recomputed, no keys or values joined in the steps."""
+    """Fused products, nothing constant recomputed, the state projected once."""
     c = replace(TINY, num_steps=3)
     products = len(calls(graph, "mm.default")) + len(calls(graph, "addmm.default"))
     vision = 1 + 4 * c.vision_depth + 1
     prefix = 4 * (c.depth - 1) + 1
-    state = 1 + 4 * (c.depth - 1) + 1
     step = 2 + 4 * c.depth + 1
-    assert products == vision + prefix + state + step * c.num_steps
+    assert products == vision + prefix + 1 + step * c.num_steps
     names = {str(node.target) for node in graph.nodes}
     assert not {n for n in names if n.split(".")[-2:-1] in (["sin"], ["cos"], ["cumsum"])}
-    # Tokens are joined for the prefix, and once per layer for the context's keys and values.
-    joined = [n for n in calls(graph, "cat.default") if n.args[1:] == (1,)]
-    assert len(joined) == 1 + 2 * c.depth
+
+
+def test_the_state_does_not_see_the_actions(model: Pi0) -> None:
+    """Its keys and values are the same in every step, whatever the actions are."""
+    inputs = Inputs(model)
+    images, prompt, state, noise, layout, times = inputs.arguments(model)
+    seen: list[torch.Tensor] = []
+    hook = model.expert.register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    with torch.inference_mode():
+        context = model.context(images, prompt, state, layout)
+        model.velocity(noise, times[0], context, layout)
+        model.velocity(2 * noise + 1, times[1], context, layout)
+    hook.remove()
+    assert torch.equal(seen[0][:, 0], seen[1][:, 0])
+    assert (seen[0][:, 1:] - seen[1][:, 1:]).abs().max() > 0.1
 
 
 def test_arguments_are_not_changed(model: Pi0) -> None:

@@ -3,6 +3,7 @@
 The compilers of Ascend are pretended here; what they make of the model is in test/npu.
 """
 
+import shutil
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -16,8 +17,7 @@ import torch
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.random import write_random_checkpoint
-from pi0_ros.model.config import TINY
-from pi0_ros.model.ops import ascend as npu
+from pi0_ros.model.config import TINY, Pi0Config
 from pi0_ros.policy import compile as module
 from pi0_ros.policy.compile import (
     GraphOptions,
@@ -104,7 +104,7 @@ def test_a_layout_survives_being_flattened(checkpoint: Path) -> None:
     back = unflatten_layout(flatten_layout(layout))
     for a, b in zip(flatten_layout(layout), flatten_layout(back), strict=True):
         assert a is b
-    assert not layout.action_masked.any()
+    assert back.suffix_mask is layout.suffix_mask
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def torchair(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     yield calls
 
 
-@pytest.mark.parametrize("form,graphs", [("frame", ["frame"]), ("two-graph", ["context", "step"])])
+@pytest.mark.parametrize("form,graphs", [("frame", ["frame"]), ("two-graph", ["prefix", "step"])])
 def test_torchair_is_asked_for_static_frozen_cached_graphs(
     checkpoint: Path,
     tmp_path: Path,
@@ -202,27 +202,83 @@ def test_a_compiler_that_fails_without_a_cache_is_heard(
 
 
 def test_the_key_follows_what_a_graph_depends_on(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = read_checkpoint(checkpoint)
-    model = read.load_model(torch.float32, CPU)
-    key = cache_key(model, FRAME, 2, CPU)
-    assert key == cache_key(model, FRAME, 2, CPU)
-    others = {
-        cache_key(model, GraphOptions("auto", "two-graph"), 2, CPU),
-        cache_key(model, GraphOptions(attention="pfa"), 2, CPU),
-        cache_key(model, FRAME, 1, CPU),
-        cache_key(read.load_model(torch.bfloat16, CPU), FRAME, 2, CPU),
-    }
-    monkeypatch.setattr(torch, "__version__", "2.99")
-    others.add(cache_key(model, FRAME, 2, CPU))
-    monkeypatch.undo()
-    changed = tmp_path / "policy" / "graph.py"
-    changed.parent.mkdir()
-    changed.write_text("# changed")
-    monkeypatch.setattr(module, "__file__", str(changed))
-    others.add(cache_key(model, FRAME, 2, CPU))
-    assert len(others | {key}) == 7
+    def key(
+        options: GraphOptions = FRAME,
+        sizes: Pi0Config = TINY,
+        dtype: torch.dtype = torch.float32,
+        cameras: int = 2,
+    ) -> str:
+        return cache_key(options, sizes, dtype, CPU, cameras)
+
+    assert key() == key()
+    keys = [
+        key(),
+        key(GraphOptions("auto", "two-graph")),
+        key(GraphOptions(attention="pfa")),
+        key(GraphOptions(weights_nz=True)),
+        key(cameras=1),
+        key(dtype=torch.bfloat16),
+        key(sizes=replace(TINY, depth=3)),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "2.99")
+        keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "chip_name", lambda device: "another processor")
+        keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_follows_sources_of_graphs_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Path(module.__file__).parents[1]
+    copy = tmp_path / "pi0_ros"
+    for room in ("model", "checkpoint", "policy"):
+        shutil.copytree(package / room, copy / room)
+    monkeypatch.setattr(module, "__file__", str(copy / "policy" / "compile.py"))
+
+    def key() -> str:
+        return cache_key(FRAME, TINY, torch.float32, CPU, 2)
+
+    before = key()
+    for other in ("policy/policy.py", "policy/prompt.py", "checkpoint/weights.py"):
+        (copy / other).write_text((copy / other).read_text() + "# another error text")
+    assert key() == before
+    for source in ("policy/compile.py", "model/pi0.py", "model/ops/ascend.py"):
+        (copy / source).write_text((copy / source).read_text() + "# changed")
+        before, last = key(), before
+        assert before != last, source
+
+
+def test_the_name_of_the_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module.chip_name(CPU)
+    named = {"model name\t: Some CPU\nflags\t: a b": "Some CPU"}
+    named["CPU implementer\t: 0x48\nCPU part\t: 0xd01"] = "0x48 0xd01"
+    for text, name in named.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", lambda path, text=text: text)
+            assert module.chip_name(CPU) == name
+    gpu = types.SimpleNamespace(get_device_name=lambda device: f"GPU {device.index}")
+    monkeypatch.setattr(torch, "cuda", gpu)
+    assert module.chip_name(torch.device("cuda", 1)) == "GPU 1"
+
+
+@pytest.mark.parametrize("variable", ["ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"])
+def test_the_version_of_cann(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert module._cann_version() == ""
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert module._cann_version() == str(tmp_path)
+    info = tmp_path / "share" / "info" / "runtime"
+    info.mkdir(parents=True)
+    (info / "version.info").write_text("Version=9.0.0")
+    assert "Version=9.0.0" in module._cann_version()
 
 
 def test_a_cache_of_other_keys_is_mentioned(
@@ -261,21 +317,3 @@ def test_unknown_options_are_refused() -> None:
         GraphOptions("tensorrt")
     with pytest.raises(ValueError, match="form must be one of"):
         GraphOptions("eager", "three-graph")
-
-
-def test_large_weights_can_be_laid_out_in_blocks(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = read_checkpoint(checkpoint).load_model(torch.float32, CPU)
-    cast: list[tuple[list[int], int]] = []
-
-    def npu_format_cast(tensor: torch.Tensor, layout: int) -> torch.Tensor:
-        cast.append((list(tensor.shape), layout))
-        return tensor.clone()
-
-    operators = types.SimpleNamespace(npu_format_cast=npu_format_cast)
-    monkeypatch.setattr(torch.ops, "npu", operators, raising=False)
-    npu.cast_nz(model)
-    assert [layout for _, layout in cast] == [29, 29, 29]
-    assert [TINY.prefix_mlp, TINY.prefix_width] in [shape for shape, _ in cast]
-    assert isinstance(model.prefix.layers[0].down.weight, torch.nn.Parameter)
