@@ -100,14 +100,14 @@ npu: venv
 	$(RUN) python test/npu/install.py build/npu
 
 graph-report: npu
-	$(RUN) PYTHONPATH=build/npu TORCH_DEVICE_BACKEND_AUTOLOAD=0 python -m benchmarks.graph_report.main $(ARGS)
+	$(RUN) PYTHONPATH=build/npu TORCH_DEVICE_BACKEND_AUTOLOAD=0 python -m benchmarks.graph_report $(ARGS)
 
 parity: reference
 	$(RUN) PYTHONPATH=. python test/reference/parity.py docs/parity.md
 
 # Half an hour on two cores that have nothing else to do; 14 GB of memory, 8 GB of disk.
 bench: reference
-	$(RUN) python -m benchmarks.race.main --everything --peers build/reference --dir build/bench --plot docs/performance.png \
+	$(RUN) python -m benchmarks.race --everything --peers build/reference --dir build/bench --plot docs/performance.png \
 		--json build/bench.json --write docs/performance.md $(ARGS)
 
 docs: venv

@@ -201,7 +201,9 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
 
 def warn(text: str) -> None:
     """One line on stderr, under the name of the command."""
-    print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr)
+    command = Path(sys.argv[0])
+    name = command.parent.name if command.name == "__main__.py" else command.name
+    print(f"{name}: {text}", file=sys.stderr)
 
 
 # What need not be installed -----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Lowering the model to GE graphs with torchair, on tensors that have shapes but no memory.
 
-Import this only after `ascend_stubs.load()`. It replaces two functions of torchair for the rest of
+Import this only after `stand_ins.load()`. It replaces two functions of torchair for the rest of
 the process: the one that starts the graph engine on a device, and the one that asks the installed
 CANN which inputs of its operators it knows (a recent CANN is assumed).
 """
@@ -29,7 +29,6 @@ fx2ge_converter.initialize_graph_engine = lambda *args, **kwargs: None
 compat_ir.is_cann_compat = lambda *args, **kwargs: ""
 
 DTYPE = torch.bfloat16
-FORMS = ("frame", "two-graph")
 
 
 @dataclass
@@ -54,7 +53,7 @@ def lower(config: Pi0Config, form: str, attention: str, cameras: int = 2) -> lis
     """The graphs of one inference: the whole frame as one, or prefix and denoise step as two.
 
     Args:
-        form: one of `FORMS`.
+        form: `frame` or `two-graph`.
         attention: see `Ascend`.
     """
     npu = torch.device("npu")

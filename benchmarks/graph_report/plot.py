@@ -1,4 +1,4 @@
-"""The picture of `pi0_graph_report`: where the kernels and the bytes of an inference are."""
+"""The plot of the graph report: where the kernels and the bytes of an inference are."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `pi0_bench` runs: sizes, one checkpoint for every contestant, one observation, the work."""
+"""What the race runs: sizes, one checkpoint for every contestant, one observation, the work."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ SIZES = {"tiny": TINY, "medium": MEDIUM, "full": Pi0Config()}
 """All of the published depth, so that the number of operator calls is that of the full model."""
 
 STAGES = ("vision", "prefix", "denoise", "rest")
-PICTURE = (480, 480)
+IMAGE_SIZE = (480, 480)
 """Square, so that it fills the model's input: LeRobot 0.4 pads with another value."""
 
 
@@ -161,7 +161,7 @@ def write_inputs(file: Path, case: Case) -> None:
     """
     c, g = case.config, torch.Generator().manual_seed(1)
     tensors = {
-        f"image.{i}": torch.randint(0, 256, (*PICTURE, 3), generator=g, dtype=torch.uint8)
+        f"image.{i}": torch.randint(0, 256, (*IMAGE_SIZE, 3), generator=g, dtype=torch.uint8)
         for i in range(case.cameras)
     }
     tensors["state"] = torch.randn(c.max_state_dim, generator=g)

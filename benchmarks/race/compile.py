@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.race.race import Entry, Process, ours
+from pi0_ros.console import progress
 from pi0_ros.policy.compile import choose
 
 FORM = "two-graph"
@@ -37,7 +36,7 @@ class Compiled:
 
     @property
     def auto(self) -> str:
-        """What `graph: auto` takes after `pi0_compile` has measured these."""
+        """What `graph: auto` takes after `pi0 compile` has measured these."""
         return choose({"eager": self.eager_s, "inductor": self.inductor_s})
 
 
@@ -45,11 +44,11 @@ def measure_compiled(size: str, job: dict[str, Any], cache: Path) -> Compiled:
     """One model without a compiler, compiled, and compiled again from the cache.
 
     Args:
-        job: see `bench_ours.load`.
+        job: see `ours.load`.
         cache: a directory that is not there yet.
     """
     inductor = ours("inductor", FORM, cache)
-    with tqdm(total=3, desc=f"{size} compiled", unit="start") as bar:
+    with progress(total=3, desc=f"{size} compiled", unit="start") as bar:
         eager_ready, eager = _measure(ours(), job, bar)
         compile_s, _ = _measure(inductor, job, bar)
         again, seconds = _measure(inductor, job, bar)

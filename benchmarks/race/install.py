@@ -1,4 +1,4 @@
-"""Installs LeRobot for `pi0_bench`, beside the environment: `pi0_bench --install-peers DIR`.
+"""Installs LeRobot apart from the environment: `python -m benchmarks.race --install-peers DIR`.
 
 LeRobot 0.4.4 and 0.3.3 get a folder each, the libraries that they share another. torch and numpy
 are this Python's own, so that all contestants compute with the same.

@@ -1,4 +1,4 @@
-"""Times that are not those of an inference: loading from disk, pictures, the start of the node."""
+"""Times that are not those of an inference: loading from disk, images, the start of the node."""
 
 import os
 import resource
@@ -65,12 +65,12 @@ def _forget(file: Path) -> None:
         os.close(descriptor)
 
 
-def picture_seconds() -> float:
-    """CPU seconds of fitting two 640 x 480 pictures into the published model's square."""
+def image_seconds() -> float:
+    """CPU seconds of fitting two 640 x 480 images into the published model's square."""
     random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(2)]
+    images = [random.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(2)]
     rule = ImageRule(antialias=False, centred=True)
-    return least_seconds(lambda: [fit_image(picture, 224, rule) for picture in pictures], 50)
+    return least_seconds(lambda: [fit_image(image, 224, rule) for image in images], 50)
 
 
 @dataclass(frozen=True)

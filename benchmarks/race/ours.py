@@ -1,4 +1,4 @@
-"""This package's process in `pi0_bench`: `python -m benchmarks.race.ours`."""
+"""This package's process in the race: `python -m benchmarks.race.ours`."""
 
 import inspect
 from dataclasses import replace

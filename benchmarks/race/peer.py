@@ -1,4 +1,4 @@
-"""LeRobot's process in `pi0_bench`: `python -m benchmarks.race.peer`, in its own libraries.
+"""LeRobot's process in the race: `python -m benchmarks.race.peer`, in its own libraries.
 
 LeRobot's arithmetic is untouched. Its sizes are written into its source, so that configurations are
 changed on their way into transformers' classes, and 0.4.4 needs a Gemma that no released

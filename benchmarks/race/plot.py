@@ -1,4 +1,4 @@
-"""Picture of the benchmark: a bar per contestant, stacked by stage, and the bound as a line."""
+"""The plot of the benchmark: a bar per contestant, stacked by stage, and the bound as a line."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmarks.race.case import STAGES, Case
+from pi0_ros.console import progress
+from pi0_ros.errors import UserError
 
 OURS, NEW, OLD = "pi0_ros", "lerobot 0.4.4", "lerobot 0.3.3"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-class BenchError(RuntimeError):
+class BenchError(UserError, RuntimeError):
     """The benchmark cannot go on; the message says why."""
 
 
@@ -97,7 +98,7 @@ def ours(graph: str = "eager", form: str = "frame", cache: Path | None = None) -
 
 
 def peers(directory: Path, dtype: str) -> list[Entry]:
-    """LeRobot's, from a directory that `bench_install` filled. 0.3.3 computes in bfloat16 only."""
+    """LeRobot's, from a directory that `install` filled. 0.3.3 computes in bfloat16 only."""
     versions = {NEW: "0.4.4", OLD: "0.3.3"} if dtype == "bfloat16" else {NEW: "0.4.4"}
     return [
         Entry(
@@ -175,7 +176,7 @@ def race(
     """Run the contestants by turns.
 
     Args:
-        job: what every process is told; see `bench_ours.load` and `bench_peer.load`.
+        job: what every process is told; see `ours.load` and `peer.load`.
         runs: inferences of each that count; one before them does not.
         together: whether all fit into memory at once. Otherwise each round starts and ends every
             process, in turn, and a round is half of the runs.
@@ -185,7 +186,7 @@ def race(
     rounds = 1 if together else 2
     share = [runs - runs // rounds * (rounds - 1), *[runs // rounds] * (rounds - 1)]
     total = sum(share) * len(entries)
-    with tqdm(total=total, desc=f"{case.size} {case.dtype}", unit="inference") as bar:
+    with progress(total=total, desc=f"{case.size} {case.dtype}", unit="inference") as bar:
         for number, wanted in enumerate(share):
             if together:
                 with ExitStack() as stack:

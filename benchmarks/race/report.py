@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,8 @@ from benchmarks.race.load import Load, Start
 from benchmarks.race.machine import Machine
 from benchmarks.race.race import Result, agreement
 from benchmarks.race.scaling import Growth
+from pi0_ros.console import table
+from pi0_ros.policy.compile import chip_name
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Group:
     """The contestants in one case, ours first.
 
     Attributes:
-        bound: stage -> seconds, at the machine's best rate; see `bench_machine.bound`.
-        shapes: stage -> seconds of the products alone; see `bench_machine.by_shape`.
+        bound: stage -> seconds, at the machine's best rate; see `machine.bound`.
+        shapes: stage -> seconds of the products alone; see `machine.by_shape`.
         needed_bytes: weights that an inference reads.
     """
 
@@ -59,7 +60,7 @@ class Report:
 
     Attributes:
         int8_s: seconds of the first group's products if they were of int8.
-        overhead: the figures that `pi0_overhead --json` wrote.
+        overhead: the figures that `python -m benchmarks.overhead --json` wrote.
     """
 
     groups: list[Group] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Report:
     compiled: list[Compiled] = field(default_factory=list)
     overhead: dict[str, Any] | None = None
     load: Load | None = None
-    picture_s: float | None = None
+    image_s: float | None = None
     start: Start | None = None
     scaling: dict[str, Growth] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -81,36 +82,43 @@ def text(report: Report) -> str:
 def group_text(group: Group) -> str:
     """One case as a table."""
     machine, threads = group.machine, group.case.threads
-    lines = [
-        group.title,
-        f"{threads} thread(s): products {machine.gemm / 1e9:.0f} GFLOP/s (torch's own "
-        f"{machine.torch_gemm / 1e9:.0f}, oneDNN {machine.onednn_gemm / 1e9:.0f}), memory "
-        f"{machine.bandwidth / 1e9:.1f} GB/s; bound {group.bound_s:.3f} s, products at their own "
-        f"shapes {group.shapes_s:.3f} s",
-        f"{'CPU seconds':20}{'all':>8}{'spread':>8}{'wall':>8}"
-        + "".join(f"{stage:>9}" for stage in STAGES)
-        + f"{'x bound':>9}{'x ours':>8}{'peak GB':>9}{'load s':>8}{'calls':>8}{'no view':>8}"
-        f"{'gemm':>6}{'max diff':>10}{'cosine':>10}",
-    ]
-    first = group.results[0]
+    headers = ("CPU seconds", "all", "spread", "wall", *STAGES, "x bound", "x ours")
+    headers += ("peak GB", "load s", "calls", "no view", "gemm", "max diff", "cosine")
+    first, rows = group.results[0], []
     for result in group.results:
-        calls = result.aten_calls or dict.fromkeys(("total", "non_view", "gemm"), 0)
         difference, cosine = _agreement(first, result)
-        lines.append(
-            f"{result.name:20}{result.cpu_s:8.3f}{result.cpu_spread:8.0%}{result.wall_s:8.3f}"
-            + "".join(f"{result.stages[stage]:9.3f}" for stage in STAGES)
-            + f"{result.cpu_s / group.bound_s:9.2f}{result.cpu_s / first.cpu_s:8.2f}"
-            f"{result.peak_bytes / 1e9:9.2f}{result.load_s:8.2f}{calls['total']:8}"
-            f"{calls['non_view']:8}{calls['gemm']:6}{difference:10.1e}{cosine:10.6f}"
+        calls = (result.aten_calls.get(kind, 0) for kind in ("total", "non_view", "gemm"))
+        rows.append(
+            (
+                result.name,
+                f"{result.cpu_s:.3f}",
+                f"{result.cpu_spread:.0%}",
+                f"{result.wall_s:.3f}",
+                *(f"{result.stages[stage]:.3f}" for stage in STAGES),
+                f"{result.cpu_s / group.bound_s:.2f}",
+                f"{result.cpu_s / first.cpu_s:.2f}",
+                f"{result.peak_bytes / 1e9:.2f}",
+                f"{result.load_s:.2f}",
+                *calls,
+                f"{difference:.1e}",
+                f"{cosine:.6f}",
+            )
         )
     for name, seconds in (("bound", group.bound), ("products alone", group.shapes)):
         total = sum(seconds.values())
-        lines.append(
-            f"{name:20}{total:8.3f}{'':16}"
-            + "".join(f"{seconds[stage]:9.3f}" for stage in STAGES)
-            + f"{total / group.bound_s:9.2f}{total / first.cpu_s:8.2f}"
+        ratios = f"{total / group.bound_s:.2f}", f"{total / first.cpu_s:.2f}"
+        stages = (f"{seconds[stage]:.3f}" for stage in STAGES)
+        rows.append((name, f"{total:.3f}", "", "", *stages, *ratios, *[""] * 7))
+    return "\n".join(
+        (
+            group.title,
+            f"{threads} thread(s): products {machine.gemm / 1e9:.0f} GFLOP/s (torch's own "
+            f"{machine.torch_gemm / 1e9:.0f}, oneDNN {machine.onednn_gemm / 1e9:.0f}), memory "
+            f"{machine.bandwidth / 1e9:.1f} GB/s; bound {group.bound_s:.3f} s, products at their "
+            f"own shapes {group.shapes_s:.3f} s",
+            table(rows, headers, "<".ljust(len(headers), ">")),
         )
-    return "\n".join(lines)
+    )
 
 
 def _agreement(first: Result, result: Result) -> tuple[float, float]:
@@ -126,31 +134,40 @@ def _others(report: Report) -> Iterable[str]:
             f"loading from disk, nothing cached: {load.ready_s:.2f} s; reading "
             f"{load.bytes / 1e9:.2f} GB of the file: {load.read_s:.2f} s"
         )
-    if report.picture_s is not None:
-        yield f"two 640 x 480 pictures to model input: {report.picture_s * 1e3:.2f} ms of CPU time"
+    if report.image_s is not None:
+        yield f"two 640 x 480 images to model input: {report.image_s * 1e3:.2f} ms of CPU time"
     if report.start is not None:
         yield (
             f"pi0_node with a tiny checkpoint: active after {report.start.wall_s:.2f} s, "
             f"{report.start.cpu_s:.2f} s of CPU time with its end"
         )
     if report.compiled:
-        lines = [
-            f"{'torch inductor, two graphs':28}{'CPU s':>8}{'eager':>8}{'ready s: eager':>16}"
-            f"{'compiling':>11}{'from cache':>12}{'auto':>10}"
-        ]
-        for c in report.compiled:
-            lines.append(
-                f"{c.size + ' size, ' + c.dtype:28}{c.inductor_s:8.3f}{c.eager_s:8.3f}"
-                f"{c.eager_ready_s:16.1f}{c.compile_s:11.1f}{c.again_s:12.1f}{c.auto:>10}"
+        headers = ("torch inductor, two graphs", "CPU s", "eager", "ready s: eager", "compiling")
+        rows = [
+            (
+                f"{c.size} size, {c.dtype}",
+                f"{c.inductor_s:.3f}",
+                f"{c.eager_s:.3f}",
+                *(f"{s:.1f}" for s in (c.eager_ready_s, c.compile_s, c.again_s)),
+                c.auto,
             )
-        yield "\n".join(lines)
+            for c in report.compiled
+        ]
+        yield table(rows, (*headers, "from cache", "auto"), "<>>>>>>")
     if report.scaling:
-        lines = ["growth, medium size: seconds measured, and bound of arithmetic and bytes"]
+        rows = []
         for name, growth in report.scaling.items():
-            lines.append(f"{name:16}{'':8}" + "".join(f"{v:>9}" for v in growth.values))
-            lines.append(f"{'':16}{'seconds':8}" + "".join(f"{s:9.3f}" for s in growth.seconds))
-            lines.append(f"{'':16}{'bound':8}" + "".join(f"{s:9.3f}" for s in growth.predicted))
-        yield "\n".join(lines)
+            rows.append((name, "", *growth.values))
+            rows.append(("", "seconds", *(f"{s:.3f}" for s in growth.seconds)))
+            rows.append(("", "bound", *(f"{s:.3f}" for s in growth.predicted)))
+        columns = max(map(len, rows))
+        padded = [(*row, *[""] * (columns - len(row))) for row in rows]
+        yield "\n".join(
+            (
+                "growth, medium size: seconds measured, and bound of arithmetic and bytes",
+                table(padded, align="<<".ljust(columns, ">")),
+            )
+        )
 
 
 def figures(report: Report) -> dict[str, Any]:
@@ -179,7 +196,7 @@ def figures(report: Report) -> dict[str, Any]:
             for group in report.groups
         ],
         "load": None if report.load is None else asdict(report.load),
-        "picture_s": report.picture_s,
+        "image_s": report.image_s,
         "start": None if report.start is None else asdict(report.start),
         "int8_products_s": report.int8_s,
         "compiled": [{**asdict(found), "auto": found.auto} for found in report.compiled],
@@ -201,14 +218,10 @@ def about() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name, its number, and what speeds up bfloat16."""
-    if not sys.platform.startswith("linux"):
-        return platform.processor()
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    found = {name.strip(): value.strip() for name, value in fields.items()}
-    flags = found.get("flags", "").split()
+    """The processor's name, its number of cores, and what speeds up bfloat16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
     fast = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    cores = sum(line.startswith("processor") for line in lines)
-    name = found.get("model name", platform.machine())
-    return f"{name} ({cores} cores; {', '.join(fast) or 'no vector extensions known'})"
+    vectors = ", ".join(fast) or "no vector extensions known"
+    return f"{chip_name(torch.device('cpu'))} ({os.cpu_count()} cores; {vectors})"

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.race.case import products
 from benchmarks.race.machine import Machine, bound, least_seconds
 from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.console import progress
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import select
 from pi0_ros.model.pi0 import Pi0
@@ -66,7 +66,7 @@ def scaling(checkpoint: Path, machine: Machine, dtype: torch.dtype) -> dict[str,
     model = read.load_model(dtype, cpu, select(cpu, dtype))
     out = {}
     points = sum(map(len, VALUES.values()))
-    with tqdm(total=points, desc="scaling", unit="point") as bar:
+    with progress(total=points, desc="scaling", unit="point") as bar:
         for name, values in VALUES.items():
             seconds, predicted = [], []
             for value in values:

@@ -173,11 +173,11 @@ def _calls(group: Group | None) -> Iterator[Target]:
 
 
 def _node(report: Report) -> Iterator[Target]:
-    name = "two 640 x 480 pictures to model input, CPU ms"
-    if report.picture_s is None:
+    name = "two 640 x 480 images to model input, CPU ms"
+    if report.image_s is None:
         yield Target(name, "", "<= 3", None)
     else:
-        ms = report.picture_s * 1e3
+        ms = report.image_s * 1e3
         yield Target(name, f"{ms:.2f}", "<= 3", ms <= 3)
     yield from _overhead(report)
     name = "start of `pi0_node` with a tiny checkpoint until active, s"
@@ -192,7 +192,7 @@ def _node(report: Report) -> Iterator[Target]:
 def _overhead(report: Report) -> Iterator[Target]:
     name = "tick to published message less inference, p99"
     if report.overhead is None:
-        yield Target(name, "", "<= 5 ms", None, "by `pi0_overhead`")
+        yield Target(name, "", "<= 5 ms", None, "by `python -m benchmarks.overhead`")
         return
     for run in report.overhead["runs"]:
         where = "policy process of its own" if run["policy_process"] else "policy in the node"
@@ -217,11 +217,11 @@ def _scaling(report: Report) -> Iterator[Target]:
         yield Target(f"growth with {name}", figure, "not super-linear", not growth.surprises)
 
 
-def markdown(report: Report, command: str, picture: str | None = None) -> str:
+def markdown(report: Report, command: str, plot: str | None = None) -> str:
     """docs/performance.md.
 
     Args:
-        picture: where the page finds what `bench_plot` drew.
+        plot: where the page finds what `race.plot` drew.
     """
     facts = about()
     lines = [
@@ -231,10 +231,10 @@ def markdown(report: Report, command: str, picture: str | None = None) -> str:
         f"{facts['python']}, torch {facts['torch']} ({facts['capability']}). Load average at the "
         f"end: {facts['load']}; the benchmark itself is 1 of it, and what is more disturbs it.",
         "",
-        "All contestants compute with the same random weights, pictures, state, tokens, noise and "
+        "All contestants compute with the same random weights, images, state, tokens, noise and "
         "number of threads, in processes of their own, by turns. Times are process CPU time, the "
         "median of their runs; spread is largest less smallest. LeRobot's time is that of its "
-        "`sample_actions` and its preparation of pictures. Its parameters are not first filled "
+        "`sample_actions` and its preparation of images. Its parameters are not first filled "
         "with random numbers, as its `from_pretrained` does: its load times and memory are better "
         "here than in use. The bound is what the arithmetic that remains without waste takes at "
         "the machine's best rate of products, or the reading of weights at its bandwidth, "
@@ -250,7 +250,7 @@ def markdown(report: Report, command: str, picture: str | None = None) -> str:
         "",
         "## Figures",
         "",
-        *([] if picture is None else [f"![CPU seconds by stage]({picture})", ""]),
+        *([] if plot is None else [f"![CPU seconds by stage]({plot})", ""]),
         "```",
         text(report),
         "```",

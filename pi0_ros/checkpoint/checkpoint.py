@@ -4,7 +4,7 @@
 * `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
 * `openpi`: openpi's PyTorch checkpoints; statistics are in assets/<id>/norm_stats.json.
 
-The formats differ in more than spelling: how pictures are resized and padded, how prompts are
+The formats differ in more than spelling: how images are resized and padded, how prompts are
 cleaned, how divisions are guarded. `Checkpoint` holds those differences as data.
 """
 
@@ -29,7 +29,7 @@ IMAGE_PREFIX = "observation.images."
 
 @dataclass(frozen=True)
 class ImageRule:
-    """How a format fits a picture into the model's square.
+    """How a format fits an image into the model's square.
 
     Attributes:
         antialias: shrink with a low-pass filter (openpi, as Pillow does) or without (LeRobot).
@@ -51,7 +51,7 @@ class Checkpoint:
         cameras: camera names in the order in which the model reads them.
         joints: number of joints.
         state, action: normalisation of `joints` values, in the checkpoint's own unit.
-        image: how pictures are fitted.
+        image: how images are fitted.
         accumulates_time: how the format steps through the flow; see `pi0.flow_times`.
         cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi).
         action_mode: `absolute` where the format has no other; None where it does not say (openpi).

@@ -58,10 +58,10 @@ class Features:
             return 0
         return int(features[name]["shape"][0])
 
-    def check_pictures(self, modes: dict[str, str], problems: list[str]) -> None:
+    def check_images(self, modes: dict[str, str], problems: list[str]) -> None:
         if modes.get("VISUAL", "IDENTITY") != "IDENTITY":
             problems.append(
-                f"pictures are normalised by {modes['VISUAL']}; pi0 takes them as they are"
+                f"images are normalised by {modes['VISUAL']}; pi0 takes them as they are"
             )
 
 
@@ -94,7 +94,7 @@ def sizes_of(
         max_period=document.get("max_period", 4.0),
     )
     if tuple(image) != (config.image_size, config.image_size):
-        problems.append(f"{CONFIG}: pictures of {list(image)}; SigLIP So400m/14 takes 224 x 224")
+        problems.append(f"{CONFIG}: images of {list(image)}; SigLIP So400m/14 takes 224 x 224")
     for part, variant in (("prefix", prefix), ("expert", expert)):
         size = GEMMA_VARIANTS.get(variant)
         if size is None:

@@ -44,7 +44,7 @@ def read_lerobot_old(
             ("action", "action", features.action),
         )
     }
-    features.check_pictures(modes, problems)
+    features.check_images(modes, problems)
     config = sizes or sizes_of(
         document,
         "gemma_2b",
@@ -108,7 +108,7 @@ def read_lerobot_new(
             problems,
             eps=settings.get("eps", 1e-8),
         )
-        features.check_pictures(modes, problems)
+        features.check_images(modes, problems)
     config = sizes or sizes_of(
         document,
         document.get("paligemma_variant", "gemma_2b"),

@@ -32,8 +32,8 @@ def flow_times(num_steps: int, accumulated: bool = False) -> np.ndarray:
 
     Args:
         accumulated: subtract 1 / num_steps again and again in float32, as openpi and LeRobot 0.3
-            do, instead of taking 1 - i / num_steps, as LeRobot 0.4 does. The sinusoids of the time
-            turn the last bits of it into 1e-4 of an action, and more where attention is sharp.
+            do, instead of taking 1 - i / num_steps, as LeRobot 0.4 does. The last bits of a time
+            change an action by 1e-4, by way of the sinusoids, and more where attention is sharp.
     """
     if not accumulated:
         return (1.0 - np.arange(num_steps) / num_steps).astype(np.float32)

@@ -122,7 +122,7 @@ def unflatten_layout(tensors: tuple[Tensor, ...]) -> Layout:
 
 
 class Graphs:
-    """A model, compiled as asked, that turns inputs into actions."""
+    """A model, compiled as asked, that computes actions from inputs."""
 
     def __init__(self, model: Pi0, options: GraphOptions, time_table: Tensor, key: str) -> None:
         """

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.weights import CheckpointError
+from pi0_ros.console import progress
 from pi0_ros.model.pi0 import Layout
 from pi0_ros.policy.compatibility import policy_problems
 from pi0_ros.policy.compile import GraphOptions, Graphs, load_graphs
@@ -38,7 +38,7 @@ class _Prompt:
 
 
 class Policy:
-    """pi0 with everything around it that turns robot data into joint positions.
+    """pi0 with everything that makes joint positions of robot data: units, statistics, tokens.
 
     Not thread-safe: one inference at a time.
     """
@@ -132,7 +132,7 @@ class Policy:
             _LOG.warning("cameras %s of the checkpoint are not given: not attended to", left_out)
         if problems:
             raise CheckpointError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
-        # The model was trained on pictures in the checkpoint's order.
+        # The model was trained on images in the checkpoint's order.
         cameras = [name for name in read.cameras if name in cameras]
         # What can be missing is looked for before gigabytes of weights are read.
         on = resolve_device(device)
@@ -213,7 +213,7 @@ class Policy:
         return generator.standard_normal((c.horizon, c.max_action_dim), dtype=np.float32)
 
     def _inputs(self, observation: Observation) -> tuple[Tensor, np.ndarray]:
-        """Pictures [1, cameras, 3, size, size] and the state [joints] in the checkpoint's unit."""
+        """Images [1, cameras, 3, size, size] and the state [joints] in the checkpoint's unit."""
         missing = [name for name in self.cameras if name not in observation.images]
         if missing:
             raise ValueError(
@@ -225,8 +225,8 @@ class Policy:
                 f"the state must be [{self.num_joints}] in joint order, got {list(state.shape)}"
             )
         size, rule = self.checkpoint.config.image_size, self.checkpoint.image
-        pictures = [fit_image(observation.images[name], size, rule) for name in self.cameras]
-        return torch.stack(pictures)[None], self._units.from_radians(state)
+        images = [fit_image(observation.images[name], size, rule) for name in self.cameras]
+        return torch.stack(images)[None], self._units.from_radians(state)
 
     def _prompt(self, instruction: str) -> _Prompt:
         cached = self._prompts.get(instruction)
@@ -255,8 +255,8 @@ class Policy:
         """
         length = tokens.shape[1]
         padding = self.graphs.padded_length(length) - length
-        pictures = len(self.cameras) * self.checkpoint.config.tokens_per_image
-        valid = torch.ones(1, pictures + length, dtype=torch.bool, device=self._device)
+        image_tokens = len(self.cameras) * self.checkpoint.config.tokens_per_image
+        valid = torch.ones(1, image_tokens + length, dtype=torch.bool, device=self._device)
         valid = F.pad(valid, (0, padding), value=False)
         return _Prompt(
             self._model.embed_prompt(F.pad(tokens, (0, padding))),
@@ -264,12 +264,12 @@ class Policy:
         )
 
     def _warm_up(self) -> None:
-        """Infer on black pictures once per graph, so that all are compiled before a real one."""
+        """Infer on black images once per graph, so that all are compiled before a real one."""
         black = np.zeros((480, 640, 3), np.uint8)
         state = self._units.to_radians(self._state_norm.unnormalize(np.zeros(self.num_joints)))
         images = dict.fromkeys(self.cameras, black)
         lengths = self.graphs.prompt_lengths()
-        for length in tqdm(lengths, "compiling graphs", unit="graph", disable=not lengths):
+        for length in progress(lengths, desc="compiling graphs", unit="graph"):
             tokens = torch.zeros(1, length, dtype=torch.int64)
             self._prompts[WARM_UP_INSTRUCTION] = self._prompt_of(tokens)
             try:

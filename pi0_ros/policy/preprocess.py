@@ -1,4 +1,4 @@
-"""Pictures as pi0 takes them: a square in [-1, 1], the aspect kept, borders black."""
+"""Images as pi0 takes them: a square in [-1, 1], the aspect kept, borders black."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from pi0_ros.checkpoint.checkpoint import ImageRule
 
 
 def fit_image(image: np.ndarray, size: int, rule: ImageRule) -> torch.Tensor:
-    """Resize a picture into a square and pad it.
+    """Resize an image into a square and pad it.
 
     The longer side becomes `size` and the shorter one is truncated to whole pixels, bilinearly.
     Borders are black, -1 after scaling, as openpi pads and as LeRobot does but for 0.4, which pads
@@ -23,12 +23,10 @@ def fit_image(image: np.ndarray, size: int, rule: ImageRule) -> torch.Tensor:
         [3, size, size] float32 in [-1, 1].
 
     Raises:
-        ValueError: the picture has another shape or dtype.
+        ValueError: the image has another shape or dtype.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(
-            f"a picture must be [H, W, 3] uint8, got {image.dtype} {list(image.shape)}"
-        )
+        raise ValueError(f"an image must be [H, W, 3] uint8, got {image.dtype} {list(image.shape)}")
     height, width = image.shape[:2]
     ratio = max(height / size, width / size)
     fitted = max(1, int(height / ratio)), max(1, int(width / ratio))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.race import main as bench
+from benchmarks.race import __main__ as bench
 from benchmarks.race import ours as bench_ours
 from benchmarks.race.case import SIZES, Case, products, weight_bytes, write_case, write_inputs
-from benchmarks.race.race import Process, ours
+from benchmarks.race.race import BenchError, Process, ours
 from benchmarks.race.targets import TARGET_CALLS
 from benchmarks.race.worker import Calls, count, measure
 from pi0_ros.model.config import Pi0Config
@@ -120,26 +120,26 @@ def test_the_published_size() -> None:
 def test_without_lerobot_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, picture, page = (tmp_path / name for name in ("x.json", "x.png", "x.md"))
+    file, plot, page = (tmp_path / name for name in ("x.json", "x.png", "x.md"))
     nowhere = tmp_path / "nowhere"
     arguments = ["--size", "tiny", "--runs", "2", "--steps", "2", "--prompt", "12"]
-    arguments += ["--peers", str(nowhere), "--json", str(file), "--plot", str(picture)]
+    arguments += ["--peers", str(nowhere), "--json", str(file), "--plot", str(plot)]
     assert bench.main([*arguments, "--write", str(page)]) == 0
     shown = capsys.readouterr().out
     assert f"LeRobot is not in {nowhere}" in shown
-    assert "pi0_bench --install-peers" in shown
+    assert "benchmarks.race --install-peers" in shown
     (case,) = json.loads(file.read_text())["cases"]
     contestant = case["contestants"]["pi0_ros"]
     for key in ("cpu_s", "wall_s", "stages", "peak_bytes", "aten_calls", "ratio"):
         assert contestant[key]
     assert contestant["ratio"] == pytest.approx(contestant["cpu_s"] / case["bound_s"])
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert plot.read_bytes().startswith(b"\x89PNG")
     assert "| not measured |" in page.read_text()
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--prompt", "0"], ["--prompt", "49"], ["--runs", "1"], ["--json", "/nowhere/x.json"]],
+    [["--prompt", "0"], ["--prompt", "49"], ["--runs", "1"], ["--json", "/dev/null/x.json"]],
 )
 def test_wrong_arguments(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -150,5 +150,5 @@ def test_wrong_arguments(wrong: list[str], capsys: pytest.CaptureFixture[str]) -
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
     job = job_of("tiny", tmp_path)
-    with pytest.raises(bench.BenchError, match=r"pi0_ros: its process ended(.|\n)*no such"):
+    with pytest.raises(BenchError, match=r"pi0_ros: its process ended(.|\n)*no such"):
         Process(ours(), {**job, "checkpoint": "/no such"}, 1)

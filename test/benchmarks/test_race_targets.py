@@ -87,11 +87,11 @@ def test_growth() -> None:
 
 def test_the_page_has_every_target_and_every_contestant() -> None:
     report = Report([group(1.0, 1.2)], scaling={"steps": _growth((1, 2), (1.0, 2.0), (1.0, 2.0))})
-    page = markdown(report, "pi0_bench --size full")
+    page = markdown(report, "python -m benchmarks.race --size full")
     for target in judge(report):
         assert f"| {target.name} |" in page
     assert "NOT met" in page
-    assert "pi0_bench --size full" in page
+    assert "python -m benchmarks.race --size full" in page
     for name in (OURS, NEW):
         assert name in text(report)
         assert name in figures(report)["cases"][0]["contestants"]

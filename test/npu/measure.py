@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.graph_report import stand_ins as ascend_stubs
+from benchmarks.graph_report import stand_ins
 
-ascend_stubs.load(Path(sys.argv[1]))
+stand_ins.load(Path(sys.argv[1]))
 
 import cpu_kernels  # noqa: E402, F401
 import torch  # noqa: E402

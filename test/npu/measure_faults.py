@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.graph_report import stand_ins as ascend_stubs
+from benchmarks.graph_report import stand_ins
 
-ascend_stubs.load(Path(sys.argv[1]))
+stand_ins.load(Path(sys.argv[1]))
 
 import torch  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402

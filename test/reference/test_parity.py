@@ -50,13 +50,13 @@ def test_bfloat16_actions_follow_lerobots_float32(
         ("0.3.3", ImageRule(antialias=False, centred=False), -1.0),
     ],
 )
-def test_pictures_are_fitted_as_lerobot_fits_them(
+def test_images_are_fitted_as_lerobot_fits_them(
     tmp_path: Path, version: str, rule: ImageRule, border: float
 ) -> None:
     sizes = [[480, 640], [224, 224], [116, 116], [300, 200]]
-    case = {"name": "pictures", "mode": "preprocess", "preprocess_hw": sizes}
+    case = {"name": "images", "mode": "preprocess", "preprocess_hw": sizes}
     case["sizes"] = {"image_size": 224}
-    tensors = run_oracles(version, [case], tmp_path)["pictures"].tensors()
+    tensors = run_oracles(version, [case], tmp_path)["images"].tensors()
     for height, width in sizes:
         theirs = tensors[f"network_image.{height}x{width}"].squeeze()
         ours = fit_image(tensors[f"image_u8.{height}x{width}"].numpy(), 224, rule)

@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from pi0_ros.errors import UserError
+
 DEVICE = Path(__file__).with_name("device.c")
 ALLOCATOR = Path(__file__).with_name("allocator.cpp")
 MAIN_LIBRARY = "libascendcl.so"
@@ -26,7 +28,7 @@ _SYSTEM = re.compile(r"(ld-linux|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|gomp|pytho
 _HARMLESS = re.compile(r"acl(op|tdt)?(Create|Destroy)|acl(Finalize|AppLog|GetRecent)|Msprof|_ZN")
 
 
-class StandInsError(RuntimeError):
+class StandInsError(UserError, RuntimeError):
     """The stand-ins cannot be made here; the message says what to do."""
 
 
@@ -47,7 +49,7 @@ def load(folder: Path | None = None) -> None:
     if folder is not None:
         _load_from(build(folder))
         return
-    with tempfile.TemporaryDirectory(prefix="pi0_ascend_stubs_") as temporary:
+    with tempfile.TemporaryDirectory(prefix="pi0_stand_ins_") as temporary:
         _load_from(build(Path(temporary)))
 
 

@@ -107,7 +107,7 @@ class Ascend:
             q, k, v = self._dense(q, k, v)
         else:
             q = y[:, :, :0]
-            k, v = self._dense(*y.split(kv_heads, dim=2))
+            k, v = self._dense(*y.split((kv_heads, kv_heads), dim=2))
             # The row of the first query head rotates keys as well.
             tables = (t.view(t.shape[0], x.shape[1], -1, y.shape[3])[:, :, :1] for t in rope)
             cos, sin = self._dense(*tables)

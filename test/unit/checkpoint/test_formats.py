@@ -148,12 +148,12 @@ BENT = {
         ),
         "unknown normalisation mode 'LOG'",
     ),
-    "normalised pictures": (
+    "normalised images": (
         lambda p: edit_json(
             p / PREPROCESSOR,
             lambda d: d["steps"][5]["config"]["norm_map"].update(VISUAL="MEAN_STD"),
         ),
-        "pictures are normalised by MEAN_STD",
+        "images are normalised by MEAN_STD",
     ),
     "other actions than joints": (
         lambda p: edit_json(p / CONFIG, lambda d: d["output_features"]["action"].update(shape=[5])),

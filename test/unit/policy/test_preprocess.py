@@ -1,4 +1,4 @@
-"""Fitting pictures, against Pillow (openpi's resize); LeRobot's resize is in test/reference."""
+"""Fitting images, against Pillow (openpi's resize); LeRobot's resize is in test/reference."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ OPENPI = ImageRule(antialias=True, centred=True)
 OLD = ImageRule(antialias=False, centred=False)
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def random_image(height: int, width: int) -> np.ndarray:
     """Smooth colours with a sharp grid in them."""
     y, x = np.mgrid[:height, :width]
     waves = [127 + 120 * np.sin(x / 9 + c) * np.cos(y / (5 + c)) for c in range(3)]
@@ -22,7 +22,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("height,width", [(480, 640), (640, 480), (116, 116), (100, 500), (50, 60)])
 def test_openpis_resize_is_pillows(height: int, width: int) -> None:
-    image = picture(height, width)
+    image = random_image(height, width)
     ratio = max(height / 224, width / 224)
     h, w = int(height / ratio), int(width / ratio)
     resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)
@@ -43,14 +43,14 @@ def test_borders_are_black_where_the_format_has_them() -> None:
     assert (old[:, :16] == -1).all() and (old[:, 16:] == 1).all()
 
 
-def test_a_picture_of_the_right_size_is_only_scaled() -> None:
-    image = picture(64, 64)
+def test_an_image_of_the_right_size_is_only_scaled() -> None:
+    image = random_image(64, 64)
     expected = image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
     np.testing.assert_allclose(fit_image(image, 64, OPENPI).numpy(), expected, atol=1e-6)
 
 
 def test_views_are_taken_as_they_are() -> None:
-    image = picture(96, 128)
+    image = random_image(96, 128)
     swapped = np.ascontiguousarray(image[:, :, ::-1])
     for rule in (OPENPI, OLD):
         a, b = fit_image(image[:, :, ::-1], 64, rule), fit_image(swapped, 64, rule)
@@ -61,6 +61,6 @@ def test_views_are_taken_as_they_are() -> None:
     "image",
     [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_what_is_no_picture_is_refused(image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="a picture must be"):
+def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="an image must be"):
         fit_image(image, 64, OPENPI)

@@ -1,4 +1,4 @@
-"""`pi0_bench`: this package and LeRobot's pi0 side by side, and what the machine allows."""
+"""This package and LeRobot's pi0 side by side, and what the machine allows."""
 
 import argparse
 import json
@@ -11,22 +11,23 @@ from typing import Any
 
 import torch
 
-from benchmarks.race import install as bench_install
-from benchmarks.race import load as bench_load
+from benchmarks.race import install, load
 from benchmarks.race.case import SIZES, Case, products, weight_bytes, write_case, write_inputs
 from benchmarks.race.compile import measure_compiled
 from benchmarks.race.machine import bound, by_shape, in_int8, measure_machine
-from benchmarks.race.race import BenchError, Entry, ours, peers, race
+from benchmarks.race.race import Entry, ours, peers, race
 from benchmarks.race.report import Group, Report, figures, text
 from benchmarks.race.scaling import scaling
 from benchmarks.race.targets import judge, markdown, table
+from pi0_ros.console import DONE, FAILED, INTERRUPTED, add_json, output_file, write_json
+from pi0_ros.errors import UserError
 
 PEERS = Path("build/reference")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="pi0_bench",
+        prog="python -m benchmarks.race",
         description="Measure inference side by side with LeRobot 0.4.4's and 0.3.3's pi0: same "
         "random weights, inputs, noise, dtype and threads, by turns, each in a process of its own. "
         "Prints CPU time by stage, memory, loading, operator calls, how far the actions agree, and "
@@ -53,21 +54,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "the node, growth",
     )
     add(
-        "--overhead", type=Path, metavar="FILE", help="what pi0_overhead --json wrote, for the page"
+        "--overhead",
+        type=Path,
+        metavar="FILE",
+        help="what benchmarks.overhead --json wrote, for the page",
     )
-    add("--json", type=Path, metavar="FILE", help="write the figures")
-    add("--plot", type=Path, metavar="FILE", help="draw the stages as bars")
-    add("--write", type=Path, metavar="FILE", help="write docs/performance.md, targets and figures")
+    add_json(parser)
+    add("--plot", type=output_file, metavar="FILE", help="draw the stages as bars")
+    add(
+        "--write",
+        type=output_file,
+        metavar="FILE",
+        help="write docs/performance.md",
+    )
     args = parser.parse_args(argv)
     for value in args.prompt:
         if not 1 <= value <= SIZES[args.size].prompt_length:
             parser.error(f"--prompt {value}: 1 to {SIZES[args.size].prompt_length} tokens")
     if args.runs < 2 or args.threads < 1:
         parser.error("--runs is 2 at least, --threads 1")
-    # Found out before minutes of work, not after.
-    for file in (args.json, args.plot, args.write):
-        if file is not None and not file.absolute().parent.is_dir():
-            parser.error(f"the folder {file.parent} does not exist")
     return args
 
 
@@ -76,18 +81,18 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         if args.install_peers is not None:
-            bench_install.install(args.install_peers)
-            return 0
+            install.install(args.install_peers)
+            return DONE
         with tempfile.TemporaryDirectory() as scratch:
             report = run(args, args.dir or Path(scratch), Path(scratch))
         show(args, report, argv)
-    except (BenchError, ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"pi0_bench: {error}", file=sys.stderr)
-        return 1
+    except (UserError, OSError) as error:
+        print(f"race: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        print("pi0_bench: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        print("race: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
 
 
 def run(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
@@ -97,10 +102,10 @@ def run(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
     if args.overhead is not None:
         report.overhead = json.loads(args.overhead.read_text())
     checkpoint = write_case(directory, args.size, args.cameras)
-    if not bench_install.is_installed(args.peers):
+    if not install.is_installed(args.peers):
         report.missing.append(
-            f"LeRobot is not in {args.peers}: run without it. `pi0_bench --install-peers "
-            f"{args.peers}` installs it."
+            f"LeRobot is not in {args.peers}: run without it. `python -m benchmarks.race "
+            f"--install-peers {args.peers}` installs it."
         )
     for case in cases(args):
         report.groups.append(run_case(args, case, checkpoint, scratch))
@@ -128,7 +133,7 @@ def run_case(args: argparse.Namespace, case: Case, checkpoint: Path, scratch: Pa
     entries: list[Entry] = [ours()]
     if args.graph != "eager":
         entries.append(ours(args.graph, args.form, scratch / "graphs"))
-    if bench_install.is_installed(args.peers):
+    if install.is_installed(args.peers):
         entries += peers(args.peers.resolve(), case.dtype)
     results = race(
         entries,
@@ -161,13 +166,13 @@ def _job(case: Case, checkpoint: Path, scratch: Path) -> dict[str, Any]:
 def _others(
     args: argparse.Namespace, report: Report, checkpoint: Path, directory: Path, scratch: Path
 ) -> None:
-    """int8, the compiler, loading, pictures, the node's start, and growth, in bfloat16."""
+    """int8, the compiler, loading, images, the node's start, and growth, in bfloat16."""
     case = report.groups[0].case
     report.int8_s = in_int8(list(products(case.config, case.cameras, case.prompt)), torch.bfloat16)
     needed = weight_bytes(case.config, torch.bfloat16.itemsize)
-    report.load = bench_load.measure_load(ours(), _job(case, checkpoint, scratch), needed)
-    report.picture_s = bench_load.picture_seconds()
-    report.start = bench_load.measure_start(scratch)
+    report.load = load.measure_load(ours(), _job(case, checkpoint, scratch), needed)
+    report.image_s = load.image_seconds()
+    report.start = load.measure_start(scratch)
     medium = write_case(directory, "medium", args.cameras)
     for size, path in {"medium": medium, args.size: checkpoint}.items():
         job = _job(replace(case, size=size), path, scratch)
@@ -180,18 +185,17 @@ def show(args: argparse.Namespace, report: Report, argv: list[str] | None) -> No
     print(text(report))
     if args.everything:
         print("\n" + table(judge(report)))
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures(report), indent=2) + "\n")
+    write_json(args.json, figures(report))
     if args.plot is not None:
         from benchmarks.race.plot import plot
 
         plot(report.groups, args.plot)
     if args.write is not None:
-        command = "pi0_bench " + " ".join(sys.argv[1:] if argv is None else argv)
-        picture = None
+        command = "python -m benchmarks.race " + " ".join(sys.argv[1:] if argv is None else argv)
+        drawn = None
         if args.plot is not None:
-            picture = os.path.relpath(args.plot, args.write.parent)
-        args.write.write_text(markdown(report, command, picture))
+            drawn = os.path.relpath(args.plot, args.write.parent)
+        args.write.write_text(markdown(report, command, drawn))
 
 
 if __name__ == "__main__":
