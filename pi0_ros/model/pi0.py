@@ -202,17 +202,17 @@ class Pi0(nn.Module):
             time_bias: a row of `time_table`; or [batch, 1, expert_width], from `time_bias`.
 
         Returns:
-            [batch, horizon, max_action_dim] float32.
+            [batch, horizon, max_action_dim] in the model's dtype.
         """
         h = self.action_in(actions.to(self.dtype), time_bias)
         h = torch.cat((context.state, self.action_time(F.silu(h))), dim=1)
         x, _ = self.expert(h, layout.suffix_rope, layout.suffix_mask, context.past)
-        return self.action_out(x[:, 1:]).float()
+        return self.action_out(x[:, 1:])
 
     def denoise_step(
         self, actions: Tensor, time_bias: Tensor, context: Context, layout: Layout
     ) -> Tensor:
-        """One Euler step of the flow from t to t - 1 / num_steps; see `velocity`."""
+        """One Euler step, in float32, of the flow from t to t - 1 / num_steps; see `velocity`."""
         velocity = self.velocity(actions, time_bias, context, layout)
         return torch.add(actions, velocity, alpha=-1.0 / self.config.num_steps)
 

@@ -182,10 +182,9 @@ class Policy:
                 f"noise must be [{c.horizon}, {c.max_action_dim}], got {list(noise.shape)}"
             )
         actions = torch.from_numpy(np.asarray(noise, np.float32))[None].to(self._device)
-        normalized = self._state_norm.normalize(state)
-        padded = torch.zeros(1, c.max_state_dim)
-        padded[0, : self.num_joints] = torch.from_numpy(normalized)
-        images, padded = images.to(self._device), padded.to(self._device)
+        padded = np.zeros((1, c.max_state_dim), np.float32)
+        padded[0, : self.num_joints] = self._state_norm.normalize(state)
+        images, padded = images.to(self._device), torch.from_numpy(padded).to(self._device)
         clock.lap("prepare")
 
         actions = self.graphs.infer(

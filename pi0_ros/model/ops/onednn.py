@@ -124,7 +124,9 @@ class OneDnn:
         y = y.float()
         pairs = torch.view_as_complex(y[:, :, : heads + kv_heads].unflatten(-1, (-1, 2)))
         pairs.mul_(rope[0])  # in place: y is the product of this function
-        q = y[:, :, :heads].to(x.dtype, copy=True, memory_format=torch.contiguous_format)
+        q = y[:, :, :heads]
+        if heads:
+            q = q.to(x.dtype, copy=True, memory_format=torch.contiguous_format)
         return q, (y[:, :, heads:].to(x.dtype).unflatten(2, (2, kv_heads)),)
 
     def attention(
