@@ -72,7 +72,7 @@ class _Listener:
         from sensor_msgs.msg import CompressedImage, Image, JointState
         from std_msgs.msg import Bool, Header, String
 
-        from pi0_ros.ros.subscriptions import KeptTopic, subscribe
+        from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
         self._node = node
         self._settings = settings
@@ -87,23 +87,18 @@ class _Listener:
             "std_msgs/msg/Header": Header,
         }
         # Deep, since every message counts here; best effort hears every publisher.
-        newest = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._kept: list[KeptTopic] = []
+        every = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+        reliable = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
         for topic in node_topics(settings.parameters):
             if topic.sent:
                 continue
             name = settings.names[topic.name]
             kind, put, malformed = kinds[topic.type], self._put(name), self._malformed(name)
             if topic.type in ("std_msgs/msg/String", "std_msgs/msg/Bool"):
-                self._kept.append(KeptTopic(node, kind, name, put, malformed, depth=50))
+                LatchedSubscription(node, kind, name, put, reliable, malformed)
             else:
-                subscribe(node, kind, name, put, newest, malformed)
-        subscribe(node, Clock, "/clock", self._put_clock, newest, self._malformed("/clock"))
-        node.create_timer(0.2, self._look)
-
-    def _look(self) -> None:
-        for topic in self._kept:
-            topic.look()
+                subscribe(node, kind, name, put, every, malformed)
+        subscribe(node, Clock, "/clock", self._put_clock, every, self._malformed("/clock"))
 
     def _put(self, topic: str) -> Any:
         put = self._collector.puts[topic]

@@ -306,7 +306,6 @@ class ControlLoop:
     def reported(self) -> None:
         """The report of this second is out."""
         self._refused_since_report = False
-        self._inputs.look()
 
     @property
     def refusal(self) -> Refusal | None:

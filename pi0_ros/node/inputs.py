@@ -11,13 +11,14 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from pi0_ros.node.observation import ObservationBuffer
-from pi0_ros.ros.subscriptions import KeptTopic, image_reader, subscribe
+from pi0_ros.ros.subscriptions import LatchedSubscription, image_reader, subscribe
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node
 
 # Newest message only, and whatever reliability the publisher offers.
 _IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_INSTRUCTION = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 # Deeper, because messages about other robots' joints may lie between two of ours.
 _JOINT_STATES = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -54,7 +55,9 @@ class Inputs:
             )
         )
         blame = partial(buffer.blame, "instruction", "malformed")
-        self._instruction = KeptTopic(node, String, "instruction", self._instruct, blame, depth=1)
+        self._instruction = LatchedSubscription(
+            node, String, "instruction", self._instruct, _INSTRUCTION, blame
+        )
 
     def _then_collect(self, put: Callable[[Any], Any]) -> Callable[[Any], None]:
         """Puts a message, and publishes a chunk that became ready meanwhile.
@@ -67,10 +70,6 @@ class Inputs:
             self._node.collect()
 
         return put_and_collect
-
-    def look(self) -> None:
-        """Look for an instruction that its publisher keeps; to be called now and then."""
-        self._instruction.look()
 
     def close(self) -> None:
         """Unsubscribe from all."""

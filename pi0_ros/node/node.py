@@ -348,7 +348,6 @@ class Pi0Node(LifecycleNode):
 
     def _on_second(self) -> None:
         self._diagnostics.publish()
-        self.controls.look()
         self.display.look()
         if self.loop is not None:
             self.loop.reported()

@@ -15,15 +15,15 @@ from std_srvs.srv import SetBool, Trigger
 
 from pi0_ros.motion.executor import MotionSettings
 from pi0_ros.node.parameters import NodeParameters, ParameterError, changed
-from pi0_ros.ros.subscriptions import KeptTopic, subscribe
+from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
 if TYPE_CHECKING:
     from pi0_ros.node.node import Pi0Node
 
 
 _BEAT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-_STOPS_KEPT = 10
-"""Messages of the emergency stop that may wait: a stop must not be pushed out by what follows."""
+# Deep, so that later messages do not push a stop out of the queue.
+_STOPS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Controls:
@@ -37,13 +37,13 @@ class Controls:
         node.create_service(Trigger, "~/reset", self._on_reset)
         node.add_on_set_parameters_callback(self._on_set_parameters)
         parameters = node.parameters
-        self._emergency_stop = KeptTopic(
+        self._emergency_stop = LatchedSubscription(
             node,
             Bool,
             parameters.emergency_stop_topic,
             self._on_emergency_stop,
+            _STOPS,
             lambda text: node.log_throttled("emergency stop", text),
-            _STOPS_KEPT,
         )
         if parameters.deadman_timeout:
             subscribe(
@@ -54,10 +54,6 @@ class Controls:
                 _BEAT,
                 lambda text: node.log_throttled("deadman", text),
             )
-
-    def look(self) -> None:
-        """Look for an emergency stop that its publisher keeps; to be called now and then."""
-        self._emergency_stop.look()
 
     def enable(self) -> str:
         """Let trajectories out; returns "", or why not."""

@@ -15,7 +15,7 @@ from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.ros.subscriptions import KeptTopic, subscribe
+from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import Throttle, printable
 from pi0_ros.sim.cameras import Cameras, Moment, Pictures
 from pi0_ros.sim.controller import Controller, Rejected, points_of
@@ -28,7 +28,6 @@ from pi0_ros.sim.world import World
 STEP = 10_000_000
 """Nanoseconds from one command, and one joint state, to the next."""
 
-_KEPT_PERIOD = 50 * STEP  # between two looks for instructions that a publisher keeps
 _WANTED = 50  # pictures between two looks at how many were left out
 _SAY_PERIOD = 2.0  # seconds between two log lines of one kind
 # Publishers are reliable: whoever asks for best effort, as the node pi0 does, gets them too.
@@ -103,9 +102,7 @@ class SimNode(Node):
             partial(self._say, "trajectory", "joint_trajectory"),
         )
         malformed = partial(self._say, "instruction", "instruction")
-        self._instruction = KeptTopic(
-            self, String, "instruction", self._instruct, malformed, depth=1
-        )
+        LatchedSubscription(self, String, "instruction", self._instruct, _NEWEST, malformed)
         self.create_service(Trigger, "~/next_scene", self._next_scene)
         self._set_up()
         # Only now: what took long until here is no time that passed for the robot.
@@ -220,7 +217,7 @@ class SimNode(Node):
         self._publish_score()
 
     def _watch(self, stamp: int) -> None:
-        """Look for the first contact of a try, and now and then for a kept instruction."""
+        """Look for the first contact of a try."""
         if self.world.touched is not None and self._score.waiting:
             right = self._score.touch(self.world.touched, stamp)
             self._touched.publish(String(data=self.world.touched))
@@ -229,8 +226,6 @@ class SimNode(Node):
                 f"touched the {self._score.touched}, {'right' if right else 'WRONG'}, after "
                 f"{self._score.seconds:.2f} s: {self._score.successes} of {self._score.tries}"
             )
-        if self._ran % _KEPT_PERIOD == 0:
-            self._instruction.look()
 
     def _next_scene(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._seed += 1
