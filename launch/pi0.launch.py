@@ -1,26 +1,29 @@
-"""Runs the node with the transport settings that raw images need, configured and active.
+"""Runs the node pi0 with the transport settings that raw images need, configured and active.
 
     ros2 launch pi0_ros pi0.launch.py checkpoint:=/data/pi0 params_file:=my_arm.yaml \
         joint_limits:=my_limits.yaml \
         front_image:=/camera/color/image_raw \
         joint_trajectory:=/arm_controller/joint_trajectory
 
-No trajectory goes out until somebody says so:
+The node publishes no trajectory until it is enabled:
 
     ros2 service call /pi0/enable std_srvs/srv/SetBool "{data: true}"
+
+With viz:=true the node pi0_viz draws the chunks beside it; see view.launch.py for RViz.
 """
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
-# Raw images do not fit Fast DDS's default shared-memory segment, and glibc hands the memory of each
-# one back to the kernel unless told not to; blocks above the first limit it should hand back, for
-# they would tear holes into its heap. What the user has set already stays.
+# Raw images do not fit Fast DDS's default shared-memory segment. glibc returns the memory of each
+# image to the kernel by default; the second limit prevents that. Blocks above the first limit are
+# returned, because they would leave holes in the heap. Variables that the user has set stay.
 _FASTDDS_PROFILE = PathJoinSubstitution([FindPackageShare("pi0_ros"), "config", "fastdds.xml"])
 _ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 2: Humble, Jazzy
@@ -34,12 +37,13 @@ _ARGUMENTS = (
     (
         "params_file",
         PathJoinSubstitution([FindPackageShare("pi0_ros"), "config", "pi0.yaml"]),
-        "Parameters of the node.",
+        "Parameters of the nodes.",
     ),
     ("joint_limits", "", "ros2_control joint limits or URDF; empty: as in params_file."),
     ("autostart", "true", "Configure and activate; false: wait for a lifecycle manager."),
     ("start_enabled", "false", "Publish trajectories at once, without a call of ~/enable."),
-    ("namespace", "", "Namespace of the node and its relative topics."),
+    ("namespace", "", "Namespace of the nodes and their relative topics."),
+    ("viz", "false", "Also run pi0_viz, which draws the chunks for RViz."),
     ("use_sim_time", "false", "Follow /clock instead of the system's clock."),
     ("front_image", "front/image_raw", "Topic in place of front/image_raw."),
     ("wrist_image", "wrist/image_raw", "Topic in place of wrist/image_raw."),
@@ -61,7 +65,7 @@ _REMAPS = {
 }
 
 
-def _node(context: LaunchContext) -> list[LifecycleNode]:
+def _nodes(context: LaunchContext) -> list[Node]:
     switches = ("use_sim_time", "autostart", "start_enabled")
     values = {name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in switches}
     for name in ("checkpoint", "joint_limits"):
@@ -80,7 +84,19 @@ def _node(context: LaunchContext) -> list[LifecycleNode]:
                 for name, (argument, suffix) in _REMAPS.items()
             ],
             output="screen",
-        )
+        ),
+        Node(
+            package="pi0_ros",
+            executable="pi0_viz",
+            name="pi0_viz",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[
+                LaunchConfiguration("params_file"),
+                {"use_sim_time": values["use_sim_time"]},
+            ],
+            condition=IfCondition(LaunchConfiguration("viz")),
+            output="screen",
+        ),
     ]
 
 
@@ -95,6 +111,6 @@ def generate_launch_description() -> LaunchDescription:
                 SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=value))
                 for name, value in _ENVIRONMENT.items()
             ),
-            OpaqueFunction(function=_node),
+            OpaqueFunction(function=_nodes),
         ]
     )

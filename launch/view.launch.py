@@ -2,9 +2,10 @@
 
     ros2 launch pi0_ros view.launch.py urdf:=my_arm.urdf
 
-It starts a robot_state_publisher for the robot, from which the node pi0 hears the URDF too; where
-one runs already, `robot:=false`. A second one moves the ghost. Of a xacro file, give what
-`xacro my_arm.urdf.xacro > my_arm.urdf` makes.
+It starts pi0_viz, which draws the chunks of pi0 (`viz:=false` where it runs already), and a
+robot_state_publisher for the robot (`robot:=false` where one runs already). A second
+robot_state_publisher moves the ghost. Convert a xacro file first:
+`xacro my_arm.urdf.xacro > my_arm.urdf`.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ from pi0_ros.motion.urdf import UrdfError, parse_urdf
 _GHOST = "ghost"
 _ARGUMENTS = (
     ("robot", "true", "Start a robot_state_publisher for the robot; false: one runs already."),
+    ("viz", "true", "Start pi0_viz; false: it runs already, in the namespace of pi0."),
     ("rviz", "true", "Start RViz; false: only what it needs."),
     (
         "config",
@@ -29,6 +31,7 @@ _ARGUMENTS = (
         "RViz's configuration.",
     ),
     ("node", "/pi0", "Full name of the node pi0."),
+    ("tool_frame", "", "Link whose path is drawn; empty: pi0_viz chooses one."),
     ("use_sim_time", "false", "Follow /clock instead of the system's clock."),
     ("front_image", "/front/image_raw", "Topic of the first camera."),
     ("wrist_image", "/wrist/image_raw", "Topic of the second camera."),
@@ -49,6 +52,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
     }
     description = {"robot_description": ParameterValue(text, value_type=str)}
     node = LaunchConfiguration("node").perform(context)
+    namespace = node.rpartition("/")[0]
+    viz = f"{namespace}/pi0_viz"
 
     def state_publisher(namespace: str, joint_states: str, **more: object) -> Node:
         return Node(
@@ -69,9 +74,25 @@ def _nodes(context: LaunchContext) -> list[Node]:
             condition=IfCondition(LaunchConfiguration("robot")),
         ),
         state_publisher(
-            _GHOST, f"{node}/preview/joint_states", parameters={"frame_prefix": f"{_GHOST}/"}
+            _GHOST, f"{viz}/preview/joint_states", parameters={"frame_prefix": f"{_GHOST}/"}
         ),
-        Node(  # both stand in the same place
+        Node(
+            package="pi0_ros",
+            executable="pi0_viz",
+            name="pi0_viz",
+            namespace=namespace,
+            parameters=[
+                sim_time,
+                {"tool_frame": ParameterValue(LaunchConfiguration("tool_frame"), value_type=str)},
+            ],
+            remappings=[
+                ("pi0/action_chunk", f"{node}/action_chunk"),
+                ("robot_description", LaunchConfiguration("robot_description")),
+            ],
+            condition=IfCondition(LaunchConfiguration("viz")),
+            output="screen",
+        ),
+        Node(  # the robot and the ghost stand in the same place
             package="tf2_ros",
             executable="static_transform_publisher",
             name="ghost_base",
@@ -84,12 +105,12 @@ def _nodes(context: LaunchContext) -> list[Node]:
             name="rviz2",
             arguments=["-d", LaunchConfiguration("config"), "-f", root],
             parameters=[sim_time],
-            # What the configuration says -> what it is here.
+            # Topic in the configuration -> topic of this robot.
             remappings=[
                 ("/robot_description", LaunchConfiguration("robot_description")),
                 ("/front/image_raw", LaunchConfiguration("front_image")),
                 ("/wrist/image_raw", LaunchConfiguration("wrist_image")),
-                *((f"/pi0/{topic}", f"{node}/{topic}") for topic in ("markers", "path")),
+                *((f"/pi0_viz/{topic}", f"{viz}/{topic}") for topic in ("markers", "path")),
             ],
             condition=IfCondition(LaunchConfiguration("rviz")),
             output="screen",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
+from pi0_ros.errors import UserError
+
 LARGEST = 16 * 2**20
 """Characters of a URDF at most."""
 
@@ -17,7 +19,7 @@ MOST_LINKS = 2000
 _NAMED = 30  # names that an error lists at most
 
 
-class UrdfError(ValueError):
+class UrdfError(UserError, ValueError):
     """A robot description that cannot be used.
 
     Attributes:

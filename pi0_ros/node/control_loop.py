@@ -10,14 +10,10 @@ import math
 import time
 import traceback
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.task import Future
-from std_srvs.srv import Trigger
 
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.planner import Plan
@@ -27,7 +23,6 @@ from pi0_ros.node.inputs import Inputs
 from pi0_ros.node.messages import chunk_message, trajectory_message
 from pi0_ros.node.observation import ObservationBuffer, Snapshot
 from pi0_ros.node.preflight import PolicyLike, check_chunk
-from pi0_ros.node.profiling import ProfileAnswer, profile
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE
 from pi0_ros.node.worker import Outcome
 from pi0_ros.policy.types import ActionChunk
@@ -84,19 +79,12 @@ class ControlLoop:
         self._summary = "no tick yet; is /clock published?" if node.sim_time() else "ready"
         self._episode = node.next_episode()
         self._reset_wanted = True  # every activation begins an episode
-        self._job = ""
-        self._profile_answer: Future | None = None
         # Steady seconds, since /clock may stand still; being ready counts as a chunk and a tick.
         self._chunk_at = self._tick_at = time.monotonic()
         self._refused_at = -math.inf
         self._refusal: Refusal | None = None
         self._refused_since_report = False
 
-        # A group of its own: a callback that waits would hold up all others of its group.
-        group = MutuallyExclusiveCallbackGroup()
-        self._profile_service = node.create_service(
-            Trigger, "~/profile", self._on_profile, callback_group=group
-        )
         # Data from before a jump back (a bag that loops) would lie in the future for ever.
         self._jump_handle = node.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-FUTURE_TOLERANCE)),
@@ -108,13 +96,10 @@ class ControlLoop:
 
     def close(self) -> None:
         """Unsubscribe and tick no more."""
-        self._answer_profile(ProfileAnswer(False, "the node was deactivated"))
         self._inputs.close()
-        self._node.display.forget()
         self._jump_handle.unregister()
         self._node.destroy_timer(self._tick_timer)
         self._node.destroy_timer(self._watch_timer)
-        self._node.destroy_service(self._profile_service)
 
     def set_rate(self, rate_hz: float) -> None:
         """Tick at another rate from now on."""
@@ -134,7 +119,6 @@ class ControlLoop:
         )
         self.buffer.clear()
         self.executor.reset()
-        self._node.display.forget()
 
     # Ticks --------------------------------------------------------------------------------------
 
@@ -154,17 +138,9 @@ class ControlLoop:
             snapshot = self.buffer.snapshot(now)
         except Refusal as refusal:
             self._refuse(refusal)
-            self._answer_profile(
-                ProfileAnswer(False, f"there is no observation to profile with: {refusal}")
-            )
             return
         decode = to_rgb if node.parameters.image_transport == "raw" else decompress
         policy, epoch = self._policy, self._epoch()
-        if self._profile_wanted():
-            self._job = "a profile is being made"
-            directory = node.parameters.profile_dir
-            node.worker.submit(partial(profile, policy, snapshot, decode, directory))
-            return
         node.timings.record("image_age", (now - max(snapshot.image_stamps.values())) / 1e9)
         reset, self._reset_wanted = self._reset_wanted, False
 
@@ -175,14 +151,10 @@ class ControlLoop:
             chunk = policy.infer(snapshot.observation(decode))
             return Inference(epoch, snapshot, chunk, ticked, time.perf_counter() - started)
 
-        self._job = "the inference is still running"
         node.worker.submit(infer)
 
     def on_outcome(self, outcome: Outcome) -> None:
         """The worker has done what a tick gave to it."""
-        if isinstance(outcome.value, ProfileAnswer):
-            self._answer_profile(outcome.value)
-            return
         try:
             self._publish(self._result(outcome))
         except Refusal as refusal:
@@ -218,7 +190,6 @@ class ControlLoop:
         if isinstance(result, Refusal):
             node.counts.rejected += result.reason in REJECTIONS
             self.stop_if_disabled()
-            node.display.rejected(chunk, result)
             raise result
         node.counts.clamped.update(result.clamped)
         moved = result.trajectory is not None
@@ -235,7 +206,6 @@ class ControlLoop:
             node.timings.record(stage, seconds)
         self._chunk_at, self._refusal = time.monotonic(), None
         self._summary = "publishing" if moved else "publishing chunks only: not enabled (dry run)"
-        node.display.published(chunk, inference.snapshot.instruction, moved)
 
     def stop_if_disabled(self) -> None:
         """Stop the executing trajectory if motion was disabled, or if no chunk follows it."""
@@ -259,7 +229,7 @@ class ControlLoop:
         node.motion_enable.check_deadman(time.monotonic())
         self.stop_if_disabled()
         running_for, limit = node.worker.running_for(), node.parameters.inference_timeout
-        if running_for is None or running_for <= limit or self._profile_wanted():
+        if running_for is None or running_for <= limit:
             return
         # A process that starts again takes as long as loading does, and reports failure itself.
         remote = self._policy if isinstance(self._policy, PolicyProcess) else None
@@ -269,26 +239,6 @@ class ControlLoop:
             )
             if remote is not None:
                 remote.kill()  # it begins anew with the next tick
-
-    # Profiles -----------------------------------------------------------------------------------
-
-    async def _on_profile(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Profile at the next free tick; no chunk is published until it is done."""
-        if self._profile_answer is not None:
-            response.message = "a profile is being made already"
-            return response
-        self._profile_answer = Future()
-        answer = await self._profile_answer
-        self._profile_answer = None
-        response.success, response.message = answer.success, answer.text
-        return response
-
-    def _profile_wanted(self) -> bool:
-        return self._profile_answer is not None and not self._profile_answer.done()
-
-    def _answer_profile(self, answer: ProfileAnswer) -> None:
-        if self._profile_wanted():
-            self._profile_answer.set_result(answer)
 
     # Reports ------------------------------------------------------------------------------------
 
@@ -327,7 +277,7 @@ class ControlLoop:
         if self._refused_since_report:
             return self._summary
         if self._node.worker.busy:
-            cause = self._job
+            cause = "the inference is still running"
         elif now - self._tick_at > limit:
             cause = "no tick: is /clock published?" if self._node.sim_time() else "no tick"
         elif self._refused_at > self._chunk_at:

@@ -46,8 +46,8 @@ class Counts:
     """What happened since the node began.
 
     These hold whenever the executor is between two callbacks:
-    ticks = busy + chunks + all refused, and besides the tick whose inference runs, those whose
-    inference a cleanup threw away, and those that made a profile.
+    ticks = busy + chunks + all refused, and besides the tick whose inference runs, and those whose
+    inference a cleanup threw away.
     chunks = trajectories + chunks of dry runs. rejected = refused nonfinite + refused limits.
 
     Attributes:

@@ -57,9 +57,6 @@ def node_topics(parameters: NodeParameters) -> tuple[Topic, ...]:
         *topics,
         Topic("~/joint_trajectory", trajectory, "trajectories", sent=True),
         Topic("~/action_chunk", "pi0_ros/msg/ActionChunk", "chunks", sent=True),
-        Topic("~/markers", "visualization_msgs/msg/MarkerArray", "markers", sent=True),
-        Topic("~/path", "nav_msgs/msg/Path", "tool path", sent=True),
-        Topic("~/preview/joint_states", "sensor_msgs/msg/JointState", "ghost", sent=True),
         Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "diagnostics", sent=True),
     )
 

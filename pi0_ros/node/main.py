@@ -13,10 +13,7 @@ from typing import Any
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
 
 STOP_TIMEOUT = 0.5
-"""Seconds that an inference may still run once the node is told to end.
-
-Short, because native code that holds the interpreter (torch's profiler) delays their beginning.
-"""
+"""Seconds that an inference may still run once the node is told to end."""
 
 DESCRIPTION = """\
 Runs a pi0 checkpoint as the managed ROS 2 node `pi0`: camera images, joint states and an
@@ -31,10 +28,8 @@ subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per 
 publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled
              ~/action_chunk       pi0_ros/ActionChunk
              /diagnostics         diagnostic_msgs/DiagnosticArray
-             ~/markers, ~/path, ~/preview/joint_states   for RViz; need a URDF
 services     ~/enable             std_srvs/SetBool: publish trajectories, or stop and do not
              ~/reset              std_srvs/Trigger: a new episode; clears what disabled the node
-             ~/profile            std_srvs/Trigger: where the time of an inference goes
              ~/change_state ...   lifecycle_msgs
 """
 

@@ -47,7 +47,6 @@ from pi0_ros.node.preflight import (
 from pi0_ros.node.timing import Timings
 from pi0_ros.node.worker import Outcome, Worker
 from pi0_ros.ros.throttle import Throttle, refusal_line
-from pi0_ros.viz.display import Display
 
 LOG_PERIOD = 2.0
 """Seconds between two log lines about the same thing."""
@@ -118,7 +117,6 @@ class Pi0Node(LifecycleNode):
             JointTrajectory, "~/joint_trajectory", _NEWEST
         )
         self.chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST)
-        self.display = Display(self)
         self.controls = Controls(self)
         self._outcome_ready = self.create_guard_condition(self.collect)
         self._diagnostics = DiagnosticsPublisher(self, self._report)
@@ -236,7 +234,6 @@ class Pi0Node(LifecycleNode):
         if parameters.joint_limits:
             path = Path(parameters.joint_limits).expanduser()
             self.limits = read_limits(path, parameters.joint_names, parameters.default_acceleration)
-        self.display.configure()
         self.get_logger().info(f"loading {parameters.checkpoint}")
         self._summary = "loading the checkpoint"
         self._end_worker(0.0)
@@ -274,7 +271,7 @@ class Pi0Node(LifecycleNode):
         super().on_activate(state)
         self.loop = ControlLoop(self, self._policy)
         self.get_logger().info(f"ready: ticks at {self.parameters.rate_hz:g} Hz")
-        if self.parameters.start_enabled or self.parameters.enabled:
+        if self.parameters.start_enabled:
             refusal = self.controls.enable()
             if refusal:
                 self.controls.tell(f"not enabled: {refusal}")
@@ -348,7 +345,6 @@ class Pi0Node(LifecycleNode):
 
     def _on_second(self) -> None:
         self._diagnostics.publish()
-        self.display.look()
         if self.loop is not None:
             self.loop.reported()
 

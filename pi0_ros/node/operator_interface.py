@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import SetParametersResult
@@ -31,7 +30,6 @@ class Controls:
 
     def __init__(self, node: Pi0Node) -> None:
         self._node = node
-        self._setting_parameters = False
         self._told_enabled = False
         node.create_service(SetBool, "~/enable", self._on_enable)
         node.create_service(Trigger, "~/reset", self._on_reset)
@@ -98,18 +96,10 @@ class Controls:
             self.tell(f"disabled: {enable.cause}")
 
     def tell(self, text: str) -> None:
-        """Log the text, if there is one; the parameter `enabled` follows the motion enable."""
-        node = self._node
-        self._told_enabled = node.motion_enable.enabled
+        """Log the text, if there is one."""
+        self._told_enabled = self._node.motion_enable.enabled
         if text:
-            node.get_logger().warning(text)
-        node.parameters = replace(node.parameters, enabled=node.motion_enable.enabled)
-        if not self._setting_parameters:
-            self._setting_parameters = True
-            try:
-                node.set_parameters([Parameter("enabled", value=node.motion_enable.enabled)])
-            finally:
-                self._setting_parameters = False
+            self._node.get_logger().warning(text)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:
@@ -133,27 +123,17 @@ class Controls:
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Check all, then take all."""
-        if self._setting_parameters:  # `enabled` follows the motion enable
-            return SetParametersResult(successful=True)
         values = {parameter.name: parameter.value for parameter in parameters}
         try:
             new = changed(self._node.parameters, values)
         except ParameterError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._setting_parameters = True
-        try:
-            problem = self._take(new, values)
-        finally:
-            self._setting_parameters = False
+        problem = self._take(new, values)
         return SetParametersResult(successful=not problem, reason=problem)
 
     def _take(self, new: NodeParameters, values: Collection[str]) -> str:
         """Act on checked parameters; returns "", or why they are refused and nothing changed."""
         node = self._node
-        enable = "enabled" in values and new.enabled and not node.motion_enable.enabled
-        refusal = self._refusal() if enable else ""
-        if refusal:
-            return f"enabled: {refusal}"
         if "instruction" in values and node.loop is not None:
             refusal = node.loop.buffer.put_instruction(new.instruction)
             if refusal:
@@ -163,8 +143,4 @@ class Controls:
             node.loop.executor.settings = MotionSettings.of(new)
             if new.rate_hz != old.rate_hz:
                 node.loop.set_rate(new.rate_hz)
-        if enable:
-            self.enable()
-        elif "enabled" in values and not new.enabled:
-            self.disable()
         return ""

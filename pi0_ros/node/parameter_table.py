@@ -74,12 +74,6 @@ SPECS = (
     ),
     Spec("graph_cache", "", "Directory in which compiled graphs survive a restart; empty: none."),
     Spec(
-        "weights_cache",
-        "",
-        "Directory in which a float32 checkpoint is kept in bfloat16 once it was converted, so that"
-        " the next start reads half as much; empty: none.",
-    ),
-    Spec(
         "threads",
         0,
         "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers"
@@ -103,11 +97,6 @@ SPECS = (
         " as a rule) are absolute.",
     ),
     Spec(
-        "profile_dir",
-        "~/.ros/pi0_profile",
-        "Directory for the raw data of profiles made by the service ~/profile.",
-    ),
-    Spec(
         "autostart",
         False,
         "Configure and activate by itself, again and again until it works; otherwise the node waits"
@@ -117,12 +106,6 @@ SPECS = (
         "start_enabled",
         False,
         "Publish trajectories as soon as the node is active; otherwise only after ~/enable.",
-    ),
-    Spec(
-        "enabled",
-        False,
-        "Whether trajectories are published; setting it is the same as calling ~/enable.",
-        dynamic=True,
     ),
     Spec(
         "policy_process",
@@ -286,26 +269,6 @@ SPECS = (
         " is needed.",
         low=0.0,
         high=60.0,
-    ),
-    Spec(
-        "robot_description_file",
-        "",
-        "URDF of the robot, for ~/markers, ~/path and ~/preview/joint_states; empty: what is heard"
-        " on the topic robot_description. Needs pinocchio.",
-    ),
-    Spec(
-        "tool_frame",
-        "",
-        "Link whose path is shown; empty: one without children at the end of the joints' chain.",
-    ),
-    Spec(
-        "preview_step",
-        -1,
-        "Step of the newest chunk at which the ghost of ~/preview/joint_states stands; -1: it plays"
-        " the chunk in a loop.",
-        low=-1,
-        high=100_000,
-        dynamic=True,
     ),
 )
 

@@ -64,16 +64,13 @@ class NodeParameters:
     npu_attention: str
     npu_weights: str
     graph_cache: str
-    weights_cache: str
     threads: int
     seed: int
     tokenizer: str
     action_mode: str
     delta_joints: tuple[str, ...]
-    profile_dir: str
     autostart: bool
     start_enabled: bool
-    enabled: bool
     policy_process: bool
     inference_timeout: float
     rate_hz: float
@@ -101,9 +98,6 @@ class NodeParameters:
     emergency_stop_topic: str
     deadman_topic: str
     deadman_timeout: float
-    robot_description_file: str
-    tool_frame: str
-    preview_step: int
 
     @property
     def camera_names(self) -> tuple[str, ...]:

@@ -79,7 +79,6 @@ def contract_problems(
     """
     problems: list[str] = []
     limits = _read_limits(parameters, problems)
-    problems += _description_problems(parameters)
     checkpoint = _read_checkpoint(parameters, problems)
     if checkpoint is not None:
         problems += checkpoint_problems(parameters, checkpoint, limits)
@@ -118,20 +117,6 @@ def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits
     except LimitsError as error:
         problems += error.problems
     return None
-
-
-def _description_problems(parameters: NodeParameters) -> Sequence[str]:
-    if not parameters.robot_description_file:
-        return ()
-    from pi0_ros.motion.urdf import UrdfError
-    from pi0_ros.viz.kinematics import read_arm
-
-    path = Path(parameters.robot_description_file).expanduser()
-    try:
-        read_arm(path, parameters.joint_names, parameters.tool_frame)
-    except UrdfError as error:
-        return error.problems
-    return ()
 
 
 def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpoint | None:

@@ -30,8 +30,8 @@ some 1e-5 rad, a real change by more."""
 # Paths, whose contents are hashed where they matter, and what changes no chunk.
 _LEFT_OUT = frozenset(
     {
-        "checkpoint", "joint_limits", "tokenizer", "graph_cache", "weights_cache", "profile_dir",
-        "autostart", "start_enabled", "enabled", "policy_process", "inference_timeout",
+        "checkpoint", "joint_limits", "tokenizer", "graph_cache",
+        "autostart", "start_enabled", "policy_process", "inference_timeout",
         "emergency_stop_topic", "deadman_topic", "deadman_timeout",
     }
 )  # fmt: skip

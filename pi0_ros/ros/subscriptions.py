@@ -78,9 +78,7 @@ def image_reader(kind: type) -> Callable[[bytes], Any]:
     # Both definitions are the same in every ROS 2.
     store = get_typestore(Stores.ROS2_HUMBLE)
     read = partial(store.deserialize_cdr, typename=f"sensor_msgs/msg/{kind.__name__}")
-    read(
-        serialize_message(kind())
-    )  # rosbags compiles it at the first use, which takes milliseconds
+    read(serialize_message(kind()))  # rosbags compiles at the first use: milliseconds
     return read
 
 

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,16 +108,6 @@ class PolicyProcess:
         """Begin a new episode, as a policy that is started again does by itself."""
         if self.pid is not None:
             self._child.ask({"do": "reset"})
-
-    def profile(self, observation: Observation, inferences: int, out: Path) -> str:
-        """Profile inferences in the process; see `pi0_ros.profile.run.profile_policy`.
-
-        Returns:
-            the report as text.
-        """
-        self._revive()
-        question = {"do": "profile", "inferences": inferences, "out": str(out)}
-        return self._child.ask({**question, **self._child.share(observation)})[0]["text"]
 
     def kill(self) -> None:
         """End the process at once, from any thread; an `infer` that waits for it raises."""

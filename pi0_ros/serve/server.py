@@ -14,7 +14,6 @@ import signal
 import socket
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,6 @@ class Server:
             "load": self._load,
             "infer": self._infer,
             "reset": self._reset,
-            "profile": self._profile,
         }
         while True:
             try:
@@ -89,20 +87,6 @@ class Server:
     def _reset(self, _: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         self._policy.reset()
         return {}, b""
-
-    def _profile(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        # Seldom used, and torch's profiler is slow to import.
-        from pi0_ros.profile.run import profile_policy
-        from pi0_ros.profile.table import format_report
-
-        report = profile_policy(
-            self._policy,
-            self._observation(question),
-            question["inferences"],
-            Path(question["out"]),
-            device=str(self._policy.device),
-        )
-        return {"text": format_report(report)}, b""
 
     def _observation(self, question: Mapping[str, Any]) -> Observation:
         return Observation(

@@ -23,8 +23,8 @@ from pi0_ros.node.images import ImageError, decompress, to_rgb
 from pi0_ros.ros.process import NodeError
 from pi0_ros.ros.spinning import ros_node
 from pi0_ros.view.timeline import Timeline
-from pi0_ros.viz.display import DESCRIPTION
 
+DESCRIPTION = "robot_description"
 KEEP = 60.0
 """Seconds that the slider goes back."""
 

@@ -90,15 +90,7 @@ class Timeline:
 
     def add_chunk(self, time: int, chunk: ChunkRecord, sent: bool) -> None:
         """A chunk was published; `sent` if a trajectory came of it."""
-        path = tool_path(
-            self._arm,
-            chunk.positions,
-            chunk.stamp,
-            chunk.dt,
-            chunk.sequence,
-            chunk.instruction,
-            sent,
-        )
+        path = tool_path(self._arm, chunk, sent)
         self._add(self._chunks, time, (chunk, path))
 
     def add_rejected(self, time: int, places: np.ndarray, why: str) -> None:

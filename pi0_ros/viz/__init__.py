@@ -1,1 +1,1 @@
-"""Markers, path and ghost robot of the predicted trajectory, for RViz."""
+"""The node pi0_viz: markers, path and ghost robot of the predicted chunks, for RViz."""

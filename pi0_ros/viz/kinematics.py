@@ -1,19 +1,22 @@
 """Forward kinematics of the robot that a URDF describes, by pinocchio.
 
-Pinocchio, because it is kept (robotpkg, apt's ros-<distro>-pinocchio under the rosdep key
-`pinocchio`, PyPI's `pin` for x86_64 and aarch64), takes 8 us per pose, and brings the shapes of a
-URDF too; it is optional, and imported only here. It is read through `Urdf`, whose errors say more.
+Pinocchio is maintained (robotpkg, apt's ros-<distro>-pinocchio under the rosdep key `pinocchio`,
+PyPI's `pin` for x86_64 and aarch64), takes 8 us per pose, and reads the shapes of a URDF too. It is
+optional, and imported only here. `Urdf` checks the document first, since its errors say more.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from pi0_ros.motion.urdf import LARGEST, Urdf, UrdfError, joint_problems, parse_urdf, tool_link
+
+T = TypeVar("T")
 
 MISSING = (
     "forward kinematics needs pinocchio, which is not installed: pip install pin, or apt install"
@@ -81,13 +84,13 @@ class Arm:
             [n, 3] float64 metres and [n, 4] float64 quaternions x, y, z, w.
         """
         places = np.empty((len(positions), 3))
-        turns = np.empty((len(positions), 4))
+        orientations = np.empty((len(positions), 4))
         for i, row in enumerate(np.asarray(positions, np.float64)):
             self._move(dict(zip(self.joints, row, strict=True)))
             pose = self._pin.updateFramePlacement(self.model, self._data, self._tool)
             places[i] = pose.translation
-            turns[i] = self._pin.Quaternion(pose.rotation).coeffs()
-        return places, turns
+            orientations[i] = self._pin.Quaternion(pose.rotation).coeffs()
+        return places, orientations
 
     def link_poses(self, values: Mapping[str, float]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Link -> position [3] in metres and quaternion [4] x, y, z, w.
@@ -127,10 +130,25 @@ def read_arm(path: Path, joints: Sequence[str], tool: str = "") -> Arm:
     Raises:
         UrdfError: lists everything that is wrong; each sentence names the file.
     """
+    return _of_file(path, lambda text: Arm(text, joints, tool))
+
+
+def read_urdf_file(path: Path) -> str:
+    """The text of a URDF file, which is one tree of links; see `read_arm` for joints.
+
+    Raises:
+        UrdfError: as `read_arm`; also without pinocchio, which draws need.
+    """
+    if not installed():
+        raise UrdfError([MISSING])
+    return _of_file(path, lambda text: parse_urdf(text).text)
+
+
+def _of_file(path: Path, read: Callable[[str], T]) -> T:
     try:
         if path.stat().st_size > 4 * LARGEST:
             raise UrdfError([f"larger than {4 * LARGEST} bytes; no robot description"])
-        return Arm(path.read_text(encoding="utf-8"), joints, tool)
+        return read(path.read_text(encoding="utf-8"))
     except OSError as error:
         problems = [error.strerror or str(error)]
     except UnicodeDecodeError:

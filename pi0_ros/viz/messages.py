@@ -1,4 +1,4 @@
-"""A scene as messages for RViz: markers, a path, and the joint states of a ghost robot."""
+"""A scene as messages for RViz: markers, a path, and joint states of a ghost robot."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def marker_array(scene: Scene, frame: str, now: int) -> MarkerArray:
 def path_message(path: ToolPath, frame: str) -> Path:
     """nav_msgs/Path: the tool's pose at each step, stamped with the time at which it is due."""
     message = Path(header=Header(stamp=_time(path.stamp), frame_id=frame))
-    rows = zip(path.times.tolist(), path.places.tolist(), path.turns.tolist(), strict=True)
-    for time, place, turn in rows:
+    rows = zip(path.times.tolist(), path.places.tolist(), path.orientations.tolist(), strict=True)
+    for time, place, quaternion in rows:
         pose = PoseStamped(header=Header(stamp=_time(time), frame_id=frame))
         position, orientation = pose.pose.position, pose.pose.orientation
         position.x, position.y, position.z = place
-        orientation.x, orientation.y, orientation.z, orientation.w = turn
+        orientation.x, orientation.y, orientation.z, orientation.w = quaternion
         message.poses.append(pose)
     return message
 
@@ -75,7 +75,7 @@ def _line_strip(line: Line, header: Header) -> Marker:
     marker.scale.x = WIDTHS[line.name]
     marker.points = [Point(x=x, y=y, z=z) for x, y, z in line.places.tolist()]
     marker.colors = [ColorRGBA(r=r, g=g, b=b, a=a) for r, g, b, a in line.colours.tolist()]
-    # Where a display looks at it in spite of the colours of the points.
+    # For displays that ignore the colours of the points.
     marker.color = marker.colors[0]
     return marker
 

@@ -1,14 +1,18 @@
-"""What there is to see of the newest chunks: which part is which, and its colour. No ROS.
+"""What is drawn of the newest chunks: lines, their colours and a text. No ROS.
 
-The newest chunk is a path of the tool, coloured by time from NEAR to FAR. What is due of it already
-is `executed` if it went out as a trajectory, `passed` in a dry run. `replaced` is the part of the
-chunk before it that a newer one took over from; `rejected`, a chunk that was not let out.
+The newest chunk is a path of the tool, coloured by time from NEAR to FAR. Its steps that are due
+already form the line `executed` if the chunk was published as a trajectory, and `passed` in a dry
+run. `replaced` is the rest of the chunk before it; `rejected`, a chunk that was refused.
+
+A chunk says only whether it was executed. Which steps of it were follows from the next chunk: a
+chunk holds from the time at which it came to the time at which the next one came.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -26,10 +30,10 @@ REPLACED: Colour = (0.6, 0.6, 0.6, 0.6)
 REJECTED: Colour = (1.0, 0.1, 0.05, 1.0)
 
 TRAIL = 2.0
-"""Seconds for which a chunk's executed part stays in sight."""
+"""Seconds for which the executed part of a chunk is drawn."""
 
 REJECTED_FOR = 1.0
-"""Seconds for which a rejected chunk stays in sight."""
+"""Seconds for which a rejected chunk is drawn."""
 
 _SECOND = 1_000_000_000
 
@@ -41,37 +45,38 @@ class ToolPath:
     Attributes:
         times: [steps] int64, nanoseconds at which each step is due.
         places: [steps, 3] float64, metres in the frame of the robot's root link.
-        turns: [steps, 4] float64, quaternions x, y, z, w.
-        sent: whether it went out as a trajectory.
+        orientations: [steps, 4] float64, quaternions x, y, z, w.
+        executed: whether it was published as a trajectory.
         stamp: time of the observation, nanoseconds.
         sequence: number of the chunk.
-        instruction: what it answers.
+        instruction: the prompt that it answers.
     """
 
     times: np.ndarray
     places: np.ndarray
-    turns: np.ndarray
-    sent: bool
+    orientations: np.ndarray
+    executed: bool
     stamp: int
     sequence: int
     instruction: str
 
 
-def tool_path(
-    arm: Arm,
-    positions: np.ndarray,
-    stamp: int,
-    dt: float,
-    sequence: int,
-    instruction: str,
-    sent: bool,
-) -> ToolPath:
-    """The tool's path of a chunk: `positions` [steps, joints], step i due (i + 1) * `dt` seconds
-    after `stamp` (nanoseconds); the other arguments as in ToolPath.
-    """
-    step = round(dt * _SECOND)
-    times = stamp + step * np.arange(1, len(positions) + 1, dtype=np.int64)
-    return ToolPath(times, *arm.tool_poses(positions), sent, stamp, sequence, instruction)
+class ChunkLike(Protocol):
+    """The part of a chunk that is drawn; see `pi0_ros.viz.chunk.Chunk`."""
+
+    positions: np.ndarray
+    dt: float
+    stamp: int
+    sequence: int
+    instruction: str
+
+
+def tool_path(arm: Arm, chunk: ChunkLike, executed: bool) -> ToolPath:
+    """The tool's path of a chunk."""
+    step = round(chunk.dt * _SECOND)
+    times = chunk.stamp + step * np.arange(1, len(chunk.positions) + 1, dtype=np.int64)
+    poses = arm.tool_poses(chunk.positions)
+    return ToolPath(times, *poses, executed, chunk.stamp, chunk.sequence, chunk.instruction)
 
 
 @dataclass(frozen=True)
@@ -92,40 +97,40 @@ class Scene:
 
     def __init__(self) -> None:
         self.newest: ToolPath | None = None
-        self._since = 0  # nanoseconds at which it was published
+        self._since = 0  # nanoseconds at which it came
         self._replaced: ToolPath | None = None
-        # Steps of chunks before that came due: times and places; all of them sent, or none.
+        # Steps of earlier chunks that became due: times and places; all executed, or none.
         self._trail: deque[tuple[np.ndarray, np.ndarray]] = deque()
-        self._rejected: tuple[int, np.ndarray, str] | None = None  # until, places, why
+        self._rejected: tuple[int, np.ndarray, str] | None = None  # came at, places, reason
 
     def add(self, path: ToolPath, now: int) -> None:
-        """A chunk was published at `now` (nanoseconds), and takes over."""
+        """A chunk came at `now` (nanoseconds) and replaces the one before it."""
         before, self.newest = self.newest, path
         if before is not None:
             done = self._done(before, now)
             if done.any():
                 self._trail.append((before.times[done], before.places[done]))
-            if before.sent != path.sent:
+            if before.executed != path.executed:
                 self._trail.clear()
             while self._trail and self._trail[0][0][-1] < now - TRAIL * _SECOND:
                 self._trail.popleft()
         self._replaced, self._since = before, now
 
     def reject(self, places: np.ndarray, why: str, now: int) -> None:
-        """A chunk with these places [steps, 3], perhaps none, was refused for a reason."""
-        self._rejected = now + round(REJECTED_FOR * _SECOND), places, why
+        """A chunk with the places [steps, 3], perhaps none, was refused for the reason `why`."""
+        self._rejected = now, places, why
 
     def lines(self, now: int) -> list[Line]:
-        """What there is to draw at a time in nanoseconds; each has two points or more."""
+        """The lines at a time in nanoseconds; each has two points or more."""
         path, lines = self.newest, []
         if path is not None:
             done = path.places[self._done(path, now)]
             done = np.concatenate([*(places for _, places in self._trail), done])
-            if path.sent:
+            if path.executed:
                 lines.append(_even("executed", done, EXECUTED))
             else:
                 lines.append(_even("passed", done, PASSED))
-            # It goes on from the last step that is due, so that there is no gap.
+            # The line begins at the last step that is due, so that there is no gap.
             first = max(0, int((path.times <= now).sum()) - 1)
             lines.append(Line("chunk", path.places[first:], ramp(len(path.times))[first:]))
         if self._replaced is not None:
@@ -148,12 +153,13 @@ class Scene:
         return "\n".join(line for line in lines if line)
 
     def _done(self, path: ToolPath, now: int) -> np.ndarray:
-        """Which steps of the newest chunk came due since it was published."""
+        """[steps] bool: the steps of a chunk that became due since it came."""
         return (path.times > self._since) & (path.times <= now)
 
     def _rejection(self, now: int) -> tuple[int, np.ndarray, str] | None:
-        rejected = self._rejected
-        return rejected if rejected is not None and now < rejected[0] else None
+        if self._rejected is None:
+            return None
+        return self._rejected if 0 <= now - self._rejected[0] < REJECTED_FOR * _SECOND else None
 
 
 def ramp(steps: int) -> np.ndarray:

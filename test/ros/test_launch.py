@@ -65,9 +65,14 @@ def test_pi0_launch(load, monkeypatch):
     assert context.environment["MALLOC_TRIM_THRESHOLD_"] == "268435456"
     assert context.environment["MALLOC_MMAP_THRESHOLD_"] == "16777216"
 
-    (node,) = (action for action in made if isinstance(action, Node))
+    node, viz = (action for action in made if isinstance(action, Node))
     node._perform_substitutions(context)
     assert node.expanded_node_namespace == "/left"
+    assert not viz.condition.evaluate(context)
+    context.launch_configurations["viz"] = "true"
+    assert viz.condition.evaluate(context)
+    viz._perform_substitutions(context)
+    assert (viz.node_executable, viz.expanded_node_namespace) == ("pi0_viz", "/left")
     remaps = dict(node.expanded_remapping_rules)
     assert remaps["front/image_raw"] == "/cam/colour"
     assert remaps["front/image_raw/compressed"] == "/cam/colour/compressed"
@@ -121,16 +126,19 @@ def test_view_launch(load, tmp_path):
         key: node.condition is None or node.condition.evaluate(context)
         for key, node in nodes.items()
     }
-    assert sum(starts.values()) == 3, starts
+    assert sum(starts.values()) == 4, starts
 
     ghost = nodes["/ghost", "robot_state_publisher"]
-    assert dict(ghost.expanded_remapping_rules)["joint_states"] == "/left/pi0/preview/joint_states"
+    remaps = dict(ghost.expanded_remapping_rules)
+    assert remaps["joint_states"] == "/left/pi0_viz/preview/joint_states"
+    viz = nodes["/left", "pi0_viz"]
+    assert dict(viz.expanded_remapping_rules)["pi0/action_chunk"] == "/left/pi0/action_chunk"
     (rviz,) = (node for (_, name), node in nodes.items() if name == "rviz2")
     words = [part.perform(context) for word in rviz.cmd[1:5] for part in word]
     assert words[0] == "-d" and words[1].endswith("config/pi0.rviz")
     assert words[2:] == ["-f", "pedestal"]
     remaps = dict(rviz.expanded_remapping_rules)
-    assert remaps["/pi0/markers"] == "/left/pi0/markers"
+    assert remaps["/pi0_viz/markers"] == "/left/pi0_viz/markers"
     assert remaps["/wrist/image_raw"] == "/w/raw"
 
     urdf.write_text("<robot")
@@ -138,8 +146,8 @@ def test_view_launch(load, tmp_path):
         walk(load("view.launch.py"), arguments)
 
 
-def test_the_rviz_configuration_shows_what_the_node_publishes():
-    """Its topics are the node's, and those that view.launch.py remaps or makes."""
+def test_the_rviz_configuration_shows_what_pi0_viz_publishes():
+    """Its topics are those of pi0_viz, and those that view.launch.py remaps or makes."""
     import yaml
 
     document = yaml.safe_load((ROOT / "config/pi0.rviz").read_text())
@@ -150,7 +158,7 @@ def test_the_rviz_configuration_shows_what_the_node_publishes():
             if key in display:
                 topics[display["Class"].rpartition("/")[2]].add(display[key]["Value"])
     launch = (ROOT / "launch/view.launch.py").read_text()
-    assert topics["MarkerArray"] == {"/pi0/markers"} and topics["Path"] == {"/pi0/path"}
+    assert topics["MarkerArray"] == {"/pi0_viz/markers"} and topics["Path"] == {"/pi0_viz/path"}
     assert topics["Image"] == {"/front/image_raw", "/wrist/image_raw"}
     assert topics["RobotModel"] == {"/robot_description", "/ghost/robot_description"}
     for topic in ("/front/image_raw", "/wrist/image_raw", "/robot_description"):

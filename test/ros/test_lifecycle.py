@@ -172,10 +172,8 @@ def test_a_dry_run_publishes_chunks_only(start):
     robot.wait(lambda: "dry run" in robot.summary() or not robot.tick(), "the report")
     answer = enable(robot)
     assert (answer.success, answer.message) == (True, "enabled")
-    assert robot.node.get_parameter("enabled").value is True
     robot.chunk()
     assert enable(robot, False).success
-    assert robot.node.get_parameter("enabled").value is False
     published = robot.node.counts.trajectories
     dry_chunk(robot)
     assert robot.node.counts.trajectories == published
@@ -188,19 +186,6 @@ def test_without_limits_there_are_only_dry_runs(start):
     assert not answer.success and "joint_limits" in answer.message
     dry_chunk(robot)
     assert not robot.trajectories
-
-
-def test_the_parameter_enabled_is_the_service(start):
-    robot = start(start_enabled=False)
-    (result,) = robot.node.set_parameters([Parameter("enabled", value=True)])
-    assert result.successful and robot.node.motion_enable.enabled
-    robot.chunk()
-    (result,) = robot.node.set_parameters([Parameter("enabled", value=False)])
-    assert result.successful and not robot.node.motion_enable.enabled
-    robot.node.motion_enable.latch("a test")
-    (result,) = robot.node.set_parameters([Parameter("enabled", value=True)])
-    assert not result.successful and "~/reset" in result.reason
-    assert robot.node.get_parameter("enabled").value is False
 
 
 def test_disabling_stops_what_moves(start):

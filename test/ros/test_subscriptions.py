@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.harness import wait_until
+from support.domains import free_domain
+from support.waiting import wait_until
 
 pytest.importorskip("rclpy")
 
@@ -24,9 +25,9 @@ LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture
-def two_nodes(domains: Iterator[int]) -> Iterator[SimpleNamespace]:
+def two_nodes() -> Iterator[SimpleNamespace]:
     """`talker` and `listener`, in participants of their own; `wait` spins both."""
-    domain = next(domains)
+    domain = free_domain()
     contexts = [rclpy.Context(), rclpy.Context()]
     for context in contexts:
         rclpy.init(context=context, domain_id=domain)

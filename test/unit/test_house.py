@@ -80,9 +80,7 @@ NUMPY_ONLY = {"motion"}
 
 TO_BE_CUT: set[tuple[str, str]] = {
     ("diff", "replay"),
-    ("node", "viz"),
     ("serve", "node"),
-    ("viz", "node"),
 }
 """Arrows that still point the wrong way."""
 

@@ -10,12 +10,12 @@ NOW = 1_000_000 * MS
 STEP = 20 * MS
 
 
-def path(stamp: int, sequence: int = 0, sent: bool = True, steps: int = 50) -> ToolPath:
+def path(stamp: int, sequence: int = 0, executed: bool = True, steps: int = 50) -> ToolPath:
     """A tool that moves along x by 1 mm per step, at y = `sequence`."""
     k = np.arange(1, steps + 1)
     places = np.column_stack([k / 1000, np.full(steps, float(sequence)), np.zeros(steps)])
     turns = np.tile([0.0, 0, 0, 1], (steps, 1))
-    return ToolPath(stamp + k * STEP, places, turns, sent, stamp, sequence, "touch the cube")
+    return ToolPath(stamp + k * STEP, places, turns, executed, stamp, sequence, "touch the cube")
 
 
 def lines(scene: Scene, now: int) -> dict:
@@ -41,12 +41,12 @@ def test_a_chunk_is_coloured_along_time():
 
 
 @pytest.mark.parametrize(
-    ("sent", "name", "colour"), [(True, "executed", EXECUTED), (False, "passed", PASSED)]
+    ("executed", "name", "colour"), [(True, "executed", EXECUTED), (False, "passed", PASSED)]
 )
-def test_what_is_due_counts_from_the_publication(sent, name, colour):
+def test_what_is_due_counts_from_the_publication(executed, name, colour):
     """Steps that were due before the chunk came were never done."""
     scene = Scene()
-    scene.add(path(NOW, sent=sent), NOW + 100 * MS)  # steps 0 to 4 are due already
+    scene.add(path(NOW, executed=executed), NOW + 100 * MS)  # steps 0 to 4 are due already
     drawn = lines(scene, NOW + 300 * MS)
     assert set(drawn) == {name, "chunk"}
     np.testing.assert_allclose(drawn[name].places[:, 0], np.arange(6, 16) / 1000)
@@ -84,8 +84,8 @@ def test_the_trail_ends():
 
 def test_a_dry_run_is_not_joined_to_what_was_done():
     scene = Scene()
-    scene.add(path(NOW, 0, sent=False), NOW)
-    scene.add(path(NOW + 200 * MS, 1, sent=True), NOW + 200 * MS)
+    scene.add(path(NOW, 0, executed=False), NOW)
+    scene.add(path(NOW + 200 * MS, 1, executed=True), NOW + 200 * MS)
     drawn = lines(scene, NOW + 300 * MS)
     assert "passed" not in drawn
     assert set(drawn["executed"].places[:, 1]) == {1.0}
