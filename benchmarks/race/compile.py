@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.race.race import Entry, Process, ours
 from pi0_ros.console import progress
-from pi0_ros.policy.compile import choose
+from pi0_ros.policy.graph_cache import choose
 
 FORM = "two-graph"
 _INFERENCES = 5

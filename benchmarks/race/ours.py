@@ -12,7 +12,8 @@ from torch import Tensor
 
 from benchmarks.race.worker import Contestant, Stages, serve
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.policy.compile import GraphOptions, load_graphs
+from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.policy.graphs import load_graphs
 from pi0_ros.policy.policy import DTYPES, Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits

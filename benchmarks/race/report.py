@@ -17,7 +17,7 @@ from benchmarks.race.machine import Machine
 from benchmarks.race.race import Result, agreement
 from benchmarks.race.scaling import Growth
 from pi0_ros.console import table
-from pi0_ros.policy.compile import chip_name
+from pi0_ros.policy.graph_cache import chip_name
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.console import progress
 from pi0_ros.model.pi0 import Layout
 from pi0_ros.policy.compatibility import policy_problems
-from pi0_ros.policy.compile import GraphOptions, Graphs, load_graphs
+from pi0_ros.policy.compile import GraphOptions
 from pi0_ros.policy.device import resolve_device
+from pi0_ros.policy.graphs import Graphs, load_graphs
 from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
 from pi0_ros.policy.types import ActionChunk, Observation

@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
     """Compile, measure, print, and keep what `auto` needs."""
     import torch
 
-    from pi0_ros.policy.compile import choose, write_measurement
     from pi0_ros.policy.device import resolve_device
+    from pi0_ros.policy.graph_cache import choose, write_measurement
 
     if args.threads:
         torch.set_num_threads(args.threads)

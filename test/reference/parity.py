@@ -20,7 +20,8 @@ from oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.policy.compile import GraphOptions, load_graphs
+from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.policy.graphs import load_graphs
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 from pi0_ros.policy.units import JointUnits

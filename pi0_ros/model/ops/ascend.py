@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pi0_ros.errors import UserError
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops.reference import EPS, Reference
@@ -27,6 +28,10 @@ HEAD_DIM_MULTIPLE = 16
 ALL_TOKENS = 2**31 - 1
 """The width of the band around the diagonal that attention kernels keep: no band."""
 _FRACTAL_NZ = 29
+
+
+class AscendError(UserError, ValueError):
+    """A model cannot run on an NPU; the message lists everything that is beyond its kernels."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def check_limits(c: Pi0Config, dtype: torch.dtype) -> None:
     """Hold a model against the documented limits of the attention and RoPE kernels.
 
     Raises:
-        ValueError: lists everything that is beyond them.
+        AscendError: lists everything that is beyond them.
     """
     problems = []
     if dtype not in DTYPES:
@@ -199,7 +204,7 @@ def check_limits(c: Pi0Config, dtype: torch.dtype) -> None:
                 f"head_dim < 65535, got {heads} heads, {kv_heads} key heads, head_dim {size}"
             )
     if problems:
-        raise ValueError("the model cannot run on an NPU:\n  - " + "\n  - ".join(problems))
+        raise AscendError("the model cannot run on an NPU:\n  - " + "\n  - ".join(problems))
 
 
 def _pad_heads(layer: Any, padding: int) -> None:

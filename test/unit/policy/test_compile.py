@@ -18,18 +18,18 @@ import torch
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.policy import compile as module
-from pi0_ros.policy.compile import (
-    GraphOptions,
+from pi0_ros.policy import graph_cache, graphs
+from pi0_ros.policy.compile import GraphOptions, flatten_layout, unflatten_layout
+from pi0_ros.policy.device import DeviceError
+from pi0_ros.policy.graph_cache import (
     cache_key,
-    flatten_layout,
+    chip_name,
     read_measurement,
     resolve_graph,
-    unflatten_layout,
     warn_of_stale,
     write_measurement,
 )
-from pi0_ros.policy.device import DeviceError
+from pi0_ros.policy.graphs import Graphs
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 
@@ -79,7 +79,7 @@ def test_graphs_give_the_same_actions_and_never_recompile(
     if form == "frame":
         # The same tracing and guards, without a minute of C++ compilation.
         backend = {"backend": "aot_eager", "fullgraph": True, "dynamic": False}
-        monkeypatch.setattr(module, "_compile", lambda m, *_: torch.compile(m, **backend))
+        monkeypatch.setattr(graphs, "compile_module", lambda m, *_: torch.compile(m, **backend))
     compiled = Policy.load(checkpoint, graph=GraphOptions("inductor", form))
     assert compiled.graphs.prompt_lengths() == [16, 20]
     with torch.compiler.set_stance("fail_on_recompile"):
@@ -92,9 +92,9 @@ def test_prompts_are_padded_to_few_lengths(checkpoint: Path) -> None:
     read = read_checkpoint(checkpoint)
     model = read.load_model(torch.float32, CPU)
     table = model.time_table()
-    graphs = module.Graphs(model, GraphOptions("inductor"), table, "key")
-    assert [graphs.padded_length(n) for n in (1, 12, 16, 17, 20)] == [16, 16, 16, 20, 20]
-    eager = module.Graphs(model, GraphOptions("eager"), table, "key")
+    compiled = Graphs(model, GraphOptions("inductor"), table, "key")
+    assert [compiled.padded_length(n) for n in (1, 12, 16, 17, 20)] == [16, 16, 16, 20, 20]
+    eager = Graphs(model, GraphOptions("eager"), table, "key")
     assert [eager.padded_length(n) for n in (1, 12, 17)] == [1, 12, 17]
 
 
@@ -135,7 +135,7 @@ def torchair(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     fake.inference = types.SimpleNamespace(cache_compile=cache_compile)
     monkeypatch.setitem(sys.modules, "torchair", fake)
     # The graph on "an NPU" is asked for by name, so that the tensors can stay on the CPU.
-    monkeypatch.setattr(module, "resolve_graph", lambda options, *_: options.graph)
+    monkeypatch.setattr(graph_cache, "resolve_graph", lambda options, *_: options.graph)
     yield calls
 
 
@@ -196,7 +196,7 @@ def test_a_compiler_that_fails_without_a_cache_is_heard(
 
         return run
 
-    monkeypatch.setattr(module, "_compile", broken)
+    monkeypatch.setattr(graphs, "compile_module", broken)
     with pytest.raises(RuntimeError, match="no such operator"):
         Policy.load(checkpoint, graph=GraphOptions("inductor"))
 
@@ -226,7 +226,7 @@ def test_the_key_follows_what_a_graph_depends_on(
         patch.setattr(torch, "__version__", "2.99")
         keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setattr(module, "chip_name", lambda device: "another processor")
+        patch.setattr(graph_cache, "chip_name", lambda device: "another processor")
         keys.append(key())
     assert len(set(keys)) == len(keys)
 
@@ -234,17 +234,17 @@ def test_the_key_follows_what_a_graph_depends_on(
 def test_the_key_follows_sources_of_graphs_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = Path(module.__file__).parents[1]
+    package = Path(graph_cache.__file__).parents[1]
     copy = tmp_path / "pi0_ros"
     for room in ("model", "checkpoint", "policy"):
         shutil.copytree(package / room, copy / room)
-    monkeypatch.setattr(module, "__file__", str(copy / "policy" / "compile.py"))
+    monkeypatch.setattr(graph_cache, "__file__", str(copy / "policy" / "graph_cache.py"))
 
     def key() -> str:
         return cache_key(FRAME, TINY, torch.float32, CPU, 2)
 
     before = key()
-    for other in ("policy/policy.py", "policy/prompt.py", "checkpoint/weights.py"):
+    for other in ("policy/policy.py", "policy/graph_cache.py", "checkpoint/weights.py"):
         (copy / other).write_text((copy / other).read_text() + "# another error text")
     assert key() == before
     for source in ("policy/compile.py", "model/pi0.py", "model/ops/ascend.py"):
@@ -254,16 +254,16 @@ def test_the_key_follows_sources_of_graphs_and_no_others(
 
 
 def test_the_name_of_the_chip(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.chip_name(CPU)
+    assert chip_name(CPU)
     named = {"model name\t: Some CPU\nflags\t: a b": "Some CPU"}
     named["CPU implementer\t: 0x48\nCPU part\t: 0xd01"] = "0x48 0xd01"
     for text, name in named.items():
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_text", lambda path, text=text: text)
-            assert module.chip_name(CPU) == name
+            assert chip_name(CPU) == name
     gpu = types.SimpleNamespace(get_device_name=lambda device: f"GPU {device.index}")
     monkeypatch.setattr(torch, "cuda", gpu)
-    assert module.chip_name(torch.device("cuda", 1)) == "GPU 1"
+    assert chip_name(torch.device("cuda", 1)) == "GPU 1"
 
 
 @pytest.mark.parametrize("variable", ["ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"])
@@ -272,13 +272,13 @@ def test_the_version_of_cann(
 ) -> None:
     for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"):
         monkeypatch.delenv(name, raising=False)
-    assert module._cann_version() == ""
+    assert graph_cache._cann_version() == ""
     monkeypatch.setenv(variable, str(tmp_path))
-    assert module._cann_version() == str(tmp_path)
+    assert graph_cache._cann_version() == str(tmp_path)
     info = tmp_path / "share" / "info" / "runtime"
     info.mkdir(parents=True)
     (info / "version.info").write_text("Version=9.0.0")
-    assert "Version=9.0.0" in module._cann_version()
+    assert "Version=9.0.0" in graph_cache._cann_version()
 
 
 def test_a_cache_of_other_keys_is_mentioned(

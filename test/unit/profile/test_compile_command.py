@@ -9,7 +9,7 @@ import torch
 
 from pi0_ros.cli import main
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
-from pi0_ros.policy import compile as graph
+from pi0_ros.policy import graphs
 from pi0_ros.policy.compile import FORMS, GRAPHS, GraphOptions
 from pi0_ros.policy.policy import DTYPES, Policy
 from pi0_ros.profile import compile_command
@@ -31,7 +31,7 @@ def test_auto_measures_and_the_node_follows(
         compiled.append((name, cache))
         return module
 
-    monkeypatch.setattr(graph, "_compile", quick)
+    monkeypatch.setattr(graphs, "compile_module", quick)
     cache, figures = tmp_path / "cache", tmp_path / "figures.json"
     arguments = ["--checkpoint", demo_checkpoint, "--cache", cache, "--device", "cpu"]
     assert compile_(*arguments, "--json", figures) == 0

@@ -1,0 +1,165 @@
+"""The cache of compiled graphs: its keys, and what was measured for `graph: auto`."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pi0_ros.model.config import Pi0Config
+from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.policy.device import DeviceError
+
+_LOG = logging.getLogger(__name__)
+MEASURED = "measured.json"
+"""File in a key's directory with seconds per inference by compiler."""
+
+
+def plan_graphs(
+    options: GraphOptions,
+    config: Pi0Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    cameras: int,
+) -> tuple[GraphOptions, str]:
+    """Decide what `auto` means, before a model is loaded; nothing is compiled yet.
+
+    Args:
+        cameras: number of cameras that the graphs will take.
+
+    Returns:
+        The options without `auto`, and the key of the graphs; see `cache_key`.
+
+    Raises:
+        DeviceError: an Ascend graph on another device.
+    """
+    key = cache_key(options, config, dtype, device, cameras)
+    # Also where `auto` becomes eager, perhaps for want of the measurement that has another key.
+    if options.cache is not None and options.graph != "eager":
+        warn_of_stale(options.cache, key)
+    return replace(options, graph=resolve_graph(options, device, key)), key
+
+
+def resolve_graph(options: GraphOptions, device: torch.device, key: str) -> str:
+    """The compiler that `options.graph` stands for on a device.
+
+    Raises:
+        DeviceError: an Ascend graph on another device.
+    """
+    if options.graph in ("torchair", "npugraph_ex") and device.type != "npu":
+        raise DeviceError(f"graph '{options.graph}' needs an NPU, the device is {device}")
+    if options.graph != "auto":
+        return options.graph
+    if device.type == "npu":
+        return "torchair"
+    measured = read_measurement(options.cache, key)
+    return "eager" if measured is None else choose(measured)
+
+
+def choose(measured: dict[str, float]) -> str:
+    """The compiler that `auto` takes on a CPU, from seconds per inference.
+
+    Inductor has to be a tenth faster: less is noise, and its first start takes minutes.
+    """
+    return "inductor" if measured["inductor"] < 0.9 * measured["eager"] else "eager"
+
+
+def read_measurement(cache: Path | None, key: str) -> dict[str, float] | None:
+    """Compiler -> seconds per inference, as `write_measurement` left it; None where it did not."""
+    file = None if cache is None else cache / key / MEASURED
+    if file is None or not file.is_file():
+        return None
+    try:
+        seconds = json.loads(file.read_text())
+        measured = {graph: float(seconds[graph]) for graph in ("eager", "inductor")}
+    except (ValueError, TypeError, KeyError) as error:
+        _LOG.warning("%s cannot be read: run pi0 compile again: %s", file, error)
+        return None
+    return measured
+
+
+def write_measurement(cache: Path, key: str, seconds: dict[str, float]) -> None:
+    """Keep what was measured for `auto`."""
+    (cache / key).mkdir(parents=True, exist_ok=True, mode=0o700)
+    (cache / key / MEASURED).write_text(json.dumps(seconds, indent=2) + "\n")
+
+
+def warn_of_stale(cache: Path, key: str) -> bool:
+    """Say so where a cache has graphs, but none for this key."""
+    others = [path.name for path in cache.glob("[0-9a-f]*") if len(path.name) == len(key)]
+    stale = bool(others) and key not in others
+    if stale:
+        _LOG.warning(
+            "graph cache %s: sources, versions or sizes are not those of the %d graphs there; "
+            "compiling anew",
+            cache,
+            len(others),
+        )
+    return stale
+
+
+def cache_key(
+    options: GraphOptions,
+    config: Pi0Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    cameras: int,
+) -> str:
+    """A hash of everything that a compiled graph depends on but the weights.
+
+    Graph caches do not check this themselves: the sources of the model and of `compile`, versions
+    of torch, torch_npu and CANN, the chip, sizes, dtype, number of cameras and the options.
+    """
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for source in [*sorted((root / "model").rglob("*.py")), root / "policy" / "compile.py"]:
+        digest.update(source.read_bytes())
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "device": device.type,
+        "chip": chip_name(device),
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "sizes": asdict(config),
+        "dtype": str(dtype),
+        "cameras": cameras,
+        "form": options.form,
+        "attention": options.attention,
+        "weights_nz": options.weights_nz,
+    }
+    if device.type == "npu":
+        import torch_npu
+
+        facts["torch_npu"] = torch_npu.__version__
+        facts["cann"] = _cann_version()
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def chip_name(device: torch.device) -> str:
+    """What computes: the name of the NPU, the GPU or the processor."""
+    if device.type in ("npu", "cuda"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    # An ARM kernel gives numbers instead of a name.
+    names = ("model name", "CPU implementer", "CPU part")
+    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    return " ".join(found[name] for name in names if name in found) or platform.machine()
+
+
+def _cann_version() -> str:
+    """Where CANN is, and the text of its version file; empty where it is not sourced."""
+    home = os.environ.get("ASCEND_TOOLKIT_HOME") or os.environ.get("ASCEND_HOME_PATH")
+    if not home:
+        return ""
+    # CANN 9 keeps one file per part, older releases one for all.
+    files = [Path(home) / "version.cfg", Path(home) / "compiler" / "version.info"]
+    files += sorted(Path(home).glob("share/info/*/version.info"))
+    return home + "".join(file.read_text() for file in files if file.is_file())
