@@ -103,7 +103,7 @@ graph-report: npu
 	$(RUN) PYTHONPATH=build/npu TORCH_DEVICE_BACKEND_AUTOLOAD=0 python -m benchmarks.graph_report $(ARGS)
 
 parity: reference
-	$(RUN) PYTHONPATH=. python test/reference/parity.py docs/parity.md
+	$(RUN) PYTHONPATH=.:test python -m reference.parity docs/parity.md
 
 # Half an hour on two cores that have nothing else to do; 14 GB of memory, 8 GB of disk.
 bench: reference

@@ -1,6 +1,5 @@
 """Processes with the real torch_npu and with stand-ins for CANN."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -8,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from npu import install
+from support import ROOT
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
 # The ROS wheels of PyPI mark an interpreter that they re-executed; a child must not inherit that.
 # With CI set, torch forbids operators that return an argument, as torch_npu's `.out` forms do.
 _DROPPED = ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "PYTHONHOME", "PYTHONSTARTUP", "CI")
@@ -21,19 +20,19 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run_python(
     *args: str | Path, paths: tuple[Path, ...] = (), check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run this Python on the repository's modules and those in `paths`."""
+    """Run this Python on the repository's modules, the tests' and those in `paths`."""
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED}
-    env["PYTHONPATH"] = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "test", *paths)))
+    env["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "test", *paths)))
     # Importing torch must not import torch_npu, which cannot succeed without the stand-ins.
     env["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     env["OMP_NUM_THREADS"] = "1"
     result = subprocess.run(
         [sys.executable, *map(str, args)],
-        cwd=REPOSITORY,
+        cwd=ROOT,
         env=env,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     if check and result.returncode:
         pytest.fail(f"{args} ended with {result.returncode}:\n{result.stderr[-6000:]}")
@@ -43,11 +42,7 @@ def run_python(
 @pytest.fixture(scope="session")
 def torch_npu_dir() -> Path:
     """Folder with torch_npu: $PI0_NPU, else build/npu of the repository."""
-    spec = importlib.util.spec_from_file_location("npu_install", HERE / "install.py")
-    assert spec is not None and spec.loader is not None
-    install = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(install)
-    path = Path(os.environ.get("PI0_NPU") or REPOSITORY / "build" / "npu").resolve()
+    path = Path(os.environ.get("PI0_NPU") or ROOT / "build" / "npu").resolve()
     if not install.is_installed(path):
         pytest.fail(
             f"torch_npu is not installed in {path} as test/npu/requirements.txt pins it for this "

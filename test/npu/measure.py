@@ -1,6 +1,6 @@
 """Runs the model with the Ascend backend on the CPU and compares it with the reference.
 
-    python measure.py STAND_INS OUT.json
+    python -m npu.under_stand_ins STAND_INS npu.measure OUT.json
 
 in a process of its own, because torch_npu changes how torch and other libraries behave. Writes
 {"parity": {case: {kernel: max abs difference}}, "traps": {trap: the same}, "npugraph_ex": max abs
@@ -11,26 +11,21 @@ more cases and in bfloat16.
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.graph_report import stand_ins
+import torch
+import torch_npu  # noqa: F401
+from npu import cpu_kernels  # noqa: F401
 
-stand_ins.load(Path(sys.argv[1]))
-
-import cpu_kernels  # noqa: E402, F401
-import torch  # noqa: E402
-import torch_npu  # noqa: E402, F401
-
-from pi0_ros.model.config import TINY, Pi0Config  # noqa: E402
-from pi0_ros.model.ops import Ops, ascend  # noqa: E402
-from pi0_ros.model.ops.ascend import Ascend  # noqa: E402
-from pi0_ros.model.ops.reference import Reference  # noqa: E402
-from pi0_ros.model.pi0 import Pi0  # noqa: E402
+from pi0_ros.model.config import TINY, Pi0Config
+from pi0_ros.model.ops import Ops, ascend
+from pi0_ros.model.ops.ascend import Ascend
+from pi0_ros.model.ops.reference import Reference
+from pi0_ros.model.pi0 import Pi0
 
 SMALL = replace(TINY, num_steps=3)
 KERNELS = ("fia", "pfa")
@@ -152,7 +147,7 @@ def eager_error() -> str:
         return str(error)
 
 
-def main() -> None:
+def main(out: str) -> None:
     torch.set_num_threads(1)
     with torch.no_grad():
         figures = {
@@ -161,8 +156,4 @@ def main() -> None:
             "npugraph_ex": npugraph_ex_difference(),
             "no_stand_in_computes": eager_error(),
         }
-    Path(sys.argv[2]).write_text(json.dumps(figures, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+    Path(out).write_text(json.dumps(figures, indent=2))

@@ -1,24 +1,19 @@
 """What the graph report says of graphs that are not as they should be.
 
-    python measure_faults.py STAND_INS OUT.json
+    python -m npu.under_stand_ins STAND_INS npu.measure_faults OUT.json
 
 in a process of its own: backends npugraph_ex and torchair cannot both be used in one. Writes
 {"double" or "unsupported": lines of the report}.
 """
 
 import json
-import sys
 from pathlib import Path
 
-from benchmarks.graph_report import stand_ins
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-stand_ins.load(Path(sys.argv[1]))
-
-import torch  # noqa: E402
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
-
-from benchmarks.graph_report import cost  # noqa: E402
-from benchmarks.graph_report.lower import lower_module  # noqa: E402
+from benchmarks.graph_report import cost
+from benchmarks.graph_report.lower import lower_module
 
 
 class Doubles(torch.nn.Module):
@@ -41,10 +36,6 @@ def lowered(module: torch.nn.Module) -> list[str]:
     return graph.unsupported + cost.summarize(nodes).doubles
 
 
-def main() -> None:
+def main(out: str) -> None:
     figures = {"double": lowered(Doubles()), "unsupported": lowered(Unsupported())}
-    Path(sys.argv[2]).write_text(json.dumps(figures, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+    Path(out).write_text(json.dumps(figures, indent=2))

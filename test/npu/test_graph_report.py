@@ -96,7 +96,9 @@ def test_two_graphs_with_prompt_flash_attention(
 def test_it_tells_of_float64_and_of_operators_without_a_converter(
     stand_ins: Path, with_torch_npu: Run, tmp_path: Path
 ) -> None:
-    with_torch_npu(Path(__file__).with_name("measure_faults.py"), stand_ins, tmp_path / "out.json")
+    with_torch_npu(
+        *("-m", "npu.under_stand_ins", stand_ins, "npu.measure_faults", tmp_path / "out.json")
+    )
     said = json.loads((tmp_path / "out.json").read_text())
     assert said["double"] and all("float64" in line for line in said["double"])
     assert any("aten.roll" in line for line in said["unsupported"])

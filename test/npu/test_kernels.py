@@ -29,7 +29,7 @@ def figures(
     stand_ins: Path, with_torch_npu: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("figures") / "figures.json"
-    with_torch_npu(Path(__file__).with_name("measure.py"), stand_ins, out)
+    with_torch_npu("-m", "npu.under_stand_ins", stand_ins, "npu.measure", out)
     return json.loads(out.read_text())
 
 

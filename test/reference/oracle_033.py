@@ -1,4 +1,4 @@
-"""LeRobot 0.3.3's pi0 as an oracle: `oracle_033.py CASES.json OUT` (case format: oracle_case.py).
+"""LeRobot 0.3.3's pi0 as an oracle, run by run_oracle.py (case format: oracle_case.py).
 
 LeRobot 0.3.3 holds and computes the networks in bfloat16 only: the type is written into its source
 as `torch.bfloat16` (casts of the modules, of each layer's input, of the attention's result, of the
@@ -10,16 +10,19 @@ own. Order of operations, masks and scales stay LeRobot's; only the rounding goe
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lerobot.policies.pi0.modeling_pi0 as pi0
+import lerobot.policies.pi0.paligemma_with_expert as paligemma_with_expert
 import torch
 import transformers
-import transformers.models.gemma.modeling_gemma  # before the stand-ins: it has imports of its own
-import transformers.models.paligemma.modeling_paligemma
-from oracle_case import Case
-from oracle_common import (
+from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.policies.pi0.configuration_pi0 import PI0Config
+from reference.oracle_case import Case
+from reference.oracle_common import (
     FixedTokenizer,
     Stopwatch,
     Taps,
@@ -32,15 +35,6 @@ from oracle_common import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.modeling_utils import no_init_weights
-
-from benchmarks.race import peer_stubs as bench_peer_stubs
-
-bench_peer_stubs.install()
-
-import lerobot.policies.pi0.modeling_pi0 as pi0  # noqa: E402
-import lerobot.policies.pi0.paligemma_with_expert as paligemma_with_expert  # noqa: E402
-from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature  # noqa: E402
-from lerobot.policies.pi0.configuration_pi0 import PI0Config  # noqa: E402
 
 VERSION = "0.3.3"
 _ExpertConfig = pi0.PaliGemmaWithExpertConfig
@@ -218,5 +212,6 @@ def preprocess(image: Tensor, size: int) -> Tensor:
     return images[0]
 
 
-if __name__ == "__main__":
-    main(VERSION, infer, preprocess)
+def run(arguments: Sequence[str]) -> None:
+    """Entry point of run_oracle.py: CASES.json OUT."""
+    main(VERSION, infer, preprocess, arguments)

@@ -1,4 +1,4 @@
-"""LeRobot 0.4.4's pi0 as an oracle: `oracle_044.py CASES.json OUT` (case format: oracle_case.py).
+"""LeRobot 0.4.4's pi0 as an oracle, run by run_oracle.py (case format: oracle_case.py).
 
 Its sizes are hard-coded in PaliGemmaWithExpertModel, so the configurations are changed on their way
 into transformers' classes; nothing of LeRobot's arithmetic is touched. Gemma: see
@@ -7,14 +7,20 @@ benchmarks/race/peer_gemma.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lerobot.policies.pi0.modeling_pi0 as pi0
+import lerobot.processor.tokenizer_processor as tokenizer_processor
 import torch
 import transformers
-from oracle_case import Case
-from oracle_common import (
+from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.policies.pi0.configuration_pi0 import PI0Config
+from lerobot.policies.pi0.processor_pi0 import make_pi0_pre_post_processors
+from reference.oracle_case import Case
+from reference.oracle_common import (
     FixedTokenizer,
     Stopwatch,
     Taps,
@@ -26,18 +32,6 @@ from oracle_common import (
 )
 from torch import Tensor, nn
 from transformers.modeling_utils import no_init_weights
-
-from benchmarks.race import peer_gemma as bench_peer_gemma
-from benchmarks.race import peer_stubs as bench_peer_stubs
-
-bench_peer_gemma.apply()
-bench_peer_stubs.install()
-
-import lerobot.policies.pi0.modeling_pi0 as pi0  # noqa: E402
-import lerobot.processor.tokenizer_processor as tokenizer_processor  # noqa: E402
-from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature  # noqa: E402
-from lerobot.policies.pi0.configuration_pi0 import PI0Config  # noqa: E402
-from lerobot.policies.pi0.processor_pi0 import make_pi0_pre_post_processors  # noqa: E402
 
 VERSION = "0.4.4"
 _PaliGemma = pi0.PaliGemmaForConditionalGeneration
@@ -191,5 +185,6 @@ def preprocess(image: Tensor, size: int) -> Tensor:
     return images[0]
 
 
-if __name__ == "__main__":
-    main(VERSION, infer, preprocess)
+def run(arguments: Sequence[str]) -> None:
+    """Entry point of run_oracle.py: CASES.json OUT."""
+    main(VERSION, infer, preprocess, arguments)

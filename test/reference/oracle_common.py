@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 import transformers
-from oracle_case import Case
+from reference.oracle_case import Case
 from safetensors.torch import save_file
 from torch import Tensor, nn
 

@@ -20,9 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-SCRIPTS = {"0.4.4": HERE / "oracle_044.py", "0.3.3": HERE / "oracle_033.py"}
+from reference import install
+from reference.oracle_case import Case
+from support import ROOT
+
+VERSIONS = ("0.4.4", "0.3.3")
+COMMAND = (sys.executable, "-m", "reference.run_oracle")
 # The ROS wheels of PyPI mark an interpreter that they re-executed; a child must not inherit that.
 _DROPPED = ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "PYTHONHOME", "PYTHONSTARTUP")
 
@@ -63,14 +66,12 @@ def reference_dir() -> Path:
 
     Raises ReferenceMissing, with the command that installs it, if it is absent or has other pins.
     """
-    import install  # beside this file
-
-    path = Path(os.environ.get("PI0_REFERENCE") or REPOSITORY / "build" / "reference").resolve()
+    path = Path(os.environ.get("PI0_REFERENCE") or ROOT / "build" / "reference").resolve()
     if not install.is_installed(path):
         raise ReferenceMissing(
             f"the reference LeRobot is not installed in {path}, or not with the pins of "
             f"{install.REQUIREMENTS} for this Python. Run `make reference` (or: {sys.executable} "
-            f"{HERE / 'install.py'} {path}), or set PI0_REFERENCE to a folder where that was done."
+            f"{install.__file__} {path}), or set PI0_REFERENCE to a folder where that was done."
         )
     return path
 
@@ -78,9 +79,8 @@ def reference_dir() -> Path:
 def oracle_environment(version: str, reference: Path) -> dict[str, str]:
     """Environment for an oracle's process."""
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED}
-    env["PYTHONPATH"] = os.pathsep.join(
-        [str(reference / f"lerobot-{version}"), str(reference / "common"), str(REPOSITORY)]
-    )
+    paths = (reference / f"lerobot-{version}", reference / "common", ROOT, ROOT / "test")
+    env["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
     return env
 
@@ -95,17 +95,15 @@ def run_oracles(
 
     timeout is in seconds. Raises ValueError (bad case or version), ReferenceMissing, OracleFailed.
     """
-    from oracle_case import Case  # beside this file
-
-    if version not in SCRIPTS:
-        raise ValueError(f"LeRobot {version!r}: expected one of {sorted(SCRIPTS)}")
+    if version not in VERSIONS:
+        raise ValueError(f"LeRobot {version!r}: expected one of {sorted(VERSIONS)}")
     for case in cases:
         Case.from_json(dict(case))
     reference = reference_dir()
     out.mkdir(parents=True, exist_ok=True)
     case_file = out / f"cases-{version}.json"
     case_file.write_text(json.dumps([dict(case) for case in cases], indent=2))
-    command = [sys.executable, str(SCRIPTS[version]), str(case_file), str(out)]
+    command = [*COMMAND, version, str(case_file), str(out)]
     try:
         process = subprocess.run(
             command,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from oracle_runner import OracleResult, run_oracles
+from reference.oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config

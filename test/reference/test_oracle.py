@@ -7,11 +7,11 @@ agree to rounding, which checks the adapted Gemma.
 
 import json
 
-import oracle_runner
 import pytest
 import torch
-from oracle_case import Case
-from oracle_runner import (
+from reference import oracle_runner
+from reference.oracle_case import Case
+from reference.oracle_runner import (
     OracleFailed,
     ReferenceMissing,
     oracle_environment,
@@ -20,6 +20,7 @@ from oracle_runner import (
     run_oracles,
 )
 from safetensors.torch import load_file
+from support import ROOT
 
 SHARED = [
     {"name": "plain", "image_hw": [112, 112], "joints": 7},
@@ -217,17 +218,13 @@ def test_missing_reference_names_the_command(tmp_path, monkeypatch):
 
 
 def test_failure_shows_the_end_of_the_oracle_s_output(tmp_path, monkeypatch):
-    script = tmp_path / "broken.py"
-    script.write_text("raise RuntimeError('the weights melted')")
-    monkeypatch.setitem(oracle_runner.SCRIPTS, "0.3.3", script)
+    monkeypatch.setattr(oracle_runner, "COMMAND", ("sh", "-c", "echo the weights melted; exit 1"))
     with pytest.raises(OracleFailed, match=r"status 1(.|\n)*the weights melted"):
         run_oracle("0.3.3", {"name": "plain"}, tmp_path)
 
 
 def test_endless_oracle_is_stopped(tmp_path, monkeypatch):
-    script = tmp_path / "endless.py"
-    script.write_text("print('still here', flush=True)\nwhile True: pass")
-    monkeypatch.setitem(oracle_runner.SCRIPTS, "0.3.3", script)
+    monkeypatch.setattr(oracle_runner, "COMMAND", ("sh", "-c", "echo still here; exec sleep 600"))
     with pytest.raises(OracleFailed, match=r"longer than 2 s(.|\n)*still here"):
         run_oracles("0.3.3", [{"name": "plain"}], tmp_path, timeout=2.0)
 
@@ -237,6 +234,6 @@ def test_environment_is_the_reference_s_own(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
     env = oracle_environment("0.3.3", tmp_path)
     assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in env
-    own = [tmp_path / "lerobot-0.3.3", tmp_path / "common", oracle_runner.REPOSITORY]
+    own = [tmp_path / "lerobot-0.3.3", tmp_path / "common", ROOT, ROOT / "test"]
     assert env["PYTHONPATH"].split(":") == [str(path) for path in own]
     assert env["HF_HUB_OFFLINE"] == "1"

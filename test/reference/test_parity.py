@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle_runner import run_oracles
-from parity import CASES, NEW_ONLY, OLD_ONLY, ROUNDED, Row, measure
+from reference.oracle_runner import run_oracles
+from reference.parity import CASES, NEW_ONLY, OLD_ONLY, ROUNDED, Row, measure
 
 from pi0_ros.checkpoint.checkpoint import ImageRule
 from pi0_ros.checkpoint.formats import read_checkpoint
