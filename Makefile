@@ -25,12 +25,14 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo replay-demo test soak reference parity bench npu graph-report docs lint lock clean FORCE
+.PHONY: help venv demo replay-demo test test-fast soak reference parity bench npu graph-report \
+	docs lint lock clean FORCE
 
 help:
 	@echo 'make demo    set up $(VENV); a simulated arm touches what it is told to: build/demo/demo.gif'
 	@echo 'make replay-demo  set up $(VENV), play a recorded arm to the node, print what it did'
 	@echo 'make test    set up $(VENV) and run all tests (ARGS="-k name" for some)'
+	@echo 'make test-fast  the unit tests, without those that compile: two minutes'
 	@echo 'make soak    try faults on the node for DURATION (now $(DURATION)), write docs/reliability.md'
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
 	@echo 'make bench   race LeRobot at full size on a quiet machine, write docs/performance.md'
@@ -85,6 +87,9 @@ replay-demo:
 
 test: venv reference npu
 	$(RUN) python -m pytest $(ARGS)
+
+test-fast: venv
+	$(RUN) python -m pytest test/unit -m 'not (ros or reference or npu or compile or slow)' $(ARGS)
 
 # Every fault again and again, thousands of life cycles, and growth: for as long as asked.
 soak: venv

@@ -27,6 +27,18 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 pytest_plugins = ["support.recordings"]
 
+MARKS = {"ros": "ros", "e2e": "ros", "reference": "reference", "npu": "npu"}
+"""Folder of test/ -> the mark of all tests in it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "test").parts[0]
+        if folder in MARKS:
+            item.add_marker(MARKS[folder])
+
+
 # A busy machine is no fault of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")

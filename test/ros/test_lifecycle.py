@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -28,7 +27,7 @@ ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEA
 def call(robot, kind, name, **fields):
     """Call a service of the node; its answer."""
     client = robot.robot.create_client(kind, f"/pi0/{name}")
-    assert client.wait_for_service(10)
+    wait_until(client.service_is_ready, f"the service {name}")
     future = client.call_async(kind.Request(**fields))
     wait_until(future.done, f"an answer of {name}")
     robot.robot.destroy_client(client)
@@ -67,7 +66,7 @@ def test_states_and_what_is_published_in_them(start):
     published = len(robot.trajectories), len(robot.chunks)
     for _ in range(3):
         robot.advance(0.1)
-        time.sleep(0.05)
+        robot.settle()
     assert (len(robot.trajectories), len(robot.chunks)) == published
     assert robot.cameras["front"].get_subscription_count() == 0
     assert not enable(robot).success, "an inactive node cannot be enabled"
@@ -135,11 +134,11 @@ def test_the_chunk_of_a_past_activation_is_dropped(start):
     robot.policy.go_on.clear()
     robot.send_all()
     robot.tick()
-    assert robot.policy.started.wait(10)
+    robot.wait(robot.policy.started.is_set, "the inference")
     assert change(robot, DEACTIVATE) and change(robot, ACTIVATE)
     robot.policy.go_on.set()
     robot.wait(lambda: not robot.node.worker.busy, "the end of the inference")
-    time.sleep(0.1)
+    robot.settle()
     assert not robot.trajectories and not robot.chunks
     robot._greet()
     robot.chunk()
@@ -237,7 +236,7 @@ def test_an_emergency_stop_that_was_pressed_before_is_heard(start):
 
 
 def test_deadman(start):
-    robot = start(deadman_timeout=0.5, start_enabled=False)
+    robot = start(deadman_timeout=3.0, start_enabled=False)
     assert "heartbeat" in enable(robot).message
     beat = robot.robot.create_publisher(Header, "/deadman", 10)
     wait_until(lambda: beat.get_subscription_count(), "discovery")
@@ -259,7 +258,7 @@ def test_starvation_slows_down_to_a_stop_once(start):
     moved = robot.node.counts.trajectories
     assert 1 <= moved <= 3
     robot.wait(lambda: len(robot.trajectories) == moved + 1, "the stopping trajectory")
-    time.sleep(0.1)
+    robot.settle()
     assert len(robot.trajectories) == moved + 1 and robot.node.counts.stops == 1
     stop = robot.trajectories[-1]
     assert not np.any(stop.points[-1].velocities)
@@ -290,14 +289,14 @@ def test_rejected_chunks_latch_until_reset(start):
 
 
 def test_a_hung_inference_is_given_up(start):
-    robot = start(inference_timeout=0.3)
+    robot = start(inference_timeout=2.0)
     robot.policy.go_on.clear()
     robot.send_all()
     robot.tick()
     robot.wait(lambda: robot.refused() == {"timeout": 1}, "the watchdog")
     robot.policy.go_on.set()
     robot.wait(lambda: not robot.node.worker.busy, "the end of the inference")
-    time.sleep(0.1)
+    robot.settle()
     assert not robot.trajectories and not robot.chunks
     assert robot.refused() == {"timeout": 1}
     robot.chunk()
@@ -314,7 +313,7 @@ def test_live_parameters(start):
     ticks = robot.node.counts.ticks
     for _ in range(10):
         robot.advance(0.1)
-        time.sleep(0.05)
+        robot.settle()
     assert 4 <= robot.node.counts.ticks - ticks <= 6, "1 s at 5 Hz"
     (result,) = set_parameters([Parameter("rate_hz", value=10.0)])
     (result,) = set_parameters([Parameter("instruction", value="touch the blue cube")])

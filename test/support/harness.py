@@ -16,7 +16,7 @@ import numpy as np
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.parameters import NodeParameters, build, resolve
 from pi0_ros.policy.types import ActionChunk, Observation
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 JOINTS = ("pan", "lift", "gripper")
 DT = 0.02
@@ -73,7 +73,7 @@ class FakePolicy:
     def infer(self, observation: Observation) -> ActionChunk:
         self.seen.append(observation)
         self.started.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE)
         steps = np.arange(1, self.horizon + 1)[:, None] * np.arange(1, len(JOINTS) + 1)
         positions = (observation.state + 0.01 * steps).astype(np.float32)
         return ActionChunk(
@@ -190,10 +190,10 @@ class Harness:
         import rclpy
 
         self.policy.go_on.set()
-        assert self.node.stop(10)
+        assert self.node.stop(PATIENCE)
         for executor, thread in zip(self._executors, self._threads, strict=True):
             executor.shutdown()
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
         self.node.destroy_node()
         self.robot.destroy_node()
@@ -218,6 +218,12 @@ class Harness:
         """Move /clock; the node ticks each time it passes a tenth of a second."""
         self.now += round(seconds * 1e9)
         self._set_clock()
+
+    def settle(self) -> None:
+        """Let the node's executor go round, so that what is due has been done."""
+        for _ in range(3):
+            done = self._executors[0].create_task(lambda: None)
+            self.wait(done.done, "a round of the node's executor")
 
     def tick(self, seconds: float = 0.1) -> None:
         """Move /clock by a period and wait for the tick."""
