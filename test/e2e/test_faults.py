@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from support.faults.acts import in_two_processes, on_sim_time, on_wall_time
 from support.faults.checkpoints import (
     SMALLEST,
     can_make_a_disk,
@@ -21,9 +20,10 @@ from support.faults.checkpoints import (
     try_full_disk,
     write_checkpoint,
 )
-from support.faults.endings import try_endings
 from support.faults.faults import CAMERAS, CLOCK, ON_WALL_TIME, POLICY, PROCESS, Fault
-from support.faults.stage import Stage
+from support.faults.scenarios import in_two_processes, on_sim_time, on_wall_time
+from support.faults.shutdowns import try_shutdowns
+from support.faults.testbed import Testbed
 from support.faults.trial import Result, try_fault
 from support.waiting import wait_until
 
@@ -33,27 +33,27 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    stage = Stage(tmp_path_factory.mktemp("faults"))
-    yield stage
-    stage.close()
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    testbed = Testbed(tmp_path_factory.mktemp("faults"))
+    yield testbed
+    testbed.close()
 
 
 @pytest.fixture(scope="module")
-def act(stage: Stage, results: list[Result]) -> Iterator[Callable[[Any], None]]:
-    """act(node): the node that runs is this one, or none; the one before has ended.
+def scenario(testbed: Testbed, results: list[Result]) -> Iterator[Callable[[Any], None]]:
+    """scenario(node): the node that runs is this one, or none; the one before has ended.
 
     A node that did not survive a fault is not used for the next.
     """
     running: list[Any] = []
 
     def begin(node: Any) -> None:
-        if running and running[-1][0] is node and stage.node.lives() and results[-1].survived:
+        if running and running[-1][0] is node and testbed.node.lives() and results[-1].survived:
             return
         end()
         if node is None:
             return
-        context = node(stage)
+        context = node(testbed)
         context.__enter__()
         running.append((node, context))
 
@@ -71,21 +71,23 @@ def survived(result: Result, results: list[Result]) -> None:
 
 
 @pytest.mark.parametrize("fault", ON_WALL_TIME, ids=lambda fault: fault.name)
-def test_on_wall_time(stage: Stage, act: Any, results: list[Result], fault: Fault) -> None:
-    act(on_wall_time)
-    survived(try_fault(stage, fault), results)
+def test_on_wall_time(testbed: Testbed, scenario: Any, results: list[Result], fault: Fault) -> None:
+    scenario(on_wall_time)
+    survived(try_fault(testbed, fault), results)
 
 
 @pytest.mark.parametrize("fault", PROCESS, ids=lambda fault: fault.name)
-def test_in_two_processes(stage: Stage, act: Any, results: list[Result], fault: Fault) -> None:
-    act(in_two_processes)
-    survived(try_fault(stage, fault), results)
+def test_in_two_processes(
+    testbed: Testbed, scenario: Any, results: list[Result], fault: Fault
+) -> None:
+    scenario(in_two_processes)
+    survived(try_fault(testbed, fault), results)
 
 
 @pytest.mark.parametrize("fault", CLOCK, ids=lambda fault: fault.name)
-def test_on_sim_time(stage: Stage, act: Any, results: list[Result], fault: Fault) -> None:
-    act(on_sim_time)
-    survived(try_fault(stage, fault), results)
+def test_on_sim_time(testbed: Testbed, scenario: Any, results: list[Result], fault: Fault) -> None:
+    scenario(on_sim_time)
+    survived(try_fault(testbed, fault), results)
 
 
 @pytest.mark.parametrize(
@@ -93,45 +95,47 @@ def test_on_sim_time(stage: Stage, act: Any, results: list[Result], fault: Fault
     [("zeros", CAMERAS[0], "zeros out of nowhere"), ("no limits", FAST, "too fast")],
 )
 def test_a_node_that_is_not_safe_is_seen(
-    stage: Stage, act: Any, how: str, fault: Fault, seen: str
+    testbed: Testbed, scenario: Any, how: str, fault: Fault, seen: str
 ) -> None:
     """The suite can fail: the node of these trials is broken on purpose."""
-    act(None)
-    stage.start_node(environment={"FAULT_SABOTAGE": how})
-    stage.begin_moving()
-    blamed = len(stage.judge.violations)
-    fault.begin_on(stage)
+    scenario(None)
+    testbed.start_node(environment={"FAULT_SABOTAGE": how})
+    testbed.begin_moving()
+    blamed = len(testbed.judge.violations)
+    fault.begin_on(testbed)
     try:
-        wait_until(lambda: seen in " ".join(stage.judge.violations[blamed:]), seen)
+        wait_until(lambda: seen in " ".join(testbed.judge.violations[blamed:]), seen)
     finally:
-        fault.end_on(stage)
-        stage.end_node()
-        stage.kill_robot()
-        stage.start_robot(at_home=True)
+        fault.end_on(testbed)
+        testbed.end_node()
+        testbed.kill_robot()
+        testbed.start_robot(at_home=True)
 
 
-def test_a_signal_in_each_state(stage: Stage, act: Any, results: list[Result]) -> None:
-    act(None)
-    endings = try_endings(stage)
-    results += endings
-    assert all(result.survived for result in endings), endings
+def test_a_signal_in_each_state(testbed: Testbed, scenario: Any, results: list[Result]) -> None:
+    scenario(None)
+    shutdowns = try_shutdowns(testbed)
+    results += shutdowns
+    assert all(result.survived for result in shutdowns), shutdowns
 
 
 def test_the_checkpoint(
-    stage: Stage, act: Any, results: list[Result], demo_checkpoint: Path
+    testbed: Testbed, scenario: Any, results: list[Result], demo_checkpoint: Path
 ) -> None:
-    act(None)
-    trials = list(try_checkpoint(stage, demo_checkpoint, cycles=4))
+    scenario(None)
+    trials = list(try_checkpoint(testbed, demo_checkpoint, cycles=4))
     results += trials
     assert all(result.survived for result in trials), trials
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_full_disk(stage: Stage, act: Any, results: list[Result], tmp_path: Path) -> None:
+def test_a_full_disk(
+    testbed: Testbed, scenario: Any, results: list[Result], tmp_path: Path
+) -> None:
     if not can_make_a_disk():
         pytest.skip("this user may not mount a file system in a namespace")
-    act(None)
+    scenario(None)
     write_checkpoint(tmp_path / "smallest", **SMALLEST)
-    survived(try_full_disk(stage, tmp_path / "smallest"), results)
-    stage.end_node()
+    survived(try_full_disk(testbed, tmp_path / "smallest"), results)
+    testbed.end_node()

@@ -76,8 +76,8 @@ class Path:
         p[late], v[late], a[late] = self.positions[-1], 0.0, 0.0
         return p, v, a
 
-    def looks(self, per_segment: int = 6) -> np.ndarray:
-        """Times to look at: the points, just before them, and some between them."""
+    def sample_times(self, per_segment: int = 6) -> np.ndarray:
+        """Times to check: the points, just before them, and some between them."""
         share = np.arange(per_segment) / per_segment
         inside = self.times[:-1, None] + (np.diff(self.times)[:, None] * share).astype(np.int64)
         # A nanosecond before its end a segment still counts as itself.

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from lifecycle_msgs.msg import Transition
 from tqdm import tqdm
 
-from support.faults.observer import Said
-from support.faults.stage import REAL_NODE
+from support.faults.observer import Status
+from support.faults.testbed import REAL_NODE
 from support.faults.trial import Result
 from support.waiting import NotWithin, wait_until
 
 if TYPE_CHECKING:
-    from support.faults.stage import Stage
+    from support.faults.testbed import Testbed
 
 WEIGHTS = "model.safetensors"
 DRY = {"joint_limits": "", "start_enabled": False, "inference_timeout": 30.0}
@@ -43,11 +43,11 @@ def write_checkpoint(path: Path, **sizes: int) -> None:
 
 
 class Checkpoint:
-    """A checkpoint of the stage that can be damaged, and the trials on it."""
+    """A checkpoint of the testbed that can be damaged, and the trials on it."""
 
-    def __init__(self, stage: Stage, good: Path, name: str = "checkpoint") -> None:
-        self.stage, self.good = stage, good
-        self.path = stage.folder / name
+    def __init__(self, testbed: Testbed, good: Path, name: str = "checkpoint") -> None:
+        self.testbed, self.good = testbed, good
+        self.path = testbed.folder / name
 
     def repair(self, truncated: bool = False) -> None:
         """Put the good one in its place at once, or half of it."""
@@ -76,15 +76,15 @@ class Checkpoint:
     def try_at_configure(self) -> Result:
         """Start a node on no checkpoint, then half of one, then all: it begins by itself."""
         result = Result("checkpoint missing, then truncated, at configure", meanwhile="no chunk")
-        node = self.stage.start_node(REAL_NODE, checkpoint=str(self.path), **DRY)
+        node = self.testbed.start_node(REAL_NODE, checkpoint=str(self.path), **DRY)
         try:
-            missing = blamed(self.stage, (str(self.path),))
+            missing = reported(self.testbed, (str(self.path),))
             self.repair(truncated=True)
-            truncated = blamed(self.stage, (WEIGHTS,))
-            result.said = f"{_first(missing)}; {_first(truncated)}"
+            truncated = reported(self.testbed, (WEIGHTS,))
+            result.diagnosis = f"{_first(missing)}; {_first(truncated)}"
             self.repair()
             begun = time.monotonic()
-            wait_for_chunks(self.stage)
+            wait_for_chunks(self.testbed)
             result.recovery = time.monotonic() - begun
         except NotWithin as error:
             result.problems.append(str(error))
@@ -97,13 +97,13 @@ class Checkpoint:
     def try_while_running(self, name: str, damage: Callable[[], None]) -> Result:
         """Damage the checkpoint that the node runs: it does not notice."""
         result = Result(name)
-        node, before = self.stage.node, self.stage.observer.chunks
+        node, before = self.testbed.node, self.testbed.observer.chunks
         try:
-            wait_for_chunks(self.stage)
+            wait_for_chunks(self.testbed)
             damage()
             begun = time.monotonic()
-            wait_for_chunks(self.stage, 10)
-            rate = (self.stage.observer.chunks - before) / (time.monotonic() - begun)
+            wait_for_chunks(self.testbed, 10)
+            rate = (self.testbed.observer.chunks - before) / (time.monotonic() - begun)
             result.meanwhile = f"{rate:.1f} chunks/s"
         except NotWithin as error:
             result.problems.append(str(error))
@@ -114,62 +114,62 @@ class Checkpoint:
         return result
 
 
-def try_checkpoint(stage: Stage, good: Path, cycles: int) -> Iterator[Result]:
+def try_checkpoint(testbed: Testbed, good: Path, cycles: int) -> Iterator[Result]:
     """All of them, on one node."""
-    checkpoint = Checkpoint(stage, good)
+    checkpoint = Checkpoint(testbed, good)
     yield checkpoint.try_at_configure()
     yield checkpoint.try_while_running("checkpoint deleted while running", checkpoint.delete)
-    yield try_cycles(stage, cycles)
+    yield try_cycles(testbed, cycles)
     yield checkpoint.try_while_running("checkpoint truncated while running", checkpoint.truncate)
-    stage.end_node()
+    testbed.end_node()
 
 
-def _first(said: Said) -> str:
+def _first(status: Status) -> str:
     """The line of a list of problems that tells most."""
-    lines = [line.strip(" -") for line in said.message.splitlines()]
+    lines = [line.strip(" -") for line in status.message.splitlines()]
     return lines[1] if len(lines) > 1 and "problem(s)" in lines[0] else lines[0]
 
 
-def blamed(stage: Stage, words: tuple[str, ...], patience: float = 90.0) -> Said:
-    """What /diagnostics says about a configuration that failed."""
+def reported(testbed: Testbed, words: tuple[str, ...], patience: float = 90.0) -> Status:
+    """The status of /diagnostics that reports a failed configuration."""
     begun = time.monotonic()
 
-    def found() -> Said | None:
-        heard = stage.observer.said("observations", begun)
+    def found() -> Status | None:
+        heard = testbed.observer.statuses("observations", begun)
         fits = (s for s in heard if s.level and all(word.lower() in s.text for word in words))
         return next(fits, None)
 
-    return wait_until(found, f"{words} in /diagnostics; {stage.node.log}", patience)
+    return wait_until(found, f"{words} in /diagnostics; {testbed.node.log}", patience)
 
 
-def wait_for_chunks(stage: Stage, count: int = 2, patience: float = 90.0) -> None:
+def wait_for_chunks(testbed: Testbed, count: int = 2, patience: float = 90.0) -> None:
     """Until so many more have come."""
-    before = stage.observer.chunks
+    before = testbed.observer.chunks
 
     def came() -> bool:
-        if not stage.node.lives():
+        if not testbed.node.lives():
             raise NotWithin("chunks: the node has ended")
-        return stage.observer.chunks >= before + count
+        return testbed.observer.chunks >= before + count
 
-    wait_until(came, lambda: f"chunks; {stage.node.tail}", patience)
+    wait_until(came, lambda: f"chunks; {testbed.node.tail}", patience)
 
 
 # The life cycle, over and over ------------------------------------------------------------------
 
 
-def change(stage: Stage, transition: int) -> None:
+def change(testbed: Testbed, transition: int) -> None:
     """A transition of the node."""
-    if not stage.observer.change("pi0", transition):
-        raise NotWithin(f"transition {transition}; {stage.node.tail}")
+    if not testbed.observer.change("pi0", transition):
+        raise NotWithin(f"transition {transition}; {testbed.node.tail}")
 
 
-def try_cycles(stage: Stage, count: int, warm_up: int = 3) -> Result:
+def try_cycles(testbed: Testbed, count: int, warm_up: int = 3) -> Result:
     """Deactivate, clean up, configure and activate the node that runs, so many times.
 
     Memory, threads and open files have to be flat after the first few.
     """
     result = Result(f"{count} life cycles of the small checkpoint")
-    node, figures = stage.node, []
+    node, figures = testbed.node, []
     try:
         for cycle in tqdm(range(count), "life cycles", unit="cycle", leave=False):
             for transition in (
@@ -178,12 +178,12 @@ def try_cycles(stage: Stage, count: int, warm_up: int = 3) -> Result:
                 Transition.TRANSITION_CONFIGURE,
                 Transition.TRANSITION_ACTIVATE,
             ):
-                change(stage, transition)
+                change(testbed, transition)
             if cycle % max(1, count // 20) == 0 or cycle == count - 1:
-                wait_for_chunks(stage)
+                wait_for_chunks(testbed)
                 figures.append((cycle, node.figures()))
         begun = time.monotonic()
-        wait_for_chunks(stage)
+        wait_for_chunks(testbed)
         result.recovery = time.monotonic() - begun
     except NotWithin as error:
         result.problems.append(str(error))
@@ -213,13 +213,13 @@ def can_make_a_disk() -> bool:
         return False
 
 
-def try_full_disk(stage: Stage, good: Path) -> Result:
+def try_full_disk(testbed: Testbed, good: Path) -> Result:
     """A compile cache on a disk that is full, until space is made.
 
     The disk is a tmpfs of the node's own, in a mount namespace that needs no root.
     """
     result = Result("disk full at the compile cache", meanwhile="no chunk")
-    disk = stage.folder / "disk"
+    disk = testbed.folder / "disk"
     disk.mkdir()
     mount = (
         f"mount -t tmpfs -o size={DISK_MB}m tmpfs {disk}"
@@ -227,13 +227,13 @@ def try_full_disk(stage: Stage, good: Path) -> Result:
     )
     shell = ("unshare", "-rm", "sh", "-c", f'{mount} "$0" "$@"', *REAL_NODE)
     given: dict[str, Any] = {**DRY, "checkpoint": str(good), "graph_cache": str(disk)}
-    node = stage.start_node(shell, graph="inductor", **given)
+    node = testbed.start_node(shell, graph="inductor", **given)
     try:
-        said = blamed(stage, ("no space left",), COMPILING)
-        result.said = next(line for line in said.message.splitlines() if "No space" in line)
+        status = reported(testbed, ("no space left",), COMPILING)
+        result.diagnosis = next(line for line in status.message.splitlines() if "No space" in line)
         Path(f"/proc/{node.pid}/root{disk}/others").unlink()
         begun = time.monotonic()
-        wait_for_chunks(stage, patience=COMPILING)
+        wait_for_chunks(testbed, patience=COMPILING)
         result.recovery = time.monotonic() - begun
     except NotWithin as error:
         result.problems.append(str(error))

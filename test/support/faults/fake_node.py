@@ -17,7 +17,7 @@ def load(parameters: Any) -> Any:
         return fake_policy.load(parameters)
     from pi0_ros.serve.process import PolicyProcess
 
-    return PolicyProcess(parameters, load="fake_policy:load")
+    return PolicyProcess(parameters, load="support.faults.fake_policy:load")
 
 
 def sabotage(how: str) -> None:

@@ -1,4 +1,4 @@
-"""A policy that moves the arm gently about, and does what the file FAULT_CONTROL says instead.
+"""A policy that moves the arm gently about, or does what the file FAULT_CONTROL asks for.
 
 The file holds one word; no file or an empty one: it behaves. It is read at every inference, so that
 a test steers the policy wherever it runs.
@@ -54,7 +54,7 @@ class FakePolicy:
         begun = time.perf_counter()
         for name, image in observation.images.items():
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise AssertionError(f"camera {name}: {image.dtype} {image.shape} is no picture")
+                raise AssertionError(f"camera {name}: {image.dtype} {image.shape} is no image")
             image[::8, ::8].sum()
         positions = self._gentle(observation)
         word = asked_for()
@@ -112,11 +112,11 @@ def _now_and_then(positions: np.ndarray) -> np.ndarray:
 
 
 def _with(value: float) -> Callable[[np.ndarray], np.ndarray]:
-    def spoil(positions: np.ndarray) -> np.ndarray:
+    def corrupt(positions: np.ndarray) -> np.ndarray:
         positions[7, 2] = value
         return positions
 
-    return spoil
+    return corrupt
 
 
 def _fast(positions: np.ndarray) -> np.ndarray:
@@ -124,7 +124,7 @@ def _fast(positions: np.ndarray) -> np.ndarray:
     return positions + 0.3 * np.sin(np.arange(1, HORIZON + 1)[:, None] * DT * 2 * np.pi / 0.2)
 
 
-def _trembling(positions: np.ndarray) -> np.ndarray:
+def _noise(positions: np.ndarray) -> np.ndarray:
     return positions + np.random.default_rng().normal(0, 0.004, positions.shape)
 
 
@@ -140,9 +140,7 @@ FAULTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "jump": lambda positions: positions + 1.0,
     "zeros": lambda positions: np.zeros_like(positions),
     "fast": _fast,
-    "noise": lambda positions: (
-        positions + np.random.default_rng().normal(0, 0.004, positions.shape)
-    ),
+    "noise": _noise,
     "shape": lambda positions: positions[:, :4],
 }
 

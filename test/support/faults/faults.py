@@ -1,4 +1,4 @@
-"""The faults: what is done, what /diagnostics has to say, and what may come out meanwhile."""
+"""The faults: what is injected, what /diagnostics must report, what may be published meanwhile."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from support.faults.stage import Stage
+    from support.faults.testbed import Testbed
 
-Act = Callable[["Stage"], Any]
+Action = Callable[["Testbed"], Any]
 
 
 @dataclass(frozen=True)
-class Says:
+class Diagnosis:
     """What has to be in /diagnostics: a status that is not OK with all of these words.
 
     Attributes:
-        about: the status, without the node's name.
+        status: its name, without the node's.
         words: in its message or values.
     """
 
-    about: str
+    status: str
     words: tuple[str, ...]
 
 
@@ -37,7 +37,7 @@ class Fault:
         robot: what robot.py is told; the end tells it the opposite.
         policy: what the fake policy does, a word of fake_policy.FAULTS.
         begin, end: what else is done, and undone. What `end` returns goes into the table.
-        says: what /diagnostics has to name; None: nothing is wrong.
+        diagnosis: what /diagnostics has to name; None: nothing is wrong.
         chunks: what must be meanwhile: `stop`; `dry`, chunks go on and no trajectory but a stop
             comes; `go on`; or `any`, which leaves it open.
         reset: whether it takes ~/reset and ~/enable to move again, as it does where it latches.
@@ -48,40 +48,40 @@ class Fault:
     name: str
     robot: Mapping[str, Any] = field(default_factory=dict)
     policy: str = ""
-    begin: Act | None = None
-    end: Act | None = None
-    says: Says | None = None
+    begin: Action | None = None
+    end: Action | None = None
+    diagnosis: Diagnosis | None = None
     chunks: str = "stop"
     reset: bool = False
     instant: bool = False
     grace: float = 0.2
 
-    def begin_on(self, stage: Stage) -> None:
+    def begin_on(self, testbed: Testbed) -> None:
         """Make it happen."""
         if self.robot:
-            stage.tell_robot(**self.robot)
+            testbed.tell_robot(**self.robot)
         if self.policy:
-            stage.tell_policy(self.policy)
+            testbed.tell_policy(self.policy)
         if self.begin is not None:
-            self.begin(stage)
+            self.begin(testbed)
 
-    def end_on(self, stage: Stage) -> Any:
+    def end_on(self, testbed: Testbed) -> Any:
         """Undo it."""
         if self.robot:
-            stage.tell_robot(**dict.fromkeys(self.robot, ""))
+            testbed.tell_robot(**dict.fromkeys(self.robot, ""))
         if self.policy:
-            stage.tell_policy("")
-        return self.end(stage) if self.end is not None else None
+            testbed.tell_policy("")
+        return self.end(testbed) if self.end is not None else None
 
 
 def _camera(name: str, fault: str, *words: str, chunks: str = "stop") -> Fault:
     """A fault of one of the cameras; the other goes on."""
-    says = Says("camera front", words) if words else None
-    return Fault(name, robot={"front": fault}, says=says, chunks=chunks)
+    diagnosis = Diagnosis("camera front", words) if words else None
+    return Fault(name, robot={"front": fault}, diagnosis=diagnosis, chunks=chunks)
 
 
 def _joints(name: str, fault: str, *words: str) -> Fault:
-    return Fault(name, robot={"joint_states": fault}, says=Says("joint states", words))
+    return Fault(name, robot={"joint_states": fault}, diagnosis=Diagnosis("joint states", words))
 
 
 CAMERAS = (
@@ -120,23 +120,48 @@ INSTRUCTION = (
 )
 
 POLICY = (
-    Fault("policy raises", policy="raise", says=Says("inference", ("asked to raise",))),
-    Fault("policy hangs", policy="hang", says=Says("inference", ("given up",)), grace=0.0),
-    Fault("policy returns a wrong shape", policy="shape", says=Says("inference", ("shape",))),
+    Fault("policy raises", policy="raise", diagnosis=Diagnosis("inference", ("asked to raise",))),
+    Fault(
+        "policy hangs", policy="hang", diagnosis=Diagnosis("inference", ("given up",)), grace=0.0
+    ),
+    Fault(
+        "policy returns a wrong shape", policy="shape", diagnosis=Diagnosis("inference", ("shape",))
+    ),
     Fault(
         "policy returns NaN now and then",
         policy="NaN at times",
-        says=Says("limits", ("nan",)),
+        diagnosis=Diagnosis("limits", ("nan",)),
         chunks="go on",
     ),
-    Fault("policy keeps returning NaN", policy="NaN", says=Says("limits", ("nan",)), reset=True),
     Fault(
-        "policy keeps returning Inf", policy="infinite", says=Says("limits", ("inf",)), reset=True
+        "policy keeps returning NaN",
+        policy="NaN",
+        diagnosis=Diagnosis("limits", ("nan",)),
+        reset=True,
     ),
-    Fault("policy jumps by 1 rad", policy="jump", says=Says("limits", ("max_jump",)), reset=True),
-    Fault("policy returns zeros", policy="zeros", says=Says("limits", ("max_jump",)), reset=True),
     Fault(
-        "policy is too fast", policy="fast", says=Says("limits", ("clamp_velocity",)), reset=True
+        "policy keeps returning Inf",
+        policy="infinite",
+        diagnosis=Diagnosis("limits", ("inf",)),
+        reset=True,
+    ),
+    Fault(
+        "policy jumps by 1 rad",
+        policy="jump",
+        diagnosis=Diagnosis("limits", ("max_jump",)),
+        reset=True,
+    ),
+    Fault(
+        "policy returns zeros",
+        policy="zeros",
+        diagnosis=Diagnosis("limits", ("max_jump",)),
+        reset=True,
+    ),
+    Fault(
+        "policy is too fast",
+        policy="fast",
+        diagnosis=Diagnosis("limits", ("clamp_velocity",)),
+        reset=True,
     ),
     Fault("policy trembles", policy="noise", chunks="go on"),
     Fault("policy takes 0.3 s", policy="slow", chunks="go on"),
@@ -145,13 +170,13 @@ POLICY = (
 TRAFFIC = (
     Fault(
         "5 publishers more at 200 Hz on each topic",
-        begin=lambda stage: stage.start_crowd(),
-        end=lambda stage: stage.end_crowd(),
+        begin=lambda testbed: testbed.start_flood(),
+        end=lambda testbed: testbed.end_flood(),
         chunks="any",
     ),
     Fault(
         "all publishers restart",
-        begin=lambda stage: stage.tell_robot(restart=True),
+        begin=lambda testbed: testbed.tell_robot(restart=True),
         instant=True,
     ),
 )
@@ -159,16 +184,16 @@ TRAFFIC = (
 STOPPING = (
     Fault(
         "emergency stop",
-        begin=lambda stage: stage.observer.emergency_stop(True),
-        end=lambda stage: stage.observer.emergency_stop(False),
-        says=Says("limits", ("emergency stop",)),
+        begin=lambda testbed: testbed.observer.emergency_stop(True),
+        end=lambda testbed: testbed.observer.emergency_stop(False),
+        diagnosis=Diagnosis("limits", ("emergency stop",)),
         chunks="dry",
         reset=True,
     ),
     Fault(
         "deadman let go",
         {"deadman": "silent"},
-        says=Says("limits", ("deadman",)),
+        diagnosis=Diagnosis("limits", ("deadman",)),
         chunks="dry",
         reset=True,
     ),
@@ -181,14 +206,18 @@ PROCESS = (
     Fault(
         "policy hangs in its own process, lock held",
         policy="hang hard",
-        says=Says("inference", ("given up",)),
+        diagnosis=Diagnosis("inference", ("given up",)),
     ),
-    Fault("policy's process is killed", policy="killed", says=Says("inference", ("signal 9",))),
+    Fault(
+        "policy's process is killed",
+        policy="killed",
+        diagnosis=Diagnosis("inference", ("signal 9",)),
+    ),
     Fault(
         "the robot's process is killed and started again",
-        begin=lambda stage: stage.kill_robot(),
-        end=lambda stage: stage.start_robot(),
-        says=Says("joint states", ("stale",)),
+        begin=lambda testbed: testbed.kill_robot(),
+        end=lambda testbed: testbed.start_robot(),
+        diagnosis=Diagnosis("joint states", ("stale",)),
     ),
 )
 """Those of a node with `policy_process`, and without a deadman."""
@@ -197,18 +226,18 @@ LONG_AGO = -3e8
 """Seconds from now to the time of an old bag."""
 
 
-def _clock(off: float) -> Act:
-    """/clock is LONG_AGO and so many seconds; done when the observer has heard of it."""
+def _clock(off: float) -> Action:
+    """/clock is LONG_AGO and so many seconds; done when the observer received it."""
 
-    def act(stage: Stage) -> None:
-        stage.tell_robot(clock=LONG_AGO + off)
+    def jump(testbed: Testbed) -> None:
+        testbed.tell_robot(clock=LONG_AGO + off)
 
         def heard() -> bool:
-            return abs(stage.observer.now() / 1e9 - time.time() - LONG_AGO - off) < 5
+            return abs(testbed.observer.now() / 1e9 - time.time() - LONG_AGO - off) < 5
 
-        wait_until(heard, "the observer to hear /clock")
+        wait_until(heard, "the observer to receive /clock")
 
-    return act
+    return jump
 
 
 CLOCK = (
@@ -216,9 +245,9 @@ CLOCK = (
     Fault("/clock jumps back by 100 s, as a bag that loops", begin=_clock(0.0), instant=True),
     Fault(
         "/clock stops",
-        begin=lambda stage: stage.tell_robot(clock_stops=True),
+        begin=lambda testbed: testbed.tell_robot(clock_stops=True),
         end=_clock(0.0),
-        says=Says("observations", ("clock",)),
+        diagnosis=Diagnosis("observations", ("clock",)),
     ),
 )
 """Those of a node with `use_sim_time` whose time is LONG_AGO."""

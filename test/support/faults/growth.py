@@ -14,7 +14,7 @@ from support.faults.trial import Result
 from support.waiting import NotWithin
 
 if TYPE_CHECKING:
-    from support.faults.stage import Stage
+    from support.faults.testbed import Testbed
 
 WARM_UP = 0.2
 """Share of a run that is not looked at: caches fill, the allocator finds its size."""
@@ -28,7 +28,7 @@ class Sample:
         at: steady seconds.
         rss_mb, threads, files: of its process.
         latency_ms: mean from an observation to the arrival of its chunk, since the last sample. The
-            robot's pictures come in steps of 10 ms, by which a median would jump.
+            robot's images come in steps of 10 ms, by which a median would jump.
     """
 
     at: float
@@ -38,32 +38,32 @@ class Sample:
     latency_ms: float
 
 
-def sample(stage: Stage) -> Sample:
+def sample(testbed: Testbed) -> Sample:
     """Now; the latencies begin anew."""
-    observer = stage.observer
+    observer = testbed.observer
     latencies = list(observer.latencies)
     observer.latencies.clear()
     mean = float(np.mean(latencies)) * 1000 if latencies else float("nan")
-    return Sample(at=time.monotonic(), latency_ms=mean, **stage.node.figures())
+    return Sample(at=time.monotonic(), latency_ms=mean, **testbed.node.figures())
 
 
-def run_quietly(stage: Stage, seconds: float, period: float = 10.0) -> list[Sample]:
+def run_quietly(testbed: Testbed, seconds: float, period: float = 10.0) -> list[Sample]:
     """Nothing goes wrong for so long.
 
     Raises:
         NotWithin: the trajectories stopped.
     """
     samples = []
-    observer = stage.observer
+    observer = testbed.observer
     observer.latencies.clear()
     for _ in tqdm(range(max(1, round(seconds / period))), "running", unit="sample", leave=False):
         before = observer.trajectories
         time.sleep(min(period, seconds))
-        if not stage.node.lives():
-            raise NotWithin(f"the node has ended; {stage.node.tail}")
+        if not testbed.node.lives():
+            raise NotWithin(f"the node has ended; {testbed.node.tail}")
         if observer.trajectories == before:
             raise NotWithin(f"no trajectory for {period:g} s")
-        samples.append(sample(stage))
+        samples.append(sample(testbed))
     return samples
 
 

@@ -113,7 +113,7 @@ class Judge:
 
     def _within(self, path: Path) -> str:
         limits = self._limits
-        p, v, a = path.sample(path.looks())
+        p, v, a = path.sample(path.sample_times())
         for what, excess in (
             ("below the lower limit by {:.4f} rad", limits.lower - p - 1e-5),
             ("above the upper limit by {:.4f} rad", p - limits.upper - 1e-5),
@@ -130,9 +130,9 @@ class Judge:
         if not self._held:
             return ""
         self._stops += 1
-        looks = path.looks()
-        looks = looks[looks >= min(received, path.end)]
-        speed = np.abs(path.sample(looks)[1])
+        times = path.sample_times()
+        times = times[times >= min(received, path.end)]
+        speed = np.abs(path.sample(times)[1])
         if (np.diff(speed, axis=0) > 1e-6).any():
             return f"a motion that is no braking although {self._held}"
         if self._stops > 1:

@@ -1,4 +1,4 @@
-"""Ears and hands beside the node: hears all that it publishes, calls its services."""
+"""A participant beside the node: receives all that it publishes, calls its services."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from support.waiting import wait_until
 
 
 @dataclass(frozen=True)
-class Said:
-    """A status of /diagnostics.
+class Status:
+    """A received status of /diagnostics.
 
     Attributes:
         at: steady seconds at which it came.
@@ -66,20 +66,20 @@ class Observer:
         self.sim = False
         self._clock = 0
         self._jumped_at = -math.inf
-        self._said: deque[Said] = deque(maxlen=5000)
+        self._statuses: deque[Status] = deque(maxlen=5000)
         self.arm: list[float] = []
         self._name = name
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self._node = rclpy.create_node("observer", context=self._context)
-        for topic, kind, hear, depth in (
+        for topic, kind, callback, depth in (
             (f"{name}/joint_trajectory", JointTrajectory, self._on_trajectory, 1000),
             (f"{name}/action_chunk", ActionChunk, self._on_chunk, 1000),
             ("/diagnostics", DiagnosticArray, self._on_diagnostics, 1000),
             ("arm", JointState, self._on_arm, 1000),
             ("/clock", Clock, self._on_clock, 1),  # the newest: a backlog would be an old time
         ):
-            self._node.create_subscription(kind, topic, hear, depth)
+            self._node.create_subscription(kind, topic, callback, depth)
         self._emergency_stop = self._node.create_publisher(Bool, "emergency_stop", 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
@@ -122,17 +122,17 @@ class Observer:
         for status in message.status:
             level = status.level if isinstance(status.level, int) else status.level[0]
             values = {pair.key: pair.value for pair in status.values}
-            said = Said(time.monotonic(), status.name, level, status.message, values)
-            self._said.append(said)
+            received = Status(time.monotonic(), status.name, level, status.message, values)
+            self._statuses.append(received)
 
-    def said(self, about: str, since: float = 0.0) -> list[Said]:
-        """What /diagnostics said of "<node>: <about>" since then, oldest first."""
+    def statuses(self, about: str, since: float = 0.0) -> list[Status]:
+        """Received statuses "<node>: <about>" since then, oldest first."""
         name = f"{self._name}: {about}"
-        return [said for said in list(self._said) if said.name == name and said.at > since]
+        return [s for s in list(self._statuses) if s.name == name and s.at > since]
 
     def names(self) -> set[str]:
-        """Of all statuses heard."""
-        return {said.name for said in list(self._said)}
+        """Of all received statuses."""
+        return {status.name for status in list(self._statuses)}
 
     def emergency_stop(self, on: bool) -> None:
         self._emergency_stop.publish(Bool(data=on))

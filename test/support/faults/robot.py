@@ -2,7 +2,7 @@
 
 Commands come as lines of JSON on standard input, each answered by a line `ok`:
 
-    {"front": "frozen"}            a fault of a stream, by its name in spoil.py; "" ends it
+    {"front": "frozen"}            a fault of a stream, by its name in corruptions.py; "" ends it
     {"restart": true}              all publishers go and come back
     {"clock": 0.0}                 publish /clock, so many seconds off; null: the system's clock
     {"clock_stops": true}          publish /clock no more
@@ -32,7 +32,7 @@ from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from support.faults.arm import Arm
-from support.faults.spoil import CAMERA, DEADMAN, INSTRUCTION, JOINT_STATES, picture
+from support.faults.corruptions import CAMERA, DEADMAN, INSTRUCTION, JOINT_STATES, image
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 HOME = (0.7, -0.8, 0.9, 0.75, -0.65, 0.8)
@@ -44,7 +44,7 @@ TASK = "touch the red cube"
 _KEPT = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _FRONT_HZ, _WRIST_HZ = 19.6, 20.4
-"""So that within 2.5 s pictures of both come at every moment between two ticks (10 Hz), and the
+"""So that within 2.5 s images of both come at every moment between two ticks (10 Hz), and the
 latency of some seconds does not depend on how they happened to fall together."""
 STREAMS: dict[str, tuple[str, type, QoSProfile | int, float, dict[str, Any]]] = {
     "front": ("front/image_raw", Image, _NEWEST, _FRONT_HZ, CAMERA),
@@ -80,7 +80,7 @@ def message_of(stream: str, now: int, count: int, state: JointState) -> Any:
         return Header(stamp=stamp_of(now))
     if stream == "joint_states":
         return state
-    message = picture(Image(), WIDTH, HEIGHT, "rgb8", 3, count)
+    message = image(Image(), WIDTH, HEIGHT, "rgb8", 3, count)
     message.header.stamp = stamp_of(now)
     return message
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from support.faults import table
-from support.faults.acts import in_two_processes, on_sim_time, on_wall_time, try_all
 from support.faults.checkpoints import (
     SMALLEST,
     can_make_a_disk,
@@ -31,10 +30,11 @@ from support.faults.checkpoints import (
     try_full_disk,
     write_checkpoint,
 )
-from support.faults.endings import try_endings
 from support.faults.faults import CLOCK, ON_WALL_TIME, PROCESS
 from support.faults.growth import Sample, as_dicts, judge_growth, run_quietly
-from support.faults.stage import Stage
+from support.faults.scenarios import in_two_processes, on_sim_time, on_wall_time, try_all
+from support.faults.shutdowns import try_shutdowns
+from support.faults.testbed import Testbed
 from support.faults.trial import Result, try_fault
 from support.waiting import NotWithin
 
@@ -42,11 +42,11 @@ DDS_BUFFERS = 60.0
 """MB by which rounds of all faults may differ.
 
 Fast DDS keeps the buffers of a topic's messages, each as large as the largest message that it ever
-held (PREALLOCATED_WITH_REALLOC): 24 MB with 4K pictures, one to three of them, as messages overlap.
+held (PREALLOCATED_WITH_REALLOC): 24 MB with 4K images, one to three of them, as messages overlap.
 """
 
 SWEEPS = 5.0
-"""Seconds in which the robot's pictures fall twice at every moment between two ticks."""
+"""Seconds in which the robot's images fall twice at every moment between two ticks."""
 
 
 def seconds_of(text: str) -> float:
@@ -57,27 +57,27 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def try_alone(stage: Stage, cycles: int) -> Iterator[Result]:
+def try_alone(testbed: Testbed, cycles: int) -> Iterator[Result]:
     """What needs a node of its own."""
-    yield from try_endings(stage)
-    with in_two_processes(stage):
-        yield from try_all(stage, PROCESS)
-    with on_sim_time(stage):
-        yield from try_all(stage, CLOCK)
-    good = stage.folder / "good"
+    yield from try_shutdowns(testbed)
+    with in_two_processes(testbed):
+        yield from try_all(testbed, PROCESS)
+    with on_sim_time(testbed):
+        yield from try_all(testbed, CLOCK)
+    good = testbed.folder / "good"
     write_checkpoint(good)
-    yield from try_checkpoint(stage, good, cycles)
+    yield from try_checkpoint(testbed, good, cycles)
     if can_make_a_disk():
-        smallest = stage.folder / "smallest"
+        smallest = testbed.folder / "smallest"
         write_checkpoint(smallest, **SMALLEST)
-        yield try_full_disk(stage, smallest)
-        stage.end_node()
+        yield try_full_disk(testbed, smallest)
+        testbed.end_node()
     else:
         tqdm.write("not tried: a full disk (this user may not mount one in a namespace)")
 
 
 def run_long(
-    stage: Stage,
+    testbed: Testbed,
     quiet: float,
     faulty: float,
     seed: int,
@@ -92,13 +92,13 @@ def run_long(
         only: a part of the names of the faults to try; "": all.
     """
     runs: dict[str, list[Sample]] = {}
-    with on_wall_time(stage):
+    with on_wall_time(testbed):
         if quiet > 0:
-            blamed = len(stage.judge.violations)
+            blamed = len(testbed.judge.violations)
             name = f"{quiet / 60:.0f} minutes undisturbed"
-            runs[name] = run_quietly(stage, quiet)
+            runs[name] = run_quietly(testbed, quiet)
             result = judge_growth(name, runs[name], rss_mb=10.0, latency_ms=5.0)
-            result.problems += stage.judge.violations[blamed:]
+            result.problems += testbed.judge.violations[blamed:]
             results.append(result)
         samples, order = [], random.Random(seed)
         end = time.monotonic() + faulty
@@ -108,13 +108,13 @@ def run_long(
                 order.shuffle(faults)
                 for fault in faults:
                     bar.set_postfix_str(fault.name)
-                    results.append(try_fault(stage, fault))
+                    results.append(try_fault(testbed, fault))
                     bar.update()
                     if not results[-1].survived:
                         tqdm.write(f"NOT SURVIVED: {results[-1].name}: {results[-1].problems}")
                     if samples and time.monotonic() > end:
                         break
-                samples += run_quietly(stage, SWEEPS, SWEEPS)
+                samples += run_quietly(testbed, SWEEPS, SWEEPS)
         name = f"{len(samples)} rounds of {only or 'all faults'}, one process"
         runs[name] = samples
         results.append(judge_growth(name, samples, rss_mb=DDS_BUFFERS, latency_ms=10.0))
@@ -145,21 +145,21 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends it as Ctrl-C does: the node and the robot must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="pi0_soak_") as folder:
-        stage = Stage(Path(folder))
+        testbed = Testbed(Path(folder))
         try:
-            for result in () if args.only else try_alone(stage, args.cycles):
+            for result in () if args.only else try_alone(testbed, args.cycles):
                 results.append(result)
                 tqdm.write(f"{'survived' if result.survived else 'NOT SURVIVED'}: {result.name}")
             quiet = 0.0 if args.only else args.duration * args.undisturbed
             faulty = args.duration - quiet
-            runs = run_long(stage, quiet, faulty, args.seed, results, args.only)
+            runs = run_long(testbed, quiet, faulty, args.seed, results, args.only)
         except NotWithin as error:
             results.append(Result("the suite itself", problems=[str(error)]))
         finally:
-            stage.close()
-        judged = stage.judge
+            testbed.close()
+        judged = testbed.judge
     for result in results:
-        result.said = result.said.replace(folder, "DIR")  # a name that chance drew
+        result.diagnosis = result.diagnosis.replace(folder, "DIR")  # a name that chance drew
     print(table.text(results))
     for result in results:
         for problem in result.problems:

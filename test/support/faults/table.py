@@ -30,7 +30,7 @@ def rows(results: Sequence[Result]) -> list[dict[str, str]]:
             {
                 "fault": name,
                 "meanwhile": last.meanwhile,
-                "/diagnostics": _short(last.said),
+                "/diagnostics": _short(last.diagnosis),
                 "recovery": recovery,
                 "how": last.how,
                 "survived": f"{survived} of {len(trials)}",
@@ -59,10 +59,10 @@ def markdown(results: Sequence[Result]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows(results):
-        said = f"`{row['/diagnostics']}`" if row["/diagnostics"] else ""
+        diagnosis = f"`{row['/diagnostics']}`" if row["/diagnostics"] else ""
         how = "" if row["how"] in ("", "by itself") else f" ({row['how']})"
         meanwhile = "; ".join(filter(None, (row["meanwhile"], row["note"])))
-        cells = (row["fault"], meanwhile, said, f"{row['recovery']}{how}", row["survived"])
+        cells = (row["fault"], meanwhile, diagnosis, f"{row['recovery']}{how}", row["survived"])
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -87,6 +87,6 @@ def write_json(path: Path, results: Sequence[Result], figures: dict[str, object]
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _short(said: str) -> str:
-    line = " ".join(said.split())
+def _short(diagnosis: str) -> str:
+    line = " ".join(diagnosis.split())
     return line if len(line) <= _WIDEST else line[: _WIDEST - 4].rsplit(" ", 1)[0] + " ..."

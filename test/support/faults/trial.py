@@ -1,4 +1,4 @@
-"""Trying a fault: begin it, look, end it, and see whether all is as before."""
+"""One trial: inject a fault, check the node, remove the fault, wait for recovery."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from support.faults.faults import Fault
-from support.faults.observer import Said
+from support.faults.observer import Status
 from support.waiting import NotWithin, wait_until
 
 if TYPE_CHECKING:
-    from support.faults.stage import Stage
+    from support.faults.testbed import Testbed
 
 HOLD = 0.7
-"""Seconds of looking whether nothing comes; longer than starve_timeout, so that a stop is seen."""
+"""Seconds in which nothing may be published; longer than starve_timeout, so that a stop is seen."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Result:
     Attributes:
         name: of the fault.
         problems: sentences; none: it was survived.
-        said: what /diagnostics said of it.
+        diagnosis: what /diagnostics reported of it.
         meanwhile: what came out while it lasted.
         recovery: seconds from its end to the next trajectory; None where none is due.
         how: what the recovery took.
@@ -34,7 +34,7 @@ class Result:
 
     name: str
     problems: list[str] = field(default_factory=list)
-    said: str = ""
+    diagnosis: str = ""
     meanwhile: str = ""
     recovery: float | None = None
     how: str = "by itself"
@@ -45,65 +45,65 @@ class Result:
         return not self.problems
 
 
-def try_fault(stage: Stage, fault: Fault) -> Result:
+def try_fault(testbed: Testbed, fault: Fault) -> Result:
     """One fault on the node that runs; it has to be publishing trajectories."""
     result = Result(fault.name, how="~/reset, ~/enable" if fault.reset else "by itself")
-    judge, pid = stage.judge, stage.node.pid
+    judge, pid = testbed.judge, testbed.node.pid
     blamed = len(judge.violations)
     try:
-        stage.wait_for_trajectories()
+        testbed.wait_for_trajectories()
         began = time.monotonic()
-        fault.begin_on(stage)
+        fault.begin_on(testbed)
         ended = time.monotonic()
         if not fault.instant:
             try:
-                said = _named(stage, fault, began)
-                result.said = _quote(said)
-                result.meanwhile = _meanwhile(stage, fault)
+                status = _reported(testbed, fault, began)
+                result.diagnosis = _quote(status)
+                result.meanwhile = _during(testbed, fault)
             finally:
-                note = fault.end_on(stage)
+                note = fault.end_on(testbed)
                 judge.hold("")
             result.note = note if isinstance(note, str) else ""
             ended = time.monotonic()
         if fault.reset:
-            _reset(stage)
+            _reset(testbed)
             ended = time.monotonic()
-        recovered(stage)
+        recovered(testbed)
         result.recovery = time.monotonic() - ended
-        _all_is_well(stage, fault)
+        _wait_until_ok(testbed, fault)
     except NotWithin as error:
         result.problems.append(str(error))
-        _help(stage)
+        _revive(testbed)
     result.problems += judge.violations[blamed:]
-    if not stage.node.lives() or stage.node.pid != pid:
-        result.problems.append(f"the node has ended; {stage.node.tail}")
+    if not testbed.node.lives() or testbed.node.pid != pid:
+        result.problems.append(f"the node has ended; {testbed.node.tail}")
     return result
 
 
-def _named(stage: Stage, fault: Fault, since: float) -> Said | None:
-    """What /diagnostics says about the fault."""
-    if fault.says is None:
+def _reported(testbed: Testbed, fault: Fault, since: float) -> Status | None:
+    """The status of /diagnostics that reports the fault."""
+    if fault.diagnosis is None:
         return None
-    about, words = fault.says.about, [word.lower() for word in fault.says.words]
+    about, words = fault.diagnosis.status, [word.lower() for word in fault.diagnosis.words]
 
-    def found() -> Said | None:
-        heard = stage.observer.said(about, since)
+    def found() -> Status | None:
+        heard = testbed.observer.statuses(about, since)
         fits = (s for s in heard if s.level and all(word in s.text for word in words))
         return next(fits, None)
 
     def what() -> str:
-        heard = {f"{s.level} {s.text}" for s in stage.observer.said(about, since)[-8:]}
-        return f"{words} in the status {about!r} of /diagnostics, which says {sorted(heard)}"
+        heard = {f"{s.level} {s.text}" for s in testbed.observer.statuses(about, since)[-8:]}
+        return f"{words} in the status {about!r} of /diagnostics, which has {sorted(heard)}"
 
     return wait_until(found, what)
 
 
-def _meanwhile(stage: Stage, fault: Fault) -> str:
-    """Look at what comes out while the fault lasts."""
-    observer = stage.observer
+def _during(testbed: Testbed, fault: Fault) -> str:
+    """Check what is published while the fault lasts."""
+    observer = testbed.observer
     if fault.chunks in ("stop", "dry"):
         time.sleep(fault.grace)
-        stage.judge.hold(f"of the fault {fault.name!r}")
+        testbed.judge.hold(f"of the fault {fault.name!r}")
         before = observer.chunks
         time.sleep(HOLD)
         if fault.chunks == "dry":
@@ -120,54 +120,54 @@ def _meanwhile(stage: Stage, fault: Fault) -> str:
     return f"{(observer.chunks - before) / (time.monotonic() - begun):.1f} chunks/s"
 
 
-def _reset(stage: Stage) -> None:
+def _reset(testbed: Testbed) -> None:
     """What an operator does after a latch; without it nothing may move."""
-    before = stage.observer.trajectories
-    refused = stage.observer.enable()
+    before = testbed.observer.trajectories
+    refused = testbed.observer.enable()
     if refused.success:
         raise NotWithin("a refusal of ~/enable while latched")
     time.sleep(0.3)
-    if stage.observer.trajectories > before:
+    if testbed.observer.trajectories > before:
         raise NotWithin("the latch: a trajectory came before ~/reset")
-    for answer in (stage.observer.reset(), stage.observer.enable()):
+    for answer in (testbed.observer.reset(), testbed.observer.enable()):
         if not answer.success:
             raise NotWithin(f"~/reset and ~/enable: {answer.message}")
 
 
-def _help(stage: Stage) -> None:
+def _revive(testbed: Testbed) -> None:
     """After a fault that was not survived: give the next one a node that moves, if it can."""
     with contextlib.suppress(NotWithin):
-        stage.observer.reset()
-        stage.observer.enable()
+        testbed.observer.reset()
+        testbed.observer.enable()
 
 
-def recovered(stage: Stage) -> None:
+def recovered(testbed: Testbed) -> None:
     """Until there is a trajectory from an observation made after now."""
-    observer = stage.observer
+    observer = testbed.observer
     now, before = observer.now(), observer.trajectories
     wait_until(
         lambda: (
             (observer.chunk_stamp > now and observer.trajectories > before)
-            or not stage.node.lives()
+            or not testbed.node.lives()
         ),
-        lambda: f"a trajectory after the fault; {stage.node.tail}",
+        lambda: f"a trajectory after the fault; {testbed.node.tail}",
     )
 
 
-def _all_is_well(stage: Stage, fault: Fault) -> None:
-    """Until what /diagnostics blamed is fine again."""
-    if fault.says is None:
+def _wait_until_ok(testbed: Testbed, fault: Fault) -> None:
+    """Wait until the status that reported the fault is OK again."""
+    if fault.diagnosis is None:
         return
     ended = time.monotonic()
 
     def fine() -> bool:
-        heard = stage.observer.said(fault.says.about, ended)
+        heard = testbed.observer.statuses(fault.diagnosis.status, ended)
         return bool(heard) and heard[-1].level == 0
 
-    wait_until(fine, f"{fault.says.about!r} to be OK again")
+    wait_until(fine, f"{fault.diagnosis.status!r} to be OK again")
 
 
-def _quote(said: Said | None) -> str:
-    if said is None:
+def _quote(status: Status | None) -> str:
+    if status is None:
         return ""
-    return f"{said.name.split(': ', 1)[1]}: {said.message}"
+    return f"{status.name.split(': ', 1)[1]}: {status.message}"

@@ -1,7 +1,7 @@
-"""A crowd as a process of its own: PUBLISHERS more publishers on every topic, each at HZ.
+"""Load as a process of its own: PUBLISHERS more publishers on every topic, each at HZ.
 
-What they say is true; there is only too much of it. At its end it prints how many messages a second
-it got out.
+Their messages are valid; there are only too many. At its end it prints how many messages a second
+it published.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ HZ = 200
 
 def main() -> None:
     rclpy.init()
-    node = rclpy.create_node("crowd")
-    heard: deque[JointState] = deque(maxlen=1)
-    node.create_subscription(JointState, "arm", lambda message: heard.append(message), 1)
-    crowd = [advertise(node) for _ in range(PUBLISHERS)]
-    while not heard:
+    node = rclpy.create_node("flood")
+    received: deque[JointState] = deque(maxlen=1)
+    node.create_subscription(JointState, "arm", received.append, 1)
+    flood = [advertise(node) for _ in range(PUBLISHERS)]
+    while not received:
         rclpy.spin_once(node)
     print("ready", flush=True)
     begun, rounds, sent = time.monotonic(), 0, 0
@@ -41,8 +41,8 @@ def main() -> None:
             sent += 1
             rclpy.spin_once(node, timeout_sec=0)
             for name in STREAMS:
-                message = message_of(name, time.time_ns(), rounds, heard[0])
-                for member in crowd:
+                message = message_of(name, time.time_ns(), rounds, received[0])
+                for member in flood:
                     member[name].publish(message)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -1,4 +1,4 @@
-"""The processes of a trial: the node, the robot, and what they are told."""
+"""The testbed: processes of the node and of the robot in one ROS domain, and their control."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.ros.environment import private_graph
+from support import ROOT
 from support.domains import free_domain
 from support.faults.judge import Judge, Limits
 from support.faults.observer import Observer
 from support.process import Process
 from support.waiting import PATIENCE, NotWithin, wait_until
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 LIMITS = Limits(np.full(6, -1.6), np.full(6, 1.6), 1.5, 8.0)
-FAKE_NODE = (sys.executable, str(HERE / "fake_node.py"))
+FAKE_NODE = (sys.executable, "-m", "support.faults.fake_node")
 REAL_NODE = (sys.executable, "-m", "pi0_ros.node")
 
 PARAMETERS = {
@@ -36,7 +35,7 @@ PARAMETERS = {
 """What the node gets beside config/demo.yaml: short times, so that the suite is short."""
 
 
-class Stage:
+class Testbed:
     """A ROS domain with a robot, an observer and at most one node.
 
     Attributes:
@@ -55,11 +54,11 @@ class Stage:
         self.observer = Observer(self.domain, self.judge)
         self.node: Process | None = None
         self.robot: Process | None = None
-        self.crowd: Process | None = None
+        self.flood: Process | None = None
         self.start_robot()
 
     def close(self) -> None:
-        for process in (self.node, self.robot, self.crowd):
+        for process in (self.node, self.robot, self.flood):
             if process is not None:
                 process.kill()
         self.observer.close()
@@ -75,7 +74,9 @@ class Stage:
     def start_robot(self, at_home: bool = False) -> None:
         """Its arm is where it was, unless it is the first or wanted at home."""
         positions = [] if at_home else [json.dumps(p) for p in [self.observer.arm] if p]
-        self.robot = self.process("robot", [sys.executable, str(HERE / "robot.py"), *positions])
+        self.robot = self.process(
+            "robot", [sys.executable, "-m", "support.faults.robot", *positions]
+        )
         self.robot.wait_for("ready")
 
     def kill_robot(self) -> None:
@@ -87,14 +88,14 @@ class Stage:
         self.robot.tell(json.dumps(command))
         wait_until(lambda: self.robot.output.count("ok\n") > before, f"the robot to do {command}")
 
-    def start_crowd(self) -> None:
-        self.crowd = self.process("crowd", [sys.executable, str(HERE / "crowd.py")])
-        self.crowd.wait_for("ready")
+    def start_flood(self) -> None:
+        self.flood = self.process("flood", [sys.executable, "-m", "support.faults.flood"])
+        self.flood.wait_for("ready")
 
-    def end_crowd(self) -> str:
+    def end_flood(self) -> str:
         """How many messages it got out."""
-        self.crowd.end(signal.SIGINT)
-        lines = [line for line in self.crowd.output.splitlines() if "rounds/s" in line]
+        self.flood.end(signal.SIGINT)
+        lines = [line for line in self.flood.output.splitlines() if "rounds/s" in line]
         return lines[-1] if lines else "it told no count"
 
     # The node -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What can be wrong with a robot's messages: each function turns a good one into a bad one.
+"""What can be wrong with a robot's messages: each function corrupts a good one.
 
 A function returns the message, the bytes to publish in its place, or None: nothing is published.
 """
@@ -17,7 +17,7 @@ BINARY = b"\x00\x01\x00\x00" + (9).to_bytes(4, "little") + b"\xff\xfe\x80\xc3\x2
 
 LONG = ("pick up the cube and put it into the bowl, " * 300)[:10_240]
 
-Spoil = Callable[[Any, int], Any]
+Corruption = Callable[[Any, int], Any]
 """(message, count of messages so far) -> message, bytes or None."""
 
 
@@ -29,7 +29,7 @@ def _garbage(message: Any, count: int) -> bytes:
     return GARBAGE
 
 
-def _shifted(seconds: int) -> Spoil:
+def _shifted(seconds: int) -> Corruption:
     def shift(message: Any, count: int) -> Any:
         message.header.stamp.sec += seconds
         return message
@@ -45,21 +45,21 @@ def _unstamped(message: Any, count: int) -> Any:
 # Cameras ----------------------------------------------------------------------------------------
 
 
-def picture(message: Any, width: int, height: int, encoding: str, depth: int, count: int) -> Any:
-    """Fill in a picture; each count gives another."""
+def image(message: Any, width: int, height: int, encoding: str, depth: int, count: int) -> Any:
+    """Fill in a image; each count gives another."""
     message.width, message.height = width, height
     message.encoding, message.step = encoding, width * depth
     message.data = bytes([count % 251]) * (width * height * depth)
     return message
 
 
-def _resized(width: int, height: int) -> Spoil:
-    return lambda message, count: picture(message, width, height, "rgb8", 3, count)
+def _resized(width: int, height: int) -> Corruption:
+    return lambda message, count: image(message, width, height, "rgb8", 3, count)
 
 
-def _encoded(encoding: str, depth: int) -> Spoil:
+def _encoded(encoding: str, depth: int) -> Corruption:
     def encode(message: Any, count: int) -> Any:
-        return picture(message, message.width, message.height, encoding, depth, count)
+        return image(message, message.width, message.height, encoding, depth, count)
 
     return encode
 
@@ -84,7 +84,7 @@ def _frozen(message: Any, count: int) -> Any:
     return message
 
 
-CAMERA: dict[str, Spoil] = {
+CAMERA: dict[str, Corruption] = {
     "silent": _silent,
     "frozen": _frozen,
     "larger": _resized(320, 240),
@@ -129,7 +129,7 @@ def _strangers(message: Any, count: int) -> Any:
     return message
 
 
-JOINT_STATES: dict[str, Spoil] = {
+JOINT_STATES: dict[str, Corruption] = {
     "silent": _silent,
     "missing": _missing,
     "NaN": _nan,
@@ -145,7 +145,7 @@ JOINT_STATES: dict[str, Spoil] = {
 # The instruction, and the deadman ---------------------------------------------------------------
 
 
-def _text(text: str) -> Spoil:
+def _text(text: str) -> Corruption:
     def say(message: Any, count: int) -> Any:
         message.data = text
         return message
@@ -158,7 +158,7 @@ def _another(message: Any, count: int) -> Any:
     return message
 
 
-INSTRUCTION: dict[str, Spoil] = {
+INSTRUCTION: dict[str, Corruption] = {
     "silent": _silent,
     "empty": _text(""),
     "10 kB": _text(LONG),
@@ -166,4 +166,4 @@ INSTRUCTION: dict[str, Spoil] = {
     "changing": _another,
 }
 
-DEADMAN: dict[str, Spoil] = {"silent": _silent}
+DEADMAN: dict[str, Corruption] = {"silent": _silent}
