@@ -5,7 +5,11 @@ PYTHON ?= python3
 ROS ?= jazzy
 SUFFIX := $(if $(filter-out jazzy,$(ROS)),-$(ROS))
 VENV ?= .venv$(SUFFIX)
-CONSTRAINTS ?= constraints$(SUFFIX).txt
+# The set that CI proves needs Python 3.11; Python 3.10 gets the newest versions that run there.
+ifeq ($(origin CONSTRAINTS),undefined)
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints$(SUFFIX).txt" \
+	if sys.version_info >= (3, 11) else "")')
+endif
 TORCH_INDEX ?=
 ARGS ?=
 DURATION ?= 10m
@@ -40,7 +44,7 @@ help:
 	@echo 'make docs    write docs/commands.md from the parsers of the commands'
 	@echo 'make lint    ruff'
 	@echo 'make venv    set up $(VENV) only'
-	@echo 'make lock    write $(CONSTRAINTS) anew from $(VENV)'
+	@echo 'make lock    write constraints$(SUFFIX).txt anew from $(VENV)'
 	@echo 'make clean   remove $(VENV) and everything built'
 	@echo
 	@echo 'ROS=jazzy|kilted  the ROS 2 wheels to use             (now $(ROS))'
@@ -48,7 +52,8 @@ help:
 	@echo 'VENV=...          the virtual environment             (now $(VENV))'
 	@echo 'TORCH_INDEX=URL   wheel index to take torch from, such as the one for CPU that'
 	@echo "                  PyTorch's Get-started page names; saves the 2 GB of CUDA"
-	@echo 'CONSTRAINTS=      empty: the newest versions that setup.py allows (Python 3.10 needs it)'
+	@echo 'CONSTRAINTS=FILE  versions to install; empty: the newest that setup.py allows'
+	@echo '                  (now $(or $(CONSTRAINTS),empty))'
 
 venv: $(VENV)/.installed
 
