@@ -67,6 +67,13 @@ def _npu(name: str) -> torch.device:
             f"torch_npu {installed} does not pair with torch {torch.__version__}: both must be of "
             f"the same release; pip install 'torch=={_release(installed)}.*'"
         )
+    if torch.version.cuda is not None and _numbers(installed) >= (2, 10):
+        raise DeviceError(
+            f"torch {torch.__version__} is the build for CUDA, and torch_npu {installed} ends the "
+            "process beside it (both register pinned_reserve_segment_size_mb). Install the build "
+            f"for CPU: pip install 'torch=={_release(installed)}.*' --index-url "
+            "https://download.pytorch.org/whl/cpu"
+        )
     try:
         importlib.import_module("torch_npu")
     except (ImportError, OSError) as error:
@@ -104,3 +111,8 @@ def _cann_advice() -> str:
 def _release(version: str) -> str:
     """`2.13.0+cpu` -> `2.13`."""
     return ".".join(version.split("+")[0].split(".")[:2])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`2.10.0.post4` -> (2, 10)."""
+    return tuple(int(number) for number in version.split(".")[:2])

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+WHY = "CANN is not installed" if torch.version.cuda is None else "is the build for CUDA"
 REPOSITORY = Path(__file__).parents[2]
 _LOAD = """
 import logging, sys
@@ -32,10 +35,10 @@ def test_auto_runs_on_the_cpu_and_says_why(demo_checkpoint: Path, torch_npu_dir:
     done = load(demo_checkpoint, "auto", torch_npu_dir)
     assert done.returncode == 0, done.stderr
     assert "the model runs on the CPU" in done.stderr
-    assert "CANN is not installed" in done.stderr
+    assert WHY in done.stderr
 
 
 def test_npu_refuses_and_says_why(demo_checkpoint: Path, torch_npu_dir: Path) -> None:
     done = load(demo_checkpoint, "npu", torch_npu_dir)
     assert done.returncode != 0
-    assert "DeviceError: torch_npu cannot be loaded" in done.stderr
+    assert "DeviceError: " in done.stderr and WHY in done.stderr

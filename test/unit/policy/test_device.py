@@ -28,7 +28,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         loads: bool = True,
         count: int = 2,
         chip: str = "Ascend910B3",
+        cuda: str | None = None,
     ) -> None:
+        monkeypatch.setattr(torch.version, "cuda", cuda)
         spec = machinery.ModuleSpec("torch_npu", None) if installed else None
         find, version_of = util.find_spec, metadata.version
         monkeypatch.setattr(
@@ -80,6 +82,18 @@ def test_no_torch_npu(machine: Callable[..., None]) -> None:
 def test_versions_that_do_not_pair(machine: Callable[..., None]) -> None:
     machine(version="2.1.0")
     assert "torch_npu 2.1.0 does not pair with torch" in refused()
+
+
+def test_the_build_of_torch_for_cuda(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    machine(version="2.13.0", cuda="13.0")
+    assert "2.13.0+cu130 is the build for CUDA" in refused()
+    assert "whl/cpu" in refused()
+    monkeypatch.setattr(torch, "__version__", "2.9.0+cu128")
+    machine(version="2.9.0.post6", cuda="12.8")  # it does not register that setting
+    assert resolve_device("npu").index == 0
 
 
 def test_no_cann(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
