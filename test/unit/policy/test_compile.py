@@ -72,7 +72,8 @@ def assert_same_actions(ours: Policy, eager: Policy) -> None:
 @pytest.mark.parametrize(
     "form,stages", [("frame", ["frame"]), ("two-graph", ["prefix", "denoise"])]
 )
-@pytest.mark.timeout(300)
+@pytest.mark.compile
+@pytest.mark.timeout(600)
 def test_graphs_give_the_same_actions_and_never_recompile(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, form: str, stages: list[str]
 ) -> None:
