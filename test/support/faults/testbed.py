@@ -42,6 +42,8 @@ class Testbed:
         observer, node, robot: None where there is none yet.
     """
 
+    __test__ = False  # no test case, whatever pytest makes of its name
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._runs = 0
