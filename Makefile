@@ -76,18 +76,18 @@ $(VENV)/.sources: $(VENV)/.ros FORCE
 	@echo '$(SOURCES)' | cmp -s - $@ || echo '$(SOURCES)' > $@
 
 demo: venv
-	@$(RUN) pi0_demo --out build/demo --overwrite --json build/demo/report.json $(ARGS)
+	@$(RUN) pi0 demo --out build/demo --overwrite --json build/demo/report.json $(ARGS)
 
 replay-demo:
 	@echo '[1/4] The environment in $(VENV)'
 	@$(MAKE) --no-print-directory venv
 	@echo '[2/4] A bag of a simulated arm: build/replay-demo/bag'
 	@rm -rf build/replay-demo && mkdir -p build/replay-demo
-	@$(RUN) pi0_demo_bag build/replay-demo/bag
+	@$(RUN) pi0 demo bag build/replay-demo/bag
 	@echo '[3/4] A small checkpoint with random weights: build/replay-demo/checkpoint'
 	@$(RUN) pi0 demo checkpoint build/replay-demo/checkpoint
 	@echo '[4/4] The bag, played to the node over DDS: build/replay-demo/out'
-	@$(RUN) pi0_replay build/replay-demo/bag --checkpoint build/replay-demo/checkpoint \
+	@$(RUN) pi0 replay build/replay-demo/bag --checkpoint build/replay-demo/checkpoint \
 		--params config/demo.yaml --out build/replay-demo/out --json build/replay-demo/report.json
 
 test: venv reference npu

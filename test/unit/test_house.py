@@ -54,7 +54,9 @@ WITHOUT_ROS = {
     "motion",
     "profile",
     "serve",
+    "bags",
     "diff",
+    "eval",
     "cli",
 }
 ROS = {
