@@ -1,4 +1,4 @@
-"""What a pi0 checkpoint directory says besides its weights, in three formats.
+"""What a pi0 checkpoint directory declares besides its weights, in three formats.
 
 * `lerobot-0.3`: LeRobot up to 0.3; statistics are tensors among the weights.
 * `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
@@ -42,7 +42,7 @@ class ImageRule:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint directory, read and checked but for its weights.
+    """A checkpoint directory, read and checked without its weights.
 
     Attributes:
         path: the directory.

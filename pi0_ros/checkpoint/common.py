@@ -18,10 +18,10 @@ GEMMA_VARIANTS = {
 
 
 def modes_of(settings: dict[str, Any], key: str, where: str, problems: list[str]) -> dict[str, str]:
-    """Feature type -> normalisation mode. Without it nothing says how to normalise."""
+    """Feature type -> normalisation mode. Required: there is no default."""
     modes = settings.get(key)
     if modes is None:
-        problems.append(f"{where}: {key} is missing, so nothing says how values are normalised")
+        problems.append(f"{where}: {key} is missing: the normalisation of values is unknown")
         return {}
     return modes
 

@@ -1,7 +1,7 @@
-"""What a checkpoint directory records about the data it was trained on: joint names and pace.
+"""What a checkpoint directory declares about its training data: joint names and rate.
 
-No format has to. LeRobot's data sets name every number of the state in meta/info.json, which some
-people keep beside the checkpoint; newer configurations carry the actions' names themselves.
+Formats do not require it. LeRobot's data sets name every number of the state in meta/info.json,
+which some users keep next to the checkpoint; newer configurations have the names of the actions.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Declared:
     """What is recorded, and where.
 
     Attributes:
-        joints: name of each number of the state; empty where nothing says.
-        joints_source: file and key, for messages to people; "" without names.
-        fps: observations and actions per second; None where nothing says.
-        fps_source: file and key; "" without a pace.
+        joints: name of each number of the state; empty where not declared.
+        joints_source: file and key, for messages; "" without names.
+        fps: observations and actions per second; None where not declared.
+        fps_source: file and key; "" without a rate.
     """
 
     joints: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Whether a checkpoint can do what is asked of it, found out without reading its weights."""
+"""Whether a checkpoint fits a robot, checked without reading its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_SCALE = 1e-5
 """Least standard deviation (or half range) that data can have, in the checkpoint's unit.
 
 Below it the value was constant: every format divides by its guard of 1e-8 or 1e-6 instead, and a
-thousandth of a radian off that constant becomes thousands of standard deviations to the model.
+difference of a thousandth of a radian becomes thousands of standard deviations to the model.
 """
 
 
@@ -27,7 +27,7 @@ def policy_problems(
     delta_mask: Sequence[bool] | None,
     action_dt: float,
 ) -> list[str]:
-    """Everything in which a checkpoint does not fit; empty when it does.
+    """Everything that does not fit; empty when all does.
 
     Args:
         cameras, action_mode, delta_mask, action_dt: as for `Policy.load`.

@@ -1,4 +1,4 @@
-"""Which device the model runs on, and why an NPU cannot be had."""
+"""The device that the model runs on, and why an NPU cannot be used."""
 
 import importlib
 import logging
@@ -52,7 +52,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _npu(name: str) -> torch.device:
-    """An NPU, after everything that is known to go wrong was looked at."""
+    """An NPU, after checks of everything that is known to go wrong."""
     if util.find_spec("torch_npu") is None:
         raise DeviceError(
             f"device '{name}' needs torch_npu, which is not installed in this Python. Install the "

@@ -1,4 +1,4 @@
-"""The policy: one observation in, one chunk of joint positions out."""
+"""The policy: an observation to a chunk of joint positions."""
 
 import logging
 import time
@@ -32,14 +32,14 @@ WARM_UP_INSTRUCTION = "warm up"
 
 @dataclass(frozen=True)
 class _Prompt:
-    """What an instruction contributes: computed once, used by every frame under it."""
+    """Tensors of an instruction: computed once, used by every inference with it."""
 
     embedding: Tensor
     layout: Layout
 
 
 class Policy:
-    """pi0 with everything that makes joint positions of robot data: units, statistics, tokens.
+    """pi0 with units, statistics, tokenizer and image preprocessing.
 
     Not thread-safe: one inference at a time.
     """
@@ -89,7 +89,7 @@ class Policy:
         tokenizer: str | Path | None = None,
         graph: GraphOptions | None = None,
     ) -> "Policy":
-        """Load a checkpoint directory, check that it fits what is asked of it, and warm up.
+        """Load a checkpoint directory, check that it fits the arguments, and warm up.
 
         Args:
             checkpoint: directory in one of the formats of `pi0_ros.checkpoint.checkpoint`.
@@ -98,7 +98,7 @@ class Policy:
             seed: of the flow-matching noise; the n-th chunk after loading depends on (seed, n) and
                 the observation only.
             cameras: the checkpoint's cameras that exist on this robot, by name; all by default.
-                Those left out are treated as the training's missing cameras: not attended to.
+                The others are treated like missing cameras in training: not attended to.
             joint_units: the checkpoint's unit of each joint, in joint order; radians by default.
             action_mode: `absolute` or `delta`; needed where the checkpoint does not say (openpi).
             delta_mask: with `delta`: per joint, whether its actions are relative to the observed
@@ -112,7 +112,7 @@ class Policy:
             CheckpointError: the checkpoint is broken; lists everything.
             DeviceError: the device cannot be used.
             TokenizerError: there is no tokenizer.
-            ValueError: what is asked does not fit the checkpoint; lists everything.
+            ValueError: the arguments do not fit the checkpoint; lists everything.
         """
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -135,7 +135,7 @@ class Policy:
             raise CheckpointError(f"{read.path} does not fit:\n  - " + "\n  - ".join(problems))
         # The model was trained on images in the checkpoint's order.
         cameras = [name for name in read.cameras if name in cameras]
-        # What can be missing is looked for before gigabytes of weights are read.
+        # Device and tokenizer first: they may be missing, and weights take long to read.
         on = resolve_device(device)
         words = load_tokenizer(read.path, tokenizer)
         graphs = load_graphs(read, graph or GraphOptions(), DTYPES[dtype], on, len(cameras))
@@ -158,7 +158,7 @@ class Policy:
         return str(self._device)
 
     def reset(self) -> None:
-        """Begin a new episode: the sequence of chunks, and so of their noise, starts again."""
+        """Begin a new episode: chunks, and so their noise, are counted from 0 again."""
         self._sequence = 0
 
     @torch.inference_mode()
@@ -241,7 +241,7 @@ class Policy:
                     vocab_size=c.vocab_size,
                 )
             )
-            # An instruction is a few kilobytes, but a node may run for weeks.
+            # Bounded: a node may run for weeks.
             if len(self._prompts) >= 64:
                 self._prompts.pop(next(iter(self._prompts)))
             self._prompts[instruction] = cached

@@ -1,4 +1,4 @@
-"""Images as pi0 takes them: a square in [-1, 1], the aspect kept, borders black."""
+"""Images in the form that pi0 takes: square, in [-1, 1], aspect kept, black borders."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Instructions to token ids, by the checkpoint's own tokenizer."""
+"""Instructions to token ids, with the checkpoint's tokenizer."""
 
 import logging
 from collections.abc import Callable
@@ -12,11 +12,11 @@ _LOG = logging.getLogger(__name__)
 _SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
 
 Tokenizer = Callable[[str], list[int]]
-"""Text to token ids, the begin token first."""
+"""Text to token ids, the begin-of-sequence token (BOS) first."""
 
 
 class TokenizerError(UserError, ValueError):
-    """No usable tokenizer; the message says where it was looked for and how to get one."""
+    """There is no usable tokenizer; the message says where to get one."""
 
 
 def load_tokenizer(checkpoint: Path, tokenizer: str | Path | None) -> Tokenizer:
@@ -30,7 +30,7 @@ def load_tokenizer(checkpoint: Path, tokenizer: str | Path | None) -> Tokenizer:
         tokenizer: a directory, or a SentencePiece `.model` file.
 
     Raises:
-        TokenizerError: none is there, or it does not begin prompts with a begin token.
+        TokenizerError: none is there, or it does not begin prompts with BOS.
     """
     places = [Path(tokenizer)] if tokenizer else [checkpoint, checkpoint / "tokenizer"]
     for place in places:
@@ -80,11 +80,11 @@ def _from_sentencepiece(file: Path) -> Tokenizer:
 def tokenize(
     tokenizer: Tokenizer, instruction: str, *, cleans: bool, length: int, vocab_size: int
 ) -> torch.Tensor:
-    """An instruction as pi0 was trained on it: begin token, the words, a newline.
+    """The tokens of an instruction as in training: BOS, the text, a newline.
 
     Args:
-        cleans: underscores and newlines become spaces first (openpi).
-        length: most tokens; what is longer is cut with a warning, as in training.
+        cleans: replace underscores and newlines by spaces first, as openpi does.
+        length: longest prompt; longer ones are cut, with a warning, as in training.
         vocab_size: rows of the model's token embedding.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What goes into the policy and what comes out: numpy only, no ROS, no torch."""
+"""Input and output of the policy: numpy only, no ROS, no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Observation:
-    """What the robot sees, feels and was told at one time.
+    """Images, joint positions and the task at one time.
 
     Attributes:
-        images: camera name -> [H, W, 3] uint8 RGB, any size. Views are fine: nothing writes them.
+        images: camera name -> [H, W, 3] uint8 RGB, any size. Never written to.
         state: [joints] float, in the policy's joint order, radians.
         instruction: the task in words.
         stamp: time of the observation in nanoseconds of the caller's clock (header stamps in ROS).
@@ -25,7 +25,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class ActionChunk:
-    """The joint positions that the policy wants after an observation.
+    """The joint positions that the policy predicts after an observation.
 
     Attributes:
         positions: [horizon, joints] float32, in the policy's joint order, radians, absolute.

@@ -1,4 +1,4 @@
-"""From the unit in which a checkpoint speaks of a joint to radians."""
+"""Conversion between a checkpoint's joint units and radians."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 class JointUnits:
     """radians = scale * checkpoint unit + offset, per joint.
 
-    Many LeRobot checkpoints speak degrees or percent of a range, and a gripper neither.
+    Many LeRobot checkpoints use degrees or percent of a range, and another unit for a gripper.
 
     Attributes:
         scale, offset: [joints] float32; no scale is 0.
@@ -33,7 +33,7 @@ class JointUnits:
 
     @staticmethod
     def radians(joints: int) -> "JointUnits":
-        """The units of a checkpoint that speaks radians already."""
+        """The units of a checkpoint that uses radians already."""
         return JointUnits(np.ones(joints, np.float32), np.zeros(joints, np.float32))
 
     def to_radians(self, value: np.ndarray) -> np.ndarray:
