@@ -56,7 +56,8 @@ def page() -> str:
     parts = [HEAD]
     for verb, (name, _) in cli.VERBS.items():
         module = importlib.import_module(name)
-        parts += section(cli.make_parser(verb, module), getattr(module, "EPILOG", ""), level=2)
+        parser = cli.make_parser(f"pi0 {verb}", module)
+        parts += section(parser, getattr(module, "EPILOG", ""), level=2)
         if keys := getattr(module, "JSON_KEYS", {}):
             parts.append("\n| key of `--json` | meaning |\n|---|---|\n")
             parts += [f"| {_code(key)} | {meaning} |\n" for key, meaning in keys.items()]

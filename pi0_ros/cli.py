@@ -41,41 +41,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     _top_parser().parse_args(argv[:1])  # ends for --help, --version and unknown verbs
     verb = argv[0]
+    return call(f"pi0 {verb}", VERBS[verb][0], argv[1:])
+
+
+def call(name: str, module: str | ModuleType, argv: Sequence[str]) -> int:
+    """Run a command; returns its exit status. Errors for the user and signals end here.
+
+    Args:
+        name: of the command, such as `pi0 doctor`.
+        module: of the command, or its dotted name; see above.
+    """
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        module = importlib.import_module(VERBS[verb][0])
-        parser = make_parser(verb, module)
-        args = parser.parse_args(argv[1:])
+        if isinstance(module, str):
+            module = importlib.import_module(module)
+        parser = make_parser(name, module)
+        args = parser.parse_args(argv)
         if hasattr(module, "check"):
             module.check(parser, args)
         status = module.run(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print(f"pi0 {verb}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return console.INTERRUPTED
     except ModuleNotFoundError as error:
         advice = console.missing(error.name or "")
         if advice is None:
             raise
-        print(f"pi0 {verb}: {advice}", file=sys.stderr)
+        print(f"{name}: {advice}", file=sys.stderr)
         return console.FAILED
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return console.FAILED
-        print(f"pi0 {verb}: {_sentence(error)}", file=sys.stderr)
+        print(f"{name}: {_sentence(error)}", file=sys.stderr)
         return console.FAILED
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def make_parser(verb: str, module: ModuleType) -> argparse.ArgumentParser:
-    """The parser of one verb."""
-    description = (module.__doc__ or "").strip().removeprefix(f"pi0 {verb}: ")
+def make_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    description = (module.__doc__ or "").strip().removeprefix(f"{name}: ")
     keys = getattr(module, "JSON_KEYS", {})
     parts = [getattr(module, "EPILOG", "").strip(), _json_keys(keys) if keys else ""]
     parser = argparse.ArgumentParser(
-        prog=f"pi0 {verb}",
+        prog=name,
         description=description[:1].upper() + description[1:],
         epilog="\n\n".join(filter(None, parts)),
         formatter_class=argparse.RawDescriptionHelpFormatter,

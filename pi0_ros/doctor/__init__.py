@@ -1,1 +1,1 @@
-"""pi0 doctor: checkpoint, parameters, limits and live graph compared before the arm moves."""
+"""pi0 doctor: checkpoint, parameters, limits and a robot compared before the arm moves."""

@@ -1,20 +1,19 @@
-"""Collecting the doctor's samples from a rosbag2 recording."""
+"""Collecting the doctor's samples from a rosbag2 recording; needs no ROS."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rosbags.typesys import Stores, get_typestore
-
 from pi0_ros.bags.bag import open_bag, read_messages
+from pi0_ros.bags.writer import message_types
 from pi0_ros.doctor.samples import Collected, Collector, Settings
-from pi0_ros.node.preflight import node_topics
+from pi0_ros.node.interface import node_topics
 
 
 def collect_bag(settings: Settings, path: Path, seconds: float | None = None) -> Collected:
     """Read what the node would be sent, in the bag's own time.
 
-    The node's clock at a message is its receive time, as pi0_replay plays it.
+    The receive time of a message stands for the node's clock, as in `pi0 replay`.
 
     Args:
         seconds: how much of the recording to read; None: all.
@@ -36,7 +35,7 @@ def collect_bag(settings: Settings, path: Path, seconds: float | None = None) ->
         for topic in node_topics(settings.parameters)
         if not topic.sent
     }
-    types = get_typestore(Stores.ROS2_HUMBLE)
+    types = message_types()
     for message in read_messages(bag, needed):
         if message.time > collected.end:
             break
@@ -44,9 +43,8 @@ def collect_bag(settings: Settings, path: Path, seconds: float | None = None) ->
         try:
             content = types.deserialize_cdr(message.data, kind)
         except Exception as error:  # of many kinds, depending on where the bytes end
-            collector.malformed(
-                message.topic, f"{len(message.data)} bytes that are no {kind}: {error}"
-            )
+            text = f"{len(message.data)} bytes that are no {kind}: {error}"
+            collector.malformed(message.topic, text)
             continue
         collector.puts[message.topic](content, message.time, message.time)
     return collected

@@ -1,8 +1,9 @@
-"""What the doctor found out: one line per check, as a table or as JSON."""
+"""What the doctor found: one line per check, as a table or as JSON."""
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,11 +13,12 @@ PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome.
+    """The outcome of one check.
 
     Attributes:
-        level: PASS; WARN, works but look at it; FAIL, the node would refuse it or move wrongly.
-        check: what was looked at, in one or two words.
+        level: PASS; WARN: it works, but look at it. FAIL: the node would refuse it, or the
+            arm would move wrongly.
+        check: what was checked, in one or two words.
         text: what was found, with numbers.
         advice: what to do; "" where nothing is to be done.
     """
@@ -27,14 +29,26 @@ class Finding:
     advice: str = ""
 
 
+def ok(check: str, text: str) -> Finding:
+    return Finding(PASS, check, text)
+
+
+def warn(check: str, text: str, advice: str = "") -> Finding:
+    return Finding(WARN, check, text, advice)
+
+
+def fail(check: str, text: str, advice: str = "") -> Finding:
+    return Finding(FAIL, check, text, advice)
+
+
 def passed(findings: Iterable[Finding]) -> bool:
     """Whether nothing failed."""
     return all(finding.level != FAIL for finding in findings)
 
 
-def count(findings: Iterable[Finding], level: str) -> int:
-    """How many findings are of a level."""
-    return sum(finding.level == level for finding in findings)
+def _counts(findings: Iterable[Finding]) -> dict[str, int]:
+    found = Counter(finding.level for finding in findings)
+    return {level: found[level] for level in (PASS, WARN, FAIL)}
 
 
 def format_table(findings: Sequence[Finding], width: int = 100) -> str:
@@ -43,29 +57,31 @@ def format_table(findings: Sequence[Finding], width: int = 100) -> str:
     indent = " " * (6 + column + 2)
     lines = []
     for finding in findings:
-        text = " ".join(finding.text.split())
         first = f"{finding.level}  {finding.check:<{column}}  "
-        lines += textwrap.wrap(
-            text, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
-        )
+        lines += _wrap(finding.text, width, first, indent)
         if finding.advice:
-            lines += textwrap.wrap(
-                " ".join(finding.advice.split()),
-                width,
-                initial_indent=indent + "-> ",
-                subsequent_indent=indent + "   ",
-                break_on_hyphens=False,
-            )
-    verdict = FAIL if not passed(findings) else PASS
-    counts = ", ".join(f"{count(findings, level)} {level}" for level in (PASS, WARN, FAIL))
+            lines += _wrap(finding.advice, width, f"{indent}-> ", f"{indent}   ")
+    verdict = PASS if passed(findings) else FAIL
+    counts = ", ".join(f"{count} {level}" for level, count in _counts(findings).items())
     return "\n".join([*lines, f"{verdict}: {counts}"])
 
 
+def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
+    text = " ".join(text.split())
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
+
+
 def findings_json(findings: Sequence[Finding], source: str) -> dict[str, Any]:
-    """The same as JSON; docs/commands.md has the keys."""
+    """The same for `--json`.
+
+    Args:
+        source: "live graph", or the bag's path.
+    """
     return {
         "source": source,
         "passed": passed(findings),
-        "counts": {level: count(findings, level) for level in (PASS, WARN, FAIL)},
+        "counts": _counts(findings),
         "findings": [asdict(finding) for finding in findings],
     }

@@ -7,7 +7,7 @@ well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +18,18 @@ from pi0_ros.policy.units import JointUnits
 FAR_OUT = 5.0
 """Standard deviations (half ranges, where a checkpoint normalises by range)."""
 
-_FULL_TURN = 2 * np.pi
 _CLIP = 100.0
+"""Square deviation above which values count alike: one wild joint must not hide the others."""
 _BETTER = 0.25
 _ODD = 4.0
-"""Mean square deviation of the joints concerned above which a better order is worth a word; the
+"""Mean square deviation of the joints concerned above which a better order is reported; the
 training's own data have 1 on average."""
 
 _DEGREE = np.pi / 180
+_REVOLUTION = 2 * np.pi
+
+Hypothesis = tuple[np.ndarray, str, str]
+"""States [n, joints] as they would be in the checkpoint's unit, a sentence, and advice."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,17 @@ class Guess:
 
 
 def deviations(values: np.ndarray, norm: Normalization) -> np.ndarray:
-    """[n, joints] in the checkpoint's unit -> how many of its scales off the training's mean."""
+    """[n, joints] in the checkpoint's unit -> distance from the training's mean, in its scales."""
     return (np.asarray(values, np.float64) - norm.offset) / norm.scale
 
 
 def misfit(values: np.ndarray, norm: Normalization) -> float:
-    """Mean square deviation, each clipped so that one wild joint does not hide the others."""
-    return float(np.mean(np.minimum(deviations(values, norm) ** 2, _CLIP)))
+    """Mean square deviation, each clipped."""
+    return float(np.mean(_squares(values, norm)))
+
+
+def _squares(values: np.ndarray, norm: Normalization) -> np.ndarray:
+    return np.minimum(deviations(values, norm) ** 2, _CLIP)
 
 
 def explain(
@@ -57,12 +65,11 @@ def explain(
         states: [n, joints] as received, in the order of `names`.
         units: as configured.
     """
-    values = units.from_radians(states)
-    before = misfit(values, norm)
+    before = misfit(units.from_radians(states), norm)
 
-    def fitting(candidates: Iterator[tuple[np.ndarray, str, str]]) -> list[Guess]:
+    def fitting(hypotheses: Iterable[Hypothesis]) -> list[Guess]:
         guesses = []
-        for changed, text, advice in candidates:
+        for changed, text, advice in hypotheses:
             after = misfit(changed, norm)
             within = np.mean(np.all(np.abs(deviations(changed, norm)) <= FAR_OUT, axis=1))
             if within >= 0.95 and after <= _BETTER * before:
@@ -70,15 +77,81 @@ def explain(
         return guesses
 
     # The simplest first: another one must fit twice as well. Single joints have one cause each.
-    guesses = fitting(_whole(states, units, norm, names))
-    single = fitting(_single(states, units, norm, names))
-    if single:
-        guesses.append(min(single, key=lambda guess: guess.after))
+    guesses = fitting(_about_all_joints(states, units, norm, names))
+    single = fitting(_about_single_joints(states, units, norm, names))
+    guesses += sorted(single, key=lambda guess: guess.after)[:1]
     best = None
     for guess in guesses:
         if best is None or guess.after < 0.5 * best.after:
             best = guess
     return best
+
+
+def _about_all_joints(
+    states: np.ndarray, units: JointUnits, norm: Normalization, names: Sequence[str]
+) -> Iterator[Hypothesis]:
+    values = units.from_radians(states)
+    radians = units.from_radians(states * _DEGREE)
+    # Small numbers lie near many means; degrees must look like degrees.
+    large = np.abs(states).max() > _REVOLUTION
+    if large:
+        advice = "ROS's joint states are radians: convert them in the driver"
+        yield radians, "the joint states are in degrees: as radians they fit", advice
+    yield (
+        units.from_radians(states / _DEGREE),
+        "the checkpoint's unit is degrees: the states fit if they are converted",
+        "set joint.<joint>.scale to 0.017453293",
+    )
+    order = best_order(values, norm)
+    yield values[:, order], *_about_order(order, names)
+    if large:
+        order = best_order(radians, norm)
+        text, advice = _about_order(order, names)
+        yield radians[:, order], f"the joint states are in degrees, and {text}", advice
+
+
+def _about_order(order: Sequence[int], names: Sequence[str]) -> tuple[str, str]:
+    what = "the joints are in another order than the checkpoint's"
+    _, backwards, swapped = _orders(len(order))
+    if order == backwards:
+        what = "the joints are in reversed order"
+    elif order == swapped:
+        what = "the two halves of the joints are swapped (left and right arm?)"
+    listed = ", ".join(names[i] for i in order)
+    return what, f"values fit as [{listed}]: check `joints`, or the names that the driver gives"
+
+
+def _about_single_joints(
+    states: np.ndarray, units: JointUnits, norm: Normalization, names: Sequence[str]
+) -> Iterator[Hypothesis]:
+    """About the joints that are far out, all of them changed alike."""
+    often_far = np.mean(np.abs(deviations(units.from_radians(states), norm)) > FAR_OUT, axis=0)
+    far = often_far > 0.05
+    convert, turn = "convert it in the driver", "turn its direction round in the driver"
+    unwrap, set_zero = "unwrap it in the driver", "set its zero in the driver"
+    changes: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = [
+        ("of the other sign", turn, lambda x: -x),
+        ("a revolution ahead", unwrap, lambda x: x - _REVOLUTION),
+        ("a revolution behind", unwrap, lambda x: x + _REVOLUTION),
+        ("half a revolution ahead", set_zero, lambda x: x - np.pi),
+        ("half a revolution behind", set_zero, lambda x: x + np.pi),
+        ("a quarter revolution ahead", set_zero, lambda x: x - np.pi / 2),
+        ("a quarter revolution behind", set_zero, lambda x: x + np.pi / 2),
+    ]
+    if np.all(np.abs(states[:, far]).max(axis=0, initial=0.0) > _REVOLUTION):
+        changes[:0] = [
+            ("in degrees", convert, lambda x: x * _DEGREE),
+            ("in percent", convert, lambda x: x / 100),
+        ]
+    which = [name for name, is_far in zip(names, far, strict=True) if is_far]
+    subject = f"{' and '.join(which)} {'is' if len(which) == 1 else 'are'}"
+    for what, advice, change in changes:
+        changed = states.copy()
+        changed[:, far] = change(states[:, far])
+        yield units.from_radians(changed), f"{subject} {what}", advice
+
+
+# Orders of the joints -----------------------------------------------------------------------------
 
 
 def rearranged(values: np.ndarray, norm: Normalization) -> list[int] | None:
@@ -91,106 +164,34 @@ def rearranged(values: np.ndarray, norm: Normalization) -> list[int] | None:
     moved = np.array(order) != np.arange(len(order))
     if not moved.any():
         return None
-    squares = np.minimum(deviations(values, norm) ** 2, _CLIP)[:, moved]
-    better = np.minimum(deviations(values[:, order], norm) ** 2, _CLIP)[:, moved]
-    fits = squares.mean() > _ODD and better.mean() <= _BETTER * squares.mean()
-    return order if fits else None
+    before = _squares(values, norm)[:, moved].mean()
+    after = _squares(values[:, order], norm)[:, moved].mean()
+    return order if before > _ODD and after <= _BETTER * before else None
 
 
 def best_order(values: np.ndarray, norm: Normalization) -> list[int]:
     """The order that fits best, by swaps from three beginnings: as is, reversed, halves swapped."""
-    cost = _place_costs(values, norm)
-    joints = len(cost)
-    half = joints // 2
-    starts = [list(range(joints)), list(range(joints))[::-1]]
-    starts.append([*range(half, joints), *range(half)])
-    orders = [_improved(start, cost) for start in starts]
-    return min(orders, key=lambda order: _total(order, cost))
-
-
-def _place_costs(values: np.ndarray, norm: Normalization) -> np.ndarray:
-    """[joint, place] mean square deviation of a joint's values in a place of the checkpoint."""
     every = (values[:, :, None] - norm.offset) / norm.scale
-    return np.mean(np.minimum(every**2, _CLIP), axis=0)
+    cost = np.mean(np.minimum(every**2, _CLIP), axis=0)  # [joint, place]
+    orders = [_improved(order, cost) for order in _orders(len(cost))]
+    return min(orders, key=lambda order: cost[order, range(len(order))].sum())
 
 
-def _total(order: Sequence[int], cost: np.ndarray) -> float:
-    return float(sum(cost[joint, place] for place, joint in enumerate(order)))
+def _orders(joints: int) -> tuple[list[int], list[int], list[int]]:
+    """As is, reversed, halves swapped."""
+    order = list(range(joints))
+    half = joints // 2
+    return order, order[::-1], [*order[half:], *order[:half]]
 
 
 def _improved(order: list[int], cost: np.ndarray) -> list[int]:
     """Swap the pair that gains most, until none gains anything."""
+    order = list(order)
     while True:
-        best, swap = -1e-9, None
-        for a in range(len(order)):
-            for b in range(a + 1, len(order)):
-                gain = cost[order[b], a] + cost[order[a], b] - cost[order[a], a] - cost[order[b], b]
-                if gain < best:
-                    best, swap = gain, (a, b)
-        if swap is None:
+        placed = cost[order]  # [place, place]: the joint at a place, moved to another place
+        own = np.diag(placed)
+        gain = placed + placed.T - own[:, None] - own[None, :]
+        a, b = np.unravel_index(np.argmin(gain), gain.shape)
+        if gain[a, b] >= -1e-9:
             return order
-        a, b = swap
         order[a], order[b] = order[b], order[a]
-
-
-def _whole(
-    states: np.ndarray, units: JointUnits, norm: Normalization, names: Sequence[str]
-) -> Iterator[tuple[np.ndarray, str, str]]:
-    """Hypotheses about all joints: the changed values [n, joints], a sentence, and advice."""
-    values = units.from_radians(states)
-    degrees = units.from_radians(states * _DEGREE)
-    # Small numbers lie near many means; degrees must look like degrees.
-    turned = np.abs(states).max() > _FULL_TURN
-    to_radians = "ROS's joint states are radians: convert them in the driver"
-    if turned:
-        yield degrees, "the joint states are in degrees: as radians they fit", to_radians
-    yield (
-        units.from_radians(states / _DEGREE),
-        "the checkpoint speaks degrees: the states fit if they are converted",
-        "set joint.<joint>.scale to 0.017453293",
-    )
-    order = best_order(values, norm)
-    yield values[:, order], *_order_words(order, names)
-    if turned:
-        order = best_order(degrees, norm)
-        text, advice = _order_words(order, names)
-        yield degrees[:, order], f"the joint states are in degrees, and {text}", advice
-
-
-def _order_words(order: Sequence[int], names: Sequence[str]) -> tuple[str, str]:
-    count = len(order)
-    half = count // 2
-    what = "the joints are in another order than the checkpoint's"
-    if list(order) == list(range(count))[::-1]:
-        what = "the joints are in reversed order"
-    elif list(order) == [*range(half, count), *range(half)]:
-        what = "the two halves of the joints are swapped (left and right arm?)"
-    listed = ", ".join(names[i] for i in order)
-    return what, f"values fit as [{listed}]: check `joints`, or the names that the driver gives"
-
-
-def _single(
-    states: np.ndarray, units: JointUnits, norm: Normalization, names: Sequence[str]
-) -> Iterator[tuple[np.ndarray, str, str]]:
-    """Hypotheses about the joints that are far out, each by itself."""
-    far = np.mean(np.abs(deviations(units.from_radians(states), norm)) > FAR_OUT, axis=0) > 0.05
-    changes: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = [
-        ("in degrees", "convert it in the driver", lambda x: x * _DEGREE),
-        ("in percent", "scale it in the driver", lambda x: x / 100),
-        ("of the other sign", "turn its direction round in the driver", lambda x: -x),
-        ("a turn ahead", "unwrap it in the driver", lambda x: x - _FULL_TURN),
-        ("a turn behind", "unwrap it in the driver", lambda x: x + _FULL_TURN),
-        ("half a turn ahead", "set its zero in the driver", lambda x: x - np.pi),
-        ("half a turn behind", "set its zero in the driver", lambda x: x + np.pi),
-        ("a quarter turn ahead", "set its zero in the driver", lambda x: x - np.pi / 2),
-        ("a quarter turn behind", "set its zero in the driver", lambda x: x + np.pi / 2),
-    ]
-    which = [names[i] for i in np.flatnonzero(far)]
-    for what, advice, change in changes:
-        small = np.abs(states[:, far]).max(axis=0, initial=0.0) <= _FULL_TURN
-        if what in ("in degrees", "in percent") and np.any(small):
-            continue
-        changed = states.copy()
-        changed[:, far] = change(states[:, far])
-        verb = "is" if len(which) == 1 else "are"
-        yield units.from_radians(changed), f"{' and '.join(which)} {verb} {what}", advice

@@ -1,4 +1,4 @@
-"""The node's parameters and names from ROS arguments, and samples from a live graph."""
+"""Collecting the doctor's samples from a live graph."""
 
 from __future__ import annotations
 
@@ -7,28 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pi0_ros.doctor.samples import Collected, Collector, Endpoint, Settings
-from pi0_ros.node.interface import node_topics, read_interface
+from pi0_ros.node.interface import node_topics
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 NAME = "pi0_doctor"
-
-
-def read_settings(ros_args: Sequence[str]) -> Settings:
-    """Read parameters and topic names as rcl does for the node: files, wildcards, -p, -r, __ns.
-
-    Args:
-        ros_args: what the node would get after --ros-args.
-
-    Raises:
-        ArgumentsError: the node would not start with these arguments; the message says why.
-    """
-    interface = read_interface(ros_args)
-    topics = node_topics(interface.parameters)
-    names = {topic.name: interface.absolute(topic.name) for topic in topics}
-    return Settings(interface.parameters, interface.name, names, interface.use_sim_time)
 
 
 def collect_live(settings: Settings, seconds: float) -> Collected:

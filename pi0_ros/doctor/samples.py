@@ -1,4 +1,4 @@
-"""What the doctor hears of a robot, live or from a bag: a few numbers per message.
+"""What the doctor keeps of a robot's messages, live or from a bag: a few numbers of each.
 
 Messages are used by their attributes alone and dropped; times are nanoseconds.
 """
@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pi0_ros.node.images import ImageError, decompress, to_rgb
+from pi0_ros.node.interface import node_topics, read_interface
 from pi0_ros.node.observation import stamp_of
 from pi0_ros.node.parameters import NodeParameters
 
 DECODE_EVERY = 10
-"""Of compressed pictures one in so many is decoded: decoding all would lose live ones."""
+"""Of compressed images one in so many is decoded: decoding all would lose live ones."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,21 @@ class Settings:
     node: str
     names: Mapping[str, str]
     use_sim_time: bool
+
+
+def read_settings(ros_args: Sequence[str]) -> Settings:
+    """Read parameters and topic names as rcl does for the node; needs no ROS.
+
+    Args:
+        ros_args: what the node would get after --ros-args.
+
+    Raises:
+        ArgumentsError: the node would not start with these arguments; the message says why.
+    """
+    interface = read_interface(ros_args)
+    topics = node_topics(interface.parameters)
+    names = {topic.name: interface.absolute(topic.name) for topic in topics}
+    return Settings(interface.parameters, interface.name, names, interface.use_sim_time)
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageSample(Sample):
-    """A picture.
+    """An image.
 
     Attributes:
-        digest: of its bytes; equal pictures have equal ones.
+        digest: of its bytes; equal images have equal ones.
         spread: largest less smallest value on a coarse grid, 0 to 255; None where not decoded.
         problem: why it cannot be read; "" where it can.
     """
@@ -81,17 +97,17 @@ class JointSample(Sample):
 
 @dataclass
 class Collected:
-    """Everything heard.
+    """Everything that came.
 
     Attributes:
         live: from a running graph; else from a bag.
-        start, end: arrival times between which was listened.
+        start, end: arrival times of the first and the last moment of listening.
         types: topic -> message types, of those that anybody publishes or that hold messages.
         publishers, subscribers: topic -> endpoints; empty for a bag.
         clock: (arrival, value) of /clock.
         instructions, stops: (arrival, value).
         beats: arrivals of the deadman's heartbeat.
-        malformed: topic -> sentences about messages that were none.
+        malformed: topic -> sentences about messages that cannot be read.
     """
 
     live: bool
@@ -147,9 +163,9 @@ class Collector:
             due = len(samples) % DECODE_EVERY == 0 or samples[-1].problem
             if due or not self._compressed or samples[-1].encoding != encoding:
                 try:
-                    picture = decompress(message) if self._compressed else to_rgb(message)
-                    size = (picture.shape[1], picture.shape[0])
-                    spread = int(np.ptp(picture[::16, ::16])) if due else None
+                    image = decompress(message) if self._compressed else to_rgb(message)
+                    size = (image.shape[1], image.shape[0])
+                    spread = int(np.ptp(image[::16, ::16])) if due else None
                 except ImageError as error:
                     problem = str(error)
             digest = zlib.crc32(memoryview(message.data))

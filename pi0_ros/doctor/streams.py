@@ -8,18 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
 from pi0_ros.doctor.samples import Collected, ImageSample, Sample, Settings
-from pi0_ros.node.preflight import node_topics
+from pi0_ros.node.interface import node_topics
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE
 
 ENOUGH_TICKS = 0.95
 """Share of the node's ticks that find a usable observation on a healthy robot."""
 
+_SLOW = 0.9
+"""Share of rate_hz below which a stream is too slow."""
+
 
 @dataclass(frozen=True)
 class Stream:
-    """A camera or the joint states: what it is called, where it comes from, what is allowed."""
+    """A camera or the joint states: label, topic, and what is allowed (seconds)."""
 
     label: str
     topic: str
@@ -36,29 +39,22 @@ class Stream:
 
 def streams_of(settings: Settings, collected: Collected) -> list[Stream]:
     """The cameras, then the joint states that name any of the node's joints."""
-    parameters, names = settings.parameters, settings.names
-    types = {topic.name: topic.type for topic in node_topics(parameters)}
-    streams = [
-        Stream(
-            f"camera {camera.name}",
-            names[camera.topic],
-            types[camera.topic],
-            collected.images[camera.name],
-            camera.max_age,
-            camera.latency,
-        )
-        for camera in parameters.cameras
+    p, names = settings.parameters, settings.names
+    types = {topic.name: topic.type for topic in node_topics(p)}
+    ours = [s for s in collected.joints if not set(s.name).isdisjoint(p.joint_names)]
+    described = [
+        (f"camera {c.name}", c.topic, collected.images[c.name], c.max_age, c.latency)
+        for c in p.cameras
     ]
-    topic = parameters.joint_states_topic
-    ours = [s for s in collected.joints if not set(s.name).isdisjoint(parameters.joint_names)]
-    joints = Stream(
-        "joint states", names[topic], types[topic], ours, parameters.joint_states_max_age
-    )
-    return [*streams, joints]
+    described.append(("joint states", p.joint_states_topic, ours, p.joint_states_max_age, 0.0))
+    return [
+        Stream(label, names[topic], types[topic], samples, max_age, latency)
+        for label, topic, samples, max_age, latency in described
+    ]
 
 
 def judge_streams(settings: Settings, collected: Collected) -> list[Finding]:
-    """All findings about when messages come and what their stamps say."""
+    """All findings about when messages come and what their stamps are."""
     streams = streams_of(settings, collected)
     return [
         *(finding for stream in streams for finding in _rate(settings, collected, stream)),
@@ -75,11 +71,11 @@ def _rate(settings: Settings, collected: Collected, stream: Stream) -> Iterator[
         strangers = collected.joints and stream.label == "joint states"
         if stream.type in collected.types.get(stream.topic, ()) and not strangers:
             text = f"{stream.label} ({stream.topic}): no message in {collected.seconds:.1f} s"
-            yield Finding(FAIL, "rate", text, "is its driver running?")
+            yield fail("rate", text, "is its driver running?")
         return
     if len(arrivals) == 1:
         text = f"{stream.label}: a single message in {collected.seconds:.1f} s"
-        yield Finding(FAIL, "rate", text, "the node needs a steady stream")
+        yield fail("rate", text, "the node needs a steady stream")
         return
     gaps = np.diff(arrivals) / 1e9
     rate, longest = 1 / max(np.mean(gaps), 1e-9), float(np.max(gaps))
@@ -89,14 +85,14 @@ def _rate(settings: Settings, collected: Collected, stream: Stream) -> Iterator[
     if silence > max(stream.max_age, 0.5):
         level = FAIL if collected.live else WARN
         yield Finding(level, "rate", f"{text}; nothing in the last {silence:.1f} s", "it stopped")
-    elif rate < 0.9 * wanted:
+    elif rate < _SLOW * wanted:
         advice = "raise its rate, or lower rate_hz"
-        yield Finding(WARN, "rate", f"{text}; the node ticks at {wanted:g} Hz", advice)
+        yield warn("rate", f"{text}; the node ticks at {wanted:g} Hz", advice)
     elif longest > stream.max_age:
         text = f"{text}, allowed age {stream.max_age:g} s"
-        yield Finding(WARN, "rate", text, "ticks in such a gap are refused as stale")
+        yield warn("rate", text, "ticks in such a gap are refused as stale")
     else:
-        yield Finding(PASS, "rate", text)
+        yield ok("rate", text)
 
 
 def _ages(stream: Stream) -> Iterator[Finding]:
@@ -106,33 +102,32 @@ def _ages(stream: Stream) -> Iterator[Finding]:
     unstamped = int(np.sum(stamps == 0))
     if unstamped:
         text = f"{stream.label}: {unstamped} of {len(stamps)} headers have no stamp (0)"
-        yield Finding(FAIL, "age", text, "the driver must stamp its messages")
+        yield fail("age", text, "the driver must stamp its messages")
         return
     if len(stamps) > 2 and np.all(stamps == stamps[0]):
         text = f"{stream.label}: every stamp is {stamps[0] / 1e9:.3f} s"
-        yield Finding(FAIL, "age", text, "the driver must stamp each message anew")
+        yield fail("age", text, "the driver must stamp each message anew")
         return
-    back = int(np.sum(np.diff(stamps) < 0))
-    if back:
+    if back := int(np.sum(np.diff(stamps) < 0)):
         text = f"{stream.label}: stamps go back {back} times"
-        yield Finding(WARN, "age", text, "two publishers, or a bag that loops?")
+        yield warn("age", text, "two publishers, or a bag that loops?")
     ages = stream.ages()
     if not len(ages):
         return
-    middle, late = float(np.median(ages)), float(np.percentile(ages, 95))
+    middle, late = (float(value) for value in np.percentile(ages, (50, 95)))
     text = f"{stream.label}: {_seconds(middle)} old on arrival, p95 {_seconds(late)}"
     allowed = f"allowed are {stream.max_age:g} s"
     if middle < -FUTURE_TOLERANCE / 1e9:
         text = f"{stream.label}: stamped {_seconds(-middle)} in the future"
         advice = "synchronise the machines' clocks (chrony), or use_sim_time is wrong"
-        yield Finding(FAIL, "age", text, advice)
+        yield fail("age", text, advice)
     elif middle > stream.max_age:
         advice = "the stamps are of another clock" if middle > 60 else "raise max_age, or find out"
-        yield Finding(FAIL, "age", f"{text}; {allowed}", advice)
+        yield fail("age", f"{text}; {allowed}", advice)
     elif late > stream.max_age:
-        yield Finding(WARN, "age", f"{text}; {allowed}", "some observations will be refused")
+        yield warn("age", f"{text}; {allowed}", "some observations will be refused")
     else:
-        yield Finding(PASS, "age", text)
+        yield ok("age", text)
 
 
 def _seconds(value: float) -> str:
@@ -140,27 +135,28 @@ def _seconds(value: float) -> str:
 
 
 def _skew(settings: Settings, collected: Collected) -> Iterator[Finding]:
-    """Each picture of the first camera against the nearest one of the others."""
-    cameras = settings.parameters.cameras
-    first = cameras[0]
-    own = _shown(collected.images[first.name], first.latency)
-    for camera in cameras[1:]:
-        other = _shown(collected.images[camera.name], camera.latency)
+    """Each image of the first camera against the nearest one of the others."""
+    first, *others = settings.parameters.cameras
+    allowed = settings.parameters.max_skew
+    own = _moments(collected.images[first.name], first.latency)
+    for camera in others:
+        other = _moments(collected.images[camera.name], camera.latency)
         if len(own) < 2 or len(other) < 2:
             continue
         at = np.clip(np.searchsorted(other, own), 1, len(other) - 1)
         nearest = np.minimum(np.abs(own - other[at - 1]), np.abs(own - other[at])) / 1e9
         middle, worst = float(np.median(nearest)), float(np.max(nearest))
-        allowed = settings.parameters.max_skew
-        text = f"cameras {first.name} and {camera.name}: {_seconds(middle)} apart, at most"
-        text = f"{text} {_seconds(worst)} (allowed {allowed:g} s)"
+        text = (
+            f"cameras {first.name} and {camera.name}: {_seconds(middle)} apart, at most"
+            f" {_seconds(worst)} (allowed {allowed:g} s)"
+        )
         level = FAIL if middle > allowed else WARN if worst > allowed else PASS
         advice = "" if level == PASS else "synchronise them, or set camera.*.latency or max_skew"
         yield Finding(level, "skew", text, advice)
 
 
-def _shown(samples: Sequence[ImageSample], latency: float) -> np.ndarray:
-    """[n] sorted nanoseconds at which the pictures were taken."""
+def _moments(samples: Sequence[ImageSample], latency: float) -> np.ndarray:
+    """[n] sorted nanoseconds at which the images were taken."""
     return np.sort(np.array([s.stamp - round(latency * 1e9) for s in samples if s.stamp], float))
 
 
@@ -172,19 +168,17 @@ def _ticks(
         return
     arrivals = [np.array([s.arrival for s in stream.samples], np.int64) for stream in streams]
     begin = max(int(times[0]) for times in arrivals)
-    period = round(1e9 / settings.parameters.rate_hz)
-    ticks = np.arange(begin, collected.end, period)
+    rate = settings.parameters.rate_hz
+    ticks = np.arange(begin, collected.end, round(1e9 / rate))
+    if not len(ticks):
+        return
     reasons: Counter[str] = Counter(
         _refusal(settings, streams, arrivals, int(tick)) for tick in ticks
     )
     good = reasons.pop("", 0)
-    if not len(ticks):
-        return
-    causes = "; refused: " + ", ".join(f"{n} {r}" for r, n in reasons.most_common(4))
-    text = (
-        f"{good} of {len(ticks)} ticks at {settings.parameters.rate_hz:g} Hz find a complete,"
-        f" fresh observation{causes if reasons else ''}"
-    )
+    text = f"{good} of {len(ticks)} ticks at {rate:g} Hz find a complete, fresh observation"
+    if reasons:
+        text += "; refused: " + ", ".join(f"{n} {reason}" for reason, n in reasons.most_common(4))
     share = good / len(ticks)
     level = PASS if share >= ENOUGH_TICKS else WARN if share >= 0.5 else FAIL
     yield Finding(level, "ticks", text, "" if level == PASS else "see the lines about that stream")
@@ -194,7 +188,7 @@ def _refusal(
     settings: Settings, streams: Sequence[Stream], arrivals: Sequence[np.ndarray], tick: int
 ) -> str:
     """Why a tick finds no observation; "" where it does. The wording is the node's."""
-    shown = []
+    moments = []
     for stream, times in zip(streams, arrivals, strict=True):
         sample = stream.samples[int(np.searchsorted(times, tick, side="right")) - 1]
         if sample.now is None or not sample.stamp:
@@ -203,7 +197,7 @@ def _refusal(
         age = sample.now - at + tick - sample.arrival
         if age > stream.max_age * 1e9 or age < -FUTURE_TOLERANCE:
             return f"{stream.label} stale"
-        shown.append(at)
-    # Joint states are interpolated to the pictures: only older ones than those are apart.
-    oldest, newest = min(shown), max(shown[:-1])
+        moments.append(at)
+    # Joint states are interpolated to the images: only older ones than those are apart.
+    oldest, newest = min(moments), max(moments[:-1])
     return "skewed" if newest - oldest > settings.parameters.max_skew * 1e9 else ""

@@ -1,4 +1,4 @@
-"""pi0_doctor on a live graph, over DDS: a robot in a thread of its own."""
+"""pi0 doctor on a live graph, over DDS: a robot in a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("rclpy", reason="ROS is not installed")
 
 from support.doctor_cases import JOINTS, copy_checkpoint, state_at
 
-from pi0_ros.doctor.main import main
+from pi0_ros.cli import main
 from pi0_ros.ros.environment import environment, free_domain
 
 
@@ -106,7 +106,7 @@ def examine(
     figures = tmp_path / "findings.json"
     arguments = ["-p", f"checkpoint:={checkpoint}", "-p", f"joints:=[{', '.join(JOINTS)}]", *more]
     status = main(
-        ["--seconds", str(seconds), "--json", str(figures), "--ros-args", *arguments],
+        ["doctor", "--seconds", str(seconds), "--json", str(figures), "--ros-args", *arguments],
     )
     document = json.loads(figures.read_text())
     assert document["source"] == "live graph"
@@ -126,8 +126,8 @@ def test_a_healthy_robot_passes(tmp_path: Path, checkpoint: Path, domain: int) -
     assert status == 0, of(lines, "FAIL")
     good = of(lines, "PASS")
     assert ("topic", "/front/image_raw (camera front): sensor_msgs/msg/Image from /robot") in good
-    assert ("controller", "/pi0/joint_trajectory: /robot listens") in good
-    assert ("stop", "/emergency_stop is there") in good
+    assert ("controller", "/pi0/joint_trajectory: /robot subscribes") in good
+    assert ("stop", "/emergency_stop is published") in good
     # It was published before the doctor came.
     assert ("instruction", "'touch the cube' on /instruction") in good
     assert ("clock", "wall time; no /clock") in good

@@ -13,8 +13,8 @@ from rosbags.typesys import Stores, get_typestore
 from safetensors.numpy import load_file, save_file
 
 from pi0_ros.doctor.samples import Settings
+from pi0_ros.node.interface import node_topics
 from pi0_ros.node.parameters import build, resolve
-from pi0_ros.node.preflight import node_topics
 
 # Name -> (mean, standard deviation) of the training's states, radians: no two alike.
 JOINTS = {

@@ -33,9 +33,9 @@ def turn(joint: int, by: float) -> Callable[[np.ndarray], np.ndarray]:
         (lambda x: x * np.where(np.arange(6) == 3, -1, 1), "flex is of the other sign"),
         (lambda x: x * np.where(np.arange(6) == 3, 180 / np.pi, 1), "flex is in degrees"),
         (lambda x: x * np.where(np.arange(6) == 5, 100, 1), "grip is in percent"),
-        (turn(4, 2 * np.pi), "roll is a turn ahead"),
-        (turn(2, -np.pi), "elbow is half a turn behind"),
-        (turn(0, np.pi / 2), "pan is a quarter turn ahead"),
+        (turn(4, 2 * np.pi), "roll is a revolution ahead"),
+        (turn(2, -np.pi), "elbow is half a revolution behind"),
+        (turn(0, np.pi / 2), "pan is a quarter revolution ahead"),
     ],
 )
 def test_the_cause_is_named(spoil: Callable[[np.ndarray], np.ndarray], text: str) -> None:
@@ -61,7 +61,7 @@ def test_a_checkpoint_in_degrees_without_a_scale() -> None:
     norm = Normalization(*(np.rad2deg(v).astype(np.float32) for v in (MEAN, STD, STD)))
     guess = explain(STATES, RADIANS, norm, NAMES)
     assert guess is not None
-    assert "the checkpoint speaks degrees" in guess.text
+    assert "the checkpoint's unit is degrees" in guess.text
     assert "0.017453293" in guess.advice
     scaled = JointUnits(np.full(6, np.pi / 180), np.zeros(6))
     in_degrees = explain(np.rad2deg(STATES), scaled, norm, NAMES)

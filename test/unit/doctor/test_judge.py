@@ -15,18 +15,19 @@ from support.doctor_cases import START, copy_checkpoint, settings
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.doctor import host as doctor_host
-from pi0_ros.doctor.commands import judge_commands
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, findings_json, format_table, passed
 from pi0_ros.doctor.graph import judge_graph
-from pi0_ros.doctor.host import free_memory, judge_contract, judge_host, weight_bytes
-from pi0_ros.doctor.pictures import judge_pictures
+from pi0_ros.doctor.host import free_memory, judge_host, weight_bytes
+from pi0_ros.doctor.images import judge_images
+from pi0_ros.doctor.operator import judge_operator
+from pi0_ros.doctor.policy import judge_policy
 from pi0_ros.doctor.samples import Collected, Endpoint, ImageSample
 from pi0_ros.doctor.streams import judge_streams
 
 SECOND = 10**9
 
 
-def pictures(
+def images_of(
     rate: float = 20.0,
     seconds: float = 2.0,
     age: float = 0.0,
@@ -45,7 +46,7 @@ def pictures(
 
 
 def heard(live: bool = True, seconds: float = 2.0, **changes: Any) -> Collected:
-    images = {"front": pictures(), "wrist": pictures()}
+    images = {"front": images_of(), "wrist": images_of()}
     fields = {"start": START, "end": START + round(seconds * SECOND), "images": images}
     return Collected(live, **{**fields, **changes})
 
@@ -55,7 +56,7 @@ def lines(findings: list[Finding], level: str) -> list[str]:
 
 
 def test_a_camera_that_stops() -> None:
-    images = {"front": pictures(seconds=1.0), "wrist": pictures()}
+    images = {"front": images_of(seconds=1.0), "wrist": images_of()}
     (failed,) = lines(judge_streams(settings(), heard(images=images)), FAIL)
     assert failed.startswith("rate: camera front: 20.0 Hz")
     assert failed.endswith("nothing in the last 1.1 s")
@@ -64,15 +65,15 @@ def test_a_camera_that_stops() -> None:
 
 
 def test_a_camera_slower_than_the_ticks() -> None:
-    images = {"front": pictures(rate=6.0), "wrist": pictures()}
+    images = {"front": images_of(rate=6.0), "wrist": images_of()}
     warned = lines(judge_streams(settings(), heard(images=images)), WARN)
     assert any("camera front: 6.0 Hz" in line and "ticks at 10 Hz" in line for line in warned)
 
 
 def test_gaps_longer_than_the_allowed_age() -> None:
-    kept = [s for k, s in enumerate(pictures()) if not 10 <= k < 18]
+    kept = [s for k, s in enumerate(images_of()) if not 10 <= k < 18]
     warned = lines(
-        judge_streams(settings(), heard(images={"front": kept, "wrist": pictures()})), WARN
+        judge_streams(settings(), heard(images={"front": kept, "wrist": images_of()})), WARN
     )
     assert any("longest gap 0.450 s, allowed age 0.2 s" in line for line in warned)
 
@@ -87,13 +88,13 @@ def test_gaps_longer_than_the_allowed_age() -> None:
     ],
 )
 def test_ages(age: float, level: str, text: str) -> None:
-    images = {"front": pictures(age=age), "wrist": pictures(age=age)}
+    images = {"front": images_of(age=age), "wrist": images_of(age=age)}
     found = lines(judge_streams(settings(), heard(images=images)), level)
     assert any(line.startswith(f"age: {text}") for line in found), found
 
 
 def test_the_cameras_latency_counts_as_age_and_against_skew() -> None:
-    images = {"front": pictures(age=0.0), "wrist": pictures(age=0.15)}
+    images = {"front": images_of(age=0.0), "wrist": images_of(age=0.15)}
     found = judge_streams(settings(camera__front__latency=0.15), heard(images=images))
     skew = next(line for line in lines(found, PASS) if line.startswith("skew"))
     assert "0.0 ms apart, at most 0.0 ms" in skew
@@ -101,7 +102,7 @@ def test_the_cameras_latency_counts_as_age_and_against_skew() -> None:
 
 
 def test_stamps_that_stand_still() -> None:
-    images = {"front": pictures(stamps=False), "wrist": pictures()}
+    images = {"front": images_of(stamps=False), "wrist": images_of()}
     failed = lines(judge_streams(settings(), heard(images=images)), FAIL)
     assert any(line.startswith("age: camera front: every stamp is") for line in failed)
 
@@ -134,7 +135,7 @@ def test_two_types_on_one_topic_are_a_warning() -> None:
     assert [line for line in lines(found, FAIL) if "front" in line] == []
 
 
-def test_messages_that_are_none() -> None:
+def test_messages_that_cannot_be_read() -> None:
     collected = heard()
     collected.malformed["/joint_states"] = Counter({"3 bytes": 2})
     failed = lines(judge_graph(settings(), collected), FAIL)
@@ -143,10 +144,10 @@ def test_messages_that_are_none() -> None:
 
 def test_frozen_cameras() -> None:
     def found(digests: Sequence[int], frames: int = 30) -> list[Finding]:
-        images = {"front": pictures(digests=digests), "wrist": pictures()}
-        return judge_pictures(settings(frozen_frames=frames), heard(images=images))
+        images = {"front": images_of(digests=digests), "wrist": images_of()}
+        return judge_images(settings(frozen_frames=frames), heard(images=images))
 
-    assert any("in 40 frames running" in line for line in lines(found([7]), FAIL))
+    assert any("40 equal images in a row" in line for line in lines(found([7]), FAIL))
     assert not lines(found([7], frames=0), FAIL)
     assert any("all that came" in line for line in lines(found([7], frames=0), WARN))
     assert not lines(found([1, 1, 2]), FAIL)
@@ -157,26 +158,26 @@ def test_frozen_cameras() -> None:
     [
         ({"encoding": "16UC1"}, "16 bit grey"),
         ({"encoding": "mono8"}, "mono8: grey"),
-        ({"spread": 1}, "its pictures are of one colour"),
+        ({"spread": 1}, "its images are of one colour"),
     ],
 )
-def test_pictures_that_are_no_colour(changes: dict[str, Any], text: str) -> None:
-    images = {"front": pictures(**changes), "wrist": pictures()}
-    assert any(text in t for t in lines(judge_pictures(settings(), heard(images=images)), WARN))
+def test_images_without_colour(changes: dict[str, Any], text: str) -> None:
+    images = {"front": images_of(**changes), "wrist": images_of()}
+    assert any(text in t for t in lines(judge_images(settings(), heard(images=images)), WARN))
 
 
 def test_a_camera_that_changes() -> None:
-    images = {"front": pictures()[:20] + pictures(encoding="bgr8")[20:], "wrist": pictures()}
+    images = {"front": images_of()[:20] + images_of(encoding="bgr8")[20:], "wrist": images_of()}
     assert any(
         "rgb8 and bgr8: it changes" in t
-        for t in lines(judge_pictures(settings(), heard(images=images)), WARN)
+        for t in lines(judge_images(settings(), heard(images=images)), WARN)
     )
 
 
 def test_instructions() -> None:
     def found(parameter: str, texts: Sequence[str], level: str) -> list[str]:
         collected = heard(instructions=[(START, text) for text in texts])
-        return lines(judge_commands(settings(instruction=parameter), collected), level)
+        return lines(judge_operator(settings(instruction=parameter), collected), level)
 
     assert "instruction: 'pick' by parameter" in found("pick", [], PASS)
     assert "instruction: 'put' on /instruction, 2 different ones" in found(
@@ -188,30 +189,30 @@ def test_instructions() -> None:
 
 def test_stops_and_deadman() -> None:
     def found(level: str, **changes: Any) -> list[str]:
-        return lines(judge_commands(settings(deadman_timeout=0.5), heard(**changes)), level)
+        return lines(judge_operator(settings(deadman_timeout=0.5), heard(**changes)), level)
 
-    assert any("/emergency_stop says stop" in t for t in found(FAIL, stops=[(START, True)]))
-    assert not any("says stop" in t for t in found(FAIL, stops=[(START, True), (START, False)]))
+    assert any("/emergency_stop is true" in t for t in found(FAIL, stops=[(START, True)]))
+    assert not any("is true" in t for t in found(FAIL, stops=[(START, True), (START, False)]))
     beats = [START + k * SECOND // 5 for k in range(10)]
     assert any("10 heartbeats, at most 0.20 s" in line for line in found(PASS, beats=beats))
     assert any("1.20 s without a heartbeat" in line for line in found(FAIL, beats=beats[:5]))
     assert any("no heartbeat" in line for line in found(FAIL))
 
 
-def test_two_senders_of_trajectories() -> None:
+def test_two_publishers_of_trajectories() -> None:
     topic = "/pi0/joint_trajectory"
     kind = "trajectory_msgs/msg/JointTrajectory"
     rivals = tuple(Endpoint(name, kind, "reliable", "volatile") for name in ("/pi0", "/teleop"))
-    found = judge_commands(settings(), heard(publishers={topic: rivals}))
+    found = judge_operator(settings(), heard(publishers={topic: rivals}))
     assert f"controller: {topic}: /teleop publishes trajectories too" in lines(found, FAIL)
 
 
-def test_a_listener_that_would_hear_nothing() -> None:
+def test_a_subscriber_that_gets_nothing() -> None:
     topic = "/pi0/joint_trajectory"
     kind = "trajectory_msgs/msg/JointTrajectory"
     deaf = (Endpoint("/arm_controller", kind, "reliable", "transient_local"),)
     found = judge_graph(settings(), heard(subscribers={topic: deaf}))
-    assert any("/arm_controller asks for transient local" in line for line in lines(found, FAIL))
+    assert any("/arm_controller subscribes transient local" in line for line in lines(found, FAIL))
 
 
 def test_the_machine(
@@ -266,17 +267,17 @@ def test_the_graph_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found(FAIL, tmp_path)
 
 
-def test_contract_lines_and_a_checkpoint_that_is_not_there(
+def test_preflight_lines_and_a_checkpoint_that_is_not_there(
     demo_checkpoint: Path, tmp_path: Path
 ) -> None:
-    findings, checkpoint = judge_contract(settings(checkpoint=str(tmp_path)).parameters)
+    findings, checkpoint = judge_policy(settings(checkpoint=str(tmp_path)).parameters)
     assert checkpoint is None
     assert "config.json is missing" in lines(findings, FAIL)[0]
     copy = copy_checkpoint(demo_checkpoint, tmp_path / "checkpoint")
     (copy / "info.json").write_text(
         '{"features": {"observation.state": {"names": ["pan", "lift", "elbow", "a", "b", "c"]}}}'
     )
-    findings, _ = judge_contract(settings(checkpoint=str(copy), cameras=["front"]).parameters)
+    findings, _ = judge_policy(settings(checkpoint=str(copy), cameras=["front"]).parameters)
     assert passed(findings)
     warned = lines(findings, WARN)
     assert any("cameras ['wrist'] of the checkpoint are left out" in line for line in warned)

@@ -1,0 +1,108 @@
+"""pi0 doctor: compare a robot, or a bag of it, with what the node and its checkpoint expect.
+
+Topics, types, rates, ages, images, clock, joint order and units, limits, device. Prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi0_ros import console
+from pi0_ros.doctor.findings import Finding, findings_json, format_table, passed
+
+if TYPE_CHECKING:
+    from pi0_ros.doctor.samples import Collected, Settings
+
+LISTEN = 5.0
+"""Seconds that a live graph is listened to by default."""
+
+EPILOG = """\
+Give the node's own arguments, so that the doctor checks what the node would get: --params files,
+and -p and -r after --ros-args. Nothing is published, and the node need not run. A bag needs no ROS.
+
+The exit status is 1 when something failed.
+
+examples:
+  pi0 doctor --checkpoint /data/pi0 --params my_arm.yaml
+  pi0 doctor --bag recording --checkpoint /data/pi0 --params my_arm.yaml \\
+      --ros-args -r front/image_raw:=/camera/color/image_raw
+"""
+
+JSON_KEYS = {
+    "source": "`live graph`, or the bag",
+    "passed": "whether nothing failed",
+    "counts": "level (`PASS`, `WARN`, `FAIL`) -> number of findings",
+    "findings": "`level`, `check`, `text`, `advice` (empty: nothing to do)",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 doctor`."""
+    console.add_checkpoint(parser, required=False)
+    console.add_params(parser)
+    parser.add_argument(
+        "--bag", metavar="BAG", type=Path, help="check a rosbag2 recording, not a live graph"
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=float,
+        help=f"how long to listen (default: {LISTEN:g}); of a bag: how much to read (default: all)",
+    )
+    console.add_json(parser)
+    console.add_ros_args(parser)
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End where a number is out of range."""
+    if args.seconds is not None and not 0 < args.seconds < math.inf:
+        parser.error(f"--seconds: must be above 0 and finite, got {args.seconds:g}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Listen or read, judge, print; 1 where something failed."""
+    from pi0_ros.doctor.samples import read_settings
+    from pi0_ros.node.arguments import write_arguments
+
+    given = {} if args.checkpoint is None else {"checkpoint": str(args.checkpoint)}
+    settings = read_settings([*write_arguments(args.params, given), *args.ros_args])
+    if args.bag is None:
+        from pi0_ros.doctor.live import collect_live
+
+        seconds = args.seconds or LISTEN
+        print(f"pi0 doctor: listening for {seconds:g} s", file=sys.stderr)
+        collected, source = collect_live(settings, seconds), "live graph"
+    else:
+        from pi0_ros.doctor.bag import collect_bag
+
+        collected, source = collect_bag(settings, args.bag, args.seconds), str(args.bag)
+    findings = judge(settings, collected)
+    print(format_table(findings))
+    console.write_json(args.json, findings_json(findings, source))
+    return console.DONE if passed(findings) else console.FAILED
+
+
+def judge(settings: Settings, collected: Collected) -> list[Finding]:
+    """Every finding about a robot and this machine, in the order of the table."""
+    from pi0_ros.doctor.graph import judge_graph
+    from pi0_ros.doctor.host import judge_host
+    from pi0_ros.doctor.images import judge_images
+    from pi0_ros.doctor.joints import judge_joints
+    from pi0_ros.doctor.operator import judge_operator
+    from pi0_ros.doctor.policy import judge_policy
+    from pi0_ros.doctor.streams import judge_streams
+
+    policy, checkpoint = judge_policy(settings.parameters)
+    return [
+        *policy,
+        *judge_graph(settings, collected),
+        *judge_streams(settings, collected),
+        *judge_images(settings, collected),
+        *judge_joints(settings, collected, checkpoint),
+        *judge_operator(settings, collected),
+        *judge_host(settings.parameters, checkpoint),
+    ]

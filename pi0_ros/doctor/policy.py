@@ -1,0 +1,79 @@
+"""Judging checkpoint, parameters and limits: what `configure` would refuse, before it is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.metadata import read_declared
+from pi0_ros.checkpoint.weights import CheckpointError
+from pi0_ros.doctor.findings import Finding, fail, ok, warn
+from pi0_ros.node.contract_fit import plain_name
+from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import contract_problems
+from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
+
+
+def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint | None]:
+    """All findings of the preflight but the graph's; the checkpoint where it can be read."""
+    problems = contract_problems(parameters, None)
+    findings = [fail("preflight", problem) for problem in problems]
+    try:
+        checkpoint = read_checkpoint(Path(parameters.checkpoint).expanduser())
+    except (CheckpointError, OSError):
+        return findings, None  # is among the problems
+    if not problems:
+        text = (
+            f"{checkpoint.format} checkpoint {checkpoint.path}: cameras"
+            f" {list(parameters.camera_names)}, {checkpoint.joints} joints,"
+            f" {checkpoint.config.horizon} steps of {parameters.action_dt:g} s fit"
+        )
+        findings.append(ok("preflight", text))
+    left_out = [name for name in checkpoint.cameras if name not in parameters.camera_names]
+    if left_out and not problems:
+        text = f"cameras {left_out} of the checkpoint are left out: the model does not see them"
+        findings.append(warn("preflight", text, "right only if training had such cases"))
+    if not parameters.joint_limits:
+        advice = "give joint_limits.yaml or the URDF by joint_limits"
+        findings.append(warn("preflight", "no joint_limits: the node makes only dry runs", advice))
+    findings += _joint_order(parameters, checkpoint)
+    findings.append(_tokenizer(parameters, checkpoint))
+    return findings, checkpoint
+
+
+def _joint_order(parameters: NodeParameters, checkpoint: Checkpoint) -> Iterator[Finding]:
+    try:
+        declared = read_declared(checkpoint.path, checkpoint.joints)
+    except CheckpointError:
+        return  # is among the problems
+    if not declared.joints:
+        text = "the checkpoint records no joint names: the order of `joints` cannot be proved"
+        yield warn("order", text, "compare it with the data set's meta/info.json")
+        return
+    pairs = list(zip(parameters.joint_names, declared.joints, strict=False))
+    if all(plain_name(ours) == plain_name(theirs) for ours, theirs in pairs):
+        yield ok("order", f"`joints` are in the order of the checkpoint ({declared.joints_source})")
+    else:
+        listed = ", ".join(f"{ours} = {theirs}" for ours, theirs in pairs)
+        text = f"names differ from the checkpoint's ({declared.joints_source}): {listed}"
+        yield warn("order", text, "make sure that each pair is the same joint")
+
+
+def _tokenizer(parameters: NodeParameters, checkpoint: Checkpoint) -> Finding:
+    """Whether it reads the instruction."""
+    given = Path(parameters.tokenizer).expanduser() if parameters.tokenizer else None
+    instruction = parameters.instruction if parameters.instruction.strip() else "touch the cube"
+    config = checkpoint.config
+    try:
+        tokenize(
+            load_tokenizer(checkpoint.path, given),
+            instruction,
+            cleans=checkpoint.cleans_prompt,
+            length=config.prompt_length,
+            vocab_size=config.vocab_size,
+        )
+    except (TokenizerError, ValueError, ImportError) as error:
+        return fail("tokenizer", str(error))
+    return ok("tokenizer", f"reads {instruction!r}")
