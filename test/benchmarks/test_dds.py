@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from benchmarks.simulated.evaluate import main
+from benchmarks.simulated.__main__ import main
 from benchmarks.simulated.late_node import LatePolicy
 
 

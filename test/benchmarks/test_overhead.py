@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS is not installed")
 pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
 
+from benchmarks.overhead.__main__ import main, parse_args, warnings
 from benchmarks.overhead.figures import (
     Case,
     Chunk,
@@ -30,7 +31,6 @@ from benchmarks.overhead.figures import (
     read_refused,
     read_ticks,
 )
-from benchmarks.overhead.main import main, parse_args, warnings
 from benchmarks.overhead.robot import RobotSettings, streams
 from benchmarks.overhead.table import BEGIN, END, has_marks, markdown, text, write_between
 

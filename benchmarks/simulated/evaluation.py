@@ -6,10 +6,10 @@ import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
+from benchmarks.simulated.rollout import Episode, ExpertPilot, Loop, Pilot, rollout
+from pi0_ros import console
+from pi0_ros.errors import UserError
 from pi0_ros.node.preflight import load_policy
-from pi0_ros.sim.rollout import Episode, ExpertPilot, Loop, Pilot, rollout
 from pi0_ros.sim.world import World
 
 FIRST_SEED = 2**31
@@ -37,31 +37,28 @@ def scene_seeds(scenes: int, seed: int) -> range:
     """Seeds of scenes; those of different `seed` are different.
 
     Raises:
-        ValueError: `scenes` is not from 1 to MOST_SCENES, or `seed` is negative.
+        UserError: `scenes` is not from 1 to MOST_SCENES, or `seed` is negative.
     """
     if not 1 <= scenes <= MOST_SCENES:
-        raise ValueError(f"scenes must be from 1 to {MOST_SCENES}, got {scenes}")
+        raise UserError(f"scenes must be from 1 to {MOST_SCENES}, got {scenes}")
     if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+        raise UserError(f"seed must be at least 0, got {seed}")
     first = FIRST_SEED + seed * MOST_SCENES
     return range(first, first + scenes)
 
 
-def evaluate(
-    evaluation: Evaluation, seeds: Sequence[int], *, workers: int = 1, progress: bool = False
-) -> list[Episode]:
+def evaluate(evaluation: Evaluation, seeds: Sequence[int], *, workers: int = 1) -> list[Episode]:
     """An episode per seed, in order. The result does not depend on `workers`, but for wall times.
 
     Args:
         workers: processes.
-        progress: show a progress bar on stderr.
 
     Raises:
-        ImportError: mujoco is not installed.
-        RenderError: no OpenGL for the cameras' pictures.
+        UserError: mujoco is not installed.
+        RenderError: no OpenGL for the cameras' images.
         ValueError: the checkpoint is broken, or does not fit the parameters.
     """
-    return _collect(_episodes(evaluation, seeds, workers), len(seeds), progress)
+    return _collect(_episodes(evaluation, seeds, workers), len(seeds))
 
 
 def evaluate_over_dds(
@@ -70,7 +67,6 @@ def evaluate_over_dds(
     *,
     speed: float | None = None,
     given: Mapping[str, object] | None = None,
-    progress: bool = False,
 ) -> list[Episode]:
     """As `evaluate`, by pi0_sim and pi0_node as processes; the delay is added to the inferences.
 
@@ -81,16 +77,16 @@ def evaluate_over_dds(
 
     Raises:
         ImportError: ROS is not here.
-        LoopError, NodeEnded: the processes did not come together, or one ended.
+        NodeError: the processes did not come together, or one ended.
     """
-    from benchmarks.simulated.dds import closed_loop
+    from benchmarks.simulated.dds import judge
 
-    with closed_loop(evaluation.loop, evaluation.variant, seeds[0], speed, given or {}) as judge:
-        return _collect(judge.episodes(seeds), len(seeds), progress)
+    with judge(evaluation.loop, evaluation.variant, seeds[0], speed, given or {}) as scenes:
+        return _collect(scenes.episodes(seeds), len(seeds))
 
 
-def _collect(coming: Iterator[Episode], total: int, progress: bool) -> list[Episode]:
-    with tqdm(total=total, unit="scene", disable=not progress) as bar:
+def _collect(coming: Iterator[Episode], total: int) -> list[Episode]:
+    with console.progress(total=total, unit="scene") as bar:
         episodes: list[Episode] = []
         for episode in coming:
             episodes.append(episode)

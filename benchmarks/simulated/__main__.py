@@ -1,0 +1,161 @@
+"""python -m benchmarks.simulated: how often does the arm touch what it is told to, how smoothly.
+
+A policy touches objects over fresh scenes, through the node's executor and an emulated joint
+trajectory controller, in simulated time and in one process: the same arguments give the same
+figures, but for wall times. With --dds over DDS, as on a robot. Needs mujoco; needs no display.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.simulated.ablations import ABLATIONS, NONE
+from benchmarks.simulated.drive import CONTROLLERS
+from pi0_ros import cli, console
+from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS
+
+EPILOG = "\n".join(["ablations:", *(f"  {n:<18} {a.fault}" for n, a in ABLATIONS.items())])
+_IN_PROCESS = ("expert", "no_stitch", "workers", "ablation")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add = parser.add_argument
+    add("--scenes", type=console.count(1), default=100, metavar="N", help="default: 100")
+    add("--seed", type=console.count(), default=0, metavar="N", help="which scenes (default: 0)")
+    add("--variant", choices=VARIANTS, default="touch", help="of the task (default: touch)")
+    add("--rate", type=float, metavar="HZ", help="ticks per second (default: touch.yaml's)")
+    add(
+        "--delay",
+        type=_at_least(0),
+        default=0.0,
+        metavar="MS",
+        help="simulated milliseconds from an observation to its trajectory (default: 0)",
+    )
+    add(
+        "--checkpoint",
+        type=Path,
+        default=TOUCH_CHECKPOINT,
+        metavar="DIR",
+        help="policy (default: the one that ships)",
+    )
+    add("--expert", action="store_true", help="the scripted expert instead of a policy")
+    add("--ablation", choices=ABLATIONS, default=NONE, help="a deliberate fault", metavar="NAME")
+    add(
+        "--controller",
+        choices=CONTROLLERS,
+        default="jtc",
+        help="jtc: joint_trajectory_controller up to Kilted; from-desired: with "
+        "interpolate_from_desired_state; splice: master's replacement (default: jtc)",
+    )
+    add("--no-stitch", action="store_true", help="send chunks as they are, without the executor")
+    add("--seconds", type=_at_least(0.1), default=8.0, metavar="S", help="per scene (default: 8)")
+    add(
+        "-p",
+        "--parameter",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="a parameter of the node, instead of touch.yaml's",
+    )
+    add(
+        "--dds",
+        action="store_true",
+        help="pi0_sim and pi0_node as processes, in real time; depends on this machine. --delay "
+        "is added to the time of an inference",
+    )
+    add("--speed", type=float, metavar="F", help="with --dds: simulated time, F times as fast")
+    add("--workers", type=console.count(1), default=1, metavar="N", help="processes (default: 1)")
+    console.add_json(parser)
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End where options exclude each other."""
+    for name in _IN_PROCESS:
+        if args.dds and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} is not for --dds")
+    if args.speed is not None and not args.dds:
+        parser.error("--speed is for --dds: in process nothing waits for time to pass")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the scenes and print the figures."""
+    from benchmarks.simulated.evaluation import (
+        Evaluation,
+        evaluate,
+        evaluate_over_dds,
+        scene_seeds,
+    )
+    from benchmarks.simulated.rollout import Loop
+    from benchmarks.simulated.score import score, table
+    from benchmarks.simulated.setup import read_setup
+    from pi0_ros.node.preflight import ContractError, contract_problems
+
+    rate = {} if args.rate is None else {"rate_hz": args.rate}
+    given = {"checkpoint": str(args.checkpoint), **rate, **dict(args.parameter)}
+    setup = read_setup(**given)
+    if not args.expert and (problems := contract_problems(setup.parameters, None)):
+        raise ContractError(problems)
+    loop = Loop(
+        setup,
+        delay=args.delay / 1e3,
+        seconds=args.seconds,
+        controller=args.controller,
+        stitched=not args.no_stitch,
+        ablation=args.ablation,
+    )
+    evaluation = Evaluation(loop, args.variant, args.expert)
+    seeds = scene_seeds(args.scenes, args.seed)
+    if args.dds:
+        episodes = evaluate_over_dds(evaluation, seeds, speed=args.speed, given=given)
+    else:
+        episodes = evaluate(evaluation, seeds, workers=args.workers)
+    figures = score(episodes)
+    print(table(figures))
+    names = ("variant", "seed", "controller", "ablation", "dds", "speed")
+    asked = {
+        "policy": "expert" if args.expert else str(args.checkpoint),
+        **{name: getattr(args, name) for name in names},
+        "rate_hz": setup.parameters.rate_hz,
+        "delay_ms": args.delay,
+        "stitched": not args.no_stitch,
+        "parameters": dict(args.parameter),
+    }
+    console.write_json(args.json, {**asked, **figures.document()})
+    return console.DONE
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    import yaml
+
+    name, assigned, value = text.partition(":=")
+    if not (name and assigned):
+        raise argparse.ArgumentTypeError(f"expected NAME:=VALUE, got {text!r}")
+    return name, yaml.safe_load(value)
+
+
+def _at_least(least: float) -> Callable[[str], float]:
+    """An argparse type: a finite number that is at least `least`."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"must be at least {least:g}, got {text}")
+        return value
+
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it as a command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    return cli.call("python -m benchmarks.simulated", sys.modules[__name__], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""From a chunk to the controller in simulated time: the node's executor before an emulated one.
+
+Without stitching the chunk goes to the controller as it came, to see what the executor is worth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from benchmarks.simulated.setup import NodeSetup
+from pi0_ros.motion.blend import derivative
+from pi0_ros.motion.enable import MotionEnable
+from pi0_ros.motion.executor import Executor, MotionSettings
+from pi0_ros.motion.refusal import Measured, Refusal
+from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.policy.types import ActionChunk
+from pi0_ros.sim.controller import Controller, Points, Rejected
+
+CONTROLLERS = {
+    "jtc": {},
+    "from-desired": {"from_desired": True},
+    "splice": {"splice": True},
+}
+"""Name -> what makes a Controller of that kind."""
+
+
+class Driver:
+    """An enabled executor and the controller that gets its trajectories.
+
+    Args:
+        setup: parameters and limits.
+        controller: a key of CONTROLLERS.
+        stitched: plan as the node does; otherwise chunks are sent as they are.
+
+    Attributes:
+        boundaries: nanoseconds at which a new trajectory arrived, and of its first point if that
+            came later.
+        published: trajectories that the controller took, stops apart.
+        stops: trajectories that stopped the arm because no chunk came.
+        refused: reason -> chunks not published.
+        rejected: trajectories that the controller did not take.
+        clamped: limit -> chunks clamped to it.
+    """
+
+    def __init__(self, setup: NodeSetup, controller: str, stitched: bool) -> None:
+        self._joints = setup.parameters.joint_names
+        self._enable = MotionEnable()
+        self._enable.enable(0.0)
+        settings = MotionSettings.of(setup.parameters)
+        self._executor = Executor(self._joints, setup.limits, settings, self._enable)
+        self._controller = Controller(self._joints, **CONTROLLERS[controller])
+        self._stitched = stitched
+        self.boundaries: list[int] = []
+        self.published = 0
+        self.stops = 0
+        self.refused: Counter[str] = Counter()
+        self.rejected = 0
+        self.clamped: Counter[str] = Counter()
+
+    @property
+    def latched(self) -> str:
+        """Why nothing will be published any more; "" as long as it is."""
+        return self._enable.latched
+
+    def move(self, chunk: ActionChunk, measured: Measured, now: int) -> None:
+        """A chunk came out of the policy at `now` (nanoseconds)."""
+        if not self._stitched:
+            self.published += self._send(_unplanned(chunk), now)
+            return
+        result = self._executor.update(chunk, measured, now)
+        if isinstance(result, Refusal):
+            self.refused[result.reason.value] += 1
+            self.tick(measured, now)
+            return
+        self.clamped.update(result.clamped)
+        if result.trajectory is not None:
+            self.published += self._send(result.trajectory, now)
+
+    def tick(self, measured: Measured, now: int) -> None:
+        """Stop the arm where no chunk follows."""
+        plan = self._executor.tick(measured, now)
+        if plan is not None and plan.trajectory is not None:
+            self._send(plan.trajectory, now)
+            self.stops += 1
+
+    def _send(self, trajectory: Trajectory, now: int) -> bool:
+        """Whether the controller took it; the node cannot know."""
+        times = np.array(trajectory.times, dtype=np.int64)
+        points = Points(
+            self._joints, trajectory.stamp, times, trajectory.positions, trajectory.velocities
+        )
+        try:
+            self._controller.accept(points, now)
+        except Rejected:
+            self.rejected += 1
+            return False
+        first = (trajectory.stamp or now) + int(times[0])
+        self.boundaries += [now, first] if first > now else [now]
+        return True
+
+    def command(self, measured: Measured, now: int) -> np.ndarray:
+        """[joints] radians that the controller commands at `now` (nanoseconds)."""
+        return self._controller.command(now, measured.positions, measured.velocities)
+
+
+def _unplanned(chunk: ActionChunk) -> Trajectory:
+    """Every step at its time, with the velocities of a smooth path, 0 at the end."""
+    step = round(chunk.dt * 1e9)
+    times = tuple(step * (i + 1) for i in range(len(chunk.positions)))
+    velocities = derivative(chunk.positions, chunk.dt)
+    velocities[-1] = 0.0
+    return Trajectory(chunk.stamp, times, chunk.positions.astype(np.float64), velocities)

@@ -1,0 +1,198 @@
+"""One scene, closed loop, in one process and in simulated time: observe, infer, move, until touch.
+
+Nothing depends on how fast this machine is: a chunk reaches the controller a set delay after its
+observation, and the next observation is made no earlier, as in the node, where ticks meanwhile are
+counted as busy. The same arguments give the same episode, but for the wall time of inferences.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.simulated.ablations import ABLATIONS, NONE
+from benchmarks.simulated.drive import Driver
+from benchmarks.simulated.setup import NodeSetup
+from pi0_ros.motion.refusal import Measured
+from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
+from pi0_ros.sim.world import World
+
+PERIOD = 0.01
+"""Seconds between two commands of the controller, and between two joint states."""
+
+_START = 1_000_000_000_000  # nanoseconds of the clock at the beginning: a stamp of 0 is none
+_STEP = round(PERIOD * 1e9)
+
+
+class Pilot(Protocol):
+    """What controls the arm in a scene; pi0_ros.policy.policy.Policy is one.
+
+    Attributes:
+        cameras: whose images it wants.
+    """
+
+    @property
+    def cameras(self) -> tuple[str, ...]: ...
+
+    def infer(self, observation: Observation) -> ActionChunk: ...
+
+    def reset(self) -> None: ...
+
+
+class ExpertPilot:
+    """The scripted expert in a policy's place: what the loop does with a pilot that is right.
+
+    It looks at the world, not at observations.
+    """
+
+    cameras: tuple[str, ...] = ()
+
+    def __init__(self, world: World) -> None:
+        self._expert = Expert(world)
+        self._sequence = 0
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        positions = self._expert.chunk(observation.instruction).astype(np.float32)
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        return ActionChunk(positions, CONTROL_SECONDS, observation.stamp, sequence, seed=0)
+
+    def reset(self) -> None:
+        self._expert.forget()
+        self._sequence = 0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the loop is closed.
+
+    Attributes:
+        setup: the node's parameters and limits; its rate_hz is the rate of ticks.
+        delay: simulated seconds from an observation to the publication of its chunk.
+        seconds: simulated time that a scene may take.
+        controller: a key of `drive.CONTROLLERS`.
+        stitched: False sends chunks to the controller as they are.
+        ablation: a key of `ablations.ABLATIONS`.
+    """
+
+    setup: NodeSetup
+    delay: float = 0.0
+    seconds: float = 8.0
+    controller: str = "jtc"
+    stitched: bool = True
+    ablation: str = NONE
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What happened in one scene; times are simulated seconds from its beginning.
+
+    Attributes:
+        seed: of the scene.
+        instruction: that was meant.
+        target: the object that it names.
+        touched: the object touched first, or None.
+        seconds: until the touch, or until the end without one.
+        start: [joints] radians, measured at the beginning.
+        commands: [n, joints] radians, PERIOD apart.
+        boundaries: [m] when a new trajectory took over: its arrival, and its first point.
+        ticks: at which an observation was due.
+        busy: those of them that found the inference before not done.
+        published: trajectories that the controller took, stops apart.
+        stops: trajectories that slowed the arm down because no other came.
+        refused: reason -> chunks not published.
+        rejected: trajectories that the controller did not take.
+        clamped: limit -> chunks brought within it.
+        latched: whether so many chunks in a row were refused that the node gave up.
+        inference: wall seconds of each inference.
+    """
+
+    seed: int
+    instruction: str
+    target: str
+    touched: str | None
+    seconds: float
+    start: np.ndarray
+    commands: np.ndarray
+    boundaries: np.ndarray
+    ticks: int
+    busy: int
+    published: int
+    stops: int
+    refused: Mapping[str, int]
+    rejected: int
+    clamped: Mapping[str, int]
+    latched: bool
+    inference: tuple[float, ...]
+
+    @property
+    def success(self) -> bool:
+        """The first object touched is the one named."""
+        return self.touched == self.target
+
+
+def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
+    """Arrange a scene and let the pilot do one of its instructions, which turns with the seed.
+
+    It ends with the first touch, when time is up, or when the node would have given up.
+
+    Args:
+        seed: of the scene; see `World.reset`.
+    """
+    ablation = ABLATIONS[loop.ablation]
+    world.reset(seed)
+    pilot.reset()
+    instructions = world.instructions()
+    meant = instructions[seed % len(instructions)]
+    told = ablation.tell(meant, instructions)
+    driver = Driver(loop.setup, loop.controller, loop.stitched)
+    start, commands, inference = world.positions, [], []
+    coming: tuple[int, ActionChunk] | None = None  # when it is published
+    ticks = busy = 0
+    for step in range(round(loop.seconds / PERIOD)):
+        now = _START + step * _STEP
+        measured = Measured(world.positions, world.velocities, now)
+        if coming is not None and coming[0] <= now:
+            driver.move(coming[1], measured, now)
+            coming = None
+        if step * PERIOD >= ticks / loop.setup.parameters.rate_hz - 1e-9:
+            ticks += 1
+            busy += coming is not None
+            if coming is None:
+                images = world.images() if pilot.cameras else {}
+                seen = ablation.observe(Observation(images, measured.positions, told, now))
+                began = time.perf_counter()
+                chunk = pilot.infer(seen)
+                inference.append(time.perf_counter() - began)
+                coming = now + round(loop.delay * 1e9), ablation.act(chunk)
+                if loop.delay == 0.0:
+                    driver.move(coming[1], measured, now)
+                    coming = None
+        driver.tick(measured, now)
+        commands.append(driver.command(measured, now))
+        world.step(commands[-1], PERIOD)
+        if world.touched is not None or driver.latched:
+            break
+    return Episode(
+        seed=seed,
+        instruction=meant,
+        target=world.target(meant),
+        touched=world.touched,
+        seconds=len(commands) * PERIOD,
+        start=start,
+        commands=np.array(commands),
+        boundaries=(np.array(driver.boundaries) - _START) / 1e9,
+        ticks=ticks,
+        busy=busy,
+        published=driver.published,
+        stops=driver.stops,
+        refused=dict(driver.refused),
+        rejected=driver.rejected,
+        clamped=dict(driver.clamped),
+        latched=bool(driver.latched),
+        inference=tuple(inference),
+    )
