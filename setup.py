@@ -201,9 +201,6 @@ setup(
             "pi0_view = pi0_ros.view.main:main",
             "pi0_sim = pi0_ros.sim.node:main",
             "pi0_viz = pi0_ros.viz.main:main",
-            "pi0_doctor = pi0_ros.doctor.main:main",
-            "pi0_demo = pi0_ros.demo.main:main",
-            "pi0_demo_bag = pi0_ros.demo.bag:main",
         ]
     },
     distclass=RosDistribution,

@@ -6,14 +6,17 @@ import os
 import sys
 from pathlib import Path
 
+TREE = Path(__file__).resolve().parents[1]
+"""The source tree, where this module runs from one: its files are of the same version."""
+
 
 def find_shared_file(name: str) -> Path | None:
     """A file of the package's share directory, e.g. "config/fastdds.xml".
 
-    Looks in the ROS workspaces (AMENT_PREFIX_PATH), in this Python's prefix and, for runs from the
-    source tree, in the tree itself. None where there is none.
+    Looks in the source tree, if this module runs from one, in the ROS workspaces
+    (AMENT_PREFIX_PATH) and in this Python's prefix. None where there is none.
     """
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    folders = [Path(prefix, "share", "pi0_ros") for prefix in (*prefixes, sys.prefix)]
-    folders.append(Path(__file__).resolve().parents[1])
+    folders = [TREE]
+    folders += [Path(prefix, "share", "pi0_ros") for prefix in (*prefixes, sys.prefix)]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -16,6 +16,7 @@ from pi0_ros.share import find_shared_file
 # expects QoS profiles as text, which version 9 replaced.
 METADATA_VERSION = 8
 STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+COMPRESSION = {"mcap": CompressionMode.STORAGE, "sqlite3": CompressionMode.MESSAGE}
 CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
 
 
@@ -37,16 +38,22 @@ def message_types() -> Typestore:
 class BagWriter:
     """Writes serialised messages, with their definitions, into a new rosbag2 directory."""
 
-    def __init__(self, path: Path, storage: str, topics: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, storage: str, topics: Mapping[str, str], compressed: bool = False
+    ) -> None:
         """Creates the recording.
 
         Args:
             path: directory to make; must not exist.
             storage: "mcap" or "sqlite3".
             topics: topic -> message type.
+            compressed: by zstd; in the chunks of MCAP, which every reader undoes by itself, or
+                message by message, declared in metadata.yaml.
         """
         types = message_types()
         self._writer = Writer(path, version=METADATA_VERSION, storage_plugin=STORAGE[storage])
+        if compressed:
+            self._writer.set_compression(COMPRESSION[storage], CompressionFormat.ZSTD)
         self._writer.open()
         self._connections: dict[str, Connection] = {
             topic: self._writer.add_connection(topic, kind, typestore=types)

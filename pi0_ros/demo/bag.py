@@ -1,29 +1,38 @@
 """Writes a rosbag2 of the simulated arm at work: two cameras, joint states, instructions.
 
-The pictures are rendered and the motion is simulated; ROS is not needed. Install `mujoco` first.
+The images are rendered and the motion is simulated; ROS is not needed.
 """
 
-import argparse
-import json
+from __future__ import annotations
+
 import math
-import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pi0_ros.sim.reach import TOUCH_SECONDS, touch_path
-from pi0_ros.sim.recorder import STORAGES, BagRecorder
-from pi0_ros.sim.scene import CAMERAS, CUBES, RenderError, Scene
+import numpy as np
+
+from pi0_ros import console
+from pi0_ros.bags.writer import STORAGE, BagWriter, message_types
+from pi0_ros.errors import UserError
+from pi0_ros.sim.cameras import jpeg
+from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
+from pi0_ros.sim.stage import CAMERAS, JOINTS
+from pi0_ros.sim.world import World
 
 START_NS = 1_700_000_000 * 10**9  # 2023-11-14 22:13:20 UTC: the same stamps in every bag
-INSTRUCTION_HZ = 1.0  # repeated, so that a node that joins late hears it too
-_CONTROL_SECONDS = 0.01  # the servos get a new target this often
-_BAG_SUFFIXES = (".mcap", ".db3", ".zstd")
+TOUCH_SECONDS = 10 / 3
+"""From one instruction to the next."""
 
-Event = tuple[int, Literal["instruction", "joints", "cameras"]]
+INSTRUCTION_HZ = 1.0  # repeated, so that a node that joins late hears it too
+_COMMAND = 10_000_000  # nanoseconds between two commands of the servos
+
+Event = tuple[int, str]
+"""Nanoseconds from the start, and what is recorded: "instruction", "joints" or "cameras"."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +40,11 @@ class BagSummary:
     """What was written.
 
     Attributes:
-        path: the bag's directory.
-        storage: `mcap` or `sqlite3`.
         seconds: recorded time.
         messages: topic -> number of messages.
         instructions: one per touch, in order.
-        size_bytes: size of the files on disk.
-        write_seconds: wall time that making the bag took.
+        size_bytes: of the files on disk.
+        write_seconds: wall time.
     """
 
     path: str
@@ -59,206 +66,170 @@ def write_demo_bag(
     seed: int = 0,
     compressed: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
 ) -> BagSummary:
-    """Simulates the arm touching the cubes one after another and records it with `rosbags`.
+    """Simulate the arm touching the objects of a scene one after another, and record it.
 
     The bag holds `/front/image_raw` and `/wrist/image_raw` (sensor_msgs/Image, rgb8, 640x480;
     with `compressed` sensor_msgs/CompressedImage JPEG on `<topic>/compressed` instead),
     `/joint_states` (sensor_msgs/JointState with positions and velocities) and `/instruction`
     (std_msgs/String). Header stamps are the bag's times, from START_NS. The same arguments give
-    the same messages to the byte on one machine. The format is rosbag2's version 8, which
-    Humble and everything newer reads; contents are zstd-compressed (MCAP in its chunks, sqlite3
-    per message).
+    the same messages to the byte on one machine. Contents are zstd-compressed.
 
     Args:
-        path: directory to create.
+        path: folder to create; see `console.claim_folder`.
         seconds: recorded time, above 0. A new instruction comes every TOUCH_SECONDS.
         camera_hz, joint_hz: rates of both cameras and of the joint states, above 0.
         storage: `mcap` or `sqlite3`.
-        seed: places the cubes.
-        overwrite: replaces a bag that lies at `path`; anything else there is left alone.
-        progress: shows a progress bar on stderr.
+        seed: of the scene.
 
     Raises:
-        ValueError: an argument is out of range.
-        FileExistsError: something lies at `path` that may not be replaced.
-        ImportError, RenderError: mujoco or OpenGL is missing; the message says what to install.
+        UserError: an argument is out of range, or a bag is there that may not be replaced.
+        UserError, RenderError: mujoco or OpenGL is missing; the message says what to install.
     """
     for name, value in (("seconds", seconds), ("camera_hz", camera_hz), ("joint_hz", joint_hz)):
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a number above 0, got {value}")
-    if storage not in STORAGES:
-        raise ValueError(f"storage must be one of {', '.join(STORAGES)}, got {storage!r}")
-    target = Path(path).absolute()
-    _check_free(target, overwrite)
-    from tqdm import tqdm
-
+            raise UserError(f"{name} must be a number above 0, got {value}")
+    if storage not in STORAGE:
+        raise UserError(f"storage must be one of {', '.join(STORAGE)}, got {storage!r}")
     began = time.perf_counter()
-    scene = Scene(seed)
-    events = schedule(seconds, camera_hz, joint_hz)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    files = ["metadata.yaml", *(f"{path.name}.{suffix}" for suffix in ("mcap", "db3"))]
+    console.claim_folder(path, files, overwrite)
+    recorder = _Recorder(World(seed), compressed)
     # Written beside its place and moved there when whole: no half bag is ever taken for one.
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
-        draft = Path(work) / target.name
-        with BagRecorder(draft, storage=storage, compressed=compressed) as recorder:
-            bar = tqdm(events, desc=target.name, unit=" events", disable=not progress)
-            _record(recorder, scene, bar)
-        _check_free(target, overwrite)  # again: something may have come to lie there meanwhile
-        if target.exists():
-            target.rename(Path(work) / "replaced")
-        draft.rename(target)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.absolute().parent) as work:
+        draft = Path(work) / path.name
+        with BagWriter(draft, storage, recorder.topics, compressed=True) as writer:
+            events = schedule(seconds, camera_hz, joint_hz)
+            recorder.record(writer, console.progress(events, desc=path.name, unit=" events"))
+        for file in sorted(draft.iterdir()):
+            file.rename(path / file.name)
+    starts = range(0, round(seconds * 1e9), round(TOUCH_SECONDS * 1e9))
     return BagSummary(
         path=str(path),
         storage=storage,
         seconds=seconds,
         messages=dict(recorder.counts),
-        instructions=[instruction_at(at) for at in _touch_starts(seconds)],
-        size_bytes=sum(file.stat().st_size for file in target.iterdir()),
+        instructions=[recorder.instruction(at) for at in starts],
+        size_bytes=sum((path / file).stat().st_size for file in files if (path / file).exists()),
         write_seconds=round(time.perf_counter() - began, 3),
     )
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
-    if not path.exists() and not path.is_symlink():
-        return
-    if not overwrite:
-        raise FileExistsError(f"{path} exists; choose another directory or give --overwrite")
-    if path.is_symlink() or not path.is_dir():
-        raise FileExistsError(f"{path} is not a directory, so it is not replaced")
-    foreign = sorted(
-        entry.name
-        for entry in path.iterdir()
-        if entry.name != "metadata.yaml" and entry.suffix not in _BAG_SUFFIXES
-    )
-    if foreign:
-        raise FileExistsError(
-            f"{path} holds more than a bag ({', '.join(foreign[:5])}), so it is not replaced"
-        )
-
-
 def schedule(seconds: float, camera_hz: float, joint_hz: float) -> list[Event]:
-    """What is recorded when: (nanoseconds from the start, kind), in order of time."""
-    rates = (("instruction", INSTRUCTION_HZ), ("joints", joint_hz), ("cameras", camera_hz))
+    """What is recorded when, in order of time."""
+    rates = (
+        (0, "instruction", INSTRUCTION_HZ),
+        (0, "instruction", 1 / TOUCH_SECONDS),  # a new one is heard as soon as it is followed
+        (1, "joints", joint_hz),
+        (2, "cameras", camera_hz),
+    )
     events = {
         (round(i * 1e9 / hz), order, kind)
-        for order, (kind, hz) in enumerate(rates)
+        for order, kind, hz in rates
         for i in range(math.ceil(seconds * hz - 1e-9))
     }
-    # A new instruction is heard at the moment when the arm starts to follow it.
-    events |= {(at, 0, "instruction") for at in _touch_starts(seconds)}
     return [(at, kind) for at, _, kind in sorted(events)]
 
 
-def _touch_starts(seconds: float) -> list[int]:
-    """When the arm sets out for a cube, nanoseconds from the start."""
-    count = math.ceil(seconds / TOUCH_SECONDS - 1e-9)
-    return [round(touch * TOUCH_SECONDS * 1e9) for touch in range(count)]
+class _Recorder:
+    """Lets a world live through events, and writes what its sensors tell.
 
+    Attributes:
+        topics: topic -> message type.
+        counts: topic -> messages written.
+    """
 
-def _touch(at: int) -> tuple[int, str]:
-    """Number and cube colour of the touch under way at a time in nanoseconds from the start."""
-    touch = int((at + 1) / (TOUCH_SECONDS * 1e9))  # + 1: the starts are rounded
-    return touch, list(CUBES)[touch % len(CUBES)]
+    def __init__(self, world: World, compressed: bool) -> None:
+        self._world, self._compressed = world, compressed
+        self._types = message_types()
+        kind, suffix = ("CompressedImage", "/compressed") if compressed else ("Image", "")
+        self._images = {camera: f"/{camera}/image_raw{suffix}" for camera in CAMERAS}
+        self.topics = {
+            **dict.fromkeys(self._images.values(), f"sensor_msgs/msg/{kind}"),
+            "/joint_states": "sensor_msgs/msg/JointState",
+            "/instruction": "std_msgs/msg/String",
+        }
+        self.counts: Counter[str] = Counter()
 
+    def instruction(self, at: int) -> str:
+        """The instruction in force at a time in nanoseconds from the start."""
+        instructions = self._world.instructions()
+        return instructions[int((at + 1) / (TOUCH_SECONDS * 1e9)) % len(instructions)]
 
-def instruction_at(at: int) -> str:
-    """The instruction in force at a time in nanoseconds from the start."""
-    return f"touch the {_touch(at)[1]} cube"
+    def record(self, writer: BagWriter, events: Iterable[Event]) -> None:
+        """Write the messages of the events, which are in order of time; closes the world."""
+        try:
+            arm = _Arm(self._world)
+            for at, kind in events:
+                arm.move(self.instruction(max(at - 1, 0)), at)
+                for topic, message in self._messages(at, kind):
+                    data = self._types.serialize_cdr(message, self.topics[topic])
+                    writer.write(topic, START_NS + at, bytes(data))
+                    self.counts[topic] += 1
+        finally:
+            self._world.close()
 
+    def _messages(self, at: int, kind: str) -> Iterable[tuple[str, Any]]:
+        world, new = self._world, self._types.types
+        if kind == "instruction":
+            yield "/instruction", new["std_msgs/msg/String"](data=self.instruction(at))
+        elif kind == "joints":
+            yield (
+                "/joint_states",
+                new["sensor_msgs/msg/JointState"](
+                    header=self._header(at, ""),
+                    name=list(JOINTS),
+                    position=world.positions,
+                    velocity=world.velocities,
+                    effort=np.zeros(0),
+                ),
+            )
+        else:
+            for camera, image in world.images().items():
+                yield self._images[camera], self._image(at, camera, image)
 
-def _record(recorder: BagRecorder, scene: Scene, events: Iterable[Event]) -> None:
-    """Lets the scene live through the events, which are in order of time, and records them."""
-    try:
-        now = 0
-        touch, colour = _touch(now)
-        path = touch_path(scene, colour)
-        for at, kind in events:
-            while now < at:
-                step = min(at - now, round(_CONTROL_SECONDS * 1e9))
-                scene.command(path(now / 1e9 - touch * TOUCH_SECONDS))
-                scene.advance(step / 1e9)
-                now += step
-            if _touch(at)[0] != touch:
-                touch, colour = _touch(at)
-                path = touch_path(scene, colour)
-            stamp = START_NS + at
-            if kind == "instruction":
-                recorder.instruction(stamp, instruction_at(at))
-            elif kind == "joints":
-                recorder.joint_states(stamp, scene.joint_positions(), scene.joint_velocities())
-            else:
-                for camera in CAMERAS:
-                    recorder.image(stamp, camera, scene.render(camera))
-    finally:
-        scene.close()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pi0_demo_bag",
-        description="Write a rosbag2 of a simulated SO-101 arm that touches coloured cubes: two "
-        "640x480 cameras, joint states and instructions. Needs the Python package mujoco; "
-        "needs no ROS, no display and no GPU.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("directory", metavar="DIR", type=Path, help="bag directory to create")
-    parser.add_argument("--seconds", type=float, default=10.0, help="recorded time")
-    parser.add_argument("--camera-hz", type=float, default=30.0, help="rate of each camera")
-    parser.add_argument("--joint-hz", type=float, default=100.0, help="rate of the joint states")
-    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="rosbag2 storage")
-    parser.add_argument("--seed", type=int, default=0, help="places the cubes")
-    parser.add_argument(
-        "--compressed",
-        action="store_true",
-        help="JPEG pictures on /front/image_raw/compressed and /wrist/image_raw/compressed "
-        "instead of raw ones",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the bag at DIR")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary here too")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `pi0_demo_bag`. Returns the exit status."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    # Found out before the bag is made, not after. DIR and the folders above it will be made.
-    if args.json is not None:
-        folder, directory = args.json.parent, args.directory.absolute()
-        if not folder.is_dir() and folder.absolute() not in (directory, *directory.parents):
-            parser.error(f"--json: the folder {folder} does not exist")
-    try:
-        summary = write_demo_bag(
-            args.directory,
-            seconds=args.seconds,
-            camera_hz=args.camera_hz,
-            joint_hz=args.joint_hz,
-            storage=args.storage,
-            seed=args.seed,
-            compressed=args.compressed,
-            overwrite=args.overwrite,
-            progress=True,
+    def _image(self, at: int, camera: str, image: np.ndarray) -> Any:
+        """The message of an image, [H, W, 3] uint8 RGB."""
+        header, new = self._header(at, f"{camera}_camera_optical_frame"), self._types.types
+        if self._compressed:  # the format as image_transport's publisher has it
+            return new["sensor_msgs/msg/CompressedImage"](
+                header=header, format="rgb8; jpeg compressed bgr8", data=jpeg(image)
+            )
+        height, width, channels = image.shape
+        return new["sensor_msgs/msg/Image"](
+            header=header,
+            height=height,
+            width=width,
+            encoding="rgb8",
+            is_bigendian=0,
+            step=width * channels,
+            data=image.reshape(-1),
         )
-        # The figures first: a file that cannot be written must not cost them.
-        _print_summary(summary)
-        if args.json:
-            args.json.write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
-    except (ValueError, OSError, ImportError, RenderError) as error:
-        print(f"pi0_demo_bag: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pi0_demo_bag: interrupted, no bag written", file=sys.stderr)
-        return 130
-    return 0
+
+    def _header(self, at: int, frame: str) -> Any:
+        seconds, nanoseconds = divmod(START_NS + at, 10**9)
+        time = self._types.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
+        return self._types.types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
 
 
-def _print_summary(summary: BagSummary) -> None:
-    print(f"{summary.path} ({summary.storage}, {summary.size_bytes / 1e6:.1f} MB)")
-    for topic, count in sorted(summary.messages.items()):
-        print(f"  {topic:<32} {count:>6} messages")
-    print(f"  {summary.seconds:g} s recorded in {summary.write_seconds:.1f} s")
+class _Arm:
+    """The arm of a world, moved by the expert; between its actions the command is interpolated."""
 
+    def __init__(self, world: World) -> None:
+        self._world, self._expert = world, Expert(world)
+        self._now = 0
+        self._decided = 0  # nanoseconds of the last decision
+        self._from = self._to = world.positions
 
-if __name__ == "__main__":
-    sys.exit(main())
+    def move(self, instruction: str, until: int) -> None:
+        """Let time pass, in nanoseconds from the start, on the way to an object."""
+        period = round(CONTROL_SECONDS * 1e9)
+        while self._now < until:
+            if self._now % period == 0:
+                self._from, self._decided = self._to, self._now
+                self._to = self._expert.chunk(instruction, horizon=1)[0]
+            step = min(until, (self._now // _COMMAND + 1) * _COMMAND) - self._now
+            self._now += step
+            share = min(1.0, (self._now - self._decided) / period)
+            self._world.step(self._from + share * (self._to - self._from), step / 1e9)

@@ -1,4 +1,4 @@
-"""Where a chunk leads: the way of the fingertip, as the front camera sees it."""
+"""The path of the fingertip that a chunk predicts, as the front camera sees it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pi0_ros.sim.stage import (
 
 
 def ahead(chunk: ChunkRecord, moment: int) -> np.ndarray:
-    """What a chunk wants from a moment on, which lies between two of its steps as a rule.
+    """The rest of a chunk from a moment on, which as a rule lies between two of its steps.
 
     Args:
         chunk: of the joints JOINTS, in any order.
@@ -45,7 +45,7 @@ class TipPath:
     """The arm's kinematics and the front camera's place; needs mujoco, no OpenGL.
 
     Raises:
-        ImportError: mujoco is not installed.
+        UserError: mujoco is not installed.
     """
 
     def __init__(self) -> None:
@@ -56,27 +56,27 @@ class TipPath:
         self._eye, self._axes = camera.xpos.copy(), camera.xmat.reshape(3, 3).copy()
         self._half_height = math.tan(math.radians(model.camera("front").fovy[0]) / 2)
 
-    def places(self, positions: np.ndarray) -> np.ndarray:
-        """[n, joints] radians in the order of JOINTS -> [n, 3] metres: the fingertip's places."""
+    def tip_positions(self, positions: np.ndarray) -> np.ndarray:
+        """[n, joints] radians in the order of JOINTS -> [n, 3] metres: of the fingertip."""
         model, data = self._stage.model, self._stage.data
-        places = np.empty((len(positions), 3))
-        for place, row in zip(places, positions, strict=True):
+        tips = np.empty((len(positions), 3))
+        for tip, row in zip(tips, positions, strict=True):
             data.qpos[: len(JOINTS)] = row
             load_mujoco().mj_kinematics(model, data)
-            place[:] = data.site(TIP_SITE).xpos
-        return places
+            tip[:] = data.site(TIP_SITE).xpos
+        return tips
 
-    def pixels(self, places: np.ndarray) -> np.ndarray:
-        """[n, 3] metres in the base frame -> [n, 2] x and y in the front camera's picture.
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """[n, 3] metres in the base frame -> [n, 2] x and y in the front camera's image.
 
         Pixels of IMAGE_WIDTH x IMAGE_HEIGHT, right and down, (0, 0) the upper left corner; outside
         of it for what is not in view, NaN for what is behind the camera.
         """
-        x, y, z = ((places - self._eye) @ self._axes).T
+        x, y, z = ((points - self._eye) @ self._axes).T
         edge = np.where(z < 0, -z, np.nan) * self._half_height
         centre = np.array([IMAGE_WIDTH, IMAGE_HEIGHT]) / 2
         return centre + np.column_stack([x, -y]) / edge[:, None] * (IMAGE_HEIGHT / 2)
 
     def of(self, chunk: ChunkRecord, moment: int) -> np.ndarray:
-        """[k, 2] pixels, as of `pixels`: what the chunk wants from a moment in nanoseconds on."""
-        return self.pixels(self.places(ahead(chunk, moment)))
+        """[k, 2] pixels, as of `pixels`: the rest of a chunk from a moment in nanoseconds on."""
+        return self.pixels(self.tip_positions(ahead(chunk, moment)))

@@ -9,35 +9,23 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pi0_ros.bags.chunks import ChunkRecord, chunk_record
-from pi0_ros.demo.picture import RATE
-from pi0_ros.node.joint_states import positions_of
+from pi0_ros.node.arguments import NODE_NAME
 from pi0_ros.node.observation import stamp_of
-from pi0_ros.ros.diagnostics import Counters, counters_from_values
-from pi0_ros.sim.controller import points_of
-from pi0_ros.sim.shadow import Shadow
-from pi0_ros.sim.stage import JOINTS
+from pi0_ros.ros.diagnostics import Counters, read_counters, read_statuses
 
-NODE = "pi0"
+RATE = 8
+"""Frames that are kept per second of the robot's time, and of the GIF."""
+
 _FRAME_PERIOD = 1_000_000_000 // RATE
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture of the front camera: its stamp, and a JPEG file."""
+    """An image of the front camera: its stamp, and a JPEG file."""
 
     stamp: int
     jpeg: bytes
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A chunk, and when it was heard."""
-
-    time: int
-    chunk: ChunkRecord
 
 
 @dataclass
@@ -45,8 +33,8 @@ class Attempt:
     """An instruction and what came of it.
 
     Attributes:
-        instruction: as it was given.
-        begun, ended: when it was given, and when it was obeyed or time was up; 0 until then.
+        begun: when it was given.
+        ended: when an object was touched or time was up; 0 until then.
         touched: the object touched first, or None.
         right: it was the named one.
         seconds: from the instruction to the touch; None without a touch.
@@ -77,74 +65,58 @@ class Record:
     Attributes:
         now: stamp of the newest joint state; 0 before the first.
         frames: of the front camera, RATE per second.
-        pictures: stamps of the first and the last picture of the front camera, and how many there
-            were.
-        chunks: all of them.
+        images: stamps of the first and the last image of the front camera, and their number.
+        chunks: with the time at which each arrived.
         counters: of the node's observations, from every /diagnostics.
-        statuses: what /diagnostics said last: "observations", "limits", ... -> key -> value.
+        statuses: of the newest /diagnostics: "observations", "limits", ... -> key -> value.
         score: the tally of pi0_sim, newest; empty until one came.
         attempts: in order; the last one may still run.
-        resets: times that ~/reset was called, because something had latched.
-        shadow: what the controller was commanded.
+        resets: how often ~/reset was called, because a fault had latched.
     """
 
     def __init__(self) -> None:
         self.now = 0
         self.frames: list[Frame] = []
-        self.pictures: tuple[int, int, int] = 0, 0, 0
-        self.chunks: list[Heard] = []
+        self.images: tuple[int, int, int] = 0, 0, 0
+        self.chunks: list[tuple[int, ChunkRecord]] = []
         self.counters: list[Counters] = []
         self.statuses: dict[str, dict[str, str]] = {}
         self.score: dict[str, Any] = {}
         self.attempts: list[Attempt] = []
         self.resets = 0
-        self.shadow = Shadow("jtc")
 
     @property
     def latched(self) -> str:
         """Why the node publishes no trajectories until ~/reset; "" if nothing is latched."""
         return self.statuses.get("limits", {}).get("latched", "")
 
-    def on_picture(self, message: Any) -> None:
+    def on_image(self, message: Any) -> None:
         """A sensor_msgs/CompressedImage of the front camera."""
         stamp = stamp_of(message)
-        first, _, count = self.pictures
-        self.pictures = (first or stamp), stamp, count + 1
-        # A picture that comes a little early stands for the one that is due.
+        first, _, count = self.images
+        self.images = (first or stamp), stamp, count + 1
+        # An image that comes a little early stands for the one that is due.
         if not self.frames or stamp - self.frames[-1].stamp >= 0.9 * _FRAME_PERIOD:
             self.frames.append(Frame(stamp, bytes(message.data)))
 
-    def on_state(self, message: Any) -> None:
+    def on_joint_state(self, message: Any) -> None:
         """A sensor_msgs/JointState."""
-        velocities = dict(zip(message.name, message.velocity, strict=True))
         self.now = max(self.now, stamp_of(message))
-        self.shadow.state(
-            stamp_of(message),
-            positions_of(message, JOINTS),
-            np.array([velocities[name] for name in JOINTS]),
-        )
-
-    def on_trajectory(self, message: Any) -> None:
-        """A trajectory_msgs/JointTrajectory of the node."""
-        self.shadow.trajectory(points_of(message))
 
     def on_chunk(self, message: Any) -> None:
         """A pi0_ros/ActionChunk."""
-        self.chunks.append(Heard(self.now, chunk_record(message)))
+        self.chunks.append((self.now, chunk_record(message)))
 
     def on_diagnostics(self, message: Any) -> None:
-        """A diagnostic_msgs/DiagnosticArray, of the node or of somebody else.
+        """A diagnostic_msgs/DiagnosticArray, of the node or of another one.
 
         Raises:
             ValueError: the node's counters cannot be read.
         """
-        for status in message.status:
-            name, _, about = status.name.partition(": ")
-            if name.lstrip("/") == NODE:
-                self.statuses[about] = {pair.key: pair.value for pair in status.values}
-                if about == "observations":
-                    values = self.statuses[about]
-                    self.counters.append(counters_from_values(stamp_of(message), values))
+        self.statuses |= read_statuses(message, NODE_NAME)
+        counters = read_counters(message, NODE_NAME)
+        if counters is not None:
+            self.counters.append(counters)
 
     def on_score(self, message: Any) -> None:
         """A std_msgs/String with the tally of pi0_sim."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pi0_ros.errors import UserError
 from pi0_ros.node.contract_fit import checkpoint_problems, joint_units, policy_arguments
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
@@ -40,7 +41,7 @@ class PolicyLike(Protocol):
 LoadPolicy = Callable[[NodeParameters], PolicyLike]
 
 
-class LoadError(RuntimeError):
+class LoadError(UserError, RuntimeError):
     """The policy could not be loaded; the message names the checkpoint and the cause."""
 
     def __init__(self, checkpoint: str, cause: BaseException) -> None:
@@ -51,7 +52,7 @@ class LoadError(RuntimeError):
         )
 
 
-class ContractError(ValueError):
+class ContractError(UserError, ValueError):
     """Parameters, checkpoint, limits and graph do not fit each other.
 
     Attributes:

@@ -1,1 +1,1 @@
-"""A simulated SO-101 arm: the scene, a scripted reach, and the demo bag made from them."""
+"""A simulated SO-101 arm: its world and task, the controller it emulates, and its ROS node."""

@@ -1,4 +1,4 @@
-"""The robot's pictures, drawn beside the simulation: they may be late, time may not."""
+"""The robot's images, rendered beside the simulation: they may be late, time may not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.sim.recorder import jpeg
 from pi0_ros.sim.stage import CAMERAS, load_mujoco
 from pi0_ros.sim.world import World
+
+_JPEG_QUALITY = 90
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 RGB -> [bytes] uint8, a JPEG file."""
+    import cv2
+
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
+    return data.reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,12 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What the cameras saw at a moment.
 
     Attributes:
         stamp: nanoseconds.
-        data: camera -> bytes of the picture, [height, width, 3] uint8 RGB or a JPEG file. An array
+        data: camera -> bytes of the image, [height, width, 3] uint8 RGB or a JPEG file. An array
             of bytes, which messages take as it is; from an ndarray they copy number by number.
     """
 
@@ -45,47 +57,47 @@ class Pictures:
 
 
 class Cameras:
-    """Draws in a thread of its own, with a world of its own: OpenGL belongs to one thread.
+    """Renders in a thread of its own, with a world of its own: OpenGL belongs to one thread.
 
     Args:
         variant: of the world.
-        compressed: JPEG instead of raw pictures.
-        ready: called in that thread when pictures can be taken, or drawing failed.
+        compressed: JPEG instead of raw images.
+        ready: called in that thread when images can be taken, or rendering failed.
 
     Raises:
         RenderError: there is no OpenGL here.
-        ImportError: mujoco is not installed.
+        UserError: mujoco is not installed.
     """
 
     def __init__(self, variant: str, compressed: bool, ready: Callable[[], object]) -> None:
         self._variant, self._compressed, self._ready = variant, compressed, ready
         self._wanted: queue.SimpleQueue[Moment | None] = queue.SimpleQueue()
-        self._drawn: queue.SimpleQueue[Pictures | BaseException | None] = queue.SimpleQueue()
+        self._rendered: queue.SimpleQueue[Images | BaseException | None] = queue.SimpleQueue()
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
         self._thread.start()
-        started = self._drawn.get()
+        started = self._rendered.get()
         if isinstance(started, BaseException):
             raise started
 
-    def look(self, moment: Moment) -> bool:
-        """Have a moment drawn; False, and nothing is drawn, while an earlier one is not taken."""
+    def request(self, moment: Moment) -> bool:
+        """Have a moment rendered; False, and nothing is, while an earlier one is not taken."""
         if self._busy:
             return False
         self._busy = True
         self._wanted.put(moment)
         return True
 
-    def take(self) -> Pictures | None:
-        """What was drawn since the last call. Raises what drawing raised."""
+    def take(self) -> Images | None:
+        """What was rendered since the last call. Raises what rendering raised."""
         try:
-            drawn = self._drawn.get_nowait()
+            rendered = self._rendered.get_nowait()
         except queue.Empty:
             return None
-        if isinstance(drawn, BaseException):
-            raise drawn
+        if isinstance(rendered, BaseException):
+            raise rendered
         self._busy = False
-        return drawn
+        return rendered
 
     def close(self) -> None:
         """End the thread, which frees its OpenGL context."""
@@ -98,27 +110,27 @@ class Cameras:
             seed = 0
             world = World(seed, variant=self._variant)
             world.images()
-            self._drawn.put(None)
+            self._rendered.put(None)
             while (moment := self._wanted.get()) is not None:
                 if moment.seed != seed:
                     seed = moment.seed
                     world.reset(seed)
-                self._drawn.put(self._draw(world, moment))
+                self._rendered.put(self._render(world, moment))
                 self._ready()
         except BaseException as error:  # raised again by `take`
-            self._drawn.put(error)
+            self._rendered.put(error)
             self._ready()
         finally:
             if world is not None:
                 world.close()
 
-    def _draw(self, world: World, moment: Moment) -> Pictures:
+    def _render(self, world: World, moment: Moment) -> Images:
         model, data = world.stage.model, world.stage.data
         data.qpos[:] = moment.state
         load_mujoco().mj_forward(model, data)
-        pictures = world.images()
+        images = world.images()
         encode = jpeg if self._compressed else np.asarray
-        return Pictures(
+        return Images(
             moment.stamp,
-            {camera: array.array("B", encode(pictures[camera]).tobytes()) for camera in CAMERAS},
+            {camera: array.array("B", encode(images[camera]).tobytes()) for camera in CAMERAS},
         )

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pi0_ros.errors import UserError
 from pi0_ros.share import find_shared_file
-from pi0_ros.sim.stage import RenderError
 from pi0_ros.sim.task import VARIANTS
-from pi0_ros.sim.window import Window, WindowError
+from pi0_ros.sim.window import Window
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
@@ -43,7 +43,7 @@ examples:
   ros2 launch pi0_ros sim.launch.py                  with the trained policy
   ros2 topic pub -1 /instruction std_msgs/String '{data: touch the red cube}'
 
-Raw pictures do not fit the shared memory that Fast DDS takes by default, so it gets this package's
+Raw images do not fit the shared memory that Fast DDS takes by default, so it gets this package's
 config/fastdds.xml, unless FASTRTPS_DEFAULT_PROFILES_FILE or FASTDDS_DEFAULT_PROFILES_FILE (Kilted)
 is set.
 
@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace, ros_arguments: list[str]) -> int:
         _spin(executor, node, window)
     except KeyboardInterrupt:
         pass
-    except (RenderError, WindowError, ImportError, ValueError) as error:
+    except (UserError, ValueError) as error:
         return _fail(str(error))
     except Exception:
         if rclpy.ok():  # a signal may have shut ROS down in the middle of anything
@@ -124,7 +124,7 @@ def _spin(executor: Executor, node: SimNode, window: Window | None) -> None:
 
 
 def _set_profile() -> None:
-    """Make room for raw pictures in the shared memory; what the user has set stays."""
+    """Make room for raw images in the shared memory; what the user has set stays."""
     names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
     profile = find_shared_file("config/fastdds.xml")
     if profile is not None and not any(name in os.environ for name in names):
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the first scene (default 0)")
     add("--variant", choices=VARIANTS, default="touch", help="of the task (default touch)")
     add("--camera-hz", type=float, default=25.0, metavar="HZ", help="of each camera (default 25)")
-    add("--compressed", action="store_true", help="JPEG pictures instead of raw ones")
+    add("--compressed", action="store_true", help="JPEG images instead of raw ones")
     add("--clock", action="store_true", help="simulated time, published on /clock")
     add(
         "--speed",

@@ -1,4 +1,4 @@
-"""The simulated robot as a ROS node: what it senses goes out, trajectories and wishes come in."""
+"""The simulated robot as a ROS node: sensors are published, trajectories are executed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import Throttle, printable
-from pi0_ros.sim.cameras import Cameras, Moment, Pictures
+from pi0_ros.sim.cameras import Cameras, Images, Moment
 from pi0_ros.sim.controller import Controller, Rejected, points_of
 from pi0_ros.sim.pace import Pace
 from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
@@ -28,11 +28,11 @@ from pi0_ros.sim.world import World
 STEP = 10_000_000
 """Nanoseconds from one command, and one joint state, to the next."""
 
-_WANTED = 50  # pictures between two looks at how many were left out
+_WANTED = 50  # images between two looks at how many were left out
 _SAY_PERIOD = 2.0  # seconds between two log lines of one kind
 # Publishers are reliable: whoever asks for best effort, as the node pi0 does, gets them too.
 _NEWEST = QoSProfile(depth=1)
-_KEPT = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Options:
     Attributes:
         seed: of the first scene.
         variant: of the task, `touch` or `wrist`.
-        camera_hz: pictures of each camera per second of the robot's time.
-        compressed: JPEG instead of raw pictures.
+        camera_hz: images of each camera per second of the robot's time.
+        compressed: JPEG instead of raw images.
         clock: simulated time, published on /clock.
         speed: simulated per real time; 1 without `clock`.
         from_desired, splice: of the `Controller`.
@@ -67,8 +67,8 @@ class SimNode(Node):
         node_options: for `rclpy.node.Node`.
 
     Raises:
-        RenderError: there is no OpenGL for the pictures.
-        ImportError: mujoco is not installed.
+        RenderError: there is no OpenGL for the images.
+        UserError: mujoco is not installed.
         ValueError: an option is out of its range.
     """
 
@@ -85,24 +85,24 @@ class SimNode(Node):
         self._seed = options.seed
         self._score = Score()
         self._throttle = Throttle(_SAY_PERIOD)
-        self._picture_period = round(1e9 / options.camera_hz)
-        self._ran = self._picture_due = 0  # nanoseconds of simulation: a clock nobody sets
+        self._image_period = round(1e9 / options.camera_hz)
+        self._ran = self._image_due = 0  # nanoseconds of simulation: a clock nobody sets
         self._said_left_out = 0.0
-        self._wanted = self._missed = 0  # pictures
+        self._wanted = self._missed = 0  # images
 
-        drawn = self.create_guard_condition(self._publish_pictures)
-        self._cameras = Cameras(options.variant, options.compressed, drawn.trigger)
+        rendered = self.create_guard_condition(self._publish_images)
+        self._cameras = Cameras(options.variant, options.compressed, rendered.trigger)
         self._advertise()
         subscribe(
             self,
             JointTrajectory,
             "joint_trajectory",
-            self._obey,
+            self._on_trajectory,
             QoSProfile(depth=10),
             partial(self._say, "trajectory", "joint_trajectory"),
         )
         malformed = partial(self._say, "instruction", "instruction")
-        LatchedSubscription(self, String, "instruction", self._instruct, _NEWEST, malformed)
+        LatchedSubscription(self, String, "instruction", self._on_instruction, _NEWEST, malformed)
         self.create_service(Trigger, "~/next_scene", self._next_scene)
         self._set_up()
         # Only now: what took long until here is no time that passed for the robot.
@@ -122,7 +122,7 @@ class SimNode(Node):
             self._ran += STEP
             self._publish_state(stamp)
             self._watch(stamp)
-            self._look(stamp)
+            self._request_images(stamp)
         if self.pace.left_out > self._said_left_out:
             self._said_left_out = self.pace.left_out
             detail = f"{self.pace.left_out:.1f} s of real time were left out so far"
@@ -138,15 +138,15 @@ class SimNode(Node):
     def _advertise(self) -> None:
         options = self._options
         kind, suffix = (CompressedImage, "/compressed") if options.compressed else (Image, "")
-        self._images = {
+        self._cameras_out = {
             camera: self.create_publisher(kind, f"{camera}/image_raw{suffix}", _NEWEST)
             for camera in CAMERAS
         }
         self._joint_states = self.create_publisher(JointState, "joint_states", 10)
         self._clock = self.create_publisher(Clock, "/clock", 10) if options.clock else None
         self._touched = self.create_publisher(String, "~/touched", 10)
-        self._tally = self.create_publisher(String, "~/score", _KEPT)
-        self._description = self.create_publisher(String, "robot_description", _KEPT)
+        self._tally = self.create_publisher(String, "~/score", _LATCHED)
+        self._description = self.create_publisher(String, "robot_description", _LATCHED)
         self._description.publish(String(data=ARM_URDF.read_text(encoding="utf-8")))
 
     def _publish_state(self, stamp: int) -> None:
@@ -158,33 +158,33 @@ class SimNode(Node):
         message.velocity = self.world.velocities.tolist()
         self._joint_states.publish(message)
 
-    def _look(self, stamp: int) -> None:
-        """Have pictures made, if they are due and the last ones are through."""
-        late = self._ran - self._picture_due
+    def _request_images(self, stamp: int) -> None:
+        """Have images rendered, if they are due and the last ones are published."""
+        late = self._ran - self._image_due
         if late < 0:
             return
         state = self.world.stage.data.qpos.copy()
-        if not self._cameras.look(Moment(stamp, self._seed, state)):
+        if not self._cameras.request(Moment(stamp, self._seed, state)):
             return  # they come a step later, or two
-        missed = late // self._picture_period
-        self._picture_due += (missed + 1) * self._picture_period
+        missed = late // self._image_period
+        self._image_due += (missed + 1) * self._image_period
         self._wanted += missed + 1
         self._missed += missed
         if self._wanted >= _WANTED:
             if self._missed > self._wanted // 10:
-                detail = f"{self._missed} of the last {self._wanted} pictures were left out"
-                self._say("pictures", "drawing takes too long", detail)
+                detail = f"{self._missed} of the last {self._wanted} images were left out"
+                self._say("images", "rendering takes too long", detail)
             self._wanted = self._missed = 0
 
-    def _publish_pictures(self) -> None:
-        pictures = self._cameras.take()
-        if pictures is not None:
-            for camera, publisher in self._images.items():
-                publisher.publish(self._picture(camera, pictures))
+    def _publish_images(self) -> None:
+        images = self._cameras.take()
+        if images is not None:
+            for camera, publisher in self._cameras_out.items():
+                publisher.publish(self._image(camera, images))
 
-    def _picture(self, camera: str, pictures: Pictures) -> Image | CompressedImage:
-        header = Header(stamp=_time(pictures.stamp), frame_id=f"{camera}_camera_optical_frame")
-        data = pictures.data[camera]
+    def _image(self, camera: str, images: Images) -> Image | CompressedImage:
+        header = Header(stamp=_time(images.stamp), frame_id=f"{camera}_camera_optical_frame")
+        data = images.data[camera]
         if self._options.compressed:  # the format as image_transport's publisher has it
             return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
         size = {"width": IMAGE_WIDTH, "height": IMAGE_HEIGHT, "step": IMAGE_WIDTH * 3}
@@ -196,13 +196,13 @@ class SimNode(Node):
 
     # ---- what comes in ------------------------------------------------------------------------
 
-    def _obey(self, message: JointTrajectory) -> None:
+    def _on_trajectory(self, message: JointTrajectory) -> None:
         try:
             self._controller.accept(points_of(message), self.pace.now)
         except Rejected as error:
             self._say("trajectory", "joint_trajectory rejected", str(error))
 
-    def _instruct(self, message: String) -> None:
+    def _on_instruction(self, message: String) -> None:
         text = " ".join(message.data.split())
         if text == self._score.instruction:  # publishers repeat it, for those who come late
             return

@@ -1,7 +1,7 @@
 """The stage: a simulated SO-101 arm at a table, seen by two cameras; who builds it adds objects.
 
 The arm is `so101.xml` beside this file; table, objects, light and cameras are added with
-`mujoco.MjSpec`. Physics need only `mujoco`; pictures also need OpenGL, which works without a
+`mujoco.MjSpec`. Physics need only `mujoco`; images also need OpenGL, which works without a
 display through EGL. `mujoco` is imported when a stage is built, not when this module is.
 """
 
@@ -16,6 +16,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from pi0_ros import console
+from pi0_ros.errors import UserError
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 CAMERAS = ("front", "wrist")
@@ -35,31 +38,26 @@ PAN_AXIS_X = 0.0388  # metres from the base to the pan axis
 FRONT_EYE = (0.62, -0.22, 0.38)  # metres: where the front camera stands
 
 
-class RenderError(RuntimeError):
+class RenderError(UserError, RuntimeError):
     """OpenGL is not usable here."""
 
 
 def load_mujoco() -> ModuleType:
-    """Imports mujoco with EGL as the default for pictures.
+    """Imports mujoco with EGL as the default for images.
 
     On Linux MUJOCO_GL is set to `egl` where the user has not set it: it needs no display and also
     works beside one. mujoco reads it once, so this does nothing where it was imported before.
 
     Raises:
-        ImportError: mujoco is not installed.
+        UserError: mujoco is not installed.
         RenderError: the OpenGL backend that MUJOCO_GL names cannot be loaded.
     """
     if sys.platform == "linux" and "mujoco" not in sys.modules:
         os.environ.setdefault("MUJOCO_GL", "egl")
+    if sys.modules.get("mujoco") is None:
+        console.require("mujoco")
     try:
         import mujoco
-    except ModuleNotFoundError as error:
-        if error.name != "mujoco":
-            raise
-        raise ImportError(
-            "the simulated arm needs the Python package mujoco, which is not installed: "
-            "`pip install mujoco`"
-        ) from error
     except Exception as error:  # the OpenGL loader raises what it likes, AttributeError included
         raise _no_opengl(error) from error
     return mujoco
@@ -69,7 +67,7 @@ def _no_opengl(error: Exception) -> RenderError:
     backend = os.environ.get("MUJOCO_GL", "")
     reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
     return RenderError(
-        f"no OpenGL for camera pictures with MUJOCO_GL={backend!r}: {reason}. "
+        f"no OpenGL for camera images with MUJOCO_GL={backend!r}: {reason}. "
         "Without a display or GPU, use MUJOCO_GL=egl and on Debian or Ubuntu "
         "`sudo apt-get install libegl1 libgl1 libgl1-mesa-dri`"
     )
@@ -184,7 +182,7 @@ class Stage:
 
     Args:
         model: from `build_model`.
-        width, height: of the pictures, pixels; at most IMAGE_WIDTH x IMAGE_HEIGHT.
+        width, height: of the images, pixels; at most IMAGE_WIDTH x IMAGE_HEIGHT.
 
     Attributes:
         model, data: the `mujoco.MjModel` and `mujoco.MjData`.
@@ -193,13 +191,13 @@ class Stage:
     def __init__(self, model: Any, width: int = IMAGE_WIDTH, height: int = IMAGE_HEIGHT) -> None:
         if not (0 < width <= IMAGE_WIDTH and 0 < height <= IMAGE_HEIGHT):
             raise ValueError(
-                f"pictures must be at most {IMAGE_WIDTH}x{IMAGE_HEIGHT}, got {width}x{height}"
+                f"images must be at most {IMAGE_WIDTH}x{IMAGE_HEIGHT}, got {width}x{height}"
             )
         self._mujoco = load_mujoco()
         self.model = model
         self.data = self._mujoco.MjData(model)
         self._size = (height, width)
-        # Software OpenGL clears and copies the whole buffer: it is as large as the pictures.
+        # Software OpenGL clears and copies the whole buffer: it is as large as the images.
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         self._renderer: Any = None
         self._hand = [model.body(name).id for name in HAND_BODIES]

@@ -7,12 +7,13 @@ import sys
 import time
 import warnings
 
+from pi0_ros.errors import UserError
 from pi0_ros.sim.world import World
 
-_PERIOD = 1 / 30  # seconds between two pictures
+_PERIOD = 1 / 30  # seconds between two images
 
 
-class WindowError(RuntimeError):
+class WindowError(UserError, RuntimeError):
     """No window can be opened here; the message says why."""
 
 

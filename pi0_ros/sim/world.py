@@ -32,18 +32,18 @@ _AWAY = (0.0, 0.0, 5.0)  # metres: where what a scene does not show floats, invi
 class World:
     """An SO-101 arm, three objects to touch and two cameras in MuJoCo.
 
-    Deterministic: the same seed and the same commands give the same positions and pictures on one
+    Deterministic: the same seed and the same commands give the same positions and images on one
     machine. Pictures need OpenGL, which belongs to a thread: call `images` and `close` from one
     and the same; `images` raises `stage.RenderError` where there is none.
 
     Args:
         seed: of the first arrangement; see `reset`.
-        width, height: of the pictures, pixels; at most 640 x 480.
+        width, height: of the images, pixels; at most 640 x 480.
         variant: `touch` or `wrist`; see `task`.
 
     Raises:
-        ImportError: mujoco is not installed.
-        ValueError: the variant is unknown, or the pictures are too large.
+        UserError: mujoco is not installed.
+        ValueError: the variant is unknown, or the images are too large.
     """
 
     JOINTS: tuple[str, ...] = JOINTS
@@ -147,7 +147,7 @@ class World:
         return centre + np.array([0.0, 0.0, thing.height / 2])
 
     def in_view(self, thing: Thing, camera: str) -> np.ndarray | None:
-        """[2] x and y of `top` in a camera's picture, each in (-1, 1), right and up; or None.
+        """[2] x and y of `top` in a camera's image, each in (-1, 1), right and up; or None.
 
         What stands in front of the object does not count. Pictures are taken to be 4 to 3.
         """

@@ -1,4 +1,4 @@
-"""pi0_demo as a command: what it refuses, how it ends, and the whole of it over DDS."""
+"""pi0 demo: what it refuses, how it ends, and the whole of it over DDS."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from support import ROOT
 from support.process import Process, processes_with
 from support.waiting import wait_until
 
-from pi0_ros.demo.main import main
+from pi0_ros import cli
 from pi0_ros.sim.task import TOUCH_CHECKPOINT
 from pi0_ros.sim.world import World
 
-ROOT = Path(__file__).parents[2]
+
+def main(arguments: list[str]) -> int:
+    return cli.main(["demo", *arguments])
 
 
 def test_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,15 +38,12 @@ def test_results_are_not_overwritten_unasked(
     (tmp_path / "bag").mkdir()
     arguments = ["--checkpoint", str(demo_checkpoint), "--out", str(tmp_path)]
     assert main(arguments) == 1
-    assert "there already" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite"]) == 1
-    assert "is no recording" in capsys.readouterr().err
+    assert "give --overwrite" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--speed", "0"], ["--json", "/no/such/folder/a.json"]])
-def test_wrong_arguments(arguments: list[str], tmp_path: Path) -> None:
+def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, "--out", str(tmp_path)])
+        main(["--speed", "0", "--out", str(tmp_path)])
     assert ended.value.code == 2
 
 
@@ -65,7 +65,7 @@ def test_a_signal_ends_both_processes(
 ) -> None:
     seed = str(900_000_000 + os.getpid())
     arguments = ["--seed", seed, "--out", str(tmp_path), "--checkpoint", str(demo_checkpoint)]
-    demo = start_process([sys.executable, "-m", "pi0_ros.demo.main", *arguments], cwd=ROOT)
+    demo = start_process([sys.executable, "-m", "pi0_ros.cli", "demo", *arguments], cwd=ROOT)
 
     def both_run() -> bool:
         assert demo.lives(), demo.tail
@@ -103,7 +103,7 @@ def test_the_arm_obeys_and_it_is_recorded(
             break
     assert found["successes"] >= 2, printed
     assert status == (0 if found["successes"] == 3 else 1)
-    assert found["chunks"] > 15 and found["trajectories"] > 10 and found["rejected"] == 0
+    assert found["chunks"] > 15 and found["trajectories"] > 10
     assert found["age_ms"]["p50"] > 0 and found["inference_ms"]["p50"] > 0
     assert found["overhead_ms"]["p50"] is not None
     assert f"{found['successes']} of 3" in printed

@@ -1,4 +1,4 @@
-"""pi0_demo: what it keeps of a run, and the figures and pictures that come of it."""
+"""The demo: what it keeps of a run, and the figures and images that come of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pi0_ros.demo.figures import figures, table
-from pi0_ros.demo.picture import WIDTH
+from pi0_ros.demo.drawing import WIDTH, Artist, write_images
 from pi0_ros.demo.record import Attempt, Record
-from pi0_ros.demo.show import Show, write_pictures
-from pi0_ros.sim.recorder import jpeg
+from pi0_ros.demo.report import format_report, make_report
+from pi0_ros.sim.cameras import jpeg
 from pi0_ros.sim.stage import HOME, JOINTS
 
 SECOND = 1_000_000_000
@@ -30,12 +29,7 @@ def header(at: float) -> SimpleNamespace:
 
 
 def feed_state(record: Record, at: float) -> None:
-    still = [0.0] * len(JOINTS)
-    record.on_state(
-        SimpleNamespace(
-            header=header(at), name=list(JOINTS), position=list(HOME), velocity=list(still)
-        )
-    )
+    record.on_joint_state(SimpleNamespace(header=header(at)))
 
 
 def feed_score(record: Record, instruction: str, touched: str | None, right: bool | None) -> None:
@@ -68,7 +62,7 @@ def made_up() -> Record:
         at = 5 + step / 100
         feed_state(record, at)
         if step % 4 == 0:
-            record.on_picture(SimpleNamespace(header=header(at), data=jpeg(grey).tobytes()))
+            record.on_image(SimpleNamespace(header=header(at), data=jpeg(grey).tobytes()))
         if step == 0:
             feed_diagnostics(record, at)
         if step % 200 == 20:
@@ -99,11 +93,11 @@ def made_up() -> Record:
     return record
 
 
-def test_frames_are_thinned_and_pictures_counted() -> None:
+def test_frames_are_thinned_and_images_counted() -> None:
     record = made_up()
     gaps = np.diff([frame.stamp for frame in record.frames]) / SECOND
     assert gaps.min() > 0.11 and gaps.max() < 0.17
-    assert record.pictures == (START, START + 4 * SECOND, 101)
+    assert record.images == (START, START + 4 * SECOND, 101)
 
 
 def test_attempts_end_with_the_touch() -> None:
@@ -136,18 +130,17 @@ def test_only_the_nodes_diagnostics_count() -> None:
 
 
 def test_figures_and_their_table() -> None:
-    found = figures(made_up())
+    found = make_report(made_up())
     assert (found.successes, found.chunks, found.ticks, found.busy_ticks) == (1, 4, 20, 3)
-    assert found.pictures_hz == pytest.approx(25)
+    assert found.images_hz == pytest.approx(25)
     assert found.age_ms.p50 == pytest.approx(60) and found.inference_ms.p95 == pytest.approx(30)
     assert found.overhead_ms == {"p50": 2.5, "p99": 7.25}
     assert found.refused == {"missing": 1}, "since the first instruction"
-    assert found.boundary_step_rad.max is None, "no trajectory came"
-    text = table(found)
+    text = format_report(found)
     assert "touched the red cube after 1.2 s, right" in text and "1 of 2" in text
-    assert "2.50 / 7.25 ms" in text and "1 (missing 1)" in text
-    assert "3 of 20 ticks found the policy busy or pictures old" in text
-    assert "for want of a chunk: 1" in text
+    assert "2.5 / 7.2 ms" in text and "1 (missing 1)" in text
+    assert "3 of 20 ticks found the policy busy or images old" in text
+    assert "because no chunk came: 1" in text
     document = json.loads(json.dumps(found.document()))
     assert document["instructions"][1] == {
         "instruction": "touch the blue plate",
@@ -158,17 +151,17 @@ def test_figures_and_their_table() -> None:
     assert document["age_ms"]["p50"] == pytest.approx(60)
 
 
-def test_the_run_becomes_pictures(tmp_path: Path) -> None:
+def test_the_run_becomes_images(tmp_path: Path) -> None:
     record = made_up()
-    show = Show(record)
-    assert all(frame.stamp >= record.attempts[0].begun for frame in show.frames())
-    one, two = show.telling()
+    artist = Artist(record)
+    assert all(frame.stamp >= record.attempts[0].begun for frame in artist.frames())
+    one, two = artist.telling()
     assert record.attempts[0].begun < one.stamp < record.attempts[0].ended
     assert record.attempts[1].begun < two.stamp < record.attempts[1].ended
-    before, after = show.draw(record.frames[0]), show.draw(one)
+    before, after = artist.draw(record.frames[0]), artist.draw(one)
     height = WIDTH * 3 // 4
     assert np.ptp(before[:height]) < 4, "no chunk yet, no path"
     assert np.ptp(after[:height]) > 100
-    write_pictures(record, tmp_path)
+    write_images(record, tmp_path)
     with Image.open(tmp_path / "demo.gif") as gif, Image.open(tmp_path / "demo.png") as png:
         assert gif.width == WIDTH and png.width == 2 * WIDTH

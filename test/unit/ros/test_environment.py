@@ -3,6 +3,7 @@ import socket
 
 import pytest
 
+from pi0_ros import share
 from pi0_ros.ros import environment as env
 from pi0_ros.share import find_shared_file
 
@@ -28,6 +29,7 @@ def test_the_fast_dds_profile_is_set_under_both_names_unless_the_user_has_one(
     profile.parent.mkdir(parents=True)
     profile.write_text("<profiles/>")
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere{os.pathsep}{tmp_path}")
+    monkeypatch.setattr(share, "TREE", tmp_path / "site-packages")
     variables = env.private_graph({})
     assert variables["FASTRTPS_DEFAULT_PROFILES_FILE"] == str(profile)
     assert variables["FASTDDS_DEFAULT_PROFILES_FILE"] == str(profile)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pi0_ros.sim.cameras import Cameras, Moment, Pictures
+from pi0_ros.sim.cameras import Cameras, Images, Moment
 from pi0_ros.sim.pace import MAX_LAG, Pace
 from pi0_ros.sim.stage import CAMERAS, RenderError
 from pi0_ros.sim.tally import Score
@@ -117,12 +117,12 @@ def test_the_tally() -> None:
     assert (tally(score)["tries"], tally(score)["successes"]) == (3, 1)
 
 
-def drawn(cameras: Cameras, ready: threading.Event) -> Pictures:
+def rendered(cameras: Cameras, ready: threading.Event) -> Images:
     assert ready.wait(20)
     ready.clear()
-    pictures = cameras.take()
-    assert pictures is not None
-    return pictures
+    images = cameras.take()
+    assert images is not None
+    return images
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -136,11 +136,11 @@ def test_cameras_show_the_moment_that_was_asked_for(compressed: bool) -> None:
             world.place_arm(world.positions + np.array([joint, 0, 0, 0, 0, 0]))
             state = world.stage.data.qpos.copy()
             assert cameras.take() is None
-            assert cameras.look(Moment(NOW + seed, seed, state))
-            pictures = drawn(cameras, ready)
-            assert pictures.stamp == NOW + seed
+            assert cameras.request(Moment(NOW + seed, seed, state))
+            images = rendered(cameras, ready)
+            assert images.stamp == NOW + seed
             for camera, expected in world.images().items():
-                data = np.frombuffer(pictures.data[camera], np.uint8)
+                data = np.frombuffer(images.data[camera], np.uint8)
                 if compressed:
                     got = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
                 else:
@@ -151,7 +151,7 @@ def test_cameras_show_the_moment_that_was_asked_for(compressed: bool) -> None:
     finally:
         world.close()
         cameras.close()
-    assert set(pictures.data) == set(CAMERAS)
+    assert set(images.data) == set(CAMERAS)
 
 
 def test_cameras_drop_what_they_have_no_time_for() -> None:
@@ -160,19 +160,19 @@ def test_cameras_drop_what_they_have_no_time_for() -> None:
     world = World(0)
     state = world.stage.data.qpos.copy()
     try:
-        assert cameras.look(Moment(1, 0, state))
-        assert not cameras.look(Moment(2, 0, state))
-        assert drawn(cameras, ready).stamp == 1
-        assert cameras.look(Moment(3, 0, state))
-        assert drawn(cameras, ready).stamp == 3
+        assert cameras.request(Moment(1, 0, state))
+        assert not cameras.request(Moment(2, 0, state))
+        assert rendered(cameras, ready).stamp == 1
+        assert cameras.request(Moment(3, 0, state))
+        assert rendered(cameras, ready).stamp == 3
     finally:
         cameras.close()
 
 
-def test_an_error_of_drawing_reaches_who_asks_for_the_pictures() -> None:
+def test_an_error_of_rendering_reaches_who_asks_for_the_images() -> None:
     ready = threading.Event()
     cameras = Cameras("touch", False, ready.set)
-    assert cameras.look(Moment(1, 0, np.zeros(3)))
+    assert cameras.request(Moment(1, 0, np.zeros(3)))
     assert ready.wait(20)
     with pytest.raises(ValueError, match="broadcast"):
         cameras.take()

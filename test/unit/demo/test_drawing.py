@@ -1,4 +1,4 @@
-"""pi0_demo's pictures: where the path is drawn, and what the files hold."""
+"""The demo's images: where the path is drawn, and what the files hold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.demo.drawing import MAX_FRAMES, WIDTH, captioned, draw_path, write_gif, write_png
 from pi0_ros.demo.path import TipPath, ahead
-from pi0_ros.demo.picture import MOST_FRAMES, WIDTH, captioned, draw_path, write_gif, write_png
 from pi0_ros.sim.stage import HOME, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS, TIP_SITE
 from pi0_ros.sim.world import World
 
@@ -55,10 +55,10 @@ def test_what_is_behind_the_camera_has_no_pixel() -> None:
     assert np.isfinite(pixels[0]).all() and np.isnan(pixels[1]).all()
 
 
-def test_places_are_those_of_the_tip() -> None:
+def test_tip_positions_are_those_of_the_world() -> None:
     world, path = World(0), TipPath()
     rows = np.array(HOME) + np.random.default_rng(0).uniform(-0.3, 0.3, (4, len(JOINTS)))
-    for row, place in zip(rows, path.places(rows), strict=True):
+    for row, place in zip(rows, path.tip_positions(rows), strict=True):
         world.place_arm(row)
         np.testing.assert_allclose(place, world.stage.data.site(TIP_SITE).xpos, atol=1e-9)
 
@@ -82,7 +82,7 @@ def test_ahead_takes_joints_by_name() -> None:
         ahead(chunk_of([[0.0]] * 3, names=("elbow",)), START)
 
 
-# ---- pictures -----------------------------------------------------------------------------------
+# ---- images -------------------------------------------------------------------------------------
 
 
 def test_the_path_is_drawn_into_a_copy() -> None:
@@ -98,7 +98,7 @@ def test_the_path_is_drawn_into_a_copy() -> None:
         np.testing.assert_array_equal(draw_path(grey, empty), grey)
 
 
-def test_a_caption_stands_below_the_picture() -> None:
+def test_a_caption_is_below_the_image() -> None:
     grey = np.full((480, 640, 3), 128, np.uint8)
     plain = captioned(grey, "", None)
     assert plain.shape[1] == WIDTH and plain.shape[0] > WIDTH * 3 // 4
@@ -137,21 +137,21 @@ def test_a_gif_moves_and_repeats(tmp_path: Path) -> None:
 def test_a_long_gif_leaves_frames_out(tmp_path: Path) -> None:
     write_gif(tmp_path / "a.gif", frames(150))
     with Image.open(tmp_path / "a.gif") as gif:
-        assert gif.n_frames == MOST_FRAMES
-        gif.seek(MOST_FRAMES - 1)
+        assert gif.n_frames == MAX_FRAMES
+        gif.seek(MAX_FRAMES - 1)
         assert (
             np.abs(np.asarray(gif.convert("RGB"))[110, 308].astype(int) - (255, 30, 200)).max() < 5
         )
 
 
 def test_a_gif_keeps_to_its_size(tmp_path: Path) -> None:
-    noise = list(np.random.default_rng(0).integers(0, 255, (6, 270, 320, 3), np.uint8))
-    write_gif(tmp_path / "a.gif", noise, most=2_000_000)
+    noise = list(np.random.default_rng(0).integers(0, 255, (2, 270, 320, 3), np.uint8))
+    write_gif(tmp_path / "a.gif", noise, limit=1_000_000)
     many = (tmp_path / "a.gif").stat().st_size
-    write_gif(tmp_path / "b.gif", noise, most=many - 1)
+    write_gif(tmp_path / "b.gif", noise, limit=many - 1)
     assert (tmp_path / "b.gif").stat().st_size < many
-    with pytest.raises(ValueError, match=r"c\.gif: .* expected at most 100000"):
-        write_gif(tmp_path / "c.gif", noise, most=100_000)
+    with pytest.raises(ValueError, match=r"c\.gif: .* expected at most 30000"):
+        write_gif(tmp_path / "c.gif", noise, limit=30_000)
     with pytest.raises(ValueError, match="no frames"):
         write_gif(tmp_path / "c.gif", [])
 

@@ -1,0 +1,171 @@
+"""pi0 demo: a simulated arm touches what it is told to, through the node and its policy.
+
+Starts a simulated SO-101 arm (pi0_sim) and the node with the small pi0 that was trained for it
+(pi0_node), and tells it to touch the three objects of the scene one after the other. Needs no
+display; everything stays on the loopback.
+
+`pi0 demo bag DIR` writes a recording of such an arm instead, and `pi0 demo checkpoint DIR` a
+checkpoint with random weights: input for the other commands. Neither needs ROS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pi0_ros import console
+from pi0_ros.demo import checkpoint
+from pi0_ros.errors import UserError
+
+SEED = 5
+OUT = Path("build/demo")
+RESULTS = ("bag", "demo.gif", "demo.png", "sim.log", "node.log")
+VARIANTS = ("touch", "wrist")
+
+EPILOG = """\
+OUT/bag is a recording of it all for pi0 replay, ros2 bag and Foxglove; OUT/demo.gif shows the front
+camera with the path that the newest chunk predicts, OUT/demo.png one frame per instruction;
+OUT/sim.log and OUT/node.log have the output of the two processes.
+
+The exit status is 1 when the arm touched a wrong object, or none.
+
+examples:
+  pi0 demo --speed 0.5
+  pi0 demo bag recording --seconds 20
+  pi0 demo checkpoint random_pi0 --size full --dtype bfloat16
+"""
+
+JSON_KEYS = {
+    "seed, variant, speed, checkpoint": "what was run",
+    "instructions": "`instruction`, `touched`, `right`, `seconds` of each",
+    "successes": "how many of them were right",
+    "chunks, trajectories": "published by the node",
+    "images_hz": "of the front camera",
+    "age_ms": "`p50`, `p95`: of the newest image when a chunk is published",
+    "inference_ms": "`p50`, `p95`: wall time of the policy",
+    "overhead_ms": "`p50`, `p99`: what the node adds to it",
+    "ticks, busy_ticks": "of the node's timer, and those that found the policy busy",
+    "refused": "reason -> observations refused since the first instruction",
+    "stops": "trajectories that stopped the arm because no chunk came",
+    "resets": "calls of ~/reset, because a fault had latched",
+    "warnings": "what explains an arm that did not obey, other than the policy",
+}
+
+_BAG_EPILOG = """\
+Topics /front/image_raw and /wrist/image_raw (640 x 480), /joint_states, /instruction. It renders
+with MuJoCo, which colcon and rosdep do not install: `pip install mujoco` there first.
+
+keys of --json: path, storage, seconds, messages (topic -> number), instructions, size_bytes,
+write_seconds
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 demo`, `pi0 demo bag` and `pi0 demo checkpoint`."""
+    add = parser.add_argument
+    add("--seed", type=int, default=SEED, metavar="N", help=f"of the scene (default: {SEED})")
+    add("--variant", choices=VARIANTS, default="touch", help="of the task (default: touch)")
+    console.add_checkpoint(parser, required=False)
+    console.add_out(parser, str(OUT))
+    add(
+        "--speed",
+        type=_above_0,
+        default=1.0,
+        metavar="F",
+        help="simulated per real time (default: 1); less for a machine that cannot keep up",
+    )
+    add("--window", action="store_true", help="show the simulation; needs a display")
+    console.add_json(parser)
+
+    verbs = parser.add_subparsers(dest="what", metavar="[bag|checkpoint]")
+    bag = _add_verb(verbs, "bag", "write a recording of the simulated arm", _BAG_EPILOG)
+    add = bag.add_argument
+    add("folder", metavar="DIR", type=Path, help="folder of the bag")
+    add("--seconds", type=_above_0, default=10.0, metavar="S", help="recorded time (default: 10)")
+    add("--camera-hz", type=_above_0, default=30.0, metavar="HZ", help="default: 30")
+    add("--joint-hz", type=_above_0, default=100.0, metavar="HZ", help="default: 100")
+    add("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default: mcap")
+    add("--seed", type=int, default=0, metavar="N", help="of the scene (default: 0)")
+    add("--compressed", action="store_true", help="JPEG on .../image_raw/compressed")
+    console.add_overwrite(bag)
+    console.add_json(bag)
+
+    keys = f"keys of --json: {', '.join(checkpoint.JSON_KEYS)}"
+    text = "write a checkpoint with random weights, whose actions mean nothing"
+    checkpoint.add_arguments(_add_verb(verbs, "checkpoint", text, keys))
+
+
+def _add_verb(verbs: Any, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=text,
+        description=f"{text[:1].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo, or write its input."""
+    if args.what == "bag":
+        return _bag(args)
+    if args.what == "checkpoint":
+        return checkpoint.run(args)
+    return _demo(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    policy = _check(args.checkpoint)
+    out = console.claim_folder(args.out or OUT, RESULTS, args.overwrite)
+
+    from pi0_ros.demo.drawing import write_images
+    from pi0_ros.demo.report import format_report, make_report
+    from pi0_ros.demo.run import Plan, run
+
+    plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window)
+    with console.deferred_signals() as interrupted:
+        record = run(plan, interrupted)
+    report = make_report(record)
+    print(format_report(report))
+    asked = {name: getattr(args, name) for name in ("seed", "variant", "speed")}
+    document = {**asked, "checkpoint": str(policy), **report.document()}
+    console.write_json(args.json, document)
+    write_images(record, out, lambda frames: console.progress(frames, desc="Drawing", unit=""))
+    print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
+    return console.DONE if report.successes == len(report.attempts) else console.FAILED
+
+
+def _check(given: Path | None) -> Path:
+    """Find out what is missing before processes are started; returns the checkpoint."""
+    console.require("rclpy", "pi0_ros.msg", "mujoco", "PIL")
+    from pi0_ros.sim.stage import load_mujoco
+    from pi0_ros.sim.task import TOUCH_CHECKPOINT
+
+    load_mujoco()
+    folder = given or TOUCH_CHECKPOINT
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no checkpoint is there (no config.json)")
+    return folder
+
+
+def _bag(args: argparse.Namespace) -> int:
+    from pi0_ros.demo.bag import write_demo_bag
+
+    names = ("seconds", "camera_hz", "joint_hz", "storage", "seed", "compressed", "overwrite")
+    summary = write_demo_bag(args.folder, **{name: getattr(args, name) for name in names})
+    print(f"{summary.path} ({summary.storage}, {summary.size_bytes / 1e6:.1f} MB)")
+    print(console.table(sorted(summary.messages.items()), ("topic", "messages"), "<>"))
+    print(f"{summary.seconds:g} s recorded in {summary.write_seconds:.1f} s")
+    console.write_json(args.json, asdict(summary))
+    return console.DONE
+
+
+def _above_0(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value

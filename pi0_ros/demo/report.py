@@ -1,0 +1,118 @@
+"""Figures of the demo: what was touched, how old and how fast the chunks were, what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from pi0_ros import console
+from pi0_ros.demo.record import Attempt, Record
+from pi0_ros.replay.report import Percentiles
+from pi0_ros.ros.diagnostics import refused_since
+
+_MANY = 0.1  # share of late ticks above which the machine is to blame, not the policy
+_LATE = ("stale", "skewed", "expired", "timeout")  # reasons of refusals
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the table shows; the names are the keys of `--json`.
+
+    Attributes:
+        attempts: in order; `instructions` in the JSON.
+        successes: how many of them were right.
+        chunks, trajectories: published.
+        images_hz: of the front camera.
+        age_ms: of the newest image at a chunk's publication.
+        inference_ms: wall time of the policy.
+        overhead_ms: p50 and p99 of what the node adds to it; None where it does not tell.
+        ticks, busy_ticks: of the node's timer, and those that found the policy busy.
+        refused: reason -> observations refused, since the first instruction.
+        stops: trajectories that stopped the arm because no other came.
+        resets: calls of ~/reset, because a fault had latched.
+        warnings: what explains an arm that did not obey, other than the policy.
+    """
+
+    attempts: tuple[Attempt, ...]
+    successes: int
+    chunks: int
+    trajectories: int
+    images_hz: float
+    age_ms: Percentiles
+    inference_ms: Percentiles
+    overhead_ms: Mapping[str, float | None]
+    ticks: int
+    busy_ticks: int
+    refused: Mapping[str, int]
+    stops: int
+    resets: int
+    warnings: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, object]:
+        """As plain values."""
+        document = asdict(self)
+        kept = ("instruction", "touched", "right", "seconds")
+        attempts = [{key: a[key] for key in kept} for a in document.pop("attempts")]
+        return {"instructions": attempts, **document}
+
+
+def make_report(record: Record) -> Report:
+    """The figures of a run that came to its end."""
+    last = record.counters[-1]
+    inference = record.statuses.get("inference", {})
+    first, end, count = record.images
+    report = Report(
+        attempts=tuple(record.attempts),
+        successes=sum(attempt.right for attempt in record.attempts),
+        chunks=len(record.chunks),
+        trajectories=last.trajectories,
+        images_hz=(count - 1) / (end - first) * 1e9 if end > first else 0.0,
+        age_ms=Percentiles.of(min(chunk.camera_ages) for _, chunk in record.chunks),
+        inference_ms=Percentiles.of(chunk.inference_time for _, chunk in record.chunks),
+        overhead_ms={
+            name: float(text) if (text := inference.get(f"overhead.{name}_ms")) else None
+            for name in ("p50", "p99")
+        },
+        ticks=last.ticks,
+        busy_ticks=last.busy,
+        refused=refused_since(record.counters, record.attempts[0].begun),
+        stops=int(record.statuses["limits"]["stops"]),
+        resets=record.resets,
+    )
+    return replace(report, warnings=tuple(_warnings(report)))
+
+
+def _warnings(report: Report) -> list[str]:
+    warnings = []
+    late = report.busy_ticks + sum(report.refused.get(reason, 0) for reason in _LATE)
+    if late > _MANY * report.ticks:
+        warnings.append(
+            f"{late} of {report.ticks} ticks found the policy busy or images old: this machine is "
+            "too slow or busy with other things; a smaller --speed gives it more time"
+        )
+    if report.stops:
+        warnings.append(f"stops of the arm because no chunk came: {report.stops}")
+    return warnings
+
+
+def format_report(report: Report) -> str:
+    """The figures for people, a line each."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.refused.items()))
+    refused = f"{sum(report.refused.values())} ({reasons})" if reasons else "0"
+    age, inference, overhead = report.age_ms, report.inference_ms, report.overhead_ms
+    rows = [
+        *((attempt.instruction, attempt.verdict) for attempt in report.attempts),
+        ("right", f"{report.successes} of {len(report.attempts)}"),
+        ("chunks; trajectories", f"{report.chunks}; {report.trajectories}"),
+        ("images of each camera", f"{report.images_hz:.1f} per second"),
+        ("age of the newest image at publication, p50 / p95", _pair(age.p50, age.p95)),
+        ("inference time, p50 / p95", _pair(inference.p50, inference.p95)),
+        ("overhead of the node, p50 / p99", _pair(overhead["p50"], overhead["p99"])),
+        ("ticks that found the policy busy", f"{report.busy_ticks} of {report.ticks}"),
+        ("observations refused since the first instruction", refused),
+    ]
+    return "\n".join([console.table(rows), *(f"warning: {text}" for text in report.warnings)])
+
+
+def _pair(one: float | None, other: float | None) -> str:
+    return "-" if one is None or other is None else f"{one:.1f} / {other:.1f} ms"
