@@ -91,12 +91,14 @@ class OneDnn:
                     gain = getattr(layer, name)
                     setattr(layer, name, _frozen(gain * math.sqrt(gain.numel())))
         _interleave(m.prefix_last_kv, c.kv_heads, c.head_dim)
-        for name, linear in list(model.named_modules()):
-            if isinstance(linear, Linear) and name != "time_in":
-                owner, _, leaf = name.rpartition(".")
-                packed = c.horizon + 1 if owner.startswith("expert.") else None
-                rows = Rows(linear, 2 if leaf == "gate_up" else 1, packed)
-                setattr(model.get_submodule(owner), leaf, rows)
+        # By name: a list of modules would keep every weight until the last one is packed.
+        names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
+        for name in names:
+            owner, _, leaf = name.rpartition(".")
+            packed = c.horizon + 1 if owner.startswith("expert.") else None
+            if name != "time_in":
+                linear = Rows(model.get_submodule(name), 2 if leaf == "gate_up" else 1, packed)
+                setattr(model.get_submodule(owner), leaf, linear)
         return model
 
     def rope_tables(
