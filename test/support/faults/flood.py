@@ -24,7 +24,7 @@ def main() -> None:
     rclpy.init()
     node = rclpy.create_node("flood")
     received: deque[JointState] = deque(maxlen=1)
-    node.create_subscription(JointState, "arm", received.append, 1)
+    node.create_subscription(JointState, "arm", lambda message: received.append(message), 1)
     flood = [advertise(node) for _ in range(PUBLISHERS)]
     while not received:
         rclpy.spin_once(node)
