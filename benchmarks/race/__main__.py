@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.race import install, load
+from benchmarks.race import load
 from benchmarks.race.case import SIZES, Case, products, weight_bytes, write_case, write_inputs
 from benchmarks.race.compile import measure_compiled
 from benchmarks.race.machine import bound, by_shape, in_int8, measure_machine
-from benchmarks.race.race import Entry, ours, peers, race
+from benchmarks.race.race import Entry, ours, peers, peers_installed, race
 from benchmarks.race.report import Group, Report, figures, text
 from benchmarks.race.scaling import scaling
 from benchmarks.race.targets import judge, markdown, table
@@ -45,7 +45,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--graph", choices=("eager", "inductor"), default="eager", help="inductor: that as well")
     add("--form", choices=("frame", "two-graph"), default="two-graph", help="of inductor's graphs")
     add("--peers", type=Path, default=PEERS, metavar="DIR", help=f"LeRobot (default: {PEERS})")
-    add("--install-peers", type=Path, metavar="DIR", help="install LeRobot there, and end")
     add("--dir", type=Path, metavar="DIR", help="keep checkpoints there (default: not kept)")
     add(
         "--everything",
@@ -80,9 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns its exit status."""
     args = parse_args(argv)
     try:
-        if args.install_peers is not None:
-            install.install(args.install_peers)
-            return DONE
         with tempfile.TemporaryDirectory() as scratch:
             report = run(args, args.dir or Path(scratch), Path(scratch))
         show(args, report, argv)
@@ -102,10 +98,9 @@ def run(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
     if args.overhead is not None:
         report.overhead = json.loads(args.overhead.read_text())
     checkpoint = write_case(directory, args.size, args.cameras)
-    if not install.is_installed(args.peers):
+    if not peers_installed(args.peers):
         report.missing.append(
-            f"LeRobot is not in {args.peers}: run without it. `python -m benchmarks.race "
-            f"--install-peers {args.peers}` installs it."
+            f"LeRobot is not in {args.peers}: run without it. `make reference` installs it."
         )
     for case in cases(args):
         report.groups.append(run_case(args, case, checkpoint, scratch))
@@ -133,7 +128,7 @@ def run_case(args: argparse.Namespace, case: Case, checkpoint: Path, scratch: Pa
     entries: list[Entry] = [ours()]
     if args.graph != "eager":
         entries.append(ours(args.graph, args.form, scratch / "graphs"))
-    if install.is_installed(args.peers):
+    if peers_installed(args.peers):
         entries += peers(args.peers.resolve(), case.dtype)
     results = race(
         entries,

@@ -97,8 +97,14 @@ def ours(graph: str = "eager", form: str = "frame", cache: Path | None = None) -
     return Entry(name, "benchmarks.race.ours", job)
 
 
+def peers_installed(directory: Path) -> bool:
+    """Whether both versions of LeRobot are there, put there by `make reference`."""
+    folders = ("lerobot-0.4.4", "lerobot-0.3.3", "common")
+    return all((directory / folder).is_dir() for folder in folders)
+
+
 def peers(directory: Path, dtype: str) -> list[Entry]:
-    """LeRobot's, from a directory that `install` filled. 0.3.3 computes in bfloat16 only."""
+    """LeRobot's, from a directory that `make reference` filled. 0.3.3 computes in bfloat16 only."""
     versions = {NEW: "0.4.4", OLD: "0.3.3"} if dtype == "bfloat16" else {NEW: "0.4.4"}
     return [
         Entry(

@@ -127,7 +127,7 @@ def test_without_lerobot_the_command_says_so(
     assert bench.main([*arguments, "--write", str(page)]) == 0
     shown = capsys.readouterr().out
     assert f"LeRobot is not in {nowhere}" in shown
-    assert "benchmarks.race --install-peers" in shown
+    assert "`make reference` installs it" in shown
     (case,) = json.loads(file.read_text())["cases"]
     contestant = case["contestants"]["pi0_ros"]
     for key in ("cpu_s", "wall_s", "stages", "peak_bytes", "aten_calls", "ratio"):
