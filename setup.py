@@ -187,6 +187,7 @@ setup(
             "pillow",
             "pytest>=7",
             "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "setuptools>=70.1",
             "websockets",  # to a browser's DevTools
