@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 PATIENCE = 60.0
@@ -37,3 +37,15 @@ def wait_until(
             raise NotWithin(f"not within {patience:g} s: {words}")
         time.sleep(0.005)
     return value
+
+
+def first_good(attempts: Iterable[Callable[[], Any]], good: Callable[[Any], bool]) -> Any:
+    """The first result of these attempts that is good; that of the last one if none is.
+
+    For measurements in real time, which a busy machine may spoil: the test asserts on the result.
+    """
+    for attempt in attempts:
+        result = attempt()
+        if good(result):
+            break
+    return result
