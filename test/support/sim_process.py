@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ros.ros.services import ServiceCall
 from pi0_ros.sim.stage import JOINTS
 from support.process import Process
-from support.waiting import SOON, NotWithin, wait_until
+from support.waiting import PATIENCE, SOON, NotWithin, wait_until
 
 # As the node pi0 subscribes.
 _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -99,14 +99,14 @@ class Sim:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def until(self, condition: Callable[[], Any], what: str) -> None:
+    def until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
         def spun() -> Any:
             if not self.process.lives():
                 raise NotWithin(f"{what}: pi0_sim has ended; {self.log}")
             self._executor.spin_once(timeout_sec=0.05)
             return condition()
 
-        wait_until(spun, lambda: f"{what}; {self.log}")
+        wait_until(spun, lambda: f"{what}; {self.log}", patience)
 
     @property
     def log(self) -> str:
