@@ -190,16 +190,13 @@ setup(
             "pytest-xdist",
             "ruff",
             "setuptools>=70.1",
-            "websockets",  # to a browser's DevTools
+            "selenium>=4.11",  # drives Chromium in the tests of `pi0 view`
         ],
     },
     entry_points={
         "console_scripts": [
             "pi0 = pi0_ros.cli:main",
             "pi0_node = pi0_ros.node.main:main",
-            "pi0_replay = pi0_ros.replay.main:main",
-            "pi0_eval = pi0_ros.eval.command:main",
-            "pi0_view = pi0_ros.view.main:main",
             "pi0_sim = pi0_ros.sim.node:main",
             "pi0_viz = pi0_ros.viz.main:main",
         ]

@@ -240,6 +240,14 @@ def missing(module: str) -> str | None:
     return package and f"needs {module}, which is not installed: pip install {package}"
 
 
+def is_installed(module: str) -> bool:
+    """Whether a module is there; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing, or it was taken away
+        return False
+
+
 def require(*modules: str) -> None:
     """Find out before the work whether modules are there that need not be.
 
@@ -247,11 +255,7 @@ def require(*modules: str) -> None:
         UserError: the first one that is not installed, and what to do about it.
     """
     for module in modules:
-        try:
-            found = importlib.util.find_spec(module) is not None
-        except (ImportError, ValueError):  # its parent is missing, or it was taken away
-            found = False
-        if not found:
+        if not is_installed(module):
             raise UserError(missing(module) or f"needs {module}, which is not installed")
 
 

@@ -1,24 +1,20 @@
-"""rosbag2 recordings: what one holds, whether it fits the node, its messages in time order."""
+"""rosbag2 recordings: what one holds, and its messages in time order."""
+
+from __future__ import annotations
 
 import struct
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
+from pi0_ros.console import table
 from pi0_ros.errors import UserError
-from pi0_ros.node.interface import Topic
 
-# Encapsulation header, stamp and length of the frame id: no std_msgs/Header takes less, in bytes.
 _LEAST_HEADER = 4 + 8 + 4
-# Message types that begin with std_msgs/Header, whose stamp `header_stamp` can read.
+"""Bytes of encapsulation header, stamp and length of the frame id: the shortest std_msgs/Header."""
 STAMPED_TYPES = frozenset(
     {
         "sensor_msgs/msg/Image",
@@ -26,6 +22,7 @@ STAMPED_TYPES = frozenset(
         "sensor_msgs/msg/JointState",
     }
 )
+"""Message types that begin with std_msgs/Header, whose stamp `header_stamp` can read."""
 
 
 class BagError(UserError, ValueError):
@@ -116,104 +113,7 @@ def open_bag(path: str | Path) -> Bag:
 
 def describe_topics(topics: Iterable[BagTopic]) -> str:
     """One line per topic: name, type and number of messages."""
-    rows = [(topic.name, topic.type, topic.count) for topic in topics]
-    width = max((len(name) for name, _, _ in rows), default=0)
-    return "\n".join(f"  {name:<{width}}  {kind}, {count} messages" for name, kind, count in rows)
-
-
-def parse_remaps(texts: Sequence[str]) -> dict[str, str]:
-    """Reads "FROM:=TO" rules: topic in the recording -> topic to play it on.
-
-    Raises:
-        ValueError: a rule without ":=", or with a name that is not absolute.
-    """
-    rules = {}
-    for text in texts:
-        source, separator, target = text.partition(":=")
-        if not separator or not source.startswith("/") or not target.startswith("/"):
-            raise ValueError(
-                f"--remap {text}: expected FROM:=TO with two absolute topic names, such as "
-                "/camera/color/image_raw:=/front/image_raw"
-            )
-        rules[source] = target
-    return rules
-
-
-def match_topics(
-    bag: Bag, needed: Sequence[Topic], remaps: Mapping[str, str] | None = None
-) -> dict[str, Topic]:
-    """Finds the recorded topic for each topic the node needs.
-
-    Args:
-        remaps: topic in the recording -> topic to play it on.
-
-    Returns:
-        Topic in the recording -> what the node needs it for.
-
-    Raises:
-        BagError: a required topic is not there, holds no messages or has another type; or a remap
-            names a topic that the recording lacks. The message lists what is there.
-    """
-    remaps = dict(remaps or {})
-    present = {topic.name for topic in bag.topics}
-    problems = [
-        f"--remap {source}:={target}: {source} is not in the recording"
-        for source, target in remaps.items()
-        if source not in present
-    ]
-    played_as: dict[str, list[BagTopic]] = {}
-    for topic in bag.topics:
-        played_as.setdefault(remaps.get(topic.name, topic.name), []).append(topic)
-
-    matches: dict[str, Topic] = {}
-    for need in needed:
-        candidates = played_as.get(need.name, [])
-        right = [topic for topic in candidates if topic.type == need.type]
-        filled = [topic for topic in right if topic.count]
-        if len(filled) > 1:
-            names = " and ".join(topic.name for topic in filled)
-            problems.append(f"{need.name}: {names} would both be played on it")
-        elif filled:
-            matches[filled[0].name] = need
-        elif right:
-            if need.required:
-                problems.append(f"{need.name} ({need.purpose}) is there but holds no messages")
-        elif candidates:
-            types = " and ".join(topic.type for topic in candidates)
-            problems.append(
-                f"{need.name} ({need.purpose}) holds {types}; the node subscribes to {need.type}"
-            )
-        elif need.required:
-            problems.append(f"{need.name} ({need.purpose}, {need.type}) is missing")
-    if problems:
-        raise BagError(
-            f"{bag.path} does not fit the node:\n"
-            + "\n".join(f"  {problem}" for problem in problems)
-            + f"\nThe recording holds:\n{describe_topics(bag.topics)}\n"
-            "Choose the node's topics with --params (`cameras`, `camera.<name>.topic`, "
-            "`joint_states_topic`, `image_transport`, `instruction`),\n"
-            "or play a topic under another name with --remap FROM:=TO."
-        )
-    return matches
-
-
-def header_stamp(message: Message) -> int:
-    """The header stamp in ns of a message that begins with std_msgs/Header.
-
-    XCDR1 puts a 4-byte encapsulation header first, whose second byte is 1 for little endian; then
-    builtin_interfaces/Time: int32 sec, uint32 nanosec.
-
-    Raises:
-        BagError: the message is too short for a header.
-    """
-    data = message.data
-    if len(data) < _LEAST_HEADER:
-        raise BagError(
-            f"a message of {len(data)} bytes on {message.topic} cannot hold a header: "
-            "the recording is damaged"
-        )
-    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return seconds * 1_000_000_000 + nanoseconds
+    return table((f"  {topic.name}", f"{topic.type}, {topic.count} messages") for topic in topics)
 
 
 def read_messages(bag: Bag, types: Mapping[str, str]) -> Iterator[Message]:
@@ -241,87 +141,20 @@ def read_messages(bag: Bag, types: Mapping[str, str]) -> Iterator[Message]:
             yield Message(connection.topic, time, bytes(data))
 
 
-class ReadAhead:
-    """Iterates over messages that a thread reads in advance, so that slow storage delays nobody.
+def header_stamp(message: Message) -> int:
+    """The header stamp in ns of a message that begins with std_msgs/Header.
 
-    At most `max_bytes` of message data wait. Leaving the `with` block ends the thread.
-    """
-
-    def __init__(self, messages: Iterable[Message], max_bytes: int = 64 << 20) -> None:
-        self._messages = messages
-        self._max_bytes = max_bytes
-        self._waiting: deque[Message] = deque()
-        self._bytes = 0
-        self._done = False
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._read, name="bag reader", daemon=True)
-
-    def __enter__(self) -> "ReadAhead":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        with self._changed:
-            self._done = True
-            self._changed.notify_all()
-        self._thread.join()
-
-    def __iter__(self) -> Iterator[Message]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._done)
-                if not self._waiting:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                message = self._waiting.popleft()
-                self._bytes -= len(message.data)
-                self._changed.notify_all()
-            yield message
-
-    def _read(self) -> None:
-        error: BaseException | None = None
-        try:
-            for message in self._messages:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._bytes < self._max_bytes or self._done)
-                    if self._done:
-                        break
-                    self._waiting.append(message)
-                    self._bytes += len(message.data)
-                    self._changed.notify_all()
-        except BaseException as caught:  # raised again in the thread that iterates
-            error = caught
-        with self._changed:
-            self._error = error
-            self._done = True
-            self._changed.notify_all()
-
-
-def joint_positions(bag: Bag, topic: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Joint name -> (header stamps in ns [k], positions in rad [k]) of a joint-states topic.
+    XCDR1 puts a 4-byte encapsulation header first, whose second byte is 1 for little endian; then
+    builtin_interfaces/Time: int32 sec, uint32 nanosec.
 
     Raises:
-        BagError: the recording or a message in it is damaged.
+        BagError: the message is too short for a header.
     """
-    types = get_typestore(Stores.ROS2_HUMBLE)
-    kind = "sensor_msgs/msg/JointState"
-    series: dict[str, tuple[list[int], list[float]]] = {}
-    for message in read_messages(bag, {topic: kind}):
-        stamp = header_stamp(message)
-        try:
-            state: Any = types.deserialize_cdr(message.data, kind)
-        except Exception as error:  # of many kinds, depending on where the bytes end
-            raise BagError(
-                f"a message of {len(message.data)} bytes on {topic} is no {kind}: the recording "
-                f"is damaged ({error})"
-            ) from error
-        for name, position in zip(state.name, state.position, strict=False):
-            times, positions = series.setdefault(name, ([], []))
-            times.append(stamp)
-            positions.append(float(position))
-    return {
-        name: (np.array(times, np.int64), np.array(positions))
-        for name, (times, positions) in series.items()
-    }
+    data = message.data
+    if len(data) < _LEAST_HEADER:
+        raise BagError(
+            f"a message of {len(data)} bytes on {message.topic} cannot hold a header: "
+            "the recording is damaged"
+        )
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return seconds * 1_000_000_000 + nanoseconds

@@ -1,29 +1,62 @@
-"""Recorded messages as objects, and results as messages, by rosbags: no ROS is needed."""
+"""Messages as objects and as the bytes of a recording, by rosbags: no ROS is needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
-from pi0_ros.bags.writer import CHUNK_TYPE, message_types
-from pi0_ros.motion.trajectory import Trajectory
-from pi0_ros.node.observation import Snapshot
-from pi0_ros.policy.types import ActionChunk
+from pi0_ros.bags.bag import Bag, BagError, Message, header_stamp, read_messages
+from pi0_ros.share import find_shared_file
 
+CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+STATES_TYPE = "sensor_msgs/msg/JointState"
 TRAJECTORY_TYPE = "trajectory_msgs/msg/JointTrajectory"
-_SECOND = 1_000_000_000
+
+
+@cache
+def message_types() -> Typestore:
+    """The message types of a recording, pi0_ros/msg/ActionChunk among them.
+
+    Raises:
+        FileNotFoundError: the package's share directory lacks the message's definition.
+    """
+    definition = find_shared_file("msg/ActionChunk.msg")
+    if definition is None:
+        raise FileNotFoundError("msg/ActionChunk.msg is not in the pi0_ros share directory")
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    types.register(get_types_from_msg(definition.read_text(), CHUNK_TYPE))
+    return types
+
+
+def make(kind: str, *values: Any, **fields: Any) -> Any:
+    """A message with all its fields, such as make("std_msgs/msg/String", data="pick it up")."""
+    return message_types().types[kind](*values, **fields)
+
+
+def make_header(stamp: int, frame_id: str = "") -> Any:
+    """A std_msgs/Header; `stamp` in nanoseconds."""
+    time = make("builtin_interfaces/msg/Time", *divmod(stamp, 1_000_000_000))
+    return make("std_msgs/msg/Header", stamp=time, frame_id=frame_id)
+
+
+def encode(message: Any) -> bytes:
+    """A message as CDR bytes."""
+    return bytes(message_types().serialize_cdr(message, message.__msgtype__))
 
 
 def decode(data: bytes, kind: str) -> Any:
-    """A recorded message; `data` of a picture are a bytearray, which compares as a whole.
+    """A recorded message; `data` of an image are a bytearray, which compares as a whole.
 
     Raises:
         ValueError: the bytes are no message of this type.
     """
     try:
-        message = message_types().deserialize_cdr(data, kind)
+        message: Any = message_types().deserialize_cdr(data, kind)
     except Exception as error:  # of many kinds, depending on where the bytes end
         raise ValueError(f"{len(data)} bytes that are no {kind}: {error}") from error
     if isinstance(getattr(message, "data", None), np.ndarray):
@@ -31,55 +64,35 @@ def decode(data: bytes, kind: str) -> Any:
     return message
 
 
-def encode_chunk(
-    chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], now: int, executed: bool
-) -> bytes:
-    """pi0_ros/ActionChunk as `pi0_ros.node.messages.chunk_message` fills it, serialised.
+def decode_or_blame(bag: Bag, message: Message, kind: str) -> Any:
+    """As `decode`, where a damaged message means that the recording cannot be used.
 
-    The times of the inference's stages are left out: they differ from run to run.
-
-    Args:
-        now: nanoseconds at which it counts as published.
-        executed: it is published as a trajectory too.
+    Raises:
+        BagError: names the recording, the topic and what is wrong.
     """
-    types = message_types().types
-    kind = types[CHUNK_TYPE]
-    message = kind(
-        header=_header(chunk.stamp),
-        sequence=chunk.sequence % 2**32,
-        seed=chunk.seed,
-        instruction=snapshot.instruction,
-        dt=float(chunk.dt),
-        horizon=len(chunk.positions),
-        joint_names=list(joints),
-        positions=np.asarray(chunk.positions, np.float64).ravel(),
-        camera_names=list(snapshot.image_stamps),
-        camera_ages=np.array([(now - s) / _SECOND for s in snapshot.image_stamps.values()]),
-        joint_states_age=(now - snapshot.state_stamp) / _SECOND,
-        stage_names=[],
-        stage_times=np.zeros(0),
-        verdict=kind.EXECUTED if executed else kind.DRY_RUN,
-        rejected_reason="",
-    )
-    return bytes(message_types().serialize_cdr(message, CHUNK_TYPE))
+    try:
+        return decode(message.data, kind)
+    except ValueError as error:
+        raise BagError(
+            f"{bag.path}: a message on {message.topic}: {error}: the recording is damaged"
+        ) from error
 
 
-def encode_trajectory(trajectory: Trajectory, joints: Sequence[str]) -> bytes:
-    """trajectory_msgs/JointTrajectory as `pi0_ros.node.messages.trajectory_message` fills it."""
-    types = message_types().types
-    duration = types["builtin_interfaces/msg/Duration"]
-    point = types["trajectory_msgs/msg/JointTrajectoryPoint"]
-    empty = np.zeros(0)
-    points = zip(trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
-    message = types[TRAJECTORY_TYPE](
-        _header(trajectory.stamp),
-        list(joints),
-        [point(p, v, empty, empty, duration(*divmod(t, _SECOND))) for t, p, v in points],
-    )
-    return bytes(message_types().serialize_cdr(message, TRAJECTORY_TYPE))
+def joint_positions(bag: Bag, topic: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Joint name -> (header stamps in ns [k], positions in rad [k]) of a joint-states topic.
 
-
-def _header(stamp: int) -> Any:
-    types = message_types().types
-    time = types["builtin_interfaces/msg/Time"](*divmod(stamp, _SECOND))
-    return types["std_msgs/msg/Header"](stamp=time, frame_id="")
+    Raises:
+        BagError: the recording or a message in it is damaged.
+    """
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for message in read_messages(bag, {topic: STATES_TYPE}):
+        stamp = header_stamp(message)
+        state = decode_or_blame(bag, message, STATES_TYPE)
+        for name, position in zip(state.name, state.position, strict=False):
+            times, positions = series.setdefault(name, ([], []))
+            times.append(stamp)
+            positions.append(float(position))
+    return {
+        name: (np.array(times, np.int64), np.array(positions))
+        for name, (times, positions) in series.items()
+    }

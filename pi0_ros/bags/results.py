@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_messages
-from pi0_ros.bags.chunks import ChunkRecord, chunk_record
-from pi0_ros.bags.messages import TRAJECTORY_TYPE, decode
-from pi0_ros.bags.writer import CHUNK_TYPE
+from pi0_ros.bags.chunks import ChunkRecord, RecordedTrajectory, chunk_record, read_trajectory
+from pi0_ros.bags.messages import CHUNK_TYPE, TRAJECTORY_TYPE, decode_or_blame
 
 SAME_STAMP = 2000
-"""Nanoseconds: picture stamps come from ages in float64 seconds."""
+"""Nanoseconds: image stamps come from ages in float64 seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class TimedChunk:
 
     @property
     def camera_stamps(self) -> tuple[int, ...]:
-        """Nanoseconds of the pictures, in the order of `chunk.camera_names`.
+        """Nanoseconds of the images, in the order of `chunk.camera_names`.
 
         Ages are float64 seconds, so these are right to a microsecond.
         """
@@ -45,42 +41,29 @@ class TimedChunk:
         return self.chunk.stamp + round(oldest * 1e9)
 
 
-def same_pictures(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two observations were made of the same pictures, by the stamps of the cameras."""
+def same_images(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two observations were made of the same images, by the stamps of the cameras."""
     close = (abs(a - b) <= SAME_STAMP for a, b in zip(one, other, strict=False))
     return len(one) == len(other) and all(close)
 
 
 @dataclass(frozen=True)
-class RecordedTrajectory:
-    """A JointTrajectory.
+class Results:
+    """What a bag holds of a replay; all in order of publication.
 
     Attributes:
-        time: when it was published, ns.
-        start: ns that `times` count from: its header's stamp, or `time` where that is 0.
-        joint_names: columns of `positions`.
-        times: [points] seconds from start.
-        positions: [points, joints] rad.
+        chunks: those that the node did not reject.
+        rejected: those that it did.
     """
-
-    time: int
-    start: int
-    joint_names: tuple[str, ...]
-    times: np.ndarray
-    positions: np.ndarray
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a bag holds of a replay; chunks and trajectories in order of publication."""
 
     path: Path
     chunks: tuple[TimedChunk, ...]
     trajectories: tuple[RecordedTrajectory, ...]
+    rejected: tuple[TimedChunk, ...] = ()
 
     @property
     def joint_names(self) -> tuple[str, ...]:
-        return self.chunks[0].chunk.joint_names
+        return (*self.chunks, *self.rejected)[0].chunk.joint_names
 
 
 def read_results(path: str | Path) -> Results:
@@ -103,37 +86,24 @@ def read_results(path: str | Path) -> Results:
         types[f"{prefix}/joint_trajectory"] = TRAJECTORY_TYPE
     elif len(beside) == 1:  # remapped to a controller's
         types[beside.pop()] = TRAJECTORY_TYPE
-    chunks, trajectories = [], []
+    found: list[TimedChunk] = []
+    trajectories = []
     for message in read_messages(bag, types):
         kind = types[message.topic]
+        content = decode_or_blame(bag, message, kind)
         try:
-            content = decode(message.data, kind)
             if kind == CHUNK_TYPE:
-                chunks.append(TimedChunk(message.time, chunk_record(content)))
+                found.append(TimedChunk(message.time, chunk_record(content)))
             else:
                 trajectories.append(read_trajectory(content, message.time))
         except ValueError as error:
             raise BagError(f"{bag.path}: a message on {message.topic}: {error}") from error
-    names = {chunk.chunk.joint_names for chunk in chunks}
+    names = {timed.chunk.joint_names for timed in found}
     if len(names) > 1:
         raise BagError(f"{bag.path}: its chunks have changing joints: {sorted(names)}")
-    return Results(bag.path, tuple(chunks), tuple(trajectories))
-
-
-def read_trajectory(message: Any, time: int) -> RecordedTrajectory:
-    """A trajectory_msgs/JointTrajectory received at `time` (ns).
-
-    Raises:
-        ValueError: a point does not have one position per joint.
-    """
-    stamp = message.header.stamp
-    start = stamp.sec * 1_000_000_000 + stamp.nanosec
-    seconds = [p.time_from_start.sec + p.time_from_start.nanosec / 1e9 for p in message.points]
-    names = tuple(message.joint_names)
-    if any(len(point.positions) != len(names) for point in message.points):
-        raise ValueError(f"points without a position for each of {len(names)} joints")
-    positions = np.array([p.positions for p in message.points], float).reshape(-1, len(names))
-    return RecordedTrajectory(time, start or time, names, np.array(seconds), positions)
+    chunks = tuple(timed for timed in found if not timed.chunk.rejected)
+    rejected = tuple(timed for timed in found if timed.chunk.rejected)
+    return Results(bag.path, chunks, tuple(trajectories), rejected)
 
 
 def _only(bag: Bag, kind: str) -> str:
@@ -143,6 +113,6 @@ def _only(bag: Bag, kind: str) -> str:
         return topics[0]
     what = f"holds {kind} on {' and '.join(topics)}" if topics else f"holds no {kind}"
     raise BagError(
-        f"{bag.path} {what}; expected the chunks of one node, as pi0_replay leaves them in OUT."
+        f"{bag.path} {what}; expected the chunks of one node, as `pi0 replay` leaves them in OUT."
         f" The recording holds:\n{describe_topics(bag.topics)}"
     )

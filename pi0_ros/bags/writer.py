@@ -1,66 +1,62 @@
 """Writes messages into a rosbag2 recording; needs no ROS."""
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-from pi0_ros.share import find_shared_file
+from pi0_ros.bags.messages import encode, message_types
 
 # Version 8 of the metadata is the newest one that every supported distribution reads: Humble
 # expects QoS profiles as text, which version 9 replaced.
 METADATA_VERSION = 8
-STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-COMPRESSION = {"mcap": CompressionMode.STORAGE, "sqlite3": CompressionMode.MESSAGE}
-CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
-
-
-@cache
-def message_types() -> Typestore:
-    """The message types of a recording, pi0_ros/msg/ActionChunk among them.
-
-    Raises:
-        FileNotFoundError: the package's share directory lacks the message's definition.
-    """
-    definition = find_shared_file("msg/ActionChunk.msg")
-    if definition is None:
-        raise FileNotFoundError("msg/ActionChunk.msg is not in the pi0_ros share directory")
-    types = get_typestore(Stores.ROS2_HUMBLE)
-    types.register(get_types_from_msg(definition.read_text(), CHUNK_TYPE))
-    return types
+STORAGE = {
+    "mcap": (StoragePlugin.MCAP, CompressionMode.STORAGE),
+    "sqlite3": (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
+}
+"""Storage -> its plugin, and how it compresses: MCAP in its chunks, which every reader undoes by
+itself; sqlite3 per message, which metadata.yaml declares."""
 
 
 class BagWriter:
-    """Writes serialised messages, with their definitions, into a new rosbag2 directory."""
+    """Writes messages, with their definitions, into a new rosbag2 directory.
+
+    Attributes:
+        counts: topic -> messages written.
+    """
 
     def __init__(
-        self, path: Path, storage: str, topics: Mapping[str, str], compressed: bool = False
+        self,
+        path: Path,
+        storage: str = "mcap",
+        topics: Mapping[str, str] | None = None,
+        compressed: bool = False,
     ) -> None:
         """Creates the recording.
 
         Args:
             path: directory to make; must not exist.
             storage: "mcap" or "sqlite3".
-            topics: topic -> message type.
-            compressed: by zstd; in the chunks of MCAP, which every reader undoes by itself, or
-                message by message, declared in metadata.yaml.
+            topics: topic -> message type, of those that are there without a message too.
+            compressed: by zstd.
         """
-        types = message_types()
-        self._writer = Writer(path, version=METADATA_VERSION, storage_plugin=STORAGE[storage])
+        plugin, mode = STORAGE[storage]
+        self._writer = Writer(path, version=METADATA_VERSION, storage_plugin=plugin)
         if compressed:
-            self._writer.set_compression(COMPRESSION[storage], CompressionFormat.ZSTD)
+            self._writer.set_compression(mode, CompressionFormat.ZSTD)
         self._writer.open()
-        self._connections: dict[str, Connection] = {
-            topic: self._writer.add_connection(topic, kind, typestore=types)
-            for topic, kind in topics.items()
-        }
+        self.counts: Counter[str] = Counter()
+        self._connections: dict[str, Connection] = {}
+        for topic, kind in (topics or {}).items():
+            self._add(topic, kind)
 
-    def __enter__(self) -> "BagWriter":
+    def __enter__(self) -> BagWriter:
         return self
 
     def __exit__(
@@ -72,5 +68,17 @@ class BagWriter:
         self._writer.close()
 
     def write(self, topic: str, time: int, data: bytes) -> None:
-        """Appends one message; `time` in ns, never before the previous one's."""
+        """Appends the bytes of a message; `time` in ns, never before the previous one's."""
         self._writer.write(self._connections[topic], time, data)
+        self.counts[topic] += 1
+
+    def write_message(self, topic: str, time: int, message: Any) -> None:
+        """Appends a message made by `messages.make`; its topic need not be known before."""
+        if topic not in self._connections:
+            self._add(topic, message.__msgtype__)
+        self.write(topic, time, encode(message))
+
+    def _add(self, topic: str, kind: str) -> None:
+        self._connections[topic] = self._writer.add_connection(
+            topic, kind, typestore=message_types()
+        )

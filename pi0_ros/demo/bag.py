@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros import console
-from pi0_ros.bags.writer import STORAGE, BagWriter, message_types
+from pi0_ros.bags.messages import message_types
+from pi0_ros.bags.writer import STORAGE, BagWriter
 from pi0_ros.errors import UserError
 from pi0_ros.sim.cameras import jpeg
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert

@@ -105,7 +105,9 @@ class Record:
 
     def on_chunk(self, message: Any) -> None:
         """A pi0_ros/ActionChunk."""
-        self.chunks.append((self.now, chunk_record(message)))
+        chunk = chunk_record(message)
+        if not chunk.rejected:
+            self.chunks.append((self.now, chunk))
 
     def on_diagnostics(self, message: Any) -> None:
         """A diagnostic_msgs/DiagnosticArray, of the node or of another one.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pi0_ros import console
 from pi0_ros.demo.record import Attempt, Record
-from pi0_ros.replay.report import Percentiles
+from pi0_ros.replay.report import milliseconds
 from pi0_ros.ros.diagnostics import refused_since
 
 _MANY = 0.1  # share of late ticks above which the machine is to blame, not the policy
@@ -38,8 +38,8 @@ class Report:
     chunks: int
     trajectories: int
     images_hz: float
-    age_ms: Percentiles
-    inference_ms: Percentiles
+    age_ms: Mapping[str, float | None]
+    inference_ms: Mapping[str, float | None]
     overhead_ms: Mapping[str, float | None]
     ticks: int
     busy_ticks: int
@@ -67,8 +67,8 @@ def make_report(record: Record) -> Report:
         chunks=len(record.chunks),
         trajectories=last.trajectories,
         images_hz=(count - 1) / (end - first) * 1e9 if end > first else 0.0,
-        age_ms=Percentiles.of(min(chunk.camera_ages) for _, chunk in record.chunks),
-        inference_ms=Percentiles.of(chunk.inference_time for _, chunk in record.chunks),
+        age_ms=milliseconds(min(chunk.camera_ages) for _, chunk in record.chunks),
+        inference_ms=milliseconds(chunk.inference_time for _, chunk in record.chunks),
         overhead_ms={
             name: float(text) if (text := inference.get(f"overhead.{name}_ms")) else None
             for name in ("p50", "p99")
@@ -105,8 +105,8 @@ def format_report(report: Report) -> str:
         ("right", f"{report.successes} of {len(report.attempts)}"),
         ("chunks; trajectories", f"{report.chunks}; {report.trajectories}"),
         ("images of each camera", f"{report.images_hz:.1f} per second"),
-        ("age of the newest image at publication, p50 / p95", _pair(age.p50, age.p95)),
-        ("inference time, p50 / p95", _pair(inference.p50, inference.p95)),
+        ("age of the newest image at publication, p50 / p95", _pair(age["p50"], age["p95"])),
+        ("inference time, p50 / p95", _pair(inference["p50"], inference["p95"])),
         ("overhead of the node, p50 / p99", _pair(overhead["p50"], overhead["p99"])),
         ("ticks that found the policy busy", f"{report.busy_ticks} of {report.ticks}"),
         ("observations refused since the first instruction", refused),

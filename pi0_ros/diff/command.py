@@ -1,123 +1,128 @@
-"""pi0_replay diff: two replays compared, with an exit status for scripts."""
+"""pi0 diff: compares the chunks of two replays, per joint and at the tool."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pi0_ros.bags.bag import BagError
-from pi0_ros.bags.results import Results, read_results
-from pi0_ros.diff.compare import Difference, DiffError, Thresholds, compare, failures
-from pi0_ros.diff.report import difference_json, format_difference
-from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.replay.replay import plotter
-from pi0_ros.viz.kinematics import read_arm
+from pi0_ros import console
+
+if TYPE_CHECKING:
+    from pi0_ros.bags.results import Results
+    from pi0_ros.diff.compare import Difference, Thresholds
 
 EPILOG = """\
-A and B are OUT of pi0_replay, over DDS or deterministic, or any recording with the node's
-~/action_chunk. Chunks are compared if their observations have the same stamp.
+A and B are the --out of `pi0 replay`, over DDS or deterministic, or any recording with the node's
+~/action_chunk. Chunks are compared if their observations have the same stamp; those that the node
+rejected are left out.
 
-exit status: 0 within the thresholds, 1 beyond one, 2 for wrong arguments or input that cannot be
-compared.
+Exit status 1 also beyond a threshold.
 
-example: pi0_replay diff before after --urdf so101.urdf --tool gripper_frame_link --plot diff.png
+example: pi0 diff before after --urdf so101.urdf --tool gripper_frame_link --plot diff.png
 """
-NO_PLOT = "--plot: matplotlib is not installed (pip install matplotlib)"
+
+JSON_KEYS = {
+    "a, b": "what was compared",
+    "chunks": "of `a` and `b`",
+    "matched, without_partner": "pairs with one stamp; the stamps in ns that only `a` or `b` has",
+    "joints": "joint -> `max`, `mean` difference over all steps of all pairs, rad; null where one"
+    " is not finite",
+    "tool_position_m, tool_angle_rad": "`max`, `mean` at the tool; null without `--urdf`",
+    "other_instructions, other_pictures": "pairs with another instruction, or made of other images",
+    "trajectories": "of `a` and `b`; `pairs` published at one time, and the `max` difference of a"
+    " point",
+    "first_difference, first_beyond": "the first pair that differs, and the first beyond a"
+    " threshold: `number` from 0, `stamp` in ns, `seconds` after the first, and its largest"
+    " difference: `joint`, `step`, `difference`; or null",
+    "thresholds, failures, passed": "what was allowed, and sentences about what was not",
+}
+
+DEFAULTS = {"joint": 0.05, "position": 0.03, "angle": 0.2, "unmatched": 0}
+"""What may differ at most: joints in rad, the tool in m and rad, chunks without a partner."""
 
 
-def add_thresholds(parser: argparse.ArgumentParser, joint: float = Thresholds.joint) -> None:
-    """The options of `thresholds`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 diff`."""
+    add = parser.add_argument
+    add("a", metavar="A", type=Path, help="results of a replay")
+    add("b", metavar="B", type=Path, help="results of another one")
+    console.add_json(parser)
+    add("--plot", metavar="FILE", type=console.output_file, help="also draw the figures, as PNG")
+    add_thresholds(parser)
+
+
+def add_thresholds(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, joint: float = DEFAULTS["joint"]
+) -> None:
+    """The options of `thresholds`; `joint` is the default of the first one."""
     add = parser.add_argument
     add("--max-joint", metavar="RAD", type=float, help=f"of any joint (default: {joint:g})")
-    add(
-        "--max-position",
-        metavar="M",
-        type=float,
-        help=f"at the tool, with --urdf (default: {Thresholds.position:g})",
-    )
-    add(
-        "--max-angle",
-        metavar="RAD",
-        type=float,
-        help=f"at the tool, with --urdf (default: {Thresholds.angle:g})",
-    )
-    add(
-        "--max-unmatched",
-        metavar="N",
-        type=int,
-        help=f"chunks without a partner (default: {Thresholds.unmatched})",
-    )
+    for name, unit in (("position", "M"), ("angle", "RAD")):
+        default = f"at the tool, with --urdf (default: {DEFAULTS[name]:g})"
+        add(f"--max-{name}", metavar=unit, type=float, help=default)
+    default = f"chunks without a partner (default: {DEFAULTS['unmatched']})"
+    add("--max-unmatched", metavar="N", type=int, help=default)
     add("--urdf", metavar="FILE", type=Path, help="the robot: compare where its tool goes too")
     add("--tool", metavar="LINK", default="", help="the tool's link (default: the last one)")
 
 
-def thresholds(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, joint: float = Thresholds.joint
-) -> Thresholds:
-    """The thresholds of a command line; ends the program where one is no number from 0."""
-    given = {
-        "joint": joint if args.max_joint is None else args.max_joint,
-        "position": args.max_position,
-        "angle": args.max_angle,
-        "unmatched": args.max_unmatched,
-    }
-    for name, value in given.items():
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program where arguments do not go together."""
+    check_thresholds(parser, args)
+
+
+def check_thresholds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program where a threshold is no number from 0."""
+    for name in DEFAULTS:
+        value = getattr(args, f"max_{name}")
         if value is not None and not 0 <= value < math.inf:
             parser.error(f"--max-{name}: must be a number from 0, got {value}")
     if args.urdf is None and (args.tool or args.max_position or args.max_angle):
         parser.error("--tool, --max-position and --max-angle need --urdf")
-    return Thresholds(**{name: value for name, value in given.items() if value is not None})
 
 
-def compare_results(a: Results, b: Results, urdf: Path | None, tool: str) -> Difference:
-    """Compares two results, at the tool too where a URDF is given.
+def thresholds(args: argparse.Namespace, joint: float = DEFAULTS["joint"]) -> Thresholds:
+    """The thresholds of a command line; `joint` as of `add_thresholds`."""
+    from pi0_ros.diff.compare import Thresholds
+
+    given = {name: getattr(args, f"max_{name}") for name in DEFAULTS}
+    wanted = {**DEFAULTS, "joint": joint}
+    return Thresholds(**{name: wanted[name] if v is None else v for name, v in given.items()})
+
+
+def compare_results(a: Results, b: Results, args: argparse.Namespace) -> Difference:
+    """Compares two results, at the tool too where --urdf is given.
 
     Raises:
         DiffError: they cannot be compared.
         UrdfError: the URDF does not fit the chunks, or pinocchio is missing; lists everything.
     """
-    poses = None if urdf is None else read_arm(urdf, a.joint_names, tool).tool_poses
+    from pi0_ros.diff.compare import compare
+    from pi0_ros.viz.kinematics import read_arm
+
+    poses = None
+    if args.urdf is not None:
+        poses = read_arm(args.urdf.expanduser(), a.joint_names, args.tool).tool_poses
     return compare(a, b, poses)
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="pi0_replay diff",
-        description="Compares the chunks of two replays: per joint, and at the tool.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("a", metavar="A", type=Path, help="results of a replay")
-    add("b", metavar="B", type=Path, help="results of another one")
-    add("--json", metavar="FILE", type=Path, help="also write the figures as JSON")
-    add("--plot", metavar="FILE", type=Path, help="also draw them, as PNG")
-    add_thresholds(parser)
-    args = parser.parse_args(argv)
-    limits = thresholds(parser, args)
-    if args.plot is not None and plotter() is None:
-        parser.error(NO_PLOT)
-    for name, file in (("--json", args.json), ("--plot", args.plot)):
-        if file is not None and not file.absolute().parent.is_dir():
-            parser.error(f"{name}: the folder {file.parent} does not exist")
-    try:
-        a, b = read_results(args.a), read_results(args.b)
-        difference = compare_results(a, b, args.urdf, args.tool)
-        # The figures first: a file that cannot be written must not cost them.
-        print(format_difference(difference, limits))
-        if args.json is not None:
-            args.json.write_text(json.dumps(difference_json(difference, limits), indent=2) + "\n")
-        if args.plot is not None:
-            from pi0_ros.diff.plot import plot_difference
+def run(args: argparse.Namespace) -> int:
+    """Compares; returns the exit status."""
+    from pi0_ros.bags.results import read_results
+    from pi0_ros.diff.compare import failures
+    from pi0_ros.diff.report import difference_json, format_difference
 
-            plot_difference(args.plot, difference, limits)
-    except (BagError, DiffError, UrdfError, OSError) as error:
-        print(f"pi0_replay diff: {error}", file=sys.stderr)
-        return 2
-    return 1 if failures(difference, limits) else 0
+    if args.plot is not None:
+        console.require("matplotlib")
+    limits = thresholds(args)
+    difference = compare_results(read_results(args.a), read_results(args.b), args)
+    # The figures first: a file that cannot be written must not cost them.
+    print(format_difference(difference, limits))
+    console.write_json(args.json, difference_json(difference, limits))
+    if args.plot is not None:
+        from pi0_ros.diff.plot import plot_difference
+
+        plot_difference(args.plot, difference, limits)
+    return console.FAILED if failures(difference, limits) else console.DONE

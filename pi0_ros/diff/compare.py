@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.bags.results import RecordedTrajectory, Results, TimedChunk, same_pictures
+from pi0_ros.bags.chunks import RecordedTrajectory
+from pi0_ros.bags.results import Results, TimedChunk, same_images
+from pi0_ros.errors import UserError
 
 # [n, joints] rad -> [n, 3] metres and [n, 4] quaternions, as pi0_ros.viz.kinematics.Arm has it.
 ToolPoses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-class DiffError(ValueError):
+class DiffError(UserError, ValueError):
     """Two results that cannot be compared; says why."""
 
 
@@ -40,7 +42,7 @@ class Difference:
         joints: [pairs, steps, joints] rad, absolute; NaN where either is not finite.
         position, angle: [pairs, steps] metres and rad at the tool; None without a URDF.
         only_a, only_b: stamps, ns, of chunks without a partner.
-        instructions, pictures: pairs with another instruction, or made from other pictures.
+        instructions, images: pairs with another instruction, or made from other images.
         trajectories: how many there are in a and in b.
         trajectory_pairs, trajectory: those published at the same times, and the largest difference
             of a point, rad; infinite where they have other points. None without pairs.
@@ -57,7 +59,7 @@ class Difference:
     only_a: tuple[int, ...]
     only_b: tuple[int, ...]
     instructions: int
-    pictures: int
+    images: int
     trajectories: tuple[int, int]
     trajectory_pairs: int
     trajectory: float | None
@@ -92,9 +94,8 @@ def compare(a: Results, b: Results, tool_poses: ToolPoses | None = None) -> Diff
     pairs, only_a, only_b = match(a.chunks, b.chunks)
     if not pairs:
         raise DiffError(
-            f"{a.path} and {b.path} have no observation in common (their stamps begin at"
-            f" {a.chunks[0].chunk.stamp} and {b.chunks[0].chunk.stamp} ns): are they replays of one"
-            " recording?"
+            f"{a.path} and {b.path} have no observation in common ({_extent(a)}; {_extent(b)}):"
+            " are they replays of one recording?"
         )
     shapes = {(len(t.chunk.positions), t.chunk.dt) for pair in pairs for t in pair}
     if len(shapes) > 1:
@@ -120,11 +121,17 @@ def compare(a: Results, b: Results, tool_poses: ToolPoses | None = None) -> Diff
         only_a=only_a,
         only_b=only_b,
         instructions=sum(x.chunk.instruction != y.chunk.instruction for x, y in pairs),
-        pictures=sum(not _same_pictures(x, y) for x, y in pairs),
+        images=sum(not _same_images(x, y) for x, y in pairs),
         trajectories=(len(a.trajectories), len(b.trajectories)),
         trajectory_pairs=moved,
         trajectory=largest,
     )
+
+
+def _extent(results: Results) -> str:
+    if not results.chunks:
+        return f"all {len(results.rejected)} chunks of {results.path} were rejected"
+    return f"the stamps of {results.path} begin at {results.chunks[0].chunk.stamp} ns"
 
 
 def match(
@@ -146,10 +153,10 @@ def match(
     return pairs, tuple(sorted(only_a)), tuple(only_b)
 
 
-def _same_pictures(x: TimedChunk, y: TimedChunk) -> bool:
+def _same_images(x: TimedChunk, y: TimedChunk) -> bool:
     if x.chunk.camera_names != y.chunk.camera_names:
         return False
-    return same_pictures(x.camera_stamps, y.camera_stamps)
+    return same_images(x.camera_stamps, y.camera_stamps)
 
 
 def _at_tool(

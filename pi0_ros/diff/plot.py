@@ -1,4 +1,4 @@
-"""Picture of a difference between two replays: over time, over the horizon, and at the tool."""
+"""Plot of a difference between two replays: over time, over the horizon, and at the tool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pi0_ros.diff.compare import Difference, Thresholds, first_failing
 
-_GATE = {"color": "black", "linestyle": "--", "linewidth": 1.0}
+_LIMIT = {"color": "black", "linestyle": "--", "linewidth": 1.0}
 
 
 def plot_difference(path: str | Path, difference: Difference, limits: Thresholds) -> None:
@@ -30,7 +30,7 @@ def plot_difference(path: str | Path, difference: Difference, limits: Thresholds
         colour = f"C{joint % 10}"
         axes[0, 0].plot(times, values.max(axis=1), color=colour, linewidth=1.2, label=name)
         axes[0, 1].plot(steps, values.mean(axis=0), color=colour, linewidth=1.2)
-    axes[0, 0].axhline(limits.joint, **_GATE)
+    axes[0, 0].axhline(limits.joint, **_LIMIT)
     _label(axes[0, 0], "largest difference of each chunk", "time of the observation (s)", "rad")
     _label(axes[0, 1], "mean difference of each step", "step of the chunk", "rad")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
@@ -40,7 +40,7 @@ def plot_difference(path: str | Path, difference: Difference, limits: Thresholds
             (axes[1, 1], difference.angle, limits.angle, "rad", "angle"),
         ):
             axis.plot(times, values.max(axis=1), color="C0", linewidth=1.2)
-            axis.axhline(limit, **_GATE)
+            axis.axhline(limit, **_LIMIT)
             title = f"tool {what}, largest difference of each chunk"
             _label(axis, title, "time of the observation (s)", unit)
     failing = first_failing(difference, limits)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.console import table
 from pi0_ros.diff.compare import (
     Difference,
     Frame,
@@ -19,7 +20,7 @@ from pi0_ros.diff.compare import (
 
 
 def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any]:
-    """The figures under the keys that docs/commands.md explains."""
+    """The figures under the keys of `JSON_KEYS` in command.py."""
     first, beyond = first_beyond(difference, 0.0), first_failing(difference, limits)
     alone = {"a": list(difference.only_a), "b": list(difference.only_b)}
     largest = difference.trajectory
@@ -36,7 +37,7 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
         "tool_position_m": summary(difference.position),
         "tool_angle_rad": summary(difference.angle),
         "other_instructions": difference.instructions,
-        "other_pictures": difference.pictures,
+        "other_pictures": difference.images,
         "trajectories": {
             **dict(zip("ab", difference.trajectories, strict=True)),
             "pairs": difference.trajectory_pairs,
@@ -69,16 +70,14 @@ def format_difference(difference: Difference, limits: Thresholds) -> str:
         rows.append(("tool angle, max / mean", _pair(difference.angle, "rad")))
     if difference.instructions:
         rows.append(("chunks of another instruction", str(difference.instructions)))
-    if difference.pictures:
-        rows.append(("chunks from other pictures", str(difference.pictures)))
+    if difference.images:
+        rows.append(("chunks from other images", str(difference.images)))
     if any(difference.trajectories):
         rows.append(("trajectories", _trajectories(difference)))
     rows.append(("first difference", _frame(first_beyond(difference, 0.0))))
-    rows.append(("first frame beyond a threshold", _frame(first_failing(difference, limits))))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    rows.append(("first chunk beyond a threshold", _frame(first_failing(difference, limits))))
     problems = failures(difference, limits)
-    lines += [f"beyond: {problem}" for problem in problems]
+    lines = [table(rows), *(f"beyond: {problem}" for problem in problems)]
     return "\n".join([*lines, "result: " + ("beyond the thresholds" if problems else "passed")])
 
 

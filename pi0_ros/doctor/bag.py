@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pi0_ros.bags.bag import open_bag, read_messages
-from pi0_ros.bags.writer import message_types
+from pi0_ros.bags.messages import message_types
 from pi0_ros.doctor.samples import Collected, Collector, Settings
 from pi0_ros.node.interface import node_topics
 

@@ -1,60 +1,60 @@
-"""pi0_eval: a policy's predictions against what the robot of a recording really did."""
+"""pi0 eval: holds a policy's chunks against what the robot of rosbag2 recordings did: error per
+joint and per step ahead, smoothness, times.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pi0_ros.bags.bag import parse_remaps
-from pi0_ros.eval.many import EvalError, evaluate_all
-from pi0_ros.eval.recording import Evaluated, Job
-from pi0_ros.eval.report import evaluation_json, format_evaluation
-from pi0_ros.node.arguments import ArgumentsError
-from pi0_ros.node.interface import read_interface
-from pi0_ros.replay.replay import node_arguments, plotter
+from pi0_ros import console
+from pi0_ros.replay.command import add_remap
+
+if TYPE_CHECKING:
+    from pi0_ros.eval.evaluate import Job
 
 EPILOG = """\
-Each recording is stepped through as pi0_replay --deterministic does it; needs no ROS. Step i of a
+Each recording is stepped through as `pi0 replay --deterministic` does it; needs no ROS. Step i of a
 chunk is held against the joint (i + 1) * action_dt after the observation. A policy that is good in
 closed loop may still differ from what one person did; one that is worse than standing still has
 learned nothing.
 
-exit status: 0 when every recording was evaluated; 1 when one could not be or something failed; 2
-for wrong arguments; 130 after Ctrl-C.
+Exit status 1 also when a recording could not be evaluated.
 
 examples:
-  pi0_eval demo_bag --checkpoint demo_checkpoint --params demo.yaml --html eval.html
-  pi0_eval day1 day2 --checkpoint my_pi0 --params my_arm.yaml --jobs 4 \\
+  pi0 eval demo_bag --checkpoint demo_checkpoint --params demo.yaml --html eval.html
+  pi0 eval day1 day2 --checkpoint my_pi0 --params my_arm.yaml --jobs 4 \\
       --remap /camera/color/image_raw:=/front/image_raw --target /leader/joint_states
 """
 
 
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line; everything after --ros-args is as for the node."""
-    parser = argparse.ArgumentParser(
-        prog="pi0_eval",
-        description="Holds a policy's chunks against what the robot of rosbag2 recordings did:"
-        " error per joint and per step ahead, smoothness, times.",
-        usage="%(prog)s BAG ... --checkpoint DIR [options] [--ros-args ARG ...]",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+JSON_KEYS = {
+    "recordings": "for each: `recording`, and `problem` if it could not be evaluated, or the keys"
+    " below",
+    "duration_s, compared_with, instructions": "seconds played, the topic compared with, the tasks",
+    "refused, refused_after_first_second": "reason -> observations",
+    "all": "the keys below, of all recordings together",
+    "chunks, steps_compared": "chunks; joint positions that the recordings tell",
+    "mean_abs, rms, holding_mean_abs": "error in rad; the last of standing still",
+    "joints": "joint -> the same, and `max`",
+    "horizon": "`seconds` ahead of each step, `mean_abs` and `holding_mean_abs` there, and"
+    " `joints`: joint -> mean error of each step",
+    "smoothness": "joint -> `jerk_rms` and `recorded_jerk_rms`, rad/s^3; `boundary_step`: `p50`,"
+    " `p95`, `max` rad from a chunk's beginning to where its predecessor wants to be then",
+    "wall": "`inference_ms`: `p50`, `p95`, `max`; the one thing that differs from run to run",
+    "failed": "recordings that could not be evaluated",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 eval`."""
     add = parser.add_argument
     add("bags", metavar="BAG", nargs="+", type=Path, help="rosbag2 directory, sqlite3 or MCAP")
-    add("--checkpoint", metavar="DIR", type=Path, required=True, help="pi0 checkpoint directory")
-    add("--params", metavar="FILE", type=Path, help="the node's parameters (ROS YAML)")
-    add(
-        "--remap",
-        metavar="FROM:=TO",
-        action="append",
-        default=[],
-        help="take the recorded topic FROM for the node's topic TO; may be given again",
-    )
+    console.add_checkpoint(parser)
+    console.add_params(parser)
+    add_remap(parser)
     add(
         "--target",
         metavar="TOPIC",
@@ -62,19 +62,19 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help="compare with commands recorded on TOPIC (JointTrajectory or JointState), not with"
         " the joint states",
     )
-    add("--json", metavar="FILE", type=Path, help="also write the figures as JSON")
-    add("--html", metavar="FILE", type=Path, help="also write a page with pictures")
+    console.add_json(parser)
+    add("--html", metavar="FILE", type=console.output_file, help="also write a page with plots")
     add(
         "--jobs",
         metavar="N",
-        type=int,
+        type=console.count(1),
         default=1,
         help="processes; each loads the policy (default: 1)",
     )
     add(
         "--threads",
         metavar="N",
-        type=int,
+        type=console.count(1),
         help="of each inference on a CPU (default: the parameter `threads`; where that is 0, all"
         " cores for one recording, 1 for several)",
     )
@@ -84,43 +84,13 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         default="",
         help="evaluate as Ray tasks: host:port, auto, or local for one on this machine",
     )
-    add(
-        "--ros-args",
-        metavar="ARG",
-        nargs=argparse.REMAINDER,
-        default=[],
-        help="as for the node, such as -p instruction:='pick up the cube'",
-    )
-    args = parser.parse_args(argv)
-    try:
-        args.remap = parse_remaps(args.remap)
-    except ValueError as error:
-        parser.error(str(error))
-    for name, value in (("--jobs", args.jobs), ("--threads", args.threads)):
-        if value is not None and value < 1:
-            parser.error(f"{name}: must be at least 1, got {value}")
+    console.add_ros_args(parser)
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program where options do not go together."""
     if args.ray and args.jobs > 1:
         parser.error("--jobs and --ray: one of the two")
-    # Found out before hours of inference, not after.
-    for name, file in (("--json", args.json), ("--html", args.html)):
-        if file is not None and not file.absolute().parent.is_dir():
-            parser.error(f"{name}: the folder {file.parent} does not exist")
-    if args.html is not None and plotter() is None:
-        parser.error("--html: matplotlib is not installed (pip install matplotlib)")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(args)
-    except (EvalError, ArgumentsError, OSError) as error:
-        print(f"pi0_eval: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pi0_eval: interrupted", file=sys.stderr)
-        return 130
 
 
 def make_jobs(args: argparse.Namespace) -> list[Job]:
@@ -130,9 +100,10 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
         ArgumentsError: parameters that the node would not take.
         OSError: there is no checkpoint or parameter file.
     """
-    for path in (args.checkpoint, *([args.params] if args.params else [])):
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file or directory")
+    from pi0_ros.eval.evaluate import Job
+    from pi0_ros.node.interface import read_interface
+    from pi0_ros.replay.case import node_arguments
+
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args)
     parameters = read_interface(arguments).parameters
     several = len(args.bags) > 1
@@ -145,33 +116,31 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
             remaps=tuple(args.remap.items()),
             target=args.target,
             threads=threads,
-            pictures=args.html is not None,
+            drawn=args.html is not None,
         )
         for bag in args.bags
     ]
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Evaluates; returns the exit status."""
+    from pi0_ros.eval.many import evaluate_all
+    from pi0_ros.eval.report import evaluation_json, format_evaluation
+
+    if args.html is not None:
+        console.require("matplotlib")  # found out before hours of inference, not after
     results = evaluate_all(make_jobs(args), args.jobs, args.ray)
     document = evaluation_json(results)
     print(format_evaluation(document))
-    if args.json is not None:
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
+    console.write_json(args.json, document)
     if args.html is not None:
-        args.html.write_text(_page(args, document, results), encoding="utf-8")
+        from pi0_ros.eval.page import page
+
+        params = ", ".join(map(str, args.params)) or "of --ros-args"
+        target = args.target or "the joint states after each observation"
+        note = f"Checkpoint {args.checkpoint}, parameters {params}; compared with {target}."
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        text = page(document, results, "pi0 against recordings", [note])
+        args.html.write_text(text, encoding="utf-8")
         print(f"page: {args.html}")
-    return 1 if document["failed"] else 0
-
-
-def _page(args: argparse.Namespace, document: dict, results: Sequence[Evaluated]) -> str:
-    from pi0_ros.eval.page import page
-
-    notes = [
-        f"Checkpoint {args.checkpoint}, parameters {args.params or 'of --ros-args'}; compared with"
-        f" {args.target or 'the joint states after each observation'}."
-    ]
-    return page(document, results, "pi0 against recordings", notes)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return console.FAILED if document["failed"] else console.DONE

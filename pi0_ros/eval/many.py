@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
+from pi0_ros import console
+from pi0_ros.bags.bag import BagError, open_bag
+from pi0_ros.errors import UserError
+from pi0_ros.eval.evaluate import Evaluated, Job, evaluate
 
-from pi0_ros.eval.recording import Evaluated, Job, evaluate, seconds_of
-
-RAY_MISSING = "--ray: Ray is not installed (pip install ray, or pip install 'pi0_ros[ray]')"
 LOCAL = "local"
 """Address that starts a Ray on this machine's loopback, for as long as the evaluation runs."""
 
-OnDone = Callable[[int, Evaluated], None]
 
-
-class EvalError(RuntimeError):
+class EvalError(UserError, RuntimeError):
     """The evaluation as a whole failed; what is wrong with one recording is in its result."""
 
 
-def evaluate_all(
-    jobs: Sequence[Job], workers: int = 1, ray_address: str = "", progress: bool = True
-) -> list[Evaluated]:
+def evaluate_all(jobs: Sequence[Job], workers: int = 1, ray_address: str = "") -> list[Evaluated]:
     """Evaluates every recording; results are in the order of the jobs.
 
     Args:
@@ -36,34 +31,39 @@ def evaluate_all(
             recordings, the checkpoint and this package under the same paths.
 
     Raises:
-        EvalError: a process died, or there is no Ray at the address.
+        UserError: a process died, Ray is not installed, or there is none at the address.
     """
-    lengths = [seconds_of(job.bag) for job in jobs]
-    results: dict[int, Evaluated] = {}
-    with _bar(lengths, progress) as (on_done, on_time):
+    lengths = [_seconds_of(job.bag) for job in jobs]
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s{postfix}, {elapsed} passed"
+    with console.progress(desc="Evaluating", total=sum(lengths), bar_format=layout) as bar:
+        results: dict[int, Evaluated] = {}
 
-        def done(number: int, result: Evaluated) -> None:
-            results[number] = result
-            on_done(number, result)
+        def show(seconds: float) -> None:
+            """Of the recording that runs in this process."""
+            done = sum(lengths[number] for number in results)
+            bar.update(min(done + seconds, bar.total) - bar.n)
 
         if ray_address:
-            _by_ray(jobs, ray_address, done)
+            found = _by_ray(jobs, ray_address)
         elif workers > 1 and len(jobs) > 1:
-            _by_processes(jobs, min(workers, len(jobs)), done)
+            found = _by_processes(jobs, min(workers, len(jobs)))
         else:
-            for number, job in enumerate(jobs):
-                done(number, evaluate(job, on_time))
+            found = ((number, evaluate(job, show)) for number, job in enumerate(jobs))
+        for number, result in found:
+            results[number] = result
+            bar.set_postfix_str(f" {len(results)} of {len(jobs)} recordings", refresh=False)
+            show(0.0)
     return [results[number] for number in range(len(jobs))]
 
 
-def _by_processes(jobs: Sequence[Job], workers: int, done: OnDone) -> None:
+def _by_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Evaluated]]:
     # Spawned, never forked: torch and OpenCV have threads that a fork would not take along.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         futures = {pool.submit(evaluate, job): number for number, job in enumerate(jobs)}
         try:
             for future in as_completed(futures):
-                done(futures[future], future.result())
+                yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise EvalError(
                 "a process of the evaluation died (out of memory?): try fewer --jobs"
@@ -73,11 +73,10 @@ def _by_processes(jobs: Sequence[Job], workers: int, done: OnDone) -> None:
             raise
 
 
-def _by_ray(jobs: Sequence[Job], address: str, done: OnDone) -> None:
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise EvalError(RAY_MISSING) from error
+def _by_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Evaluated]]:
+    console.require("ray")
+    import ray
+
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     options: dict[str, Any] = {"address": address}
     if address == LOCAL:
@@ -96,33 +95,17 @@ def _by_ray(jobs: Sequence[Job], address: str, done: OnDone) -> None:
         while waiting:
             ready, waiting = ray.wait(waiting)
             for reference in ready:
-                done(numbers[reference], ray.get(reference))
+                yield numbers[reference], ray.get(reference)
     except ray.exceptions.RayError as error:
         raise EvalError(f"--ray {address}: a task failed: {error}") from error
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _bar(
-    lengths: Sequence[float], progress: bool
-) -> Iterator[tuple[OnDone, Callable[[float], None]]]:
-    """One bar over the seconds of all recordings: (on_done, on_time of the one that runs)."""
-    layout = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s{postfix}, {elapsed} passed"
-    with tqdm(
-        desc="Evaluating", total=sum(lengths), bar_format=layout, disable=not progress
-    ) as bar:
-        finished = 0.0
-        count = 0
-
-        def on_time(seconds: float) -> None:
-            bar.update(min(finished + seconds, sum(lengths)) - bar.n)
-
-        def on_done(number: int, result: Evaluated) -> None:
-            nonlocal finished, count
-            finished += lengths[number]
-            count += 1
-            bar.set_postfix_str(f" {count} of {len(lengths)} recordings", refresh=False)
-            bar.update(finished - bar.n)
-
-        yield on_done, on_time
+def _seconds_of(bag: str) -> float:
+    """Length of a recording, for the progress bar; 0 where it cannot be opened."""
+    try:
+        opened = open_bag(bag)
+    except BagError:
+        return 0.0
+    return (opened.end - opened.start) / 1e9

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: pictures are inside, scripts are none."""
+"""An evaluation as one HTML page that needs nothing else: images are inside, scripts are none."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from pi0_ros.eval.evaluate import Drawn, Evaluated
 from pi0_ros.eval.plot import horizon_png, paths_png
-from pi0_ros.eval.recording import Drawn, Evaluated
+from pi0_ros.eval.report import JOINTS, joint_rows, number
 
 DRAWN = 20
-"""Recordings that are shown with pictures; of the others the table tells."""
+"""Recordings that are drawn; the others are in the table only."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
@@ -62,29 +63,6 @@ def page(
 
 
 def _total(total: dict[str, Any]) -> list[str]:
-    head = (
-        "joint",
-        "mean error",
-        "rms",
-        "max",
-        "standing still",
-        "jerk",
-        "recorded jerk",
-        "step at a new chunk, p95",
-    )
-    rows = []
-    for name, joint in total["joints"].items():
-        smooth = total["smoothness"][name]
-        values = (
-            joint["mean_abs"],
-            joint["rms"],
-            joint["max"],
-            joint["holding_mean_abs"],
-            smooth["jerk_rms"],
-            smooth["recorded_jerk_rms"],
-            smooth["boundary_step"]["p95"],
-        )
-        rows.append((name, *map(_number, values)))
     wall = total["wall"]["inference_ms"]
     return [
         "<h2>Error of the predicted joint positions</h2>",
@@ -92,7 +70,7 @@ def _total(total: dict[str, Any]) -> list[str]:
         " the rms in rad/s<sup>3</sup>; &ldquo;standing still&rdquo; is the error of not moving."
         f" Inference: {wall['p50']:.1f} ms in the median, {wall['p95']:.1f} ms at the 95th"
         " percentile.</p>",
-        _table(head, rows),
+        _table(JOINTS, joint_rows(total)),
         _image(horizon_png(total), "image/png", "error over the seconds ahead"),
     ]
 
@@ -108,8 +86,8 @@ def _recordings(recordings: Sequence[dict[str, Any]]) -> str:
                 one["recording"],
                 f"{one['duration_s']:.1f} s",
                 str(one["chunks"]),
-                _number(one["mean_abs"]),
-                _number(one["holding_mean_abs"]),
+                number(one["mean_abs"]),
+                number(one["holding_mean_abs"]),
                 ", ".join(f"{n} {reason}" for reason, n in one["refused"].items()) or "none",
             )
         )
@@ -125,14 +103,14 @@ def _recording(one: dict[str, Any], result: Evaluated, drawn: Drawn) -> list[str
     parts = [
         f"<h2>{escape(result.bag)}</h2>",
         f"<p>Instructions: {escape(tasks)}. Black: {escape(result.source)}; coloured: predicted."
-        f" Mean error {_number(one['mean_abs'])} rad.</p>",
+        f" Mean error {number(one['mean_abs'])} rad.</p>",
         _image(paths_png(drawn, result.joints, result.dt), "image/png", "predicted and recorded"),
     ]
-    for camera, pictures in drawn.thumbnails.items():
+    for camera, images in drawn.thumbnails.items():
         figures = "".join(
             f"<figure>{_image(data, 'image/jpeg', camera)}"
             f"<figcaption>{escape(camera)}, {seconds:.1f} s</figcaption></figure>"
-            for seconds, data in pictures
+            for seconds, data in images
         )
         parts.append(f'<div class="strip">{figures}</div>')
     return parts
@@ -149,7 +127,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _image(data: bytes, kind: str, alt: str) -> str:
     text = base64.b64encode(data).decode()
     return f'<img alt="{escape(alt)}" src="data:{kind};base64,{text}">'
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

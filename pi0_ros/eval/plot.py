@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG bytes."""
+"""Plots of an evaluation, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from pi0_ros.eval.recording import Drawn
+from pi0_ros.eval.evaluate import Drawn
 
 
 def horizon_png(total: dict[str, Any]) -> bytes:

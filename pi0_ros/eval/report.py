@@ -1,18 +1,30 @@
-"""Evaluations as a table and as JSON."""
+"""Evaluations as tables and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from pi0_ros.console import percentiles, table
+from pi0_ros.eval.evaluate import Evaluated
+from pi0_ros.eval.figures import add, figures
 from pi0_ros.eval.many import EvalError
-from pi0_ros.eval.recording import Evaluated
-from pi0_ros.eval.sums import add, figures
-from pi0_ros.replay.report import Percentiles
+
+JOINTS = (
+    "joint",
+    "mean error",
+    "rms",
+    "max",
+    "standing still",
+    "jerk",
+    "recorded jerk",
+    "step at a new chunk, p95",
+)
+"""Columns of `joint_rows`."""
 
 
 def evaluation_json(results: Sequence[Evaluated]) -> dict[str, Any]:
-    """Every recording and all together, under the keys that docs/commands.md explains.
+    """Every recording and all together, under the keys of `JSON_KEYS` in command.py.
 
     All but `wall` is the same whichever way the recordings were evaluated.
 
@@ -48,78 +60,65 @@ def _recording(result: Evaluated) -> dict[str, Any]:
 
 
 def _wall(seconds: Sequence[float]) -> dict[str, Any]:
-    values = Percentiles.of(seconds)
-    return {
-        "inference_ms": {
-            "p50": values.p50,
-            "p95": values.p95,
-            "max": max(seconds) * 1e3 if seconds else None,
-        }
-    }
+    return {"inference_ms": percentiles((value * 1e3 for value in seconds), largest=True)}
+
+
+def number(value: float | None) -> str:
+    """A figure for people."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def joint_rows(total: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of every joint its name and figures; see JOINTS."""
+    rows = []
+    for name, joint in total["joints"].items():
+        smooth = total["smoothness"][name]
+        values = (
+            *(joint[key] for key in ("mean_abs", "rms", "max", "holding_mean_abs")),
+            smooth["jerk_rms"],
+            smooth["recorded_jerk_rms"],
+            smooth["boundary_step"]["p95"],
+        )
+        rows.append((name, *map(number, values)))
+    return rows
 
 
 def format_evaluation(document: dict[str, Any]) -> str:
     """The figures of all recordings, and a line for each, as tables for people."""
     lines: list[str] = []
     if "all" in document:
-        lines += _all(document["all"])
-    rows = [("recording", "chunks", "mean error", "standing still", "refused")]
+        lines += [*_all(document["all"]), ""]
+    rows = []
     for one in document["recordings"]:
         if "problem" in one:
-            rows.append((one["recording"], "-", "-", "-", "could not be evaluated"))
+            rows.append((one["recording"], None, None, None, "could not be evaluated"))
         else:
+            errors = number(one["mean_abs"]), number(one["holding_mean_abs"])
             refused = sum(one["refused"].values())
-            errors = _number(one["mean_abs"]), _number(one["holding_mean_abs"])
-            rows.append((one["recording"], str(one["chunks"]), *errors, str(refused)))
-    lines += ["", *_aligned(rows)]
+            rows.append((one["recording"], one["chunks"], *errors, refused))
+    headers = ("recording", "chunks", "mean error", "standing still", "refused")
+    lines.append(table(rows, headers, "<>>>>"))
     lines += [f"problem: {one['problem']}" for one in document["recordings"] if "problem" in one]
-    return "\n".join(lines).lstrip("\n")
+    return "\n".join(lines)
 
 
 def _all(total: dict[str, Any]) -> list[str]:
-    rows = [("joint", "mean error", "rms", "max", "standing still", "jerk", "recorded", "step p95")]
-    for name, joint in total["joints"].items():
-        smooth = total["smoothness"][name]
-        rows.append(
-            (
-                name,
-                *map(_number, (joint["mean_abs"], joint["rms"], joint["max"])),
-                _number(joint["holding_mean_abs"]),
-                *map(_number, (smooth["jerk_rms"], smooth["recorded_jerk_rms"])),
-                _number(smooth["boundary_step"]["p95"]),
-            )
-        )
-    seconds, errors = total["horizon"]["seconds"], total["horizon"]["mean_abs"]
-    holding = total["horizon"]["holding_mean_abs"]
-    chosen = sorted({0, len(seconds) // 4, len(seconds) // 2, len(seconds) - 1})
+    horizon = total["horizon"]
+    last = len(horizon["seconds"]) - 1
+    chosen = sorted({0, (last + 1) // 4, (last + 1) // 2, last})
     ahead = [
-        ("ahead", *(f"{seconds[i]:g} s" for i in chosen)),
-        ("mean error", *(_number(errors[i]) for i in chosen)),
-        ("standing still", *(_number(holding[i]) for i in chosen)),
+        ("mean error", *(number(horizon["mean_abs"][i]) for i in chosen)),
+        ("standing still", *(number(horizon["holding_mean_abs"][i]) for i in chosen)),
     ]
-    wall = total["wall"]["inference_ms"]
+    headers = ("ahead", *(f"{horizon['seconds'][i]:g} s" for i in chosen))
+    wall = " / ".join(f"{value:.1f}" for value in total["wall"]["inference_ms"].values())
     return [
         f"{total['chunks']} chunks, {total['steps_compared']} values compared"
         " (rad; jerk in rad/s^3, rms; step: where a chunk leaves its predecessor)",
         "",
-        *_aligned(rows),
+        table(joint_rows(total), JOINTS, "<" + ">" * 7),
         "",
-        *_aligned(ahead),
+        table(ahead, headers, "<" + ">" * len(chosen)),
         "",
-        f"inference, p50 / p95 / max  {wall['p50']:.1f} / {wall['p95']:.1f} / {wall['max']:.1f} ms",
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        f"inference, p50 / p95 / max  {wall} ms",
     ]

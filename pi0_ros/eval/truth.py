@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.bags.bag import Bag, BagError, describe_topics, joint_positions, read_messages
-from pi0_ros.bags.messages import TRAJECTORY_TYPE, decode
-from pi0_ros.bags.results import RecordedTrajectory, read_trajectory
+from pi0_ros.bags.bag import Bag, BagError, describe_topics, read_messages
+from pi0_ros.bags.chunks import RecordedTrajectory, read_trajectory
+from pi0_ros.bags.messages import STATES_TYPE, TRAJECTORY_TYPE, decode_or_blame, joint_positions
 
-STATES_TYPE = "sensor_msgs/msg/JointState"
 GAP = 0.5
-"""Seconds: between joint states further apart nobody knows where the joint was."""
+"""Seconds: between joint states further apart the joint's position is unknown."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Truth:
 
     Attributes:
         source: the topic they come from.
-        at: [n] int64 ns -> [n, joints] float64 rad; NaN where the recording does not say.
+        at: [n] int64 ns -> [n, joints] float64 rad; NaN where it is unknown.
     """
 
     source: str
@@ -93,8 +92,9 @@ def _of_trajectories(
     """Of each time the newest trajectory received before it; at its end the last point holds."""
     trajectories: list[RecordedTrajectory] = []
     for message in read_messages(bag, {topic: TRAJECTORY_TYPE}):
+        content = decode_or_blame(bag, message, TRAJECTORY_TYPE)
         try:
-            trajectory = read_trajectory(decode(message.data, TRAJECTORY_TYPE), message.time)
+            trajectory = read_trajectory(content, message.time)
         except ValueError as error:
             raise BagError(f"{bag.path}: a message on {topic}: {error}") from error
         if len(trajectory.times):

@@ -11,6 +11,8 @@ from xml.parsers import expat
 
 import numpy as np
 
+from pi0_ros.errors import UserError
+
 _LARGEST_FILE = 16 * 2**20  # bytes
 
 
@@ -48,7 +50,7 @@ class JointLimits:
         )
 
 
-class LimitsError(ValueError):
+class LimitsError(UserError, ValueError):
     """The file does not give every limit that is needed.
 
     Attributes:

@@ -15,17 +15,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from tqdm import tqdm
 
+from pi0_ros.console import progress
+from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.replay.deterministic import Options
 from pi0_ros.share import find_shared_file
 
 GOLDEN = "golden.json"
-FORMAT = 1
-JOINT = 1e-3
-"""Radians by which a joint may differ from the golden: rounding on another machine differs by
-some 1e-5 rad, a real change by more."""
+FORMAT = 2  # 2: chunks with a verdict
 
 # Paths, whose contents are hashed where they matter, and what changes no chunk.
 _LEFT_OUT = frozenset(
@@ -38,7 +36,7 @@ _LEFT_OUT = frozenset(
 _BLOCK = 1 << 20
 
 
-class GoldenError(ValueError):
+class GoldenError(UserError, ValueError):
     """A directory that holds no golden replay, or one of another format."""
 
 
@@ -98,9 +96,7 @@ def hash_path(path: Path) -> str:
         )
     digest = hashlib.sha256()
     size = sum(file.stat().st_size for file in files)
-    with tqdm(
-        total=size, unit="B", unit_scale=True, desc=f"hashing {path.name}", disable=size < 1 << 28
-    ) as bar:
+    with progress(total=size, unit="B", unit_scale=True, desc=f"hashing {path.name}") as bar:
         for file in files:
             name = file.relative_to(path).as_posix() if path.is_dir() else ""
             digest.update(f"{name} {file.stat().st_size}\n".encode())

@@ -1,10 +1,14 @@
 """Plays recorded messages at the pace they were recorded, with the /clock that belongs to them."""
 
+from __future__ import annotations
+
+import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pi0_ros.bags.bag import Message
+from pi0_ros.replay.playback import Playback
 
 # The node measures ages against /clock, so its step bounds their error: 5 ms, a sixth of the time
 # between two images at 30 Hz.
@@ -13,39 +17,14 @@ CLOCK_PERIOD = 0.005
 CLOCK_REUSE_NS = 1_000_000
 
 
-@dataclass
-class Playback:
-    """What was played.
-
-    Attributes:
-        start, end: receive times in the recording of the first and last message played, ns.
-        wall_time: seconds it took.
-        counts: topic in the recording -> messages played.
-        lateness: seconds by which each message was sent after it was due.
-        stamp_offsets: topic -> the largest (receive time - header stamp) in seconds, by magnitude.
-    """
-
-    start: int = 0
-    end: int = 0
-    wall_time: float = 0.0
-    counts: dict[str, int] = field(default_factory=dict)
-    lateness: list[float] = field(default_factory=list)
-    stamp_offsets: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def duration(self) -> float:
-        """Seconds of the recording from the first to the last message played."""
-        return (self.end - self.start) / 1e9
-
-
 def play(
     messages: Iterable[Message],
+    types: Mapping[str, str],
     publish: Callable[[Message], None],
     publish_clock: Callable[[int], None],
     *,
     rate: float = 1.0,
     on_tick: Callable[[int], None] | None = None,
-    header_stamp: Callable[[Message], int | None] = lambda message: None,
     now: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Playback:
@@ -57,24 +36,23 @@ def play(
 
     Args:
         messages: in order of their receive times.
+        types: topic in the recording -> message type.
         publish: sends one message.
         publish_clock: sends the recording's time in ns. It never goes back, and is at most 1 ms
             behind the receive time of a message already sent, so that none comes from the future.
         rate: seconds of the recording per second of wall time.
         on_tick: called with the recording's time (ns) at least every `CLOCK_PERIOD`; what it raises
             ends the playing.
-        header_stamp: a message's header stamp in ns, None for messages without.
         now, sleep: clock and sleep, in seconds.
     """
-    playback = Playback()
+    playback = Playback(types)
     period_ns = round(CLOCK_PERIOD * rate * 1e9)
-    started = now()
+    started, start = now(), 0
     clock = None
     for message in messages:
         if clock is None:
-            started = now()
-            playback.start = playback.end = message.time
-        due = started + (message.time - playback.start) / 1e9 / rate
+            started, start = now(), message.time
+        due = started + (message.time - start) / 1e9 / rate
         while True:
             late = now() - due
             if late >= 0:
@@ -93,18 +71,65 @@ def play(
         publish(message)
         if on_tick:
             on_tick(clock)
-        _count(playback, message, late, header_stamp(message))
+        playback.count(message, late)
     if clock is not None and clock < playback.end:
         publish_clock(playback.end)
-    playback.wall_time = now() - started
     return playback
 
 
-def _count(playback: Playback, message: Message, late: float, stamp: int | None) -> None:
-    playback.end = message.time
-    playback.counts[message.topic] = playback.counts.get(message.topic, 0) + 1
-    playback.lateness.append(late)
-    if stamp is not None:
-        offset = (message.time - stamp) / 1e9
-        if abs(offset) >= abs(playback.stamp_offsets.get(message.topic, 0.0)):
-            playback.stamp_offsets[message.topic] = offset
+class ReadAhead:
+    """Iterates over messages that a thread reads in advance, so that slow storage delays nobody.
+
+    At most `max_bytes` of message data wait. Leaving the `with` block ends the thread.
+    """
+
+    def __init__(self, messages: Iterable[Message], max_bytes: int = 64 << 20) -> None:
+        self._messages = messages
+        self._max_bytes = max_bytes
+        self._waiting: deque[Message] = deque()
+        self._bytes = 0
+        self._done = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, name="bag reader", daemon=True)
+
+    def __enter__(self) -> ReadAhead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changed:
+            self._done = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Message]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._done)
+                if not self._waiting:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                message = self._waiting.popleft()
+                self._bytes -= len(message.data)
+                self._changed.notify_all()
+            yield message
+
+    def _read(self) -> None:
+        error: BaseException | None = None
+        try:
+            for message in self._messages:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._bytes < self._max_bytes or self._done)
+                    if self._done:
+                        break
+                    self._waiting.append(message)
+                    self._bytes += len(message.data)
+                    self._changed.notify_all()
+        except BaseException as caught:  # raised again in the thread that iterates
+            error = caught
+        with self._changed:
+            self._error = error
+            self._done = True
+            self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Picture of a replay: per joint, where it was and where each chunk wanted it to go."""
+"""Plot of a replay: per joint, where it was and where each chunk wanted it to go."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def plot_chunks(
     Args:
         chunks: at least one, all of the same joints.
         recorded: joint name -> (times in ns [k] int64, positions in rad [k]); joints may lack.
-        start: time in ns that the picture calls 0.
+        start: time in ns that the plot calls 0.
         title: line above the panels.
 
     Raises:

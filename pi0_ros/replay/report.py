@@ -1,13 +1,20 @@
 """Figures of a replay: what went into the node, what came out, how old and how fast."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pi0_ros.bags.chunks import ChunkRecord
-from pi0_ros.replay.player import Playback
+from pi0_ros.console import percentiles, table
+from pi0_ros.errors import UserError
+from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters, refused_since
+
+
+class ReplayError(UserError, ValueError):
+    """What a replay is asked for cannot be had."""
+
 
 # Above these the figures say more about the player or the recording than about the node.
 LATENESS_WORTH_SAYING = 0.020
@@ -15,26 +22,12 @@ STAMP_OFFSET_WORTH_SAYING = 0.5
 
 
 @dataclass(frozen=True)
-class Percentiles:
-    """Median and 95th percentile in milliseconds; None without values."""
-
-    p50: float | None
-    p95: float | None
-
-    @classmethod
-    def of(cls, seconds: Iterable[float]) -> "Percentiles":
-        values = np.fromiter(seconds, float)
-        if not values.size:
-            return cls(None, None)
-        p50, p95 = np.percentile(values, (50, 95)) * 1e3
-        return cls(float(p50), float(p95))
-
-
-@dataclass(frozen=True)
 class Report:
     """The figures of one replay. `report_json` names and explains them.
 
-    `rate` is None for a deterministic replay, which has no pace.
+    Attributes:
+        rate: None for a deterministic replay, which has no pace.
+        age, inference: percentiles in milliseconds, "p50" and "p95".
     """
 
     recording: str
@@ -44,14 +37,20 @@ class Report:
     chunks: int
     trajectories: int
     points: tuple[int, int] | None
-    age: Percentiles
-    inference: Percentiles
+    age: Mapping[str, float | None]
+    inference: Mapping[str, float | None]
     ticks: int
     busy: int
     refused: Mapping[str, int]
     refused_after_first_second: Mapping[str, int]
     max_lateness: float
     warnings: tuple[str, ...]
+
+
+def milliseconds(seconds: Iterable[float]) -> dict[str, float | None]:
+    """ "p50" and "p95" in milliseconds; None without values."""
+    found = percentiles(seconds)
+    return {name: None if value is None else value * 1e3 for name, value in found.items()}
 
 
 def make_report(
@@ -69,7 +68,7 @@ def make_report(
 
     Args:
         cameras: topics in the recording that are cameras.
-        chunks: every ~/action_chunk, in order.
+        chunks: every ~/action_chunk that was not rejected, in order.
         in_time: how many of them came before the end of the recording. Then its clock stands still,
             and with it the ages of the others.
         trajectories: how many ~/joint_trajectory came.
@@ -89,10 +88,8 @@ def make_report(
         chunks=len(chunks),
         trajectories=trajectories,
         points=(min(points), max(points)) if points else None,
-        age=Percentiles.of(
-            min(chunk.camera_ages) for chunk in chunks[:in_time] if chunk.camera_ages
-        ),
-        inference=Percentiles.of(chunk.inference_time for chunk in chunks),
+        age=milliseconds(min(chunk.camera_ages) for chunk in chunks[:in_time] if chunk.camera_ages),
+        inference=milliseconds(chunk.inference_time for chunk in chunks),
         ticks=final.ticks,
         busy=final.busy,
         refused={reason: count for reason, count in final.refused.items() if count},
@@ -113,11 +110,12 @@ def _warnings(
                 "recording received them at; the node's clock follows the latter, so it takes "
                 "these messages for old ones (`stale`, `skewed`)"
             )
-    late = Percentiles.of(playback.lateness).p95
-    if late is not None and late > LATENESS_WORTH_SAYING * 1e3:
+    late = percentiles(playback.lateness)["p95"]
+    if late is not None and late > LATENESS_WORTH_SAYING:
         yield (
-            f"one message in twenty was sent more than {late:.0f} ms late: this machine does not "
-            "keep the pace, and ages are not what they would be on the robot (try --rate 0.5)"
+            f"one message in twenty was sent more than {late * 1e3:.0f} ms late: this machine"
+            " does not keep the pace, and ages are not what they would be on the robot (try --rate"
+            " 0.5)"
         )
     for topic, count in published.items():
         if arrived[topic] < count:
@@ -151,8 +149,8 @@ def report_json(report: Report) -> dict[str, object]:
         "trajectories": report.trajectories,
         "points_per_chunk": low,
         "points_per_chunk_max": high,
-        "age_ms": {"p50": report.age.p50, "p95": report.age.p95},
-        "inference_ms": {"p50": report.inference.p50, "p95": report.inference.p95},
+        "age_ms": dict(report.age),
+        "inference_ms": dict(report.inference),
         "ticks": report.ticks,
         "busy_ticks": report.busy,
         "refused": dict(report.refused),
@@ -179,10 +177,7 @@ def format_table(report: Report) -> str:
     )
     if report.max_lateness > LATENESS_WORTH_SAYING:
         rows.append(("latest message of the player", f"{report.max_lateness * 1e3:.0f} ms late"))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    lines += [f"warning: {text}" for text in report.warnings]
-    return "\n".join(lines)
+    return "\n".join([table(rows), *(f"warning: {text}" for text in report.warnings)])
 
 
 def _span(points: tuple[int, int] | None) -> str:
@@ -192,10 +187,10 @@ def _span(points: tuple[int, int] | None) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _pair(values: Percentiles) -> str:
-    if values.p50 is None or values.p95 is None:
+def _pair(values: Mapping[str, float | None]) -> str:
+    if None in values.values():
         return "-"
-    return f"{values.p50:.1f} / {values.p95:.1f} ms"
+    return " / ".join(f"{value:.1f}" for value in values.values()) + " ms"
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

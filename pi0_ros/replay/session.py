@@ -1,31 +1,40 @@
-"""One replay over DDS: the node in its process, the player and the recorder in this one."""
+"""The part of a replay that needs ROS: a player beside the node, and what comes of it."""
+
+from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
+from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.bags.bag import (
-    STAMPED_TYPES,
-    Bag,
-    Message,
-    ReadAhead,
-    header_stamp,
-    read_messages,
-)
+from pi0_ros.bags.bag import Message, read_messages
+from pi0_ros.bags.chunks import ChunkRecord, chunk_record
+from pi0_ros.msg import ActionChunk
 from pi0_ros.node.interface import Interface, Topic
-from pi0_ros.replay.player import Playback, play
-from pi0_ros.replay.recorder import Recorder
+from pi0_ros.replay.case import Case
+from pi0_ros.replay.playback import Playback
+from pi0_ros.replay.player import ReadAhead, play
+from pi0_ros.ros.diagnostics import Counters, read_counters
 from pi0_ros.ros.process import NodeError, NodeProcess
+from pi0_ros.ros.recorder import Recorded, Recorder
 from pi0_ros.ros.services import Refused, StateChange
+from pi0_ros.ros.spinning import wait_until
 
 CLOCK_TOPIC = "/clock"
-POLL = 0.05
+OUTPUTS = {
+    "~/joint_trajectory": JointTrajectory,
+    "~/action_chunk": ActionChunk,
+    "/diagnostics": DiagnosticArray,
+}
+"""What is recorded of the node: topic as written in it -> message class."""
+
 # DDS matches a node's subscriptions within milliseconds of each other; what has not matched this
 # many seconds after the first one never will.
 MATCH_LIMIT = 10.0
@@ -37,32 +46,63 @@ DRAIN_LIMIT = 120.0
 ARRIVAL_LIMIT = 2.0
 
 
-OUTPUTS = {
-    "joint_trajectory": ("~/joint_trajectory", "trajectory_msgs/msg/JointTrajectory"),
-    "action_chunk": ("~/action_chunk", "pi0_ros/msg/ActionChunk"),
-    "diagnostics": ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"),
-}
-"""What is recorded of the node: key -> (name, message type)."""
-
-
 def output_types(interface: Interface) -> dict[str, str]:
     """Topic -> message type of what is recorded."""
-    return {interface.absolute(name): kind for name, kind in OUTPUTS.values()}
+    return {interface.absolute(name): Recorded(kind).type for name, kind in OUTPUTS.items()}
+
+
+class Output:
+    """What the node published.
+
+    Attributes:
+        recorder: polled by the session.
+        chunks: every ~/action_chunk that the node did not reject, in order.
+        trajectories: number of ~/joint_trajectory.
+        counters: the node's counters in every /diagnostics message, in order.
+    """
+
+    def __init__(self, node: Node, interface: Interface, now: Callable[[], int]) -> None:
+        """Subscribes; `now`: the recording's time in ns."""
+        self.chunks: list[ChunkRecord] = []
+        self.trajectories = 0
+        self.counters: list[Counters] = []
+        self._name = interface.name
+        listeners = {
+            JointTrajectory: self._on_trajectory,
+            ActionChunk: self._on_chunk,
+            DiagnosticArray: self._on_diagnostics,
+        }
+        topics = {
+            interface.absolute(name): Recorded(kind, listeners[kind])
+            for name, kind in OUTPUTS.items()
+        }
+        self.recorder = Recorder(node, topics, now)
+
+    def _on_trajectory(self, _: JointTrajectory) -> None:
+        self.trajectories += 1
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        record = chunk_record(message)
+        if not record.rejected:
+            self.chunks.append(record)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        counters = read_counters(message, self._name)
+        if counters is not None:
+            self.counters.append(counters)
 
 
 class Session:
     """Plays one recording to one running node and records its answers.
 
     Attributes:
-        recorder: what came from the node.
+        output: what came from the node.
     """
 
     def __init__(
         self,
         node: Node,
-        bag: Bag,
-        topics: Mapping[str, Topic],
-        interface: Interface,
+        case: Case,
         process: NodeProcess,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -70,25 +110,18 @@ class Session:
 
         Args:
             node: the player's node; somebody spins it.
-            topics: topic in the recording -> what it is played for.
             process: the node under replay.
             interrupted: whether the user wants the replay to end.
         """
-        self._bag = bag
-        self._topics = topics
-        self._interface = interface
-        self._process = process
-        self._interrupted = interrupted
+        self._case, self._process, self._interrupted = case, process, interrupted
+        self._name = case.interface.name
         self._node = node
-        self._sim_time = bag.start
-        self._publishers = {topic: _create_publisher(node, need) for topic, need in topics.items()}
+        self._sim_time = case.bag.start
+        self._publishers = {
+            topic: _create_publisher(node, need) for topic, need in case.topics.items()
+        }
         self._clock = node.create_publisher(Clock, CLOCK_TOPIC, 10)
-        self.recorder = Recorder(
-            node,
-            interface.name,
-            {key: interface.absolute(name) for key, (name, _) in OUTPUTS.items()},
-            lambda: self._sim_time,
-        )
+        self.output = Output(node, case.interface, lambda: self._sim_time)
 
     def poll(self) -> None:
         """Records what has come from the node.
@@ -99,7 +132,7 @@ class Session:
         """
         if self._interrupted():
             raise KeyboardInterrupt
-        self.recorder.poll()
+        self.output.recorder.poll()
         self._process.check()
 
     def wait_until_ready(self, limit: float, on_poll: Callable[[], None] = lambda: None) -> None:
@@ -107,69 +140,70 @@ class Session:
 
         Args:
             limit: seconds for the node to load its checkpoint and answer.
-            on_poll: called every `POLL` seconds.
+            on_poll: called every few milliseconds.
 
         Raises:
-            NodeError: the limit passed; or others publish on these topics too.
+            NodeError: the limit passed, or others publish on these topics too.
             NodeEnded: the node's process ended.
         """
-        started = time.monotonic()
-        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-            self._change_state(transition, limit, on_poll)
-        publishers: list[Publisher] = [*self._publishers.values(), self._clock]
-        first_match = None
-        while True:
+
+        def meanwhile() -> None:
             self.poll()
             on_poll()
-            lonely = [p.topic_name for p in publishers if not p.get_subscription_count()]
-            if not lonely and self.recorder.counters:
-                break
+
+        started = time.monotonic()
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            self._change_state(transition, limit, meanwhile)
+
+        def first_match() -> bool:
             # It takes /clock at once, but the recorded topics only when its policy is loaded.
-            matched = any(p.get_subscription_count() for p in self._publishers.values())
-            if matched and first_match is None:
-                first_match = time.monotonic()
-            elapsed = time.monotonic() - started
-            if elapsed > limit or (first_match and time.monotonic() - first_match > MATCH_LIMIT):
-                self._fail_to_match(lonely, elapsed)
-            time.sleep(POLL)
+            return any(p.get_subscription_count() for p in self._publishers.values())
+
+        left = limit - (time.monotonic() - started)
+        if wait_until(first_match, left, meanwhile):
+            wait_until(self._is_ready, MATCH_LIMIT, meanwhile)
+        if not self._is_ready():
+            self._fail_to_match(time.monotonic() - started)
         self._check_alone()
 
-    def _change_state(self, transition: int, limit: float, on_poll: Callable[[], None]) -> None:
+    def _is_ready(self) -> bool:
+        return not self._unmatched() and bool(self.output.counters)
+
+    def _unmatched(self) -> list[str]:
+        publishers: list[Publisher] = [*self._publishers.values(), self._clock]
+        return [p.topic_name for p in publishers if not p.get_subscription_count()]
+
+    def _change_state(self, transition: int, limit: float, meanwhile: Callable[[], None]) -> None:
         """Asks the node to configure or activate; waits for its answer."""
         configures = transition == Transition.TRANSITION_CONFIGURE
-        name = "configure" if configures else "activate"
-        changing = StateChange(self._node, self._interface.name, transition)
-        end = time.monotonic() + limit
+        failed = f"the node {self._name} did not {'configure' if configures else 'activate'}"
+        change = StateChange(self._node, self._name, transition)
         try:
-            while not changing.poll():
-                self.poll()
-                on_poll()
-                if time.monotonic() > end:
-                    raise NodeError(
-                        f"the node {self._interface.name} did not {name} within {limit:.0f} s. Its"
-                        f" last output:\n{self._process.last_output()}"
-                    )
-                time.sleep(POLL)
+            done = wait_until(change.poll, limit, meanwhile)
         except Refused as error:
-            raise NodeError(
-                f"the node {self._interface.name} did not {name}. Its last output:\n"
-                f"{self._process.last_output()}"
-            ) from error
+            raise NodeError(f"{failed}. {self._last_output()}") from error
         finally:
-            changing.close()
+            change.close()
+        if not done:
+            raise NodeError(f"{failed} within {limit:.0f} s. {self._last_output()}")
 
-    def _fail_to_match(self, lonely: list[str], elapsed: float) -> None:
-        missing = [f"it does not subscribe to {topic} with the right type" for topic in lonely]
-        if not self.recorder.counters:
+    def _fail_to_match(self, elapsed: float) -> None:
+        missing = [
+            f"it does not subscribe to {topic} with the right type" for topic in self._unmatched()
+        ]
+        if not self.output.counters:
             missing.append("it publishes no counters on /diagnostics")
         raise NodeError(
-            f"the node {self._interface.name} is not ready after {elapsed:.0f} s: "
-            f"{'; '.join(missing)}. Its last output:\n{self._process.last_output()}"
+            f"the node {self._name} is not ready after {elapsed:.0f} s: {'; '.join(missing)}."
+            f" {self._last_output()}"
         )
+
+    def _last_output(self) -> str:
+        return f"Its last output:\n{self._process.last_output()}"
 
     def _check_alone(self) -> None:
         outputs = ("~/joint_trajectory", "~/action_chunk")
-        for topic in (CLOCK_TOPIC, *map(self._interface.absolute, outputs)):
+        for topic in (CLOCK_TOPIC, *map(self._case.interface.absolute, outputs)):
             if self._node.count_publishers(topic) > 1:
                 raise NodeError(
                     f"another process publishes {topic} in this ROS domain and would be mixed up "
@@ -189,16 +223,12 @@ class Session:
             self.poll()
             on_tick(sim_time)
 
-        types = {topic: need.type for topic, need in self._topics.items()}
-        with ReadAhead(read_messages(self._bag, types)) as messages:
-            return play(
-                messages,
-                lambda message: self._publishers[message.topic].publish(message.data),
-                self._publish_clock,
-                rate=rate,
-                on_tick=tick,
-                header_stamp=self._stamp,
-            )
+        def publish(message: Message) -> None:
+            self._publishers[message.topic].publish(message.data)
+
+        types = self._case.types
+        with ReadAhead(read_messages(self._case.bag, types)) as messages:
+            return play(messages, types, publish, self._publish_clock, rate=rate, on_tick=tick)
 
     def drain(self) -> bool:
         """Waits for the inference that runs at the end of the recording; False if it did not end.
@@ -206,36 +236,38 @@ class Session:
         The clock stands still meanwhile, so no tick follows. The counters that the node publishes
         at the recording's last time tell when every tick has come to its end.
         """
-        counters = self.recorder.counters
+        counters = self.output.counters
         seen, heard = len(counters), time.monotonic()
-        limit = heard + DRAIN_LIMIT
-        while time.monotonic() < min(limit, heard + SILENCE_LIMIT):
-            self.poll()
-            if counters[-1].stamp >= self._sim_time and counters[-1].idle:
-                break
-            # Again and again: the node's subscription to /clock is best effort.
-            self._publish_clock(self._sim_time)
+
+        def done() -> bool:
+            nonlocal seen, heard
             if len(counters) > seen:
                 seen, heard = len(counters), time.monotonic()
-            time.sleep(POLL)
-        else:
+            if time.monotonic() - heard > SILENCE_LIMIT:
+                return True  # it hangs
+            return self._has_ended()
+
+        def meanwhile() -> None:
+            # Again and again: the node's subscription to /clock is best effort.
+            self._publish_clock(self._sim_time)
+            self.poll()
+
+        wait_until(done, DRAIN_LIMIT, meanwhile)
+        if not self._has_ended():
             return False
         # The counters may overtake the last chunk, which is on another topic.
-        limit = time.monotonic() + ARRIVAL_LIMIT
-        while len(self.recorder.chunks) < counters[-1].chunks and time.monotonic() < limit:
-            time.sleep(POLL)
-            self.poll()
+        wait_until(lambda: len(self.output.chunks) >= counters[-1].chunks, ARRIVAL_LIMIT, self.poll)
         return True
+
+    def _has_ended(self) -> bool:
+        last = self.output.counters[-1]
+        return last.stamp >= self._sim_time and last.idle
 
     def _publish_clock(self, sim_time: int) -> None:
         self._sim_time = sim_time
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(sim_time, 1_000_000_000)
         self._clock.publish(message)
-
-    def _stamp(self, message: Message) -> int | None:
-        stamped = self._topics[message.topic].type in STAMPED_TYPES
-        return header_stamp(message) if stamped else None
 
 
 def _create_publisher(node: Node, need: Topic) -> Publisher:

@@ -2,20 +2,22 @@
 
 Messages go through the node's own `ObservationBuffer` when they were received; ticks lie on a grid
 that begins at the first message and see what was received up to their own time. The inference takes
-no time, or `latency`, in which further ticks count as busy, as in the node.
+no time, or `latency`, in which further ticks count as busy, as in the node. Chunks go through the
+node's own `Executor`; neither an emergency stop nor a deadman is looked at.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from pi0_ros.bags.bag import STAMPED_TYPES, Message, header_stamp
+from pi0_ros.bags.bag import Message
+from pi0_ros.bags.chunks import DRY_RUN, EXECUTED, REJECTED, ChunkRecord
 from pi0_ros.bags.messages import decode
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
@@ -24,16 +26,15 @@ from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.motion.trajectory import Trajectory
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
-from pi0_ros.node.interface import Topic
+from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
-from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import PolicyLike, check_chunk
 from pi0_ros.policy.types import ActionChunk, Observation
-from pi0_ros.replay.player import Playback
+from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters
 
-WATCH_NS = 20_000_000
-"""Nanoseconds between two looks at a running trajectory (`pi0_ros.node.control_loop`)."""
+TICK_NS = 20_000_000
+"""Nanoseconds between two ticks of the executor (`pi0_ros.node.control_loop`)."""
 
 
 class SeededPolicy(PolicyLike, Protocol):
@@ -47,16 +48,40 @@ class SeededPolicy(PolicyLike, Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """A chunk that the node would publish at `time` (ns), as a trajectory too if `executed`.
+    """A chunk that the node would publish.
 
-    It took `seconds` of wall time.
+    Attributes:
+        time: when, ns.
+        snapshot: what it was made of.
+        seconds: of wall time that it took.
+        verdict, reason: as `ChunkRecord` has them.
     """
 
     time: int
     chunk: ActionChunk
     snapshot: Snapshot
     seconds: float
-    executed: bool = False
+    verdict: int = DRY_RUN
+    reason: str = ""
+
+    def record(self, joints: Sequence[str]) -> ChunkRecord:
+        """As a replay over DDS records it."""
+        stamps = self.snapshot.image_stamps
+        return ChunkRecord(
+            stamp=self.chunk.stamp,
+            sequence=self.chunk.sequence,
+            instruction=self.snapshot.instruction,
+            joint_names=tuple(joints),
+            positions=self.chunk.positions,
+            dt=self.chunk.dt,
+            camera_ages=tuple((self.time - stamp) / 1e9 for stamp in stamps.values()),
+            inference_time=self.seconds,
+            seed=self.chunk.seed,
+            camera_names=tuple(stamps),
+            joint_states_age=(self.time - self.snapshot.state_stamp) / 1e9,
+            verdict=self.verdict,
+            rejected_reason=self.reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,107 +99,31 @@ class _Pending:
     published: Published
 
 
-def infer(
-    policy: SeededPolicy,
-    snapshot: Snapshot,
-    to_rgb: Callable[[Any], np.ndarray],
-    number: int,
-    due: int,
-) -> Published:
-    """The chunk of an observation from the noise of that number, to be published at `due` (ns).
-
-    Raises:
-        Refusal: malformed, when a picture cannot be decoded; failed, when the policy raises.
-    """
-    started = time.perf_counter()
-    observation = snapshot.observation(to_rgb)
-    try:
-        chunk = policy.infer(observation, policy.noise(number))
-    except Exception as error:  # whatever a policy raises is a refused tick, as in the node
-        raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
-    seconds = time.perf_counter() - started
-    return Published(due, replace(chunk, sequence=number), snapshot, seconds)
-
-
-def count_message(playback: Playback, message: Message, need: Topic) -> None:
-    """Counts a message that is played, and how far its stamp is from its receive time.
-
-    Raises:
-        BagError: it is too short for its header.
-    """
-    if not playback.counts:
-        playback.start = message.time
-    playback.end = message.time
-    playback.counts[message.topic] = playback.counts.get(message.topic, 0) + 1
-    if need.type in STAMPED_TYPES:
-        offset = (message.time - header_stamp(message)) / 1e9
-        if abs(offset) >= abs(playback.stamp_offsets.get(message.topic, 0.0)):
-            playback.stamp_offsets[message.topic] = offset
-
-
-class Steps:
-    """One pass through a recording.
+class Pass:
+    """What every pass through a recording counts.
 
     Attributes:
-        playback: what was played, of which start and end, counts and stamp offsets are filled in.
-        counters: after every refusal and at the end.
+        playback: the messages.
+        counters: the node's, after every refusal and at the end.
         first_refused: reason -> (ns, detail) of the first observation refused for it.
+        latched: why no trajectory came any more; "" if they did.
     """
 
-    def __init__(
-        self,
-        parameters: NodeParameters,
-        needed: Iterable[Topic],
-        topics: Mapping[str, Topic],
-        policy: SeededPolicy,
-        *,
-        limits: JointLimits | None = None,
-        enable: bool = False,
-        latency: float = 0.0,
-    ) -> None:
-        """At the beginning of an episode.
+    latched = ""
 
-        Args:
-            needed: the node's topics as `observation_topics` lists them.
-            topics: topic in the recording -> which of them it is played on.
-            limits: of the joints; chunks are judged by them.
-            enable: make trajectories too, which needs limits.
-            latency: seconds from a tick to the publication of its chunk.
-        """
-        self.playback = Playback()
+    def __init__(
+        self, interface: Interface, topics: Mapping[str, Topic], policy: SeededPolicy
+    ) -> None:
+        """At the beginning of an episode; `topics` as `Case` has them."""
+        self.playback = Playback({topic: need.type for topic, need in topics.items()})
         self.counters: list[Counters] = []
         self.first_refused: dict[str, tuple[int, str]] = {}
-        self._parameters, self._policy = parameters, policy
-        self._topics = topics
-        self._latency = round(latency * 1e9)
-        self._decode = to_rgb if parameters.image_transport == "raw" else decompress
-        self._now = 0
-        self._buffer = ObservationBuffer(parameters, lambda: self._now)
-        self._enable = MotionEnable()
-        if enable:
-            self._enable.enable(0.0)
-        self._executor = Executor(
-            parameters.joint_names, limits, MotionSettings.of(parameters), self._enable
-        )
-        self._watches = 0 if enable else None
-        self._pending: _Pending | None = None
+        self._parameters, self._topics, self._policy = interface.parameters, topics, policy
+        self._observed = interface.observed
+        self._to_rgb = to_rgb if self._parameters.image_transport == "raw" else decompress
         self._counts = Counts()
-        buffer = self._buffer
-        names = [f"camera {name}" for name in parameters.camera_names]
-        puts = [partial(buffer.put_image, name) for name in parameters.camera_names]
-        streams = zip(
-            needed,
-            [*names, JOINT_STATES, INSTRUCTION],
-            [*puts, buffer.put_joint_state, lambda m: buffer.put_instruction(m.data)],
-            strict=True,
-        )
-        self._streams = {need.name: (name, put) for need, name, put in streams}
+        self._now = 0
         policy.reset()
-
-    @property
-    def latched(self) -> str:
-        """Why no trajectory came any more; "" if they did."""
-        return self._enable.latched
 
     def run(self, messages: Iterable[Message]) -> Iterator[Published | Moved]:
         """What the node would publish, in order of time.
@@ -185,6 +134,89 @@ class Steps:
         Raises:
             BagError: a message is too short for its header, or what `messages` raises.
         """
+        raise NotImplementedError
+
+    def _infer(self, snapshot: Snapshot, number: int, due: int) -> Published:
+        """The chunk of an observation from the noise of that number, to be published at `due` (ns).
+
+        Raises:
+            Refusal: malformed, when an image cannot be decoded; failed, when the policy raises.
+        """
+        started = time.perf_counter()
+        observation = snapshot.observation(self._to_rgb)
+        try:
+            chunk = self._policy.infer(observation, self._policy.noise(number))
+        except Exception as error:  # whatever a policy raises is a refused tick, as in the node
+            raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
+        seconds = time.perf_counter() - started
+        return Published(due, replace(chunk, sequence=number), snapshot, seconds)
+
+    def _check(self, chunk: ActionChunk) -> None:
+        """Raises a Refusal where the policy returned something else than a chunk."""
+        try:
+            check_chunk(chunk, self._policy, len(self._parameters.joints))
+        except ValueError as wrong:
+            raise Refusal(Reason.FAILED, str(wrong)) from wrong
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._counts.refused[refusal.reason] += 1
+        self.first_refused.setdefault(str(refusal.reason), (self._now, refusal.detail))
+        self._count()
+
+    def _count(self) -> None:
+        c = self._counts
+        refused = {str(reason): count for reason, count in c.refused.items()}
+        self.counters.append(
+            Counters(self._now, c.ticks, c.busy, c.chunks, c.trajectories, refused)
+        )
+
+
+class Steps(Pass):
+    """The node's own ticks."""
+
+    def __init__(
+        self,
+        interface: Interface,
+        topics: Mapping[str, Topic],
+        policy: SeededPolicy,
+        *,
+        limits: JointLimits | None = None,
+        enable: bool = False,
+        latency: float = 0.0,
+    ) -> None:
+        """At the beginning of an episode.
+
+        Args:
+            limits: of the joints; chunks are judged by them.
+            enable: make trajectories too, which needs limits.
+            latency: seconds from a tick to the publication of its chunk.
+        """
+        super().__init__(interface, topics, policy)
+        parameters = self._parameters
+        self._latency = round(latency * 1e9)
+        self._buffer = buffer = ObservationBuffer(parameters, lambda: self._now)
+        self._enable = MotionEnable()
+        if enable:
+            self._enable.enable(0.0)
+        self._executor = Executor(
+            parameters.joint_names, limits, MotionSettings.of(parameters), self._enable
+        )
+        self._executor_ticks = 0 if enable else None
+        self._pending: _Pending | None = None
+        names = parameters.camera_names
+        puts: list[tuple[str, Callable[[Any], object]]] = [
+            *((f"camera {name}", partial(buffer.put_image, name)) for name in names),
+            (JOINT_STATES, buffer.put_joint_state),
+            (INSTRUCTION, lambda message: buffer.put_instruction(message.data)),
+        ]
+        streams = zip(self._observed, puts, strict=True)
+        self._streams = {topic.name: stream for topic, stream in streams}
+
+    @property
+    def latched(self) -> str:
+        return self._enable.latched
+
+    def run(self, messages: Iterable[Message]) -> Iterator[Published | Moved]:
         for message in messages:
             if not self.playback.counts:
                 self.playback.start = message.time
@@ -199,24 +231,24 @@ class Steps:
         self._count()
 
     def _put(self, message: Message) -> None:
-        need = self._topics[message.topic]
-        count_message(self.playback, message, need)
-        name, put = self._streams[need.name]
+        self.playback.count(message)
+        topic = self._topics[message.topic]
+        name, put = self._streams[topic.name]
         try:
-            content = decode(message.data, need.type)
+            content = decode(message.data, topic.type)
         except ValueError as error:
-            self._buffer.blame(name, "malformed", str(error))
+            self._buffer.blame(name, Reason.MALFORMED, str(error))
             return
         put(content)
 
     def _until(self, end: int) -> Iterator[Published | Moved]:
-        """What happens before `end`: of one time publications first, then watching, then ticks."""
+        """What happens before `end`; of one time chunks come first, then stops, then ticks."""
         start = self.playback.start
         while True:
             tick = start + round(self._counts.ticks * 1e9 / self._parameters.rate_hz)
             due = [(tick, 2)]
-            if self._watches is not None:
-                due.append((start + self._watches * WATCH_NS, 1))
+            if self._executor_ticks is not None:
+                due.append((start + self._executor_ticks * TICK_NS, 1))
             if self._pending is not None:
                 due.append((self._pending.due, 0))
             at, what = min(due)
@@ -225,8 +257,8 @@ class Steps:
             self._now = at
             if what == 0 and self._pending is not None:
                 yield from self._publish(self._pending)
-            elif what == 1 and self._watches is not None:
-                self._watches += 1
+            elif what == 1 and self._executor_ticks is not None:
+                self._executor_ticks += 1
                 yield from self._stop()
             else:
                 yield from self._tick()
@@ -240,7 +272,8 @@ class Steps:
         try:
             snapshot = self._buffer.snapshot(now)
             epoch = self._buffer.epoch
-            published = self._infer(snapshot, tick)  # a refused tick changes no later noise
+            # By the tick's number: a refused tick changes no later noise.
+            published = self._infer(snapshot, tick, now + self._latency)
         except Refusal as refusal:
             self._refuse(refusal)
             return
@@ -248,33 +281,29 @@ class Steps:
         if not self._latency:
             yield from self._publish(self._pending)
 
-    def _infer(self, snapshot: Snapshot, tick: int) -> Published:
-        due = self._now + self._latency
-        return infer(self._policy, snapshot, self._decode, tick, due)
-
     def _publish(self, pending: _Pending) -> Iterator[Published | Moved]:
         self._pending, self._now = None, pending.due
         published = pending.published
         try:
             if pending.epoch != self._buffer.epoch:
                 raise Refusal(Reason.STALE, "the streams began anew while the inference ran")
-            try:
-                check_chunk(published.chunk, self._policy, len(self._parameters.joints))
-            except ValueError as wrong:
-                raise Refusal(Reason.FAILED, str(wrong)) from wrong
-            measured = self._buffer.measured(self._now)
-            result = self._executor.update(published.chunk, measured, self._now)
-            if isinstance(result, Refusal):
-                raise result
+            self._check(published.chunk)
         except Refusal as refusal:
             self._refuse(refusal)
-            yield from self._stop()
+            return
+        measured = self._buffer.measured(self._now)
+        result = self._executor.update(published.chunk, measured, self._now)
+        if isinstance(result, Refusal):
+            self._refuse(result)
+            yield replace(published, verdict=REJECTED, reason=str(result))
+            if not self._enable.enabled:  # it may have latched
+                yield from self._stop()
             return
         if result.trajectory is not None:
             self._counts.trajectories += 1
             yield Moved(self._now, result.trajectory)
         self._counts.chunks += 1
-        yield replace(published, executed=result.trajectory is not None)
+        yield replace(published, verdict=EXECUTED if result.trajectory is not None else DRY_RUN)
 
     def _stop(self) -> Iterator[Moved]:
         """A stop, if motion was disabled or no chunk follows the executing trajectory."""
@@ -285,11 +314,4 @@ class Steps:
     def _refuse(self, refusal: Refusal) -> None:
         if refusal.stream:
             self._buffer.blame(refusal.stream, refusal.reason, refusal.detail)
-        self._counts.refused[refusal.reason] += 1
-        self.first_refused.setdefault(refusal.reason, (self._now, refusal.detail))
-        self._count()
-
-    def _count(self) -> None:
-        c = self._counts
-        counters = Counters(self._now, c.ticks, c.busy, c.chunks, c.trajectories, dict(c.refused))
-        self.counters.append(counters)
+        super()._refuse(refusal)

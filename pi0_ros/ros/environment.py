@@ -1,5 +1,7 @@
 """A ROS graph of one's own: a free domain on the loopback, a transport and allocator for images."""
 
+from __future__ import annotations
+
 import os
 import random
 import socket

@@ -1,4 +1,4 @@
-"""The page in the browser: a robot, its ghost, the tool's path, pictures and a time slider.
+"""The page in the browser: a robot, its ghost, the tool's path, images and a time slider.
 
 By viser, which sends triangles and lines to a page that it brings along: nothing is fetched from
 elsewhere. It listens on the loopback only, and the tunnel that it could open to the outside is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import cv2
 import numpy as np
@@ -96,8 +97,7 @@ class Page:
             step,
             hint="-1: the ghost plays the newest chunk in a loop",
         )
-        self._text = gui.add_markdown("")
-        self._said = ""
+        self._text = gui.add_html("")
 
     @property
     def address(self) -> str:
@@ -118,11 +118,11 @@ class Page:
                 self._pose(self._robot, moment.joints or first)
             self._show_ghost(moment)
             self._show_lines(moment.scene.lines(now))
-        for camera, jpeg in moment.pictures.items():
-            self._show_picture(camera, jpeg)
-        said = moment.scene.text(now) or "no chunk yet"
-        if said != self._said:
-            self._said = self._text.content = said.replace("\n", "\n\n")
+        for camera, jpeg in moment.images.items():
+            self._show_image(camera, jpeg)
+        text = as_html(moment.scene.text(now) or "no chunk yet")
+        if text != self._text.content:
+            self._text.content = text
 
     def stop(self) -> None:
         """Serve no more."""
@@ -149,15 +149,15 @@ class Page:
         return frames
 
     def _pose(self, robot: Mapping[str, viser.FrameHandle], joints: Mapping[str, float]) -> None:
-        for link, (place, turn) in self._arm.link_poses(joints).items():
+        for link, (place, rotation) in self._arm.link_poses(joints).items():
             if link in robot:
                 robot[link].position = place
-                robot[link].wxyz = np.roll(turn, 1)
+                robot[link].wxyz = np.roll(rotation, 1)
 
     def _show_ghost(self, moment: Moment) -> None:
         chunk = moment.chunk
         for frame in self._ghost.values():
-            self._let_see(frame, chunk is not None)
+            self._set_visible(frame, chunk is not None)
         if chunk is None:
             return
         last = len(chunk.positions) - 1
@@ -186,16 +186,16 @@ class Page:
                 continue
             if not np.array_equal(handle.points, points):
                 handle.points, handle.colors = points, colours
-            self._let_see(handle, True)
+            self._set_visible(handle, True)
         for name in self._lines.keys() - drawn:
-            self._let_see(self._lines[name], False)
+            self._set_visible(self._lines[name], False)
 
     @staticmethod
-    def _let_see(handle: viser.SceneNodeHandle, visible: bool) -> None:
+    def _set_visible(handle: viser.SceneNodeHandle, visible: bool) -> None:
         if handle.visible != visible:
             handle.visible = visible
 
-    def _show_picture(self, camera: str, jpeg: bytes) -> None:
+    def _show_image(self, camera: str, jpeg: bytes) -> None:
         if self._shown.get(camera) == jpeg:
             return
         self._shown[camera] = jpeg
@@ -204,6 +204,11 @@ class Page:
             self._cameras[camera].image = rgb
         else:
             self._cameras[camera] = self.server.gui.add_image(rgb, label=camera, format="jpeg")
+
+
+def as_html(text: str) -> str:
+    """Text from topics as a page shows it: whatever markup is in it is shown, not obeyed."""
+    return f'<p style="white-space: pre-wrap; margin: 0.5em">{escape(text)}</p>'
 
 
 def _row(joints: Sequence[str], positions: np.ndarray) -> dict[str, float]:
@@ -228,7 +233,7 @@ def _extent(arm: Arm, shapes: Sequence[Shape]) -> tuple[np.ndarray, float]:
         place, (x, y, z, w) = poses[shape.link]
         # Rotation by a unit quaternion: v + 2 u x (u x v + w v).
         axis = np.array([x, y, z])
-        turned = np.cross(axis, np.cross(axis, shape.vertices) + w * shape.vertices)
-        corners.append(shape.vertices + 2 * turned + place)
+        rotated = np.cross(axis, np.cross(axis, shape.vertices) + w * shape.vertices)
+        corners.append(shape.vertices + 2 * rotated + place)
     low, high = (f([f(c, axis=0) for c in corners], axis=0) for f in (np.min, np.max))
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import cv2
 import numpy as np
 
-from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.bags.chunks import EXECUTED, ChunkRecord
+from pi0_ros.bags.images import thumbnail
 from pi0_ros.viz.kinematics import Arm
 from pi0_ros.viz.scene import TRAIL, Scene, ToolPath, tool_path
 
-PICTURE_WIDTH = 320
-"""Pixels to which pictures are made smaller."""
+IMAGE_WIDTH = 320
+"""Pixels to which images are made smaller."""
 
-PICTURE_PERIOD = 80_000_000
-"""Nanoseconds between two pictures of a camera that are kept at least."""
+IMAGE_PERIOD = 80_000_000
+"""Nanoseconds between two images of a camera that are kept at least."""
 
 _SECOND = 1_000_000_000
 T = TypeVar("T")
@@ -33,13 +33,13 @@ class Moment:
         joints: joint -> radians, as measured; empty before the first joint state.
         chunk: the newest one; None before the first.
         scene: it and those before it, to draw.
-        pictures: camera -> JPEG of its newest picture.
+        images: camera -> JPEG of its newest image.
     """
 
     joints: Mapping[str, float]
     chunk: ChunkRecord | None
     scene: Scene
-    pictures: Mapping[str, bytes]
+    images: Mapping[str, bytes]
 
 
 @dataclass
@@ -86,36 +86,34 @@ class Timeline:
         self._chunks: _Track[tuple[ChunkRecord, ToolPath]] = _Track()
         self._rejected: _Track[tuple[np.ndarray, str]] = _Track()
         self._joints: _Track[dict[str, float]] = _Track()
-        self._pictures: dict[str, _Track[bytes]] = {}
+        self._images: dict[str, _Track[bytes]] = {}
 
-    def add_chunk(self, time: int, chunk: ChunkRecord, sent: bool) -> None:
-        """A chunk was published; `sent` if a trajectory came of it."""
-        path = tool_path(self._arm, chunk, sent)
+    def add_chunk(self, time: int, chunk: ChunkRecord) -> None:
+        """A chunk was published."""
+        if chunk.rejected:
+            finite = np.isfinite(chunk.positions).all(axis=1)
+            places = self._arm.tool_poses(chunk.positions[finite])[0]
+            self._add(self._rejected, time, (places, chunk.rejected_reason))
+            return
+        path = tool_path(self._arm, chunk, chunk.verdict == EXECUTED)
         self._add(self._chunks, time, (chunk, path))
-
-    def add_rejected(self, time: int, places: np.ndarray, why: str) -> None:
-        """A chunk was refused; `places` of the tool, [steps, 3]."""
-        self._add(self._rejected, time, (places, why))
 
     def add_joints(self, time: int, joints: Mapping[str, float]) -> None:
         """Joints were measured; what is not among them stays as it was."""
         before = self._joints.things[-1] if self._joints.things else {}
         self._add(self._joints, time, {**before, **joints})
 
-    def wants_picture(self, camera: str, time: int) -> bool:
-        """Whether a picture would be kept: not, if there is one from just before."""
-        times = self._pictures[camera].times if camera in self._pictures else []
-        return not times or not 0 <= time - times[-1] < PICTURE_PERIOD
+    def wants_image(self, camera: str, time: int) -> bool:
+        """Whether an image would be kept: not, if there is one from just before."""
+        times = self._images[camera].times if camera in self._images else []
+        return not times or not 0 <= time - times[-1] < IMAGE_PERIOD
 
-    def add_picture(self, camera: str, time: int, rgb: np.ndarray) -> None:
-        """A camera's picture, [height, width, 3] uint8."""
-        height, width = rgb.shape[:2]
-        size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
-        small = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=cv2.INTER_AREA)
-        _, jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    def add_image(self, camera: str, time: int, rgb: np.ndarray) -> None:
+        """A camera's image, [height, width, 3] uint8."""
+        jpeg = thumbnail(rgb, IMAGE_WIDTH)
         with self._lock:
-            track = self._pictures.setdefault(camera, _Track())
-        self._add(track, time, jpeg.tobytes())
+            track = self._images.setdefault(camera, _Track())
+        self._add(track, time, jpeg)
 
     def _add(self, track: _Track[T], time: int, thing: T) -> None:
         with self._lock:
@@ -130,7 +128,7 @@ class Timeline:
             recent = self._chunks.between(time - round((TRAIL + 1) * _SECOND), time)
             rejected = self._rejected.between(time - _SECOND, time)
             joints = self._joints.newest(time) or {}
-            pictures = {camera: track.newest(time) for camera, track in self._pictures.items()}
+            images = {camera: track.newest(time) for camera, track in self._images.items()}
         scene = Scene()
         if newest is not None and not recent:  # an old one, of which nothing came after
             recent = [(newest[0].stamp, newest)]
@@ -142,5 +140,5 @@ class Timeline:
             joints,
             newest[0] if newest else None,
             scene,
-            {camera: picture for camera, picture in pictures.items() if picture is not None},
+            {camera: image for camera, image in images.items() if image is not None},
         )

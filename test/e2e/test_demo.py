@@ -90,7 +90,7 @@ def test_the_arm_obeys_and_it_is_recorded(
     """A machine that is too slow, or busy with other things, says so and gets more time."""
     from rosbags.highlevel import AnyReader
 
-    from pi0_ros.bags.writer import message_types
+    from pi0_ros.bags.messages import message_types
 
     out, file = tmp_path / "out", tmp_path / "figures.json"
     for speed in ("0.5", "0.1"):

@@ -1,15 +1,12 @@
-"""pi0_view --live: a node that runs, here one that only says and hears what pi0 does."""
+"""pi0 view --live: a node that runs, here one that only says and hears what pi0 does."""
 
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e.test_view import View, needs_browser, pixels, wait_for_path
-from support.browser import Browser
+from e2e.test_view import View, pixels, wait_for_path
+from support.browser import Browser, needs_browser
 from support.domains import free_domain
 from support.view_cases import DT, JOINTS, STEPS, urdf
 from support.waiting import wait_until
@@ -18,6 +15,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
 
+from pi0_ros import cli
 from pi0_ros.viz.scene import FAR, REJECTED
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +31,6 @@ class Stand:
         from rclpy.qos import DurabilityPolicy, QoSProfile
         from sensor_msgs.msg import Image, JointState
         from std_msgs.msg import String
-        from trajectory_msgs.msg import JointTrajectory
-        from visualization_msgs.msg import MarkerArray
 
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
@@ -42,8 +38,6 @@ class Stand:
         for kind, topic in ((JointState, "joint_states"), (Image, "front/image_raw")):
             node.create_subscription(kind, topic, lambda _: None, 1)
         self._chunks = node.create_publisher(ActionChunk, "~/action_chunk", 1)
-        self._trajectories = node.create_publisher(JointTrajectory, "~/joint_trajectory", 1)
-        self._markers = node.create_publisher(MarkerArray, "~/markers", 1)
         self._states = node.create_publisher(JointState, "joint_states", 1)
         self._images = node.create_publisher(Image, "front/image_raw", 1)
         kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -68,11 +62,8 @@ class Stand:
         rclpy.shutdown(context=self._context)
 
     def _tick(self) -> None:
-        from geometry_msgs.msg import Point
         from pi0_ros.msg import ActionChunk
         from sensor_msgs.msg import Image, JointState
-        from trajectory_msgs.msg import JointTrajectory
-        from visualization_msgs.msg import Marker, MarkerArray
 
         self._sequence += 1
         self._states.publish(JointState(name=list(JOINTS), position=[0.0, 0.0, 0.0]))
@@ -81,21 +72,19 @@ class Stand:
         self._images.publish(image)
         positions = np.zeros((STEPS, len(JOINTS)))
         positions[:, 0] = np.linspace(0.5, 2.0, STEPS)
+        rejected = self._sequence % 2
         chunk = ActionChunk(
             sequence=self._sequence,
             instruction="turn to the left",
             dt=DT,
             horizon=STEPS,
             joint_names=list(JOINTS),
-            positions=positions.ravel().tolist(),
+            positions=(-positions if rejected else positions).ravel().tolist(),
             joint_states_age=0.05,
+            verdict=ActionChunk.REJECTED if rejected else ActionChunk.EXECUTED,
+            rejected_reason="limits: elbow is too fast" if rejected else "",
         )
-        self._trajectories.publish(JointTrajectory(joint_names=list(JOINTS)))
         self._chunks.publish(chunk)
-        line = Marker(ns="rejected", type=Marker.LINE_STRIP)
-        line.points = [Point(x=0.1 * k, y=-0.3, z=0.3) for k in range(8)]
-        text = Marker(ns="text", text="turn\nchunk 1\nrejected: limits: elbow is too fast")
-        self._markers.publish(MarkerArray(markers=[line, text]))
 
 
 @pytest.fixture
@@ -122,27 +111,20 @@ def test_a_running_node_is_shown(domain):
         assert browser.problems == []
 
 
-def failure(*arguments: str) -> str:
+def failure(capsys, *arguments: str) -> str:
     """What the command says when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pi0_ros.view.main", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ,
-        timeout=100,
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    return done.stderr
+    assert cli.main(["view", *arguments]) == 1
+    return capsys.readouterr().err
 
 
-def test_no_such_node(domain, monkeypatch):
-    assert "there is no node /left/pi0" in failure("--live", "--node", "/left/pi0")
+def test_no_such_node(domain, monkeypatch, capsys):
+    monkeypatch.setattr("pi0_ros.view.live.LOOK_FOR", 0.5)
+    assert "there is no node /left/pi0" in failure(capsys, "--live", "--node", "/left/pi0")
 
 
-def test_a_description_of_another_robot(domain, tmp_path):
+def test_a_description_of_another_robot(domain, tmp_path, capsys):
     path = tmp_path / "other.urdf"
     path.write_text(urdf(("waist", "neck")))
     with Stand(domain):
-        said = failure("--live", "--urdf", str(path))
+        said = failure(capsys, "--live", "--urdf", str(path))
     assert "no joint is called shoulder, elbow, gripper" in said and str(path) in said

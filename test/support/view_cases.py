@@ -1,20 +1,19 @@
-"""What there is to look at: a small robot, a recording of it, and the results of a replay."""
+"""What there is to look at: a small robot, and the results of a replay of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
 
-from pi0_ros.bags.writer import CHUNK_TYPE, message_types
+from pi0_ros.bags.chunks import EXECUTED, ChunkRecord
+from support.recordings import START, THREE, write_bag
 
-JOINTS = ("shoulder", "elbow", "gripper")
-START = 1_700_000_000_000_000_000
+JOINTS = THREE
 DT = 0.02
 STEPS = 50
+TOPIC = "/pi0/action_chunk"
 
 
 def urdf(joints: Sequence[str] = JOINTS, visual: str = "") -> str:
@@ -32,29 +31,26 @@ def urdf(joints: Sequence[str] = JOINTS, visual: str = "") -> str:
     return f'<robot name="bars">{links}{turning}</robot>'
 
 
-def chunk_message(time: int, sequence: int, joints: Sequence[str] = JOINTS) -> Any:
+def chunk(
+    time: int, sequence: int, joints: Sequence[str] = JOINTS, verdict: int = EXECUTED, why: str = ""
+) -> ChunkRecord:
     """A chunk that turns the first joint from 0.5 to 2.0 rad, published at `time`."""
-    types = message_types().types
-    stamp = types["builtin_interfaces/msg/Time"](*divmod(time - 50_000_000, 1_000_000_000))
-    positions = np.zeros((STEPS, len(joints)))
+    positions = np.zeros((STEPS, len(joints)), np.float32)
     positions[:, 0] = np.linspace(0.5, 2.0, STEPS)
     positions[:, 1] = 0.4 * sequence  # no path hides another
-    return types[CHUNK_TYPE](
-        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=""),
+    return ChunkRecord(
+        stamp=time - 50_000_000,
         sequence=sequence,
-        seed=0,
         instruction="turn to the left",
+        joint_names=tuple(joints),
+        positions=positions,
         dt=DT,
-        horizon=STEPS,
-        joint_names=list(joints),
-        positions=positions.ravel(),
-        camera_names=["front"],
-        camera_ages=np.array([0.05]),
+        camera_ages=(0.05,),
+        inference_time=0.03,
+        camera_names=("front",),
         joint_states_age=0.05,
-        stage_names=["model"],
-        stage_times=np.array([0.03]),
-        verdict=1,
-        rejected_reason="",
+        verdict=verdict,
+        rejected_reason=why,
     )
 
 
@@ -62,11 +58,9 @@ def write_results(
     path: Path, times: Sequence[float], joints: Sequence[str] = JOINTS, shift: float = 0.0
 ) -> Path:
     """A bag of chunks published at these seconds after START + `shift`."""
-    store = message_types()
-    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection("/pi0/action_chunk", CHUNK_TYPE, typestore=store)
-        for sequence, seconds in enumerate(times):
-            time = START + round((seconds + shift) * 1e9)
-            message = chunk_message(time, sequence, joints)
-            writer.write(connection, time, store.serialize_cdr(message, CHUNK_TYPE))
-    return path
+    published = [START + round((seconds + shift) * 1e9) for seconds in times]
+    entries = [
+        (time, TOPIC, chunk(time, number, joints).message())
+        for number, time in enumerate(published)
+    ]
+    return write_bag(path, entries, types={TOPIC: "pi0_ros/msg/ActionChunk"})

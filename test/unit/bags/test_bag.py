@@ -1,5 +1,4 @@
 import struct
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,12 @@ from pi0_ros.bags.bag import (
     BagError,
     BagTopic,
     Message,
-    ReadAhead,
     header_stamp,
-    joint_positions,
-    match_topics,
     open_bag,
-    parse_remaps,
     read_messages,
 )
+from pi0_ros.bags.messages import joint_positions
+from pi0_ros.bags.topics import match_topics
 from pi0_ros.node.interface import Topic
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -125,13 +122,10 @@ def test_match_needs_the_instruction_only_where_it_is_required():
 
 def test_remaps_play_a_topic_under_another_name():
     bag = bag_of(("/cam0/image", IMAGE, 3), ("/joint_states", STATES, 1))
-    remaps = parse_remaps(["/cam0/image:=/front/image_raw"])
+    remaps = {"/cam0/image": "/front/image_raw"}
     assert match_topics(bag, NEEDED, remaps)["/cam0/image"].name == "/front/image_raw"
     with pytest.raises(BagError, match="/cam9 is not in the recording"):
         match_topics(bag, NEEDED, {"/cam9": "/front/image_raw"})
-    for wrong in ("/a=/b", "a:=/b", "/a:=b", "/a:="):
-        with pytest.raises(ValueError, match="expected FROM:=TO"):
-            parse_remaps([wrong])
 
 
 def test_two_topics_cannot_be_played_on_one():
@@ -159,7 +153,7 @@ def test_a_message_shorter_than_a_header_is_a_bag_error(size):
 @pytest.mark.parametrize("size", [0, 6, 40])
 def test_a_joint_state_cut_short_is_a_bag_error(make_bag, size):
     bag = make_bag(["/joint_states"], seconds=0.1, cut={"/joint_states": size})
-    with pytest.raises(BagError, match=f"of {size} bytes on /joint_states .* damaged"):
+    with pytest.raises(BagError, match=r"a message o.*/joint_states.*the recording is damaged"):
         joint_positions(open_bag(bag), "/joint_states")
 
 
@@ -179,41 +173,3 @@ def test_joint_positions_are_sorted_out_by_name(recording):
     times, positions = series["elbow"]
     np.testing.assert_allclose(positions, np.sin(np.arange(200) / 30 + 1))
     assert times[100] - times[0] == 1_000_000_000
-
-
-def test_read_ahead_keeps_the_order_and_its_bound():
-    read = []
-
-    def source():
-        for k in range(50):
-            read.append(k)
-            yield Message("/t", k, bytes(10))
-
-    with ReadAhead(source(), max_bytes=100) as messages:
-        iterator = iter(messages)
-        first = next(iterator)
-        # Ten wait, the eleventh is in the reader's hand.
-        assert len(read) <= 12
-        assert [first.time, *(message.time for message in iterator)] == list(range(50))
-
-
-def test_read_ahead_hands_an_error_on_after_what_came_before_it():
-    def source():
-        yield Message("/t", 1, b"")
-        raise BagError("broken")
-
-    with ReadAhead(source()) as messages:
-        iterator = iter(messages)
-        assert next(iterator).time == 1
-        with pytest.raises(BagError, match="broken"):
-            next(iterator)
-
-
-def test_leaving_read_ahead_early_ends_its_thread():
-    def endless():
-        while True:
-            yield Message("/t", 0, bytes(10))
-
-    with ReadAhead(endless(), max_bytes=100) as messages:
-        next(iter(messages))
-    assert not any(thread.name == "bag reader" for thread in threading.enumerate())

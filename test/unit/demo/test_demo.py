@@ -86,6 +86,8 @@ def made_up() -> Record:
                     camera_ages=[0.08, 0.06],
                     joint_states_age=0.01,
                     stage_times=[0.02, 0.01],
+                    verdict=1,
+                    rejected_reason="",
                     seed=0,
                 )
             )
@@ -133,7 +135,8 @@ def test_figures_and_their_table() -> None:
     found = make_report(made_up())
     assert (found.successes, found.chunks, found.ticks, found.busy_ticks) == (1, 4, 20, 3)
     assert found.images_hz == pytest.approx(25)
-    assert found.age_ms.p50 == pytest.approx(60) and found.inference_ms.p95 == pytest.approx(30)
+    assert found.age_ms["p50"] == pytest.approx(60)
+    assert found.inference_ms["p95"] == pytest.approx(30)
     assert found.overhead_ms == {"p50": 2.5, "p99": 7.25}
     assert found.refused == {"missing": 1}, "since the first instruction"
     text = format_report(found)

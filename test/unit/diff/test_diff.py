@@ -1,19 +1,20 @@
-"""pi0_replay diff: figures, matching, thresholds and exit status."""
+"""pi0 diff: figures, matching, thresholds and exit status."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.offline_case import SIX, START, arm_at_work, run_offline, write_bag, write_params
+from support.recordings import SIX, START, arm_at_work, run_offline, write_bag, write_params
 
+from pi0_ros import cli
 from pi0_ros.bags.bag import BagError
-from pi0_ros.bags.chunks import ChunkRecord
-from pi0_ros.bags.results import RecordedTrajectory, Results, TimedChunk, read_results
-from pi0_ros.diff.command import main
+from pi0_ros.bags.chunks import REJECTED, ChunkRecord, RecordedTrajectory
+from pi0_ros.bags.results import Results, TimedChunk, read_results
 from pi0_ros.diff.compare import (
     DiffError,
     Thresholds,
@@ -22,7 +23,6 @@ from pi0_ros.diff.compare import (
     first_beyond,
     first_failing,
 )
-from pi0_ros.replay.main import main as replay_main
 
 ROOT = Path(__file__).resolve().parents[3]
 URDF = ROOT / "pi0_ros" / "sim" / "so101.urdf"
@@ -41,6 +41,10 @@ def results(stamps=STAMPS, joints=("a", "b"), steps=50, dt=0.02, ages=(0.05, 0.0
         for k, stamp in enumerate(stamps)
     ]  # fmt: skip
     return Results(Path("r"), tuple(chunks), tuple(moved))
+
+
+def diff(*words) -> int:
+    return cli.main(["diff", *map(str, words)])
 
 
 def trajectory(time=START, times=(0.1, 0.2), value=0.0):
@@ -97,10 +101,10 @@ def test_chunks_are_matched_by_stamp_and_the_others_are_told():
     assert failures(difference, Thresholds(unmatched=5)) == []
 
 
-def test_other_pictures_and_instructions_of_one_stamp_are_counted():
+def test_other_images_and_instructions_of_one_stamp_are_counted():
     difference = compare(results(), results(ages=(0.05, 0.041)))
-    assert (difference.pictures, difference.instructions) == (5, 0)
-    assert compare(results(), results(ages=(0.05, 0.04 + 1e-9))).pictures == 0
+    assert (difference.images, difference.instructions) == (5, 0)
+    assert compare(results(), results(ages=(0.05, 0.04 + 1e-9))).images == 0
 
 
 def test_the_tool_is_compared_by_a_known_motion():
@@ -149,6 +153,21 @@ def test_what_cannot_be_compared_is_said():
         compare(results(), results(steps=30))
 
 
+def test_rejected_chunks_are_not_compared(tmp_path):
+    first, second = (timed.chunk for timed in results(STAMPS[:2]).chunks)
+    second = replace(second, verdict=REJECTED, rejected_reason="limits: too far")
+    for name, chunks in (("some", (first, second)), ("none", (second,))):
+        entries = [(c.stamp, "/pi0/action_chunk", c.message()) for c in chunks]
+        types = {"/pi0/action_chunk": "pi0_ros/msg/ActionChunk"}
+        write_bag(tmp_path / name, entries, types=types)
+    some, none = read_results(tmp_path / "some"), read_results(tmp_path / "none")
+    assert [len(some.chunks), len(some.rejected)] == [1, 1]
+    assert some.rejected[0].chunk.rejected_reason == "limits: too far"
+    assert compare(some, some).counts == (1, 1)
+    with pytest.raises(DiffError, match=r"all 1 chunks of .* were rejected"):
+        compare(some, none)
+
+
 @pytest.fixture(scope="module")
 def replays(tmp_path_factory) -> Path:
     """Two replays of six joints, a and b (another seed), and one of three joints, c."""
@@ -163,12 +182,12 @@ def replays(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_command_from_bags_to_table_json_and_picture(replays, tmp_path, capsys):
+def test_the_command_from_bags_to_table_json_and_plot(replays, tmp_path, capsys):
     cv2 = pytest.importorskip("cv2")
     pytest.importorskip("pinocchio", reason="pinocchio is not installed")
     words = [str(replays / "a"), str(replays / "b" / "bag"), "--urdf", str(URDF)]
     words += ["--json", str(tmp_path / "d.json"), "--plot", str(tmp_path / "d.png")]
-    assert replay_main(["diff", *words]) == 0
+    assert diff(*words) == 0
     printed = capsys.readouterr().out
     assert "chunks                          9 in A, 9 in B" in printed
     assert "result: passed" in printed
@@ -178,8 +197,8 @@ def test_the_command_from_bags_to_table_json_and_picture(replays, tmp_path, caps
     assert 0 < figures["tool_position_m"]["max"] < 0.002
     assert 0 < figures["tool_angle_rad"]["max"] < 0.02
     assert figures["first_beyond"] is None and figures["first_difference"]["number"] == 0
-    picture = cv2.imread(str(tmp_path / "d.png")).astype(int)
-    assert ((picture.max(2) - picture.min(2)) > 60).sum() > 1000
+    drawn = cv2.imread(str(tmp_path / "d.png")).astype(int)
+    assert ((drawn.max(2) - drawn.min(2)) > 60).sum() > 1000
 
     # A millimetre at the tool is too much if one says so; the red line is drawn then.
     def red() -> int:
@@ -187,15 +206,14 @@ def test_the_command_from_bags_to_table_json_and_picture(replays, tmp_path, caps
         return int(((red > 180) & (green < 60) & (blue < 70)).sum())
 
     before = red()
-    assert main([*words, "--max-position", "0.0001"]) == 1
+    assert diff(*words, "--max-position", "0.0001") == 1
     assert "beyond: the tool's position differs by" in capsys.readouterr().out
     assert red() > before + 300
 
 
-@pytest.mark.parametrize("command", [main, lambda argv: replay_main(["diff", *argv])])
-def test_unusable_input_is_status_2_and_one_message(replays, command, tmp_path, capsys):
+def test_unusable_input_is_one_message(replays, tmp_path, capsys):
     def fails(*words) -> str:
-        assert command([str(word) for word in words]) == 2
+        assert diff(*words) == 1
         return capsys.readouterr().err
 
     assert "no such recording" in fails(replays / "a", tmp_path / "nothing")
@@ -205,9 +223,9 @@ def test_unusable_input_is_status_2_and_one_message(replays, command, tmp_path, 
     assert "no.urdf" in fails(replays / "a", replays / "b", "--urdf", tmp_path / "no.urdf")
     error = fails(replays / "c", replays / "c", "--urdf", URDF)
     assert "so101.urdf" in error and "shoulder" in error
-    for options in (["--max-angle", "1"], ["--max-joint", "-1"], ["--json", "no/where.json"]):
+    for options in (["--max-angle", "1"], ["--max-joint", "-1"]):
         with pytest.raises(SystemExit) as caught:
-            command([str(replays / "a"), str(replays / "b"), *options])
+            diff(replays / "a", replays / "b", *options)
         assert caught.value.code == 2
 
 

@@ -1,4 +1,4 @@
-"""pi0_eval: figures against motions that are known, many recordings, the page, errors."""
+"""pi0 eval: figures against motions that are known, many recordings, the page, errors."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
-from support.offline_case import (
+from support.recordings import (
     SIX,
     START,
     THREE,
     TYPES,
     FakePolicy,
     arm_at_work,
-    header,
     joint_state,
     motion,
+    parse,
     write_bag,
     write_params,
 )
 
+from pi0_ros import cli
 from pi0_ros.bags.bag import open_bag
-from pi0_ros.bags.writer import message_types
-from pi0_ros.eval import recording as eval_bag
-from pi0_ros.eval.command import main, make_jobs, parse_args
+from pi0_ros.bags.messages import make, make_header
+from pi0_ros.eval import command, evaluate
+from pi0_ros.eval.figures import add, figures, sums_of
 from pi0_ros.eval.many import evaluate_all
 from pi0_ros.eval.report import evaluation_json
-from pi0_ros.eval.sums import add, figures, sums_of
 from pi0_ros.eval.truth import read_truth
+from pi0_ros.node.interface import read_interface
 from pi0_ros.policy.types import ActionChunk
-from pi0_ros.replay import offline
 
 SECOND = 10**9
 
@@ -51,21 +51,21 @@ class Clairvoyant(FakePolicy):
 
 @pytest.fixture
 def known(monkeypatch):
-    """known(policy class): what pi0_eval loads instead of a checkpoint."""
+    """known(policy class): what `pi0 eval` loads instead of a checkpoint."""
 
     def use(kind):
-        monkeypatch.setattr(eval_bag, "open_offline", _unchecked)
+        monkeypatch.setattr(evaluate, "check_case", lambda case: None)
         monkeypatch.setattr(
-            eval_bag,
+            evaluate,
             "policy_of",
-            lambda ros_args, threads: kind(offline.read_interface(ros_args).parameters),
+            lambda ros_args, threads: kind(read_interface(ros_args).parameters),
         )
 
     return use
 
 
-def _unchecked(bag, ros_args, remaps):
-    return offline.open_offline(bag, ros_args, remaps, check=lambda *_: [])
+def main(argv) -> int:
+    return cli.main(["eval", *map(str, argv)])
 
 
 @pytest.fixture
@@ -119,19 +119,17 @@ def test_a_bias_is_found_in_every_figure(tmp_path, known, words):
 
 def commands(target: float) -> list:
     """Trajectories every 0.5 s that move on the line 0.1 * t + target, each for 0.5 s."""
-    types = message_types().types
-    point = types["trajectory_msgs/msg/JointTrajectoryPoint"]
-    duration = types["builtin_interfaces/msg/Duration"]
     empty, entries = np.zeros(0), []
     for k in range(6):
         points = [
-            point(np.full(3, 0.1 * (k * 0.5 + s) + target), empty, empty, empty,
-                  duration(*divmod(round(s * 1e9), SECOND)))
+            make("trajectory_msgs/msg/JointTrajectoryPoint",
+                 np.full(3, 0.1 * (k * 0.5 + s) + target), empty, empty, empty,
+                 make("builtin_interfaces/msg/Duration", *divmod(round(s * 1e9), SECOND)))
             for s in (0.1, 0.3, 0.5)
         ]  # fmt: skip
         time = START + k * SECOND // 2
-        stamp = header(0) if k % 2 else header(time)  # 0: start when it is received
-        message = types["trajectory_msgs/msg/JointTrajectory"](stamp, list(THREE), points)
+        stamp = make_header(0 if k % 2 else time)  # 0: start when it is received
+        message = make("trajectory_msgs/msg/JointTrajectory", stamp, list(THREE), points)
         entries.append((time, "/commands", message))
     return entries
 
@@ -207,8 +205,8 @@ def without_wall(document):
 
 
 def evaluated(argv: list[str], workers: int = 1, ray: str = "") -> dict:
-    jobs = make_jobs(parse_args(argv))
-    return without_wall(evaluation_json(evaluate_all(jobs, workers, ray, progress=False)))
+    jobs = command.make_jobs(parse(command, "eval", argv))
+    return without_wall(evaluation_json(evaluate_all(jobs, workers, ray)))
 
 
 @pytest.fixture
@@ -246,15 +244,15 @@ def test_the_page_needs_nothing_else(real, tmp_path, capsys):
     assert re.findall(r"https?://", text) == []
     sources = re.findall(r'src="([^"]*)"', text)
     assert all(source.startswith("data:image/") for source in sources)
-    pictures = [
+    images = [
         cv2.imdecode(np.frombuffer(b64decode(source.partition(",")[2]), np.uint8), 1)
         for source in sources
     ]
-    assert all(picture is not None for picture in pictures)
-    # One picture of errors, one of paths per recording, and thumbnails of both cameras.
-    thumbnails = [p for p in pictures if p.shape == (120, 160, 3)]
-    assert len(pictures) - len(thumbnails) == 3 and 12 <= len(thumbnails) <= 32
-    paths = max(pictures, key=lambda p: p.size).astype(int)
+    assert all(image is not None for image in images)
+    # One plot of errors, one of paths per recording, and thumbnails of both cameras.
+    thumbnails = [p for p in images if p.shape == (120, 160, 3)]
+    assert len(images) - len(thumbnails) == 3 and 12 <= len(thumbnails) <= 32
+    paths = max(images, key=lambda p: p.size).astype(int)
     assert ((paths.max(2) - paths.min(2)) > 60).sum() > 1000, "predicted, in colour"
     for word in (*SIX, "touch the red cube", "nothing: no such recording", "standing still"):
         assert word in text
@@ -322,10 +320,9 @@ def test_a_target_that_cannot_be_used_is_explained(two_bags, real, capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--jobs", "0"], "--jobs: must be at least 1"),
+        (["--jobs", "0"], "expected a whole number of at least 1"),
         (["--ray", "auto", "--jobs", "2"], "one of the two"),
         (["--remap", "a:=b"], "expected FROM:=TO"),
-        (["--html", "no/where.html"], "--html: the folder no does not exist"),
     ],
 )
 def test_wrong_arguments(options, text, capsys):

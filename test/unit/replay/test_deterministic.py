@@ -1,4 +1,4 @@
-"""pi0_replay --deterministic: the same files to the byte, and errors in one sentence."""
+"""pi0 replay --deterministic: the same files to the byte, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.offline_case import (
+from support.recordings import (
     SIX,
     START,
     FakePolicy,
@@ -21,9 +21,10 @@ from support.offline_case import (
     write_params,
 )
 
+from pi0_ros import cli
 from pi0_ros.bags.results import read_results
-from pi0_ros.replay.main import main, parse_args
-from pi0_ros.ros.process import NodeError
+from pi0_ros.errors import UserError
+from pi0_ros.replay.report import ReplayError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -90,7 +91,7 @@ NO_ROS = """
 import sys
 for name in ("rclpy", "pi0_ros.msg", "sensor_msgs", "std_msgs", "trajectory_msgs"):
     sys.modules[name] = None  # importing it fails
-from pi0_ros.replay.main import main
+from pi0_ros.cli import main
 raise SystemExit(main(sys.argv[1:]))
 """
 
@@ -100,7 +101,7 @@ def test_a_real_checkpoint_in_two_processes_without_ros(demo_checkpoint, tmp_pat
     params = write_params(tmp_path / "params.yaml", SIX)
     for name in ("a", "b"):
         command = [
-            sys.executable, "-c", NO_ROS, str(recording), "--deterministic",
+            sys.executable, "-c", NO_ROS, "replay", str(recording), "--deterministic",
             "--checkpoint", str(demo_checkpoint), "--params", str(params),
             "--out", str(tmp_path / name),
         ]  # fmt: skip
@@ -129,14 +130,14 @@ def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_p
     other = write_bag(tmp_path / "other", arm_at_work(seconds=0.5))
     assert run_offline([other, *words[1:], "--overwrite"]) == 0
     assert "warning: 3 chunks were not computed again" in capsys.readouterr().out
-    with pytest.raises(NodeError, match=r"with seed 0, the parameters say 4"):
+    with pytest.raises(ReplayError, match=r"with seed 0, the parameters say 4"):
         run_offline([*words, "--overwrite", "--ros-args", "-p", "seed:=4"])
-    with pytest.raises(NodeError, match="neither --enable nor --latency"):
+    with pytest.raises(ReplayError, match="neither --enable nor --latency"):
         run_offline([*words, "--latency", "0.1", "--overwrite"])
 
 
-def test_an_observation_with_a_lost_picture_is_put_together_again(argv, tmp_path):
-    """What a node saw that lost a picture of one camera never comes up in the recording."""
+def test_an_observation_with_a_lost_image_is_put_together_again(argv, tmp_path):
+    """What a node saw that lost an image of one camera never comes up in the recording."""
     entries = arm_at_work(seconds=1.0)
     lost = START + 453_000_000
     some = [e for e in entries if (e[0], e[1]) != (lost, "/front/image_raw")]
@@ -155,13 +156,13 @@ def test_an_observation_with_a_lost_picture_is_put_together_again(argv, tmp_path
 def test_old_results_are_left_alone_unless_told(argv, tmp_path):
     words = [*argv, "--out", tmp_path / "out"]
     assert run_offline(words) == 0
-    with pytest.raises(FileExistsError, match="there already"):
+    with pytest.raises(UserError, match="exists: choose another --out"):
         run_offline(words)
     assert run_offline([*words, "--overwrite"]) == 0
 
 
 def test_enable_needs_limits(argv, tmp_path):
-    with pytest.raises(NodeError, match="give a file as joint_limits"):
+    with pytest.raises(ReplayError, match="give a file as joint_limits"):
         run_offline([*argv, "--out", tmp_path / "out", "--enable"])
     assert not (tmp_path / "out").exists()
 
@@ -177,20 +178,14 @@ def test_without_a_chunk_the_status_and_a_sentence_say_so(argv, tmp_path, capsys
     assert "refused (failed), first after 0.10 s: RuntimeError: the accelerator" in printed.out
 
 
-def test_a_signal_ends_it(argv, tmp_path):
-    asked = iter([False] * 20 + [True] * 99)
-    with pytest.raises(KeyboardInterrupt):
-        run_offline([*argv, "--out", tmp_path / "out"], interrupted=lambda: next(asked))
-
-
 def test_errors_are_one_message(argv, tmp_path, capsys, demo_checkpoint):
     """Through `main`, which never shows a traceback for these."""
     bag, six = argv[0], write_params(tmp_path / "six.yaml", SIX)
 
     def fails(*words: object) -> str:
-        status = main([str(word) for word in words])
+        status = cli.main(["replay", *map(str, words)])
         error = capsys.readouterr().err
-        assert status == 1 and error.startswith("pi0_replay: "), error
+        assert status == 1 and error.startswith("pi0 replay: "), error
         return error
 
     rest = ["--deterministic", "--checkpoint", demo_checkpoint, "--out", tmp_path / "out"]
@@ -218,7 +213,7 @@ def test_a_recording_cut_in_the_middle_is_one_message(argv, tmp_path, capsys):
         whole = write_bag(tmp_path / storage, arm_at_work(seconds=2.0), storage)
         file = next(file for file in whole.iterdir() if file.name != "metadata.yaml")
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        status = main([str(whole), *argv[1:], "--out", str(tmp_path / "out")])
+        status = cli.main(["replay", str(whole), *argv[1:], "--out", str(tmp_path / "out")])
         error = capsys.readouterr().err
         assert status == 1
         assert "cannot be opened" in error or "damaged" in error
@@ -232,6 +227,9 @@ def test_a_recording_cut_in_the_middle_is_one_message(argv, tmp_path, capsys):
         (["--deterministic", "--latency", "-1"], r"--latency: must be in \[0, 60\)"),
         (["--latency", "1"], "go with --deterministic"),
         (["--check", "d", "--record-golden", "e"], "one at a time"),
+        (["--check", "d"], "holds no golden replay"),
+        (["--rate", "0"], "--rate: must be above 0 and finite"),
+        (["--remap", "a:=b"], "expected FROM:=TO with two absolute topic names"),
         (["--record-golden", "e", "--out", "f"], "leave --out out"),
         (["--check", "d", "--max-joint", "-1"], "--max-joint: must be a number from 0"),
         (["--check", "d", "--tool", "tip"], "need --urdf"),
@@ -239,6 +237,6 @@ def test_a_recording_cut_in_the_middle_is_one_message(argv, tmp_path, capsys):
 )
 def test_wrong_options(options, text, capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_args(["bag", "--checkpoint", "c", *options])
+        cli.main(["replay", "bag", "--checkpoint", "c", *options])
     assert caught.value.code == 2
     assert re.search(text, capsys.readouterr().err)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.offline_case import FakePolicy, arm_at_work, run_offline, write_bag, write_params
+from support.recordings import FakePolicy, arm_at_work, run_offline, write_bag, write_params
 
-from pi0_ros.replay.golden import GOLDEN, GoldenError, hash_path
-from pi0_ros.replay.main import main
-from pi0_ros.ros.process import NodeError
+from pi0_ros import cli
+from pi0_ros.replay.golden import GOLDEN, GoldenError, hash_path, read_golden
+from pi0_ros.replay.report import ReplayError
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_another_machines_rounding_passes_and_a_change_does_not(case, capsys):
     assert case(make=shifted(5e-3)) == 1
     printed = capsys.readouterr().out
     assert "beyond: shoulder differs by 0.005 rad, allowed are 0.001" in printed
-    assert "first frame beyond a threshold  number 0, 0.00 s after the first" in printed
+    assert "first chunk beyond a threshold  number 0, 0.00 s after the first" in printed
     assert case("--max-joint", "0.01", make=shifted(5e-3)) == 0
 
 
@@ -118,7 +118,7 @@ def test_versions_are_notes(case, tmp_path, capsys):
 
 
 def test_the_golden_is_not_overwritten_by_its_check(case, tmp_path):
-    with pytest.raises(NodeError, match="is the golden replay to compare with"):
+    with pytest.raises(ReplayError, match="is the golden replay to compare with"):
         case("--out", str(tmp_path / "golden"))
 
 
@@ -128,10 +128,14 @@ def test_a_directory_that_holds_no_golden(tmp_path, text, capsys):
     folder.mkdir()
     if text is not None:
         (folder / GOLDEN).write_text(text)
-    words = ["bag", "--checkpoint", str(tmp_path), "--check", str(folder)]
-    with pytest.raises(GoldenError):
-        run_offline(words)
-    assert main(words) == 2
+    with pytest.raises(GoldenError, match="--record-golden"):
+        read_golden(folder)
+    words = ["replay", "bag", "--checkpoint", str(tmp_path), "--check", str(folder)]
+    if text is None:
+        with pytest.raises(SystemExit):
+            cli.main(words)
+    else:
+        assert cli.main(words) == 1
     error = capsys.readouterr().err
     assert "golden" in error and "--record-golden" in error
 

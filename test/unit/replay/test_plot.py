@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pi0_ros.replay.report import ChunkRecord
+from pi0_ros.bags.chunks import ChunkRecord
 
 plot = pytest.importorskip("pi0_ros.replay.plot", reason="matplotlib is not installed")
 cv2 = pytest.importorskip("cv2")
@@ -24,7 +24,7 @@ def recorded(joints: int) -> dict:
 
 
 @pytest.mark.parametrize("joints", [1, 3, 6, 7])
-def test_the_picture_shows_paths_in_colour_and_the_recorded_line_in_black(tmp_path, joints):
+def test_the_plot_shows_paths_in_colour_and_the_recorded_line_in_black(tmp_path, joints):
     path = tmp_path / "chunks.png"
     plot.plot_chunks(path, chunks(joints), recorded(joints), START, "demo")
     with_line = cv2.imread(str(path)).astype(int)

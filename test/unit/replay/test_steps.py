@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.offline_case import (
+from support.recordings import (
     SIX,
     START,
     THREE,
@@ -20,8 +20,8 @@ from support.offline_case import (
 )
 
 from pi0_ros.bags.bag import BagError, read_messages
-from pi0_ros.replay.offline import open_offline
-from pi0_ros.replay.replay import node_arguments
+from pi0_ros.bags.chunks import EXECUTED, REJECTED
+from pi0_ros.replay.case import check_case, node_arguments, open_case
 from pi0_ros.replay.steps import Moved, Published, Steps
 
 TENTH = 100_000_000
@@ -34,18 +34,11 @@ def run(tmp_path):
     def call(entries, policy=None, params=None, **options):
         bag = write_bag(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", entries)
         file = write_params(tmp_path / "params.yaml", **(params or {}))
-        arguments = node_arguments(Path("nowhere"), file, [])
-        offline = open_offline(bag, arguments, check=lambda *_: [])
-        policy = policy or FakePolicy(offline.parameters)
-        steps = Steps(
-            offline.parameters,
-            offline.interface.observed,
-            offline.topics,
-            policy,
-            limits=offline.limits,
-            **options,
-        )
-        events = list(steps.run(read_messages(offline.bag, offline.types())))
+        case = open_case(bag, node_arguments(tmp_path, [file], []))
+        check_case(case, lambda *_: [])
+        policy = policy or FakePolicy(case.parameters)
+        steps = Steps(case.interface, case.topics, policy, limits=case.limits(), **options)
+        events = list(steps.run(read_messages(case.bag, case.types)))
         return steps, events, policy
 
     return call
@@ -57,14 +50,14 @@ def times(events) -> list[float]:
 
 def test_ticks_lie_on_a_grid_from_the_first_message_and_see_what_was_received(run):
     steps, events, policy = run(arm_at_work(seconds=1.0))
-    # The first tick comes before the pictures; the last joint state is 0.99 s after the first.
+    # The first tick comes before the images; the last joint state is 0.99 s after the first.
     assert times(events) == pytest.approx([0.1 * k for k in range(1, 10)])
     assert steps.counters[-1].ticks == 10
     assert steps.counters[-1].refused == {"missing": 1}
     assert steps.first_refused["missing"][0] == START
     assert policy.resets == 1
     for number, event in enumerate(events):
-        # The pictures of 53 ms after the tick before, and where the joints were then.
+        # The images of 53 ms after the tick before, and where the joints were then.
         assert event.snapshot.image_stamps["front"] == START + number * TENTH + 53_000_000
         assert event.snapshot.image_stamps["wrist"] == START + number * TENTH + 57_000_000
         expected = motion(number / 10 + 0.053, 3)
@@ -75,7 +68,7 @@ def test_ticks_lie_on_a_grid_from_the_first_message_and_see_what_was_received(ru
 
 def test_a_message_received_at_the_time_of_a_tick_is_seen_by_it(run):
     _, events, _ = run(arm_at_work(seconds=0.5, camera_offset=0.0))
-    assert times(events)[0] == 0.1, "the wrist's first picture comes 4 ms after the first tick"
+    assert times(events)[0] == 0.1, "the wrist's first image comes 4 ms after the first tick"
     assert events[0].snapshot.image_stamps["front"] == START + TENTH
 
 
@@ -106,7 +99,7 @@ def test_a_latency_makes_ticks_busy_and_publishes_later(run):
 
 
 def test_bytes_that_are_no_message_are_malformed_as_in_the_node(run):
-    # Long enough for a header, too short for a picture.
+    # Long enough for a header, too short for an image.
     cut = [(START + 260_000_000, "/front/image_raw", bytes([0, 1, 0, 0]) + bytes(30))]
     steps, events, _ = run([*arm_at_work(seconds=0.6), *cut])
     assert steps.counters[-1].refused == {"missing": 1, "malformed": 1}
@@ -149,7 +142,7 @@ def test_what_a_policy_does_wrong_is_refused_as_in_the_node(run, spoil, reason, 
     steps, events, _ = run(arm_at_work(seconds=1.0), policy=Spoilt())
     assert steps.counters[-1].refused == {"missing": 1, reason: 1}
     assert text in steps.first_refused[reason][1]
-    assert len(events) == 8
+    assert len([event for event in events if event.verdict != REJECTED]) == 8
 
 
 def limits_file(path: Path) -> Path:
@@ -172,11 +165,12 @@ def test_chunks_beyond_the_limits_are_refused_in_a_dry_run_too(run, tmp_path):
             self.seen = []
 
     steps, events, _ = run(arm_at_work(seconds=1.0), Far(), {"joint_limits": limits})
-    assert events == []
-    assert steps.counters[-1].refused == {"missing": 1, "limits": 9}
+    assert {event.verdict for event in events} == {REJECTED} and len(events) == 9
+    assert events[0].reason.startswith("limits: joint ")
+    assert (steps.counters[-1].chunks, steps.counters[-1].refused["limits"]) == (0, 9)
 
 
-def test_trajectories_begin_where_the_arm_is_and_stop_when_pictures_stay_away(run, tmp_path):
+def test_trajectories_begin_where_the_arm_is_and_stop_when_images_stay_away(run, tmp_path):
     limits = str(limits_file(tmp_path / "limits.yaml"))
     entries = arm_at_work(seconds=2.0, camera_seconds=1.0)
     steps, events, _ = run(entries, params={"joint_limits": limits}, enable=True)
@@ -190,6 +184,7 @@ def test_trajectories_begin_where_the_arm_is_and_stop_when_pictures_stay_away(ru
     first = moved[0].trajectory
     here = motion((moved[0].time - START) / 1e9, 3)
     np.testing.assert_allclose(first.positions[0], here, atol=0.06)
+    assert {chunk.verdict for chunk in chunks} == {EXECUTED}
     assert steps.counters[-1].trajectories == len(chunks)
     assert steps.latched == ""
     assert steps.counters[-1].refused == {"missing": 1, "stale": 8}

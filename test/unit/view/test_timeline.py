@@ -3,13 +3,14 @@
 import cv2
 import numpy as np
 import pytest
-from support.view_cases import DT, JOINTS, START, STEPS, chunk_message, urdf
+from support.recordings import START
+from support.view_cases import DT, JOINTS, STEPS, chunk, urdf
 
 pytest.importorskip("pinocchio")
 
-from pi0_ros.bags.chunks import chunk_record
+from pi0_ros.bags.chunks import EXECUTED, REJECTED
 from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.view.timeline import PICTURE_WIDTH, Timeline
+from pi0_ros.view.timeline import IMAGE_WIDTH, Timeline
 from pi0_ros.viz.kinematics import Arm
 
 SECOND = 1_000_000_000
@@ -20,9 +21,11 @@ def arm() -> Arm:
     return Arm(urdf(), JOINTS)
 
 
-def add_chunk(timeline: Timeline, seconds: float, sequence: int, sent: bool = True) -> None:
+def add_chunk(
+    timeline: Timeline, seconds: float, sequence: int, verdict: int = EXECUTED, why: str = ""
+) -> None:
     time = START + round(seconds * SECOND)
-    timeline.add_chunk(time, chunk_record(chunk_message(time, sequence)), sent)
+    timeline.add_chunk(time, chunk(time, sequence, verdict=verdict, why=why))
 
 
 def test_a_moment_is_what_came_before_it(arm):
@@ -30,23 +33,23 @@ def test_a_moment_is_what_came_before_it(arm):
     for k in range(5):
         add_chunk(timeline, k, k)
         timeline.add_joints(START + k * SECOND, {"shoulder": float(k)})
-        picture = np.full((30, 40, 3), 10 * k, np.uint8)
-        timeline.add_picture("/front", START + k * SECOND, picture)
+        image = np.full((30, 40, 3), 10 * k, np.uint8)
+        timeline.add_image("/front", START + k * SECOND, image)
     timeline.add_joints(START + 4 * SECOND, {"wheel": 9.0})  # another publisher
-    assert timeline.at(START - 1).chunk is None and timeline.at(START - 1).pictures == {}
+    assert timeline.at(START - 1).chunk is None and timeline.at(START - 1).images == {}
     for time, k in ((0, 0), (1.99, 1), (2, 2), (100, 4)):
         moment = timeline.at(START + round(time * SECOND))
         assert moment.chunk.sequence == k and moment.scene.newest.sequence == k
         assert moment.joints["shoulder"] == k
-        rgb = cv2.imdecode(np.frombuffer(moment.pictures["/front"], np.uint8), 1)
-        assert rgb.shape == (240, PICTURE_WIDTH, 3) and abs(int(rgb.mean()) - 10 * k) <= 2
+        rgb = cv2.imdecode(np.frombuffer(moment.images["/front"], np.uint8), 1)
+        assert rgb.shape == (240, IMAGE_WIDTH, 3) and abs(int(rgb.mean()) - 10 * k) <= 2
     assert timeline.at(START + 9 * SECOND).joints == {"shoulder": 4.0, "wheel": 9.0}
 
 
 def test_jumping_to_a_moment_draws_what_playing_would(arm):
     timeline = Timeline(arm)
     for k in range(20):
-        add_chunk(timeline, k / 5, k, sent=True)
+        add_chunk(timeline, k / 5, k)
     lines = {
         line.name: line
         for line in timeline.at(START + round(3.1 * SECOND)).scene.lines(
@@ -62,8 +65,9 @@ def test_jumping_to_a_moment_draws_what_playing_would(arm):
 
 def test_rejected_chunks_and_forgetting(arm):
     timeline = Timeline(arm, keep=3.0)
-    timeline.add_rejected(START, np.eye(3), "limits: too far")
+    add_chunk(timeline, 0.0, 7, REJECTED, "limits: too far")
     moment = timeline.at(START + SECOND // 2)
+    assert moment.chunk is None and "rejected: limits: too far" in moment.scene.text(START)
     assert [line.name for line in moment.scene.lines(START + SECOND // 2)] == ["rejected"]
     for k in range(10):
         timeline.add_joints(START + k * SECOND, {"shoulder": float(k)})
@@ -72,16 +76,16 @@ def test_rejected_chunks_and_forgetting(arm):
     assert timeline.at(START + 2 * SECOND).joints == {}, "forgotten"
 
 
-def test_pictures_are_thinned(arm):
+def test_images_are_thinned(arm):
     timeline = Timeline(arm)
     kept = 0
     for k in range(30):
         time = START + k * SECOND // 30
-        if timeline.wants_picture("/front", time):
-            timeline.add_picture("/front", time, np.zeros((4, 4, 3), np.uint8))
+        if timeline.wants_image("/front", time):
+            timeline.add_image("/front", time, np.zeros((4, 4, 3), np.uint8))
             kept += 1
     assert 9 <= kept <= 11
-    assert timeline.wants_picture("/front", START - SECOND), "a clock that jumped back"
+    assert timeline.wants_image("/front", START - SECOND), "a clock that jumped back"
 
 
 def test_shapes(arm):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.console import percentiles
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -86,7 +88,7 @@ def add(parts: Sequence[Sums]) -> Sums:
 
 
 def figures(sums: Sums, joints: Sequence[str], dt: float) -> dict[str, Any]:
-    """The figures under the keys that docs/commands.md explains; null without values."""
+    """The figures under the keys of `JSON_KEYS` in command.py; null without values."""
     counts = sums.counts.sum(axis=0)
     steps = sums.counts.sum(axis=1)
     by_joint = {
@@ -113,7 +115,7 @@ def figures(sums: Sums, joints: Sequence[str], dt: float) -> dict[str, Any]:
         name: {
             "jerk_rms": _root(sums.jerks[j], sums.jerk_counts[j]),
             "recorded_jerk_rms": _root(sums.recorded_jerks[j], sums.recorded_counts[j]),
-            "boundary_step": _percentiles(sums.boundaries[:, j]),
+            "boundary_step": percentiles(_finite(sums.boundaries[:, j]), largest=True),
         }
         for j, name in enumerate(joints)
     }
@@ -156,9 +158,5 @@ def _root(total: float, count: int) -> float | None:
     return float(np.sqrt(total / count)) if count else None
 
 
-def _percentiles(values: np.ndarray) -> dict[str, float | None]:
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return {"p50": None, "p95": None, "max": None}
-    p50, p95 = np.percentile(values, (50, 95))
-    return {"p50": float(p50), "p95": float(p95), "max": float(values.max())}
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
-import cv2
 import numpy as np
 
-from pi0_ros.bags.bag import BagError, Message, open_bag, read_messages
-from pi0_ros.eval.sums import Sums, sums_of
+from pi0_ros.bags.bag import BagError, Message, read_messages
+from pi0_ros.bags.chunks import REJECTED
+from pi0_ros.bags.images import thumbnail
+from pi0_ros.errors import UserError
+from pi0_ros.eval.figures import Sums, sums_of
 from pi0_ros.eval.truth import read_truth
-from pi0_ros.node.arguments import ArgumentsError
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import read_interface
-from pi0_ros.node.observation import Snapshot
-from pi0_ros.node.preflight import ContractError, LoadError
-from pi0_ros.replay.offline import load, open_offline
+from pi0_ros.replay.case import check_case, load, open_case
 from pi0_ros.replay.steps import Published, SeededPolicy, Steps
 from pi0_ros.ros.diagnostics import refused_since
 
-ERRORS = (BagError, ContractError, ArgumentsError, LoadError, OSError)
 THUMBNAILS = 8
+"""Images of each camera on the page."""
+
 _WIDTH = 160
 _DRAWN_CHUNKS, _DRAWN_POINTS = 150, 2000
 
@@ -39,7 +38,7 @@ class Job:
         remaps: (topic in the recording, topic to play it on).
         target: topic of commands to compare with; "": the joint states.
         threads: of torch.
-        pictures: keep what a page shows.
+        drawn: keep what a page shows.
     """
 
     bag: str
@@ -48,15 +47,14 @@ class Job:
     remaps: tuple[tuple[str, str], ...] = ()
     target: str = ""
     threads: int = 1
-    pictures: bool = False
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a page shows of a recording.
+    """What a page shows of a recording; seconds count from its first message.
 
     Attributes:
-        start: ns that `stamps` and `times` count from.
         stamps: [n] seconds of the observations, at most some 150 of them.
         predicted: [n, h, j] rad.
         times, recorded: [k] seconds and [k, j] rad.
@@ -67,7 +65,7 @@ class Drawn:
     predicted: np.ndarray
     times: np.ndarray
     recorded: np.ndarray
-    thumbnails: Mapping[str, tuple[tuple[float, bytes], ...]]
+    thumbnails: Mapping[str, list[tuple[float, bytes]]]
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,7 @@ def policy_of(ros_args: tuple[str, ...], threads: int) -> SeededPolicy:
     """The policy, loaded once per process."""
     import torch
 
-    parameters = read_interface(ros_args).parameters
-    policy = load(parameters)
+    policy = load(read_interface(ros_args).parameters)
     torch.set_num_threads(threads)
     return policy
 
@@ -116,116 +113,84 @@ def evaluate(job: Job, on_time: Callable[[float], None] = lambda seconds: None) 
     """
     try:
         return _evaluate(job, on_time)
-    except ERRORS as error:
+    except (UserError, OSError) as error:
         return Evaluated(job.name, problem=str(error))
 
 
 def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
-    offline = open_offline(job.bag, job.ros_args, dict(job.remaps))
-    parameters, joints = offline.parameters, offline.parameters.joint_names
-    truth = read_truth(offline.bag, offline.joint_states(), job.target, joints)
-    policy = policy_of(job.ros_args, job.threads)
-    steps = Steps(parameters, offline.interface.observed, offline.topics, policy)
+    case = open_case(job.bag, job.ros_args, dict(job.remaps))
+    check_case(case)
+    parameters, joints, bag = case.parameters, case.parameters.joint_names, case.bag
+    truth = read_truth(bag, case.joint_states, job.target, joints)
+    steps = Steps(case.interface, case.topics, policy_of(job.ros_args, job.threads))
+    album = _Album(bag.start, bag.end, parameters.image_transport) if job.drawn else None
     published: list[Published] = []
-    album = _Album(offline.bag.start, offline.bag.end, parameters.image_transport)
 
     def messages() -> Iterator[Message]:
-        for message in read_messages(offline.bag, offline.types()):
-            on_time((message.time - offline.bag.start) / 1e9)
+        for message in read_messages(bag, case.types):
+            on_time((message.time - bag.start) / 1e9)
             yield message
 
     for event in steps.run(messages()):
-        if isinstance(event, Published):
-            if job.pictures:
-                album.look(event)
-            published.append(_without_pictures(event))
+        if isinstance(event, Published) and event.verdict != REJECTED:
+            if album is not None:
+                album.add(event)
+            # A recording's images do not fit into memory.
+            published.append(replace(event, snapshot=replace(event.snapshot, images={})))
     if not published:
         reasons = [f"{reason} ({text})" for reason, (_, text) in steps.first_refused.items()]
         raise BagError(f"{job.bag}: no chunk came; refused: {'; '.join(reasons) or 'nothing'}")
     stamps = np.array([p.chunk.stamp for p in published], np.int64)
     predicted = np.array([p.chunk.positions for p in published], np.float64)
     dt = parameters.action_dt
-    due = stamps[:, None] + np.round((np.arange(predicted.shape[1]) + 1) * dt * 1e9).astype(
-        np.int64
-    )
-    recorded = truth.at(due.ravel()).reshape(predicted.shape)
+    ahead = np.round((np.arange(predicted.shape[1]) + 1) * dt * 1e9).astype(np.int64)
+    recorded = truth.at((stamps[:, None] + ahead).ravel()).reshape(predicted.shape)
     if not np.isfinite(recorded).any():
-        raise BagError(
-            f"{job.bag}: {truth.source} says nothing about the times after the observations"
-        )
+        raise BagError(f"{job.bag}: {truth.source} has nothing at the times after the observations")
     state = np.array([p.snapshot.state for p in published])
-    counters, start = steps.counters, steps.playback.start
+    counters, playback = steps.counters, steps.playback
+    drawn = None
+    if album is not None:
+        chosen = np.linspace(0, len(stamps) - 1, _DRAWN_CHUNKS).round().astype(int)
+        chosen = np.unique(chosen)
+        times = np.linspace(0, playback.end - playback.start, _DRAWN_POINTS).astype(np.int64)
+        drawn = Drawn(
+            stamps=(stamps[chosen] - playback.start) / 1e9,
+            predicted=predicted[chosen],
+            times=times / 1e9,
+            recorded=truth.at(playback.start + times),
+            thumbnails=album.thumbnails,
+        )
     return Evaluated(
         bag=job.name,
-        duration=steps.playback.duration,
+        duration=playback.duration,
         source=truth.source,
         joints=joints,
         dt=dt,
         instructions=tuple(dict.fromkeys(p.snapshot.instruction for p in published)),
         refused=counters[-1].refused,
-        refused_later=refused_since(counters, start + 1_000_000_000),
+        refused_later=refused_since(counters, playback.start + 1_000_000_000),
         sums=sums_of(predicted, recorded, state, stamps, dt),
         seconds=tuple(p.seconds for p in published),
-        drawn=_drawn(stamps, predicted, truth.at, start, steps.playback.end, album)
-        if job.pictures
-        else None,
-    )
-
-
-def _without_pictures(event: Published) -> Published:
-    """A recording's pictures do not fit into memory."""
-    s = event.snapshot
-    bare = Snapshot({}, s.image_stamps, s.state, s.state_stamp, s.instruction)
-    return Published(event.time, event.chunk, bare, event.seconds, event.executed)
-
-
-def _drawn(
-    stamps: np.ndarray,
-    predicted: np.ndarray,
-    at: Callable[[np.ndarray], np.ndarray],
-    start: int,
-    end: int,
-    album: _Album,
-) -> Drawn:
-    chosen = np.unique(np.linspace(0, len(stamps) - 1, _DRAWN_CHUNKS).round().astype(int))
-    times = np.linspace(0, end - start, _DRAWN_POINTS).astype(np.int64)
-    return Drawn(
-        stamps=(stamps[chosen] - start) / 1e9,
-        predicted=predicted[chosen],
-        times=times / 1e9,
-        recorded=at(start + times),
-        thumbnails={camera: tuple(found) for camera, found in album.found.items()},
+        drawn=drawn,
     )
 
 
 class _Album:
-    """Small pictures of every camera, evenly along time."""
+    """Small images of every camera, evenly along time."""
 
     def __init__(self, start: int, end: int, transport: str) -> None:
-        self.found: dict[str, list[tuple[float, bytes]]] = {}
+        self.thumbnails: dict[str, list[tuple[float, bytes]]] = {}
         self._start, self._period = start, max(1, (end - start) // THUMBNAILS)
         self._next = start
-        self._decode = to_rgb if transport == "raw" else decompress
+        self._to_rgb = to_rgb if transport == "raw" else decompress
 
-    def look(self, event: Published) -> None:
+    def add(self, event: Published) -> None:
+        """The images of an observation, if it is time for some."""
         if event.time < self._next:
             return
         self._next += self._period * (1 + (event.time - self._next) // self._period)
         for camera, message in event.snapshot.images.items():
-            picture = self._decode(message)
-            height = max(1, round(picture.shape[0] * _WIDTH / picture.shape[1]))
-            small = cv2.resize(
-                np.ascontiguousarray(picture), (_WIDTH, height), interpolation=cv2.INTER_AREA
-            )
-            _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
             at = (event.snapshot.image_stamps[camera] - self._start) / 1e9
-            self.found.setdefault(camera, []).append((at, data.tobytes()))
-
-
-def seconds_of(bag: str) -> float:
-    """Length of a recording, for a progress bar; 0 where it cannot be opened."""
-    try:
-        opened = open_bag(Path(bag))
-    except BagError:
-        return 0.0
-    return (opened.end - opened.start) / 1e9
+            jpeg = thumbnail(self._to_rgb(message), _WIDTH, 80)
+            self.thumbnails.setdefault(camera, []).append((at, jpeg))

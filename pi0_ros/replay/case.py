@@ -1,0 +1,156 @@
+"""What a replay rests on: a recording, and a node whose topics it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pi0_ros.bags.bag import Bag, BagError, open_bag, read_messages
+from pi0_ros.bags.messages import IMAGE_TYPES, STATES_TYPE, decode
+from pi0_ros.bags.topics import match_topics
+from pi0_ros.motion.limits import JointLimits, read_limits
+from pi0_ros.node.arguments import write_arguments
+from pi0_ros.node.interface import Interface, Topic, read_interface
+from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import ContractError, LoadError, contract_problems, load_policy
+from pi0_ros.replay.steps import SeededPolicy
+
+Check = Callable[[NodeParameters, None], list[str]]
+Load = Callable[[NodeParameters], SeededPolicy]
+
+MOST_STATES = 1000
+"""Joint states in which the joints are looked for before a recording counts as another robot's."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recording, and the node that it is played to.
+
+    Attributes:
+        topics: topic in the recording -> the node's topic that it is played on.
+    """
+
+    bag: Bag
+    interface: Interface
+    topics: Mapping[str, Topic]
+
+    @property
+    def parameters(self) -> NodeParameters:
+        return self.interface.parameters
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Topic in the recording -> message type, of the topics that are played."""
+        return {topic: need.type for topic, need in self.topics.items()}
+
+    @property
+    def cameras(self) -> list[str]:
+        """Topics in the recording that are cameras."""
+        return [topic for topic, kind in self.types.items() if kind in IMAGE_TYPES]
+
+    @property
+    def joint_states(self) -> str:
+        """Topic in the recording of the joint states."""
+        return next(topic for topic, kind in self.types.items() if kind == STATES_TYPE)
+
+    def limits(self) -> JointLimits | None:
+        """Of the joints; None without a file.
+
+        Raises:
+            LimitsError, OSError: the file cannot be used.
+        """
+        p = self.parameters
+        if not p.joint_limits:
+            return None
+        path = Path(p.joint_limits).expanduser()
+        return read_limits(path, p.joint_names, p.default_acceleration)
+
+
+def node_arguments(
+    checkpoint: Path, params: Sequence[Path], ros_args: Sequence[str], enable: bool = False
+) -> list[str]:
+    """What follows --ros-args on the node's command line; of two values the later one wins.
+
+    Raises:
+        FileNotFoundError: no checkpoint or parameter file.
+    """
+    for path in (checkpoint, *params):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or directory")
+    # The replay configures and activates the node itself, which tells it how that went.
+    ours = {
+        "use_sim_time": True,
+        "checkpoint": str(checkpoint.resolve()),
+        "autostart": False,
+        "start_enabled": enable,
+    }
+    return [*write_arguments(params), *ros_args, *write_arguments(parameters=ours)]
+
+
+def open_case(
+    bag: str | Path, ros_args: Sequence[str], remaps: Mapping[str, str] | None = None
+) -> Case:
+    """Opens a recording and finds the node's topics in it.
+
+    Args:
+        ros_args: the node's, the checkpoint among them.
+        remaps: topic in the recording -> topic to play it on.
+
+    Raises:
+        BagError: the recording cannot be read, or lacks topics that the node needs.
+        ArgumentsError: the node would not start with these arguments.
+    """
+    opened = open_bag(bag)
+    interface = read_interface(ros_args)
+    return Case(opened, interface, match_topics(opened, interface.observed, remaps))
+
+
+def check_case(case: Case, check: Check = contract_problems) -> None:
+    """Parameters, checkpoint, limits and recording fit each other.
+
+    Raises:
+        ContractError: parameters, checkpoint and limits do not; lists everything.
+        BagError: no joint state names all the joints.
+    """
+    problems = check(case.parameters, None)
+    if problems:
+        raise ContractError(problems)
+    _check_joints(case.bag, case.joint_states, case.parameters.joint_names)
+
+
+def _check_joints(bag: Bag, topic: str, joints: Sequence[str]) -> None:
+    best: tuple[str, ...] = ()
+    for number, message in enumerate(read_messages(bag, {topic: STATES_TYPE})):
+        try:
+            names = tuple(decode(message.data, STATES_TYPE).name)
+        except ValueError:
+            continue  # counted as malformed where it is played
+        if set(joints) <= set(names):
+            return
+        if len(set(names) & set(joints)) > len(set(best) & set(joints)) or not best:
+            best = names
+        if number + 1 >= MOST_STATES:
+            break
+    missing = [name for name in joints if name not in best]
+    raise BagError(
+        f"{bag.path}: no joint state on {topic} names the {len(joints)} joints of the parameters.\n"
+        f"  wanted:   {', '.join(joints)}\n"
+        f"  recorded: {', '.join(best) or 'no names'} ({len(best)} joints)\n"
+        f"  missing:  {', '.join(missing)}\n"
+        "If it is this robot under other names, give those as `joints` in --params, in the"
+        " checkpoint's order;\notherwise the recording is of another robot, and needs a checkpoint"
+        " trained for that one."
+    )
+
+
+def load(parameters: NodeParameters, load_as: Load = load_policy) -> SeededPolicy:
+    """The policy, in this process whatever `policy_process` says.
+
+    Raises:
+        LoadError: it cannot be loaded; names the checkpoint and the cause.
+    """
+    try:
+        return load_as(parameters)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise LoadError(parameters.checkpoint, error) from error

@@ -1,0 +1,287 @@
+"""pi0 replay: plays a rosbag2 recording to the pi0 node over DDS, records the action chunks that it
+publishes, and prints how many there are, how old and how fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pi0_ros import console
+from pi0_ros.diff.command import add_thresholds, check_thresholds
+
+if TYPE_CHECKING:
+    from pi0_ros.replay.case import Check, Load
+
+EPILOG = """\
+The node runs as a process of its own with use_sim_time, in a ROS domain of its own on the loopback
+(unless ROS_DOMAIN_ID is set). It gets /clock and the topics that its parameters name, nothing else.
+DIR/bag holds what it published, DIR/chunks.png shows the predicted joint paths, DIR/node.log has
+its output.
+
+With --deterministic there is neither a node nor DDS nor ROS: the recording is stepped through in
+this process, and the same inputs give the same files to the byte. `pi0 diff A B` compares the
+results of two replays; --record-golden and --check do so in a test.
+
+Exit status 1 also when no chunk came, or when one differs from those of --check.
+
+example: pi0 replay demo_bag --checkpoint demo_checkpoint --params pi0.yaml --json figures.json
+"""
+
+JSON_KEYS = {
+    "recording, rate, duration_s": "what was played, its pace (null: deterministic), its length",
+    "frames, frames_per_camera": "images played, together and by topic in the recording",
+    "chunks, trajectories": "messages on ~/action_chunk that were not rejected, and on"
+    " ~/joint_trajectory, which need `--enable`",
+    "points_per_chunk, points_per_chunk_max": "least and most steps of a chunk",
+    "age_ms": "`p50`, `p95`: from the newest image's stamp to publication, in the bag's time, of"
+    " the chunks that came before its end",
+    "inference_ms": "`p50`, `p95`: wall time of the policy, all stages",
+    "ticks, busy_ticks": "timer ticks, and those that found the previous inference running",
+    "refused": "reason -> observations refused",
+    "refused_after_first_second": "the same without the first second, in which streams begin",
+    "max_lateness_ms": "how late the player sent a message at most",
+    "warnings": "sentences about the recording or this machine",
+    "check": "with `--check`: the keys of `pi0 diff`, and the two below",
+    "check.changed": "sentences: inputs that are not those of the golden replay",
+    "check.versions": "sentences: versions, processor or threads that are not",
+}
+
+GOLDEN_JOINT = 1e-3
+"""Radians by which a joint may differ from the golden replay: rounding on another machine differs
+by some 1e-5 rad, a real change by more."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `pi0 replay`."""
+    add = parser.add_argument
+    add("bag", metavar="BAG", type=Path, help="rosbag2 directory, sqlite3 or MCAP")
+    console.add_checkpoint(parser)
+    console.add_params(parser)
+    console.add_out(parser, "BAG_replay")
+    console.add_json(parser)
+    add_remap(parser)
+    add("--rate", metavar="R", type=float, default=1.0, help="pace; 1 is as recorded (default)")
+    add(
+        "--enable",
+        action="store_true",
+        help="let the node publish trajectories, which needs joint_limits; else chunks only",
+    )
+    add(
+        "--startup-limit",
+        metavar="S",
+        type=float,
+        default=300.0,
+        help="seconds the node may take to load the checkpoint (default: 300)",
+    )
+    group = parser.add_argument_group("without ROS, step by step, the same results to the byte")
+    add = group.add_argument
+    add("--deterministic", action="store_true", help="step through the recording in this process")
+    add(
+        "--latency",
+        metavar="S",
+        type=float,
+        default=0.0,
+        help="seconds of the recording that an inference takes (default: 0)",
+    )
+    add(
+        "--again",
+        metavar="RESULTS",
+        type=Path,
+        help="compute the chunks of RESULTS again, each from its own observation and noise",
+    )
+    add("--record-golden", metavar="DIR", type=Path, help="keep the results to compare with later")
+    add("--check", metavar="DIR", type=Path, help="compare with the results kept in DIR")
+    limits = parser.add_argument_group("what may differ from the results in DIR (--check)")
+    add_thresholds(limits, GOLDEN_JOINT)
+    console.add_ros_args(parser)
+
+
+def add_remap(parser: argparse.ArgumentParser) -> None:
+    """`--remap FROM:=TO`, which may be given again: a dict of the topics."""
+    parser.add_argument(
+        "--remap",
+        metavar="FROM:=TO",
+        action=_Remap,
+        default={},
+        help="take the recorded topic FROM for the node's topic TO; may be given again",
+    )
+
+
+class _Remap(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        source, separator, target = values.partition(":=")
+        if not separator or not source.startswith("/") or not target.startswith("/"):
+            parser.error(
+                f"--remap {values}: expected FROM:=TO with two absolute topic names, such as "
+                "/camera/color/image_raw:=/front/image_raw"
+            )
+        namespace.remap = {**namespace.remap, source: target}
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program where options do not go together."""
+    check_thresholds(parser, args)
+    if not 0 < args.rate < math.inf:
+        parser.error(f"--rate: must be above 0 and finite, got {args.rate:g}")
+    if not is_deterministic(args):
+        if args.latency or args.again:
+            parser.error("--latency and --again go with --deterministic")
+        return
+    if not 0 <= args.latency < 60:
+        parser.error(f"--latency: must be in [0, 60) seconds, got {args.latency:g}")
+    if args.rate != 1.0:
+        parser.error("--rate: a deterministic replay has no pace; it is as fast as it can be")
+    if args.record_golden and args.check:
+        parser.error("--record-golden and --check: one at a time")
+    if args.record_golden and args.out is not None:
+        parser.error("--record-golden keeps everything in its DIR; leave --out out")
+    if args.check and not (args.check / "golden.json").is_file():
+        parser.error(f"--check {args.check} holds no golden replay; make one with --record-golden")
+
+
+def is_deterministic(args: argparse.Namespace) -> bool:
+    """Whether a deterministic replay is asked for."""
+    return bool(args.deterministic or args.record_golden or args.check)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replays; returns the exit status."""
+    return run_deterministic(args) if is_deterministic(args) else run_live(args)
+
+
+def run_live(args: argparse.Namespace) -> int:
+    """A replay over DDS."""
+    from pi0_ros.replay.live import replay
+    from pi0_ros.replay.report import format_table, report_json
+
+    out = _out(args)
+    with console.deferred_signals() as interrupted:
+        report = replay(
+            args.bag,
+            args.checkpoint,
+            out,
+            rate=args.rate,
+            params=args.params,
+            ros_args=args.ros_args,
+            remaps=args.remap,
+            enable=args.enable,
+            overwrite=args.overwrite,
+            startup_limit=args.startup_limit,
+            interrupted=interrupted,
+        )
+    # The figures first: a file that cannot be written must not cost them.
+    print(format_table(report))
+    console.write_json(args.json, report_json(report))
+    _print_results(out, "bag", "node.log", "chunks.png")
+    if report.chunks:
+        return console.DONE
+    print(
+        f"no chunk came. {out / 'node.log'} says what the node did; the table above, what it"
+        " refused.",
+        file=sys.stderr,
+    )
+    return console.FAILED
+
+
+def run_deterministic(
+    args: argparse.Namespace, load_as: Load | None = None, check: Check | None = None
+) -> int:
+    """Replays, keeps or compares.
+
+    Args:
+        load_as, check: stand for the node's `load_policy` and its preflight.
+    """
+    from pi0_ros.bags.results import read_results
+    from pi0_ros.node.preflight import contract_problems, load_policy
+    from pi0_ros.replay import golden
+    from pi0_ros.replay.case import check_case, load, node_arguments, open_case
+    from pi0_ros.replay.deterministic import FIGURES, Options, replay_steps
+    from pi0_ros.replay.report import ReplayError, format_table, report_json
+
+    kept = golden.read_golden(args.check) if args.check else None
+    out = args.record_golden or _out(args)
+    if args.check and out.resolve() == args.check.resolve():
+        raise ReplayError(f"--out {out} is the golden replay to compare with: choose another one")
+    again = read_results(args.again) if args.again else None
+    options = Options(args.enable, args.latency, again)
+    arguments = node_arguments(args.checkpoint, args.params, args.ros_args, args.enable)
+    case = open_case(args.bag, arguments, args.remap)
+    check_case(case, check or contract_problems)
+    policy = load(case.parameters, load_as or load_policy)
+    if args.record_golden and args.overwrite:
+        (out / golden.GOLDEN).unlink(missing_ok=True)  # until the new results are complete
+    outcome = replay_steps(
+        case, policy, out, options, recording=str(args.bag), overwrite=args.overwrite
+    )
+    print(format_table(outcome.report))
+    figures = report_json(outcome.report)
+    status = console.DONE
+    made_of = golden.ingredients(case.parameters, options, outcome.messages)
+    if not outcome.report.chunks:
+        print("no chunk came. The table above says what was refused, and why.", file=sys.stderr)
+        status = console.FAILED
+    elif args.record_golden:
+        golden.write_golden(out, made_of)
+    elif kept is not None:
+        status, figures["check"] = _compare(args, kept, made_of, out)
+    console.write_json(args.json, figures)
+    _print_results(out, "bag", FIGURES, "chunks.png", "diff.png", golden.GOLDEN)
+    return status
+
+
+def _compare(
+    args: argparse.Namespace, kept: dict[str, Any], made_of: dict[str, Any], out: Path
+) -> tuple[int, dict[str, Any]]:
+    """Compares with the golden results; returns the exit status and the figures."""
+    from pi0_ros.bags.results import read_results
+    from pi0_ros.diff.command import compare_results, thresholds
+    from pi0_ros.diff.compare import DiffError, failures
+    from pi0_ros.diff.report import difference_json, format_difference
+    from pi0_ros.replay.golden import changes
+
+    limits = thresholds(args, GOLDEN_JOINT)
+    inputs, versions = changes(kept, made_of)
+    figures: dict[str, Any] = {"changed": inputs, "versions": versions}
+    try:
+        difference = compare_results(read_results(args.check), read_results(out), args)
+    except DiffError as error:  # an input that changed may well be why
+        print(f"beyond: {error}")
+        problems = [str(error)]
+        figures |= {"failures": problems, "passed": False}
+    else:
+        print(format_difference(difference, limits))
+        problems = failures(difference, limits)
+        figures |= difference_json(difference, limits)
+        if console.is_installed("matplotlib"):
+            from pi0_ros.diff.plot import plot_difference
+
+            plot_difference(out / "diff.png", difference, limits)
+    for change in versions:
+        print(f"note: {change}")
+    for change in inputs:
+        print(f"changed: {change}")
+    if inputs:
+        print(
+            "The golden replay was made of something else: if that is meant, record it anew"
+            " (--record-golden DIR --overwrite)."
+        )
+    return console.FAILED if inputs or problems else console.DONE, figures
+
+
+def _out(args: argparse.Namespace) -> Path:
+    """A plain name, not a path beside BAG: recordings often lie where one cannot write."""
+    return args.out or Path(f"{args.bag.resolve().name}_replay")
+
+
+def _print_results(out: Path, *names: str) -> None:
+    print(f"results: {', '.join(str(out / name) for name in names if (out / name).exists())}")

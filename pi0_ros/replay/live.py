@@ -1,0 +1,137 @@
+"""One replay over DDS, from the recording to the results: checks, node, playing, files."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi0_ros import console
+from pi0_ros.bags.bag import Bag
+from pi0_ros.bags.writer import BagWriter
+from pi0_ros.replay.case import node_arguments, open_case
+from pi0_ros.replay.report import Report, make_report
+from pi0_ros.replay.results import BAG, claim_results, plot_results
+from pi0_ros.ros.environment import environment, private_graph
+from pi0_ros.ros.process import NodeProcess
+
+if TYPE_CHECKING:
+    from pi0_ros.replay.session import Output
+
+NODE_COMMAND: Sequence[str] = (sys.executable, "-m", "pi0_ros.node")
+PLAYER_NAME = "pi0_replay"
+LOG = "node.log"
+REFRESH = 0.5  # seconds between two states of a progress bar
+STILL_RUNNING = "the last inference did not end in time; its chunk is missing"
+
+
+def replay(
+    bag: str | Path,
+    checkpoint: Path,
+    out: Path,
+    *,
+    rate: float = 1.0,
+    params: Sequence[Path] = (),
+    ros_args: Sequence[str] = (),
+    remaps: Mapping[str, str] | None = None,
+    enable: bool = False,
+    overwrite: bool = False,
+    startup_limit: float = 300.0,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Replays a recording; leaves `out`/bag, `out`/chunks.png and `out`/node.log.
+
+    Args:
+        bag: rosbag2 directory or file.
+        checkpoint: directory of the pi0 checkpoint.
+        out: directory for the results, made where it is missing.
+        rate: seconds of the recording per second of wall time.
+        params: the node's parameter files.
+        ros_args: ROS arguments for the node, such as ("-p", "device:=cuda:0").
+        remaps: topic in the recording -> topic to play it on.
+        enable: let the node publish trajectories too; it needs `joint_limits` then.
+        overwrite: replace the results of an earlier replay.
+        startup_limit: seconds for the node to load the checkpoint.
+        interrupted: asked every few milliseconds; True ends the replay and its node.
+
+    Raises:
+        UserError: the recording cannot be read or lacks what the node needs, the node would not
+            take its arguments, `out` holds results already, ROS is not installed, the node's
+            process ended too early, or the node and the player did not come together.
+        FileNotFoundError: no checkpoint or parameter file.
+        KeyboardInterrupt: `interrupted` said so.
+    """
+    console.require("rclpy", "pi0_ros.msg")
+    arguments = node_arguments(checkpoint, params, ros_args, enable)
+    case = open_case(bag, arguments, remaps)
+    if interrupted():  # while the results of an earlier replay are still there
+        raise KeyboardInterrupt
+    claim_results(out, case.bag, overwrite, LOG)
+    # The surroundings must be in place before this process first uses ROS.
+    with environment(private_graph(os.environ)), ExitStack() as stack:
+        from pi0_ros.replay.session import Session, output_types
+        from pi0_ros.ros.spinning import ros_node
+
+        node = stack.enter_context(ros_node(PLAYER_NAME))
+        command = [*NODE_COMMAND, "--ros-args", *arguments]
+        process = stack.enter_context(NodeProcess(command, out / LOG))
+        session = Session(node, case, process, interrupted)
+        with _startup_bar() as on_poll:
+            session.wait_until_ready(startup_limit, on_poll)
+        types = output_types(case.interface)
+        writer = stack.enter_context(BagWriter(out / BAG, case.bag.storage, types))
+        session.output.recorder.write = writer.write
+        with _playing_bar(case.bag, session.output) as on_tick:
+            playback = session.play(rate, on_tick)
+        in_time = len(session.output.chunks)
+        drained = session.drain()
+    output = session.output
+    return make_report(
+        str(bag),
+        rate,
+        playback,
+        case.cameras,
+        output.chunks,
+        in_time,
+        output.trajectories,
+        output.counters,
+        [
+            *process.warnings,
+            *([] if drained else [STILL_RUNNING]),
+            *plot_results(out, case, output.chunks, playback.start),
+        ],
+    )
+
+
+@contextmanager
+def _startup_bar() -> Iterator[Callable[[], None]]:
+    """Shows for how long the node has been loading."""
+    with console.progress(
+        desc="Starting the node", total=0, bar_format="{desc} {elapsed}", mininterval=REFRESH
+    ) as bar:
+        yield lambda: bar.update(0)
+
+
+@contextmanager
+def _playing_bar(bag: Bag, output: Output) -> Iterator[Callable[[int], None]]:
+    """Shows how many seconds of the recording are played, and what has come of them."""
+    total = (bag.end - bag.start) / 1e9
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s{postfix}"
+    with console.progress(desc="Playing", total=total, bar_format=layout) as bar:
+        shown = 0.0
+
+        def on_tick(sim_time: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown < REFRESH and sim_time < bag.end:
+                return
+            shown = time.monotonic()
+            refused = sum(output.counters[-1].refused.values()) if output.counters else 0
+            bar.set_postfix(chunks=len(output.chunks), refused=refused, refresh=False)
+            bar.n = min(total, (sim_time - bag.start) / 1e9)
+            bar.refresh()
+
+        yield on_tick

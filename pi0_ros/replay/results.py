@@ -1,0 +1,46 @@
+"""The folder of a replay's results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pi0_ros import console
+from pi0_ros.bags.bag import Bag
+from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.bags.messages import joint_positions
+from pi0_ros.replay.case import Case
+from pi0_ros.replay.report import ReplayError
+
+BAG, PLOT = "bag", "chunks.png"
+
+
+def claim_results(out: Path, bag: Bag, overwrite: bool, *more: str) -> None:
+    """Makes the folder of the results, and room in it.
+
+    Args:
+        bag: the recording that is replayed.
+        more: results besides the recording and the plot.
+
+    Raises:
+        UserError: results are there and may not be replaced, or are the recording itself.
+    """
+    if bag.path.resolve().is_relative_to((out / BAG).resolve()):
+        raise ReplayError(f"{out / BAG} is the recording to replay: choose another --out")
+    console.claim_folder(out, (BAG, PLOT, *more), overwrite)
+
+
+def plot_results(out: Path, case: Case, chunks: Sequence[ChunkRecord], start: int) -> list[str]:
+    """Draws the chunks; `start` is the time in ns that the plot calls 0.
+
+    Returns:
+        A warning where they cannot be drawn.
+    """
+    if not console.is_installed("matplotlib"):
+        return [f"{PLOT} {console.missing('matplotlib')}"]
+    if chunks:
+        from pi0_ros.replay.plot import plot_chunks
+
+        recorded = joint_positions(case.bag, case.joint_states)
+        plot_chunks(out / PLOT, chunks, recorded, start, case.bag.path.name)
+    return []
