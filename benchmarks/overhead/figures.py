@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
+from pi0_ros import console
+from pi0_ros.errors import UserError
 
 OVERHEAD_LIMIT = 5e-3
 """Seconds that the 99th percentile of the overhead may take."""
 
-_PERCENTILES = (50, 95, 99)
 _NOT_OF_THE_POLICY = ("image_age", "inference", "overhead")
 _EARLY = 0.1  # periods by which a tick may come before its time
 
@@ -23,8 +23,8 @@ CAMERA_HZ, JOINT_HZ = 30.0, 100.0
 """Messages per second that the robot publishes of each camera, and of the joint states."""
 
 
-class OverheadError(RuntimeError):
-    """Too little came for figures, or there is no place for them."""
+class OverheadError(UserError, RuntimeError):
+    """Too little came for figures."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Case:
     """What is tried.
 
     Attributes:
-        width, height: of the pictures, pixels.
+        width, height: of the images, pixels.
         policy_process: the node's parameter.
         rate_hz: ticks per second that the node is asked for.
     """
@@ -75,7 +75,7 @@ class Tick:
 
     Attributes:
         at: monotonic seconds.
-        image_age: seconds from the newest picture's stamp to the tick.
+        image_age: seconds from the newest image's stamp to the tick.
         chunk: None if none was published.
     """
 
@@ -90,13 +90,6 @@ class Refused:
 
     at: float
     counts: Counter[str]
-
-
-def read_refused(at: float, values: Mapping[str, str]) -> Refused:
-    """From the values of the status "observations"."""
-    prefix = "refused."
-    told = {k.removeprefix(prefix): int(v) for k, v in values.items() if k.startswith(prefix)}
-    return Refused(at, Counter(told))
 
 
 def read_ticks(lines: Iterable[str]) -> list[Tick]:
@@ -199,7 +192,7 @@ class Figures:
         transfer_ms: the part of it for decoding, and the way to the policy's process and back;
             /diagnostics counts that as inference.
         inference_ms: the policy's own time.
-        image_age_ms: of the newest picture at the tick, since its stamp.
+        image_age_ms: of the newest image at the tick, since its stamp.
         robot_hz: topic -> messages per second that the robot sent.
         node_cpu, policy_cpu: of one core, 1 is all of it; the policy's own process, if any.
     """
@@ -285,7 +278,6 @@ def _until(refused: Sequence[Refused], time: float) -> Counter[str]:
     return told[0] if told else refused[-1].counts if refused else Counter()
 
 
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+def percentiles(seconds: Sequence[float]) -> dict[str, float | None]:
     """p50, p95, p99 in milliseconds."""
-    values = np.percentile(np.asarray(seconds, np.float64) * 1e3, _PERCENTILES)
-    return {f"p{q}": float(value) for q, value in zip(_PERCENTILES, values, strict=True)}
+    return console.percentiles((1e3 * value for value in seconds), (50, 95, 99))

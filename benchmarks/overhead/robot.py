@@ -31,17 +31,17 @@ from benchmarks.overhead.figures import CAMERA_HZ, JOINT_HZ
 REPORT = 0.5
 """Seconds between two reports."""
 
-PICTURES = 8
-"""Different pictures that each camera shows in turn."""
+IMAGES = 8
+"""Different images that each camera shows in turn."""
 
 DRIFT = 0.1
 """Hz by which cameras are faster and slower than their rate, in turn. A real camera has a clock of
-its own; exact rates would keep for a whole run how pictures and ticks happened to fall together.
-So pictures come at every moment between two ticks within 10 s."""
+its own; exact rates would keep for a whole run how images and ticks happened to fall together.
+So images come at every moment between two ticks within 10 s."""
 
 TASK = "touch the red cube"
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-_KEPT = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RobotSettings:
         cameras: topics of sensor_msgs/Image.
         joint_states, instruction: topics.
         joints: names.
-        width, height: of the pictures, pixels.
+        width, height: of the images, pixels.
     """
 
     cameras: tuple[str, ...]
@@ -84,11 +84,11 @@ class Stream:
     sent: int = 0
 
 
-def pictures(width: int, height: int, seed: int) -> Iterator[Image]:
+def noise(width: int, height: int, seed: int) -> Iterator[Image]:
     """Noise, endlessly: the same few messages in turn, made beforehand."""
     rng = np.random.default_rng(seed)
     made = []
-    for _ in range(PICTURES):
+    for _ in range(IMAGES):
         image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
         image.data = array("B", rng.bytes(3 * width * height))
         made.append(image)
@@ -96,9 +96,9 @@ def pictures(width: int, height: int, seed: int) -> Iterator[Image]:
 
 
 def streams(node: Node, settings: RobotSettings) -> list[Stream]:
-    """Publishers of everything, the instruction already told."""
+    """Publishers of everything, the instruction already published."""
 
-    def send_picture(publisher: rclpy.publisher.Publisher, images: Iterator[Image]) -> None:
+    def send_image(publisher: rclpy.publisher.Publisher, images: Iterator[Image]) -> None:
         image = next(images)
         image.header.stamp = node.get_clock().now().to_msg()
         publisher.publish(image)
@@ -114,9 +114,9 @@ def streams(node: Node, settings: RobotSettings) -> list[Stream]:
     result = []
     for k, topic in enumerate(settings.cameras):
         send = partial(
-            send_picture,
+            send_image,
             node.create_publisher(Image, topic, _NEWEST),
-            pictures(settings.width, settings.height, seed=k),
+            noise(settings.width, settings.height, seed=k),
         )
         # Cameras are not synchronised.
         begun = begin + k / len(settings.cameras) / CAMERA_HZ
@@ -126,7 +126,7 @@ def streams(node: Node, settings: RobotSettings) -> list[Stream]:
     result.append(
         Stream(settings.joint_states, partial(send_joints, publisher), 1 / JOINT_HZ, begin)
     )
-    node.create_publisher(String, settings.instruction, _KEPT).publish(String(data=TASK))
+    node.create_publisher(String, settings.instruction, _LATCHED).publish(String(data=TASK))
     return result
 
 

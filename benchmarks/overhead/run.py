@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,11 +22,11 @@ from benchmarks.overhead.figures import (
     Refused,
     figures,
     read_rates,
-    read_refused,
     read_ticks,
 )
 from benchmarks.overhead.robot import RobotSettings
 from pi0_ros.doctor.samples import Settings
+from pi0_ros.ros.diagnostics import OBSERVATIONS, counters_from_values
 from pi0_ros.ros.process import NodeError, NodeProcess
 from pi0_ros.ros.spinning import ros_node
 
@@ -35,15 +36,6 @@ ROBOT = (sys.executable, "-m", "benchmarks.overhead.robot")
 _POLL = 0.1
 _SILENCE = 60.0  # seconds without trajectories after which the node hangs
 _DEEP = QoSProfile(depth=100)
-
-
-class Process(NodeProcess):
-    """A process with its number and what the kernel says of it."""
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
 
 def cpu_seconds(pid: int) -> float:
@@ -79,7 +71,7 @@ class Listener:
         self.refused: list[Refused] = []
         self.trajectories: list[float] = []
         self.said = ("", "nothing yet")
-        self._status = f"{settings.node.rpartition('/')[2]}: observations"
+        self._status = f"{settings.node.rpartition('/')[2]}: {OBSERVATIONS}"
         subscribe, names = node.create_subscription, settings.names
         trajectories, chunks = names["~/joint_trajectory"], names["~/action_chunk"]
         self._subscriptions = [
@@ -92,7 +84,8 @@ class Listener:
         for status in message.status:
             if status.name == self._status:
                 values = {pair.key: pair.value for pair in status.values}
-                self.refused.append(read_refused(time.monotonic(), values))
+                refused = counters_from_values(0, values).refused
+                self.refused.append(Refused(time.monotonic(), Counter(refused)))
                 self.said = values["state"], status.message
 
     def _on_trajectory(self, _: bytes) -> None:
@@ -105,7 +98,7 @@ class Listener:
             raise NodeError(f"the node cannot begin: {summary}")
 
 
-def run(
+def run_case(
     case: Case,
     settings: Settings,
     arguments: Sequence[str],
@@ -134,9 +127,9 @@ def run(
     robot_command = [*ROBOT, _robot_settings(case, settings).to_json()]
     node_command = [*NODE, str(timings), "--ros-args", *arguments]
     with ExitStack() as stack:
-        listener = Listener(stack.enter_context(ros_node("pi0_overhead")), settings)
-        robot = stack.enter_context(Process(robot_command, folder / "robot.log"))
-        node = stack.enter_context(Process(node_command, folder / "node.log"))
+        listener = Listener(stack.enter_context(ros_node("overhead")), settings)
+        robot = stack.enter_context(NodeProcess(robot_command, folder / "robot.log"))
+        node = stack.enter_context(NodeProcess(node_command, folder / "node.log"))
 
         def wait(until: Callable[[], bool], told: Callable[[float], None]) -> None:
             polled = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the node is given for a run of `pi0_overhead`."""
+"""The ROS arguments of the node for a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.overhead.figures import Case
+from pi0_ros.node.arguments import write_arguments
 
 _WIDE = {"max_position": 10.0, "max_velocity": 10.0, "max_acceleration": 100.0}
 """Radians, per second, per second squared."""
@@ -19,45 +20,41 @@ def demo_arguments(folder: Path) -> list[str]:
 
     checkpoint = folder / "checkpoint"
     write_random_checkpoint(checkpoint, TINY)
-    return _parameters(
-        checkpoint=str(checkpoint),
-        device="cpu",
-        dtype="float32",
-        threads=1,
-        cameras=list(CAMERAS),
-        joints=list(JOINTS),
-    )
-
-
-def own_arguments(checkpoint: Path, params: Path) -> list[str]:
-    """ROS arguments for a checkpoint and a parameter file of the user's."""
-    file = ["--params-file", str(params.resolve())]
-    return [*file, *_parameters(checkpoint=str(checkpoint.resolve()))]
+    parameters = {
+        "checkpoint": str(checkpoint),
+        "device": "cpu",
+        "dtype": "float32",
+        "threads": 1,
+        "cameras": list(CAMERAS),
+        "joints": list(JOINTS),
+    }
+    return write_arguments(parameters=parameters)
 
 
 def case_arguments(case: Case, joints: Sequence[str], folder: Path) -> list[str]:
     """ROS arguments of one case, which come after the others.
 
-    A file with wide limits is written into `folder`. What random weights answer jumps about, so
-    that the bands are as wide as they can be: each chunk is brought within the limits, which takes
-    longer than passing one on.
+    A file with wide limits is written into `folder`. The chunks of random weights jump about, so
+    the bands are as wide as they can be: each chunk is clamped, which takes longer than passing
+    one on.
     """
     limits = folder / "limits.yaml"
     limits.write_text(json.dumps({"joint_limits": {joint: _limits() for joint in joints}}))
-    return _parameters(
-        rate_hz=case.rate_hz,
-        policy_process=case.policy_process,
-        joint_limits=str(limits),
-        image_transport="raw",
-        use_sim_time=False,
-        autostart=True,
-        start_enabled=True,
-        deadman_timeout=0.0,
-        max_jump=7.0,
-        clamp_position=7.0,
-        clamp_velocity=100.0,
-        clamp_acceleration=10_000.0,
-    )
+    parameters = {
+        "rate_hz": case.rate_hz,
+        "policy_process": case.policy_process,
+        "joint_limits": str(limits),
+        "image_transport": "raw",
+        "use_sim_time": False,
+        "autostart": True,
+        "start_enabled": True,
+        "deadman_timeout": 0.0,
+        "max_jump": 7.0,
+        "clamp_position": 7.0,
+        "clamp_velocity": 100.0,
+        "clamp_acceleration": 10_000.0,
+    }
+    return write_arguments(parameters=parameters)
 
 
 def _limits() -> dict[str, float | bool]:
@@ -65,9 +62,3 @@ def _limits() -> dict[str, float | bool]:
     kinds = ("position", "velocity", "acceleration")
     has = {f"has_{kind}_limits": True for kind in kinds}
     return {**has, "min_position": -_WIDE["max_position"], **_WIDE}
-
-
-def _parameters(**values: object) -> list[str]:
-    """`-p name:=value` of each; JSON is the YAML that rcl reads."""
-    given = [f"{name}:={json.dumps(value)}" for name, value in values.items()]
-    return [word for text in given for word in ("-p", text)]

@@ -45,9 +45,9 @@ class Pilot(Protocol):
 
 
 class ExpertPilot:
-    """The scripted expert in a policy's place: what the loop does with a pilot that is right.
+    """The scripted expert in the place of a policy: it shows what the loop itself does.
 
-    It looks at the world, not at observations.
+    It reads the world, not the observations.
     """
 
     cameras: tuple[str, ...] = ()
@@ -99,14 +99,14 @@ class Episode:
         seconds: until the touch, or until the end without one.
         start: [joints] radians, measured at the beginning.
         commands: [n, joints] radians, PERIOD apart.
-        boundaries: [m] when a new trajectory took over: its arrival, and its first point.
+        boundaries: [m] when a new trajectory was spliced in: its arrival, and its first point.
         ticks: at which an observation was due.
         busy: those of them that found the inference before not done.
         published: trajectories that the controller took, stops apart.
-        stops: trajectories that slowed the arm down because no other came.
+        stops: trajectories that stopped the arm because no chunk came.
         refused: reason -> chunks not published.
         rejected: trajectories that the controller did not take.
-        clamped: limit -> chunks brought within it.
+        clamped: limit -> chunks clamped to it.
         latched: whether so many chunks in a row were refused that the node gave up.
         inference: wall seconds of each inference.
     """
@@ -136,7 +136,7 @@ class Episode:
 
 
 def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
-    """Arrange a scene and let the pilot do one of its instructions, which turns with the seed.
+    """Arrange a scene and let the pilot follow one of its instructions, chosen by the seed.
 
     It ends with the first touch, when time is up, or when the node would have given up.
 

@@ -1,4 +1,4 @@
-"""Figures of many episodes: does the arm obey, how smoothly, and what did the node do for it."""
+"""Figures of many episodes: success, smoothness of the commands, and the counters of the node."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Score:
         untouched: scenes in which none was touched in time.
         failed_seeds: of the scenes that were no success.
         touch_s: simulated seconds to the touch, where it was the right one.
-        boundary_step_rad: by how much the commanded position steps where a new trajectory takes
-            over, of the joint that steps most.
+        boundary_step_rad: by how much the commanded position steps at the splice of a new
+            trajectory, of the joint that steps most.
         boundary_step_rad_s: the same of the commanded velocity.
         jerk: root mean square of the commands' third difference over time, rad/s^3.
         chunks: inferences made.
         trajectories: trajectories that the controller took, stops apart.
-        stops: trajectories that slowed the arm down because no other came.
+        stops: trajectories that stopped the arm because no chunk came.
         ticks, busy_ticks: ticks, and those that found the previous inference not done.
         refused: reason -> chunks not published.
         rejected: trajectories that the controller did not take.
-        clamped: limit -> chunks brought within it.
+        clamped: limit -> chunks clamped to it.
         latched: scenes in which the node gave up.
         latency_ms: wall time of an inference, which depends on the machine.
     """

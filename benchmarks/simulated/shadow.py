@@ -1,4 +1,4 @@
-"""An episode as it is seen on the topics: what the robot did, and what its controller commanded."""
+"""An episode as recorded from the topics: what the robot did, what its controller commanded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Tally:
 
 
 class Shadow:
-    """Follows one scene with a controller of its own, which gets what the robot's got.
+    """Follows one scene with a second controller, which gets what the robot's controller gets.
 
     Both are the same program; they differ by the moments at which messages arrive, up to PERIOD.
 

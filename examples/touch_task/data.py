@@ -16,7 +16,7 @@ from pi0_ros.policy.prompt import load_tokenizer, tokenize
 from pi0_ros.sim.task import INSTRUCTIONS
 
 _LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
-_BRIGHTNESS = 0.06  # how much a picture is made brighter or darker, of the whole range
+_BRIGHTNESS = 0.06  # how much an image is made brighter or darker, of the whole range
 
 
 class TrainingData:
@@ -69,12 +69,12 @@ class TrainingData:
         """The observations `rows` [n] under the instructions `chosen` [n] of each.
 
         Args:
-            vary: change the brightness of each picture at random.
+            vary: change the brightness of each image at random.
         """
         d, c = self._demonstrations, self._config
         state = _normalised(d.state[rows], self.state)
         return Batch(
-            self._pictures(d.images[rows], vary),
+            self._images(d.images[rows], vary),
             self._tokens[d.instructions[rows, chosen]],
             F.pad(state, (0, c.max_state_dim - state.shape[1])),
             _normalised(d.chunks[rows, chosen], self.action),
@@ -83,27 +83,27 @@ class TrainingData:
         )
 
     def _patches(self, places: Tensor, height: int, width: int) -> Tensor:
-        """Places in pictures [n, cameras, 2] -> patches of the square [n, cameras], -1 for none."""
+        """Places in images [n, cameras, 2] -> patches of the square [n, cameras], -1 for none."""
         c = self._config
         left, top = (c.image_size - width) // 2, (c.image_size - height) // 2
         column = (left + (1 + places[..., 0]) / 2 * width) // c.patch_size
         row = (top + (1 - places[..., 1]) / 2 * height) // c.patch_size
         return (row * (c.image_size // c.patch_size) + column).nan_to_num(-1.0).long()
 
-    def _pictures(self, images: Tensor, vary: bool) -> Tensor:
+    def _images(self, images: Tensor, vary: bool) -> Tensor:
         """[n, cameras, height, width, 3] uint8 -> [n, cameras, 3, size, size] in [-1, 1].
 
         The border is that of `policy.images.fit_image`, with the format's centred rule.
         """
         size = self._config.image_size
         height, width = images.shape[2:4]
-        pictures = images.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
+        scaled = images.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
         if vary:
             shift = torch.randn((*images.shape[:2], 1, 1, 1), generator=self._generator)
-            pictures = (pictures + _BRIGHTNESS * shift).clamp(-1.0, 1.0)
+            scaled = (scaled + _BRIGHTNESS * shift).clamp(-1.0, 1.0)
         left, top = (size - width) // 2, (size - height) // 2
         border = (left, size - width - left, top, size - height - top)
-        return F.pad(pictures, border, value=-1.0)
+        return F.pad(scaled, border, value=-1.0)
 
 
 def _statistics(values: Tensor) -> dict[str, np.ndarray]:

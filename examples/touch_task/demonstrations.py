@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from pi0_ros import console
 from pi0_ros.sim.expert import CONTROL_SECONDS, TRAVEL, Expert
 from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH
 from pi0_ros.sim.task import INSTRUCTIONS
@@ -41,7 +41,7 @@ class Demonstrations:
         instructions: [n, 3] int64, places in `task.INSTRUCTIONS` of what the scene allows.
         chunks: [n, 3, horizon, 6] float32 radians: the expert's answer to each instruction.
         goals: [n, 3, 6] float32 radians: where the expert goes.
-        places: [n, 3, cameras, 2] float32: where in each picture the named object is, x and y in
+        places: [n, 3, cameras, 2] float32: where in each image the named object is, x and y in
             (-1, 1), right and up; NaN where it is out of view.
     """
 
@@ -63,7 +63,7 @@ class Demonstrations:
 
 
 def fitted_size(image_size: int) -> tuple[int, int]:
-    """(height, width) in pixels that the cameras' pictures have within the model's square."""
+    """(height, width) in pixels that the cameras' images have within the model's square."""
     ratio = max(IMAGE_WIDTH, IMAGE_HEIGHT) / image_size
     return int(IMAGE_HEIGHT / ratio), int(IMAGE_WIDTH / ratio)
 
@@ -76,7 +76,6 @@ def demonstrate(
     horizon: int,
     image_size: int,
     workers: int = 1,
-    progress: bool = False,
 ) -> Demonstrations:
     """Let the expert work in many scenes. The result does not depend on `workers`.
 
@@ -88,14 +87,13 @@ def demonstrate(
         image_size: side of the model's square. Pictures are rendered at the size that they have
             within it; a test shows how closely they agree with 640x480 ones made to fit.
         workers: processes.
-        progress: show a progress bar on stderr.
     """
     blocks = [
         (range(start, min(start + _BLOCK, scenes)), seed, wrist_share, horizon, image_size)
         for start in range(0, scenes, _BLOCK)
     ]
     parts: list[Demonstrations] = []
-    with tqdm(total=scenes, desc="demonstrations", unit="scene", disable=not progress) as bar:
+    with console.progress(total=scenes, desc="demonstrations", unit="scene") as bar:
         for part in _results(blocks, workers):
             parts.append(part)
             bar.update(len(part) // OBSERVATIONS_PER_SCENE)
@@ -180,14 +178,14 @@ def _any_pose(world: World, expert: Expert, rng: np.random.Generator) -> np.ndar
 def _observation(
     world: World, expert: Expert, instructions: tuple[str, ...], horizon: int
 ) -> tuple[np.ndarray, ...]:
-    state, pictures = world.positions, world.images()
+    state, images = world.positions, world.images()
     goals = np.array([expert.goal(instruction) for instruction in instructions])
     things = [world.thing(instruction) for instruction in instructions]
     places = [[world.in_view(thing, camera) for camera in CAMERAS] for thing in things]
     nowhere = np.full(2, np.nan)
     places = [[nowhere if p is None else p for p in row] for row in places]
     return (
-        np.stack([pictures[camera] for camera in CAMERAS]),
+        np.stack([images[camera] for camera in CAMERAS]),
         state.astype(np.float32),
         np.array([INSTRUCTIONS.index(instruction) for instruction in instructions]),
         expert.chunk_from(state, goals, horizon).astype(np.float32),

@@ -4,9 +4,9 @@ The flow is pi0's (Black et al. 2024, section IV): x_t = t * noise + (1 - t) * a
 model answers with d x / d t = noise - actions. Times lean towards noise, as openpi draws them.
 
 A model of this size finds out what words mean only slowly from the flow alone. So the prefix also
-learns to point, from the prompt's last token: at the picture's patch that shows the named object,
+learns to point, from the prompt's last token: at the image's patch that shows the named object,
 and with the joint positions to which the expert goes. That is a small stand-in for what PaliGemma
-brings from its own training, answers with places in pictures.
+brings from its own training, answers with places in images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
         state: [batch, max_state_dim] float32, padded with zeros.
         actions: [batch, horizon, joints] float32.
         goal: [batch, POINTED_JOINTS] float32.
-        patches: [batch, cameras] int64: which patch of each picture shows the object; -1: none.
+        patches: [batch, cameras] int64: which patch of each image shows the object; -1: none.
     """
 
     images: Tensor
@@ -65,7 +65,7 @@ class Pointer(nn.Module):
         """(error of the goal, cross entropy of the patches), both scalars.
 
         Args:
-            prefix: [batch, tokens, prefix_width], pictures first.
+            prefix: [batch, tokens, prefix_width], images first.
         """
         last, cameras = prefix[:, -1], batch.patches.shape[1]
         goal = (self.goal(last) - batch.goal).square().mean()
@@ -77,16 +77,16 @@ class Pointer(nn.Module):
 
 def layout_of(model: Pi0, batch: Batch) -> Layout:
     """Nothing is masked: all prompts of a batch have the same length."""
-    pictures = batch.images.shape[1] * model.config.tokens_per_image
-    return model.layout(torch.ones(1, pictures + batch.tokens.shape[1], dtype=torch.bool))
+    image_tokens = batch.images.shape[1] * model.config.tokens_per_image
+    return model.layout(torch.ones(1, image_tokens + batch.tokens.shape[1], dtype=torch.bool))
 
 
 def pointing_losses(model: Pi0, pointer: Pointer, batch: Batch) -> tuple[Tensor, Tensor]:
     """The prefix alone, half the cost of `losses`: see `Pointer.losses`."""
     layout = layout_of(model, batch)
     cameras = batch.images.shape[:2]
-    pictures = model.vision(batch.images.flatten(0, 1)).unflatten(0, cameras).flatten(1, 2)
-    h = torch.cat((pictures, model.embed_prompt(batch.tokens)), dim=1)
+    images = model.vision(batch.images.flatten(0, 1)).unflatten(0, cameras).flatten(1, 2)
+    h = torch.cat((images, model.embed_prompt(batch.tokens)), dim=1)
     x, _ = model.prefix(h, layout.prefix_rope, layout.prefix_mask)
     return pointer.losses(x, batch)
 

@@ -1,25 +1,21 @@
-"""`pi0_train`: teaches the small pi0 to touch what it is told to, from nothing, on a CPU."""
+"""Training of the small pi0 that touches what it is told to, from nothing, on a CPU."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from examples.touch_task.data import TrainingData
-from examples.touch_task.demonstrations import Demonstrations, demonstrate
+from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.objective import Pointer, losses, pointing_losses
 from examples.touch_task.optimiser import Optimiser, schedule
-from examples.touch_task.plot import draw_losses
 from examples.touch_task.tokenizer import write_tokenizer
 from examples.touch_task.weights import checkpoint_tensors, new_model
+from pi0_ros import console
 from pi0_ros.checkpoint.checkpoint import CONFIG
 from pi0_ros.checkpoint.save import save_checkpoint
 from pi0_ros.model.config import TINY, Pi0Config
@@ -28,8 +24,6 @@ from pi0_ros.sim.expert import CONTROL_SECONDS
 from pi0_ros.sim.stage import CAMERAS, JOINTS
 from pi0_ros.sim.task import INSTRUCTIONS
 
-FIGURES = "training.json"
-CURVE = "loss.png"
 _SAVE_EVERY = 300  # steps: what an interrupted training leaves behind
 
 
@@ -83,8 +77,6 @@ def train(
     directory: Path,
     recipe: Recipe,
     config: Pi0Config = TINY,
-    *,
-    progress: bool = False,
 ) -> Losses:
     """Train on demonstrations and write a checkpoint directory in LeRobot 0.4's format.
 
@@ -92,7 +84,6 @@ def train(
 
     Args:
         directory: gets the checkpoint with tokenizer, statistics and processors.
-        progress: show progress bars on stderr.
     """
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     write_tokenizer(directory, INSTRUCTIONS)
@@ -102,7 +93,7 @@ def train(
     curves = Losses([], [], [])
 
     optimiser = Optimiser((model, pointer), recipe.rate, recipe.average)
-    bar = tqdm(range(recipe.pointing_steps), "learns to point", unit="step", disable=not progress)
+    bar = console.progress(range(recipe.pointing_steps), desc="learns to point", unit="step")
     for step in bar:
         goal, patches = pointing_losses(model, pointer, data.draw(recipe.batch))
         # The falling half of the schedule belongs to the whole model.
@@ -113,7 +104,7 @@ def train(
         _show(bar, step, goal=curves.goal, patches=curves.patches)
 
     optimiser = Optimiser((model, pointer), recipe.rate, recipe.average)
-    bar = tqdm(range(recipe.steps), "learns to move", unit="step", disable=not progress)
+    bar = console.progress(range(recipe.steps), desc="learns to move", unit="step")
     for step in bar:
         batch = data.draw(recipe.batch)
         flow, goal, patches = losses(model, pointer, batch, recipe.draws, generator)
@@ -152,83 +143,3 @@ def _save(directory: Path, model: Pi0, data: TrainingData) -> None:
     document["output_features"]["action"]["names"] = list(JOINTS)
     document["fps"] = round(1 / CONTROL_SECONDS)
     file.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `pi0_train`. Returns the exit status."""
-    args = _parser().parse_args(argv)
-    recipe = Recipe(
-        seed=args.seed, scenes=args.scenes, pointing_steps=args.pointing_steps, steps=args.steps
-    )
-    # One thread: the same seed gives the same weights, and more do not help matrices this small.
-    torch.set_num_threads(1)
-    began = time.perf_counter()
-    try:
-        args.directory.mkdir(parents=True, exist_ok=True)
-        demonstrations = demonstrate(
-            recipe.scenes,
-            seed=recipe.seed,
-            wrist_share=recipe.wrist_share,
-            horizon=TINY.horizon,
-            image_size=TINY.image_size,
-            workers=args.workers,
-            progress=True,
-        )
-        curves = train(demonstrations, args.directory, recipe, progress=True)
-        figures = {
-            "recipe": asdict(recipe),
-            "observations": len(demonstrations),
-            "flow_loss": _tail(curves.flow),
-            "goal_loss": _tail(curves.goal),
-            "patch_loss": _tail(curves.patches),
-            "seconds": round(time.perf_counter() - began),
-            "cpu_minutes": round(_cpu_seconds() / 60, 1),
-            "torch": torch.__version__,
-        }
-        (args.directory / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
-        draw_losses(args.directory / CURVE, curves)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"pi0_train: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pi0_train: interrupted", file=sys.stderr)
-        return 130
-    loss, minutes = figures["flow_loss"], figures["cpu_minutes"]
-    print(f"{args.directory}: flow loss {loss}, {minutes} CPU minutes")
-    return 0
-
-
-def _cpu_seconds() -> float:
-    """Of this process and of those that it waited for."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
-
-
-def _tail(curve: list[float]) -> float | None:
-    """Mean of the last steps."""
-    last = curve[-500:]
-    return round(sum(last) / len(last), 4) if last else None
-
-
-def _parser() -> argparse.ArgumentParser:
-    recipe = Recipe()
-    parser = argparse.ArgumentParser(
-        prog="pi0_train",
-        description="Train a tiny pi0 to touch what it is told to in the simulation: demonstra"
-        "tions of a scripted expert, then flow matching on one thread. Writes a checkpoint in "
-        "LeRobot 0.4's format, its tokenizer, training.json and loss.png. Needs mujoco.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("directory", metavar="DIR", type=Path, help="checkpoint to write")
-    parser.add_argument("--seed", type=int, default=recipe.seed, help="decides everything")
-    parser.add_argument("--scenes", type=int, default=recipe.scenes, help="to demonstrate in")
-    parser.add_argument(
-        "--pointing-steps", type=int, default=recipe.pointing_steps, help="of the prefix alone"
-    )
-    parser.add_argument("--steps", type=int, default=recipe.steps, help="of the whole model")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make demonstrations")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -49,6 +49,11 @@ class NodeProcess:
     ) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def check(self) -> None:
         """Raises NodeEnded, with the node's last output, if the process has ended."""
         assert self._process is not None

@@ -1,4 +1,4 @@
-"""A joint trajectory in, a joint position to command at every moment out: as ros2_control does it.
+"""The emulated joint_trajectory_controller: trajectories in, commanded joint positions out.
 
 Written from the rules of joint_trajectory_controller (ros2_controllers; the branches humble, jazzy,
 kilted and master, and its documentation of trajectory replacement). Three things are stricter
@@ -81,19 +81,19 @@ def _nanoseconds(field: Any) -> int:
 class Controller:
     """Executes one trajectory after the other.
 
-    Points with velocities are joined by cubics, points without by lines; after the last point it is
-    held. What a new trajectory does to the one that runs depends on `splice`:
+    Points with velocities are joined by cubics, points without by lines; the last point is held.
+    What a new trajectory does to the executing one depends on `splice`:
 
     False, as up to Kilted: the old one is forgotten at once. If the first point is still to come,
-    the way to it begins at the measured state; if points have passed already, the command steps to
+    the path to it begins at the measured state; if points have passed already, the command steps to
     where the new trajectory is by now.
 
     True, as documented for master (allow_trajectory_replacement): the old one goes on until the new
-    one starts; from there the way leads to its first point that is still to come, without a step.
+    one starts; from there the path leads to its first point that is still to come, without a step.
 
     Args:
         joints: whose positions are commanded, in the order of the commands.
-        from_desired: the way to a first point that is still to come begins at the last command
+        from_desired: the path to a first point that is still to come begins at the last command
             instead of the measured state (interpolate_from_desired_state).
         splice: see above.
         allow_nonzero_end: a trajectory may end in motion.
@@ -171,15 +171,15 @@ class Controller:
             velocities = [None] * len(times)
             if new.velocities is not None:
                 velocities = np.asarray(new.velocities, dtype=np.float64)[:, column].tolist()
-            way = list(zip(times, positions, velocities, strict=True))
+            points = list(zip(times, positions, velocities, strict=True))
             if self._splice:
-                path = old.into(way, new.stamp, now)
+                path = old.splice(points, new.stamp, now)
             elif times[0] <= now:
-                path = Spline.through(way)
+                path = Spline.through(points)
             elif self._from_desired:
-                path = Spline.through([(self._last, *old.at(self._last)), *way])
+                path = Spline.through([(self._last, *old.at(self._last)), *points])
             else:
-                path = Spline.through([(now, measured[joint], speeds[joint]), *way])
+                path = Spline.through([(now, measured[joint], speeds[joint]), *points])
             self._paths[joint] = path
 
     def _check(self, trajectory: Points, now: int) -> None:

@@ -1,7 +1,7 @@
-"""A scripted expert for the touch task: it knows where everything is and always knows what to do.
+"""A scripted expert for the touch task, which knows where the objects are.
 
-It is a field, not a plan: from any joint positions, and for any instruction of the scene, it says
-which way to go. So every state that a camera ever saw can be labelled with every instruction.
+It is a vector field over the joint positions, not a plan: from any of them it gives the motion for
+any instruction of the scene. So every observation can be labelled with every instruction.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PRESS = 0.003  # metres below the surface that the tip aims at, so that it does
 _GAIN = 0.14  # of the remaining way per step
 _MAX_STEP = 0.05  # radians per step: 1.25 rad/s
 _ALIGNED = 0.16  # radians of pan error within which the hand comes down
-_LIFTED = 0.45  # radians from TRAVEL within which the pan may turn fast
+_LIFTED = 0.45  # radians from TRAVEL within which the pan may be fast
 _SLOW = 0.06  # share of the pan's speed while the hand is low
 _MOVED = 0.002  # metres that an object moves before its pose is solved anew
 _LEAD = 1  # steps by which commands are ahead: what the servos need to follow
 
 
 class Expert:
-    """Knows the world's state; not an example of what a robot can know.
+    """Reads the state of the world, which no policy sees.
 
     Args:
         world: whose objects it touches.
@@ -66,7 +66,7 @@ class Expert:
         return known[1]
 
     def forget(self) -> None:
-        """Call this after the world was arranged anew."""
+        """Drop what was solved; call it after the world was arranged anew."""
         self._solved.clear()
 
     def chunk(self, instruction: str, horizon: int = 50) -> np.ndarray:
@@ -93,7 +93,7 @@ class Expert:
 
 
 def _velocity(q: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """[..., 6] radians per step: lift, turn, come down, each as far as it is time for it."""
+    """[..., 6] radians per step: lift, pan, come down, blended by how far the arm is."""
     aligned = np.exp(-(((goal[..., :1] - q[..., :1]) / _ALIGNED) ** 2))
     waypoint = TRAVEL + aligned * (goal - TRAVEL)
     waypoint[..., 0] = goal[..., 0]

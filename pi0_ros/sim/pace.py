@@ -1,4 +1,4 @@
-"""When simulated time takes its next steps, and what time that is."""
+"""When the next steps of the simulation are due, and at which times they end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 MAX_LAG = 0.5
-"""Seconds of real time that are made up for; what is missing beyond is left out."""
+"""Seconds of real time that late steps may catch up; more is left out."""
 
 
 class Pace:

@@ -1,4 +1,4 @@
-"""One joint's way through time: cubics and lines between points, as ros2_control draws them."""
+"""The path of one joint over time: cubics and lines between waypoints, as in ros2_control."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Point = tuple[int, float, float | None]
 
 @dataclass(frozen=True)
 class Spline:
-    """One joint's way. Plain numbers: arrays of six would take ten times as long.
+    """The path of one joint. Plain numbers: arrays of six would take ten times as long.
 
     Attributes:
         starts: nanoseconds at which the pieces begin, increasing.
@@ -28,14 +28,14 @@ class Spline:
 
     @staticmethod
     def hold(start: int, position: float) -> Spline:
-        """Stay."""
+        """Hold a position."""
         return Spline([start], [(position, 0.0, 0.0, 0.0)])
 
     @staticmethod
     def through(points: list[Point]) -> Spline:
-        """From point to point, and stay at the last.
+        """From waypoint to waypoint; hold the last.
 
-        Like the controller, a cubic needs the velocities at both of its ends.
+        As in the controller, a cubic needs the velocities at both of its ends.
         """
         pieces = []
         for (t0, p0, v0), (t1, p1, v1) in pairwise(points):
@@ -51,7 +51,7 @@ class Spline:
         return Spline([time for time, _, _ in points], pieces)
 
     def at(self, time: int) -> tuple[float, float]:
-        """Position and velocity; before the first piece at rest where that begins."""
+        """Position and velocity; before the first piece at rest at its beginning."""
         index = bisect_right(self.starts, time) - 1
         if index < 0:
             return self.pieces[0][0], 0.0
@@ -59,8 +59,8 @@ class Spline:
         c0, c1, c2, c3 = self.pieces[index]
         return c0 + t * (c1 + t * (c2 + t * c3)), c1 + t * (2 * c2 + t * 3 * c3)
 
-    def into(self, points: list[Point], start: int, now: int) -> Spline:
-        """This way until `start`, or now if that has passed; then through the points to come."""
+    def splice(self, points: list[Point], start: int, now: int) -> Spline:
+        """This path until `start`, or now if that has passed; then through the points to come."""
         to_come = [point for point in points if point[0] > now] or points[-1:]
         leave = max(start, now)
         if to_come[0][0] == leave:  # no time to get there from its start
@@ -69,7 +69,7 @@ class Spline:
         if to_come[0][0] <= leave:  # it ended between its arrival and this moment
             return Spline.through(to_come)
         new = Spline.through([(leave, *self.at(leave)), *to_come])
-        # What is over is dropped: trajectories may come in a stream, for hours.
+        # What has passed is dropped: trajectories may come in a stream, for hours.
         kept = slice(
             max(bisect_right(self.starts, now) - 1, 0), bisect_right(self.starts, leave - 1)
         )

@@ -1,4 +1,4 @@
-"""The stage: a simulated SO-101 arm at a table, seen by two cameras; who builds it adds objects.
+"""The stage: a simulated SO-101 arm at a table and two cameras; the caller adds the objects.
 
 The arm is `so101.xml` beside this file; table, objects, light and cameras are added with
 `mujoco.MjSpec`. Physics need only `mujoco`; images also need OpenGL, which works without a
@@ -178,7 +178,7 @@ def _look_at(eye: tuple[float, ...], target: tuple[float, ...]) -> list[float]:
 
 
 class Stage:
-    """A model in motion: command the joints, let time pass, look.
+    """A model in motion: command the joints, let time pass, render.
 
     Args:
         model: from `build_model`.

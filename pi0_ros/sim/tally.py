@@ -1,4 +1,4 @@
-"""Who was asked for, who was touched: the tally of the simulated robot."""
+"""The tally of the simulated robot: which objects were asked for, which were touched."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """What people call it: `red cube`."""
+        """Its name in instructions: `red cube`."""
         return f"{self.colour} {self.shape}"
 
     @property
@@ -72,7 +72,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Placement:
-    """An object's place: x and y in the base frame, and its turn about z in radians."""
+    """Where an object lies: x and y in the base frame, and its rotation about z in radians."""
 
     thing: Thing
     x: float
@@ -93,7 +93,7 @@ def instruction_for(thing: Thing) -> str:
 
 
 def arrange(rng: np.random.Generator, variant: str) -> tuple[Placement, ...]:
-    """Three objects at random places within reach, none in another's way.
+    """Three objects at random places within reach that do not overlap.
 
     Raises:
         ValueError: the variant is unknown.
@@ -106,11 +106,10 @@ def arrange(rng: np.random.Generator, variant: str) -> tuple[Placement, ...]:
         things = [OPEN_THINGS[i] for i in rng.choice(len(OPEN_THINGS), 3, replace=False)]
     bearings = np.array(_BEARINGS) + rng.uniform(-_BEARING_NOISE, _BEARING_NOISE, 3)
     radii = rng.uniform(*_RADII, 3)
-    turns = rng.uniform(-0.7, 0.7, 3)
+    yaws = rng.uniform(-0.7, 0.7, 3)
     placements = []
-    for thing, bearing, radius, turn in zip(things, bearings, radii, turns, strict=True):
+    for thing, bearing, radius, yaw in zip(things, bearings, radii, yaws, strict=True):
         x, y = PAN_AXIS_X + radius * math.cos(bearing), radius * math.sin(bearing)
-        yaw = turn
         if thing.hidden:  # its screen stands between it and the camera
             yaw = math.atan2(FRONT_EYE[1] - y, FRONT_EYE[0] - x)
         placements.append(Placement(thing, float(x), float(y), float(yaw)))

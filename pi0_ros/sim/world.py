@@ -1,4 +1,4 @@
-"""The simulated robot and its task: what the node, the trainer and the judge talk to."""
+"""The simulated robot and its task, as the ROS node, the training and the evaluation use them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from pi0_ros.sim.task import (
 )
 
 _START_NOISE = (0.20, 0.08, 0.08, 0.08, 0.06, 0.08)  # radians
-_LET_GO = 0.3  # seconds without contact after which an object counts as let go
-_AWAY = (0.0, 0.0, 5.0)  # metres: where what a scene does not show floats, invisible
+_LET_GO = 0.3  # seconds without contact after which a touch is over
+_AWAY = (0.0, 0.0, 5.0)  # metres: where the objects of other scenes float, invisible
 
 
 class World:
@@ -64,7 +64,7 @@ class World:
         self.touched: str | None = None
         model = self.stage.model
         self._names = {model.body(thing.body).id: thing.name for thing in THINGS}
-        # When the hand last met each object, simulated seconds; whom it holds from before.
+        # Object -> when the hand last touched it, simulated seconds; objects touched since before.
         self._contact: dict[int, float] = {}
         self._held: set[int] = set()
         self._looks = (
@@ -149,7 +149,7 @@ class World:
     def in_view(self, thing: Thing, camera: str) -> np.ndarray | None:
         """[2] x and y of `top` in a camera's image, each in (-1, 1), right and up; or None.
 
-        What stands in front of the object does not count. Pictures are taken to be 4 to 3.
+        Occlusion does not count. Pictures are taken to be 4 to 3.
         """
         seen_by = self.stage.data.camera(camera)
         x, y, z = seen_by.xmat.reshape(3, 3).T @ (self.top(thing) - seen_by.xpos)
@@ -195,7 +195,7 @@ class World:
         self.stage.advance(seconds, self._watch)
 
     def _watch(self) -> None:
-        """After every step of physics: who is touched for the first time, who is let go."""
+        """After every step of physics: which object is touched first, which one no longer."""
         now = self.stage.data.time
         for body in self.stage.bodies_touched():
             if body not in self._names:
@@ -208,7 +208,8 @@ class World:
     def clear_touch(self) -> None:
         """Forgets the first contact: `touched` is None until the next one.
 
-        What the hand rests on, or rested on a moment ago, counts again once it was let go.
+        An object that the hand touches, or touched a moment ago, counts again once the hand was off
+        it for _LET_GO.
         """
         self.touched = None
         now = self.stage.data.time

@@ -1,9 +1,10 @@
-"""pi0_overhead: counting on hand-made data, the table, and the whole command over DDS."""
+"""The overhead of the node: counting on hand-made data, the table, the whole command over DDS."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS is not installed")
 pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
 
-from benchmarks.overhead.__main__ import main, parse_args, warnings
+from support import ROOT
+
+from benchmarks.overhead.__main__ import PAGE, main, warnings
 from benchmarks.overhead.figures import (
     Case,
     Chunk,
@@ -28,12 +31,14 @@ from benchmarks.overhead.figures import (
     count_lost,
     figures,
     read_rates,
-    read_refused,
     read_ticks,
 )
 from benchmarks.overhead.robot import RobotSettings, streams
-from benchmarks.overhead.table import BEGIN, END, has_marks, markdown, text, write_between
+from benchmarks.overhead.table import markdown, text
+from benchmarks.page import has_marks, marks, write_between
+from pi0_ros.errors import UserError
 
+BEGIN, END = marks(PAGE)
 CASE = Case(640, 480, policy_process=True, rate_hz=10.0)
 
 
@@ -108,11 +113,6 @@ def test_refused_ticks_are_not_missed() -> None:
     assert count_lost(after_the_inference, 10.0, refused=1) == Lost(29, 0, 0, 1)
 
 
-def test_reasons_come_from_diagnostics() -> None:
-    told = read_refused(3.0, {"ticks": "9", "refused.stale": "2", "refused.limits": "1"})
-    assert told == Refused(3.0, Counter(stale=2, limits=1))
-
-
 def test_figures_count_from_a_tick_to_a_tick_between_the_times() -> None:
     ticks = grid(50)
     ticks[2] = tick(ticks[2].at, overhead=0.5)  # before
@@ -151,7 +151,7 @@ def test_rates_of_the_robot_count_between_the_times_only() -> None:
         read_rates(lines, 9.5, 10.5)
 
 
-def test_pictures_come_at_every_moment_between_two_ticks() -> None:
+def test_images_come_at_every_moment_between_two_ticks() -> None:
     node = SimpleNamespace(create_publisher=lambda *_: SimpleNamespace(publish=lambda _: None))
     settings = RobotSettings(("a", "b", "c"), "joint_states", "instruction", ("pan",), 4, 3)
     cameras = streams(node, settings)[:3]
@@ -179,7 +179,7 @@ def test_the_table_stands_between_the_marks_and_the_rest_stays(tmp_path: Path) -
     page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\n## After\n")
     good, bad = run_of(grid(50)), run_of(grid(50, without=(15,)))
     for _ in range(2):  # a second time replaces the first
-        write_between(page, markdown([good, bad], ["On a day:", "on a machine."]))
+        write_between(page, PAGE, markdown([good, bad], ["On a day:", "on a machine."]))
     written = page.read_text()
     assert written.startswith(f"# Before\n\n{BEGIN}\nOn a day:\non a machine.\n\n|  | 640 x 480,")
     assert written.endswith(f"|\n{END}\n\n## After\n") and "old" not in written
@@ -193,13 +193,13 @@ def test_the_table_stands_between_the_marks_and_the_rest_stays(tmp_path: Path) -
 def test_a_page_without_marks_is_not_touched(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"{END} {BEGIN}")
-    with pytest.raises(OverheadError, match="lacks the lines"):
-        write_between(page, "table")
+    with pytest.raises(UserError, match="lacks the lines"):
+        write_between(page, PAGE, "table")
     assert page.read_text() == f"{END} {BEGIN}"
 
 
 def test_the_shipped_page_has_the_marks() -> None:
-    assert has_marks(Path(__file__).parents[2] / "docs/reliability.md")
+    assert has_marks(ROOT / "docs/reliability.md", PAGE)
 
 
 # The command ---------------------------------------------------------------------------------
@@ -216,13 +216,12 @@ def test_the_shipped_page_has_the_marks() -> None:
         ["--policy-process", "maybe"],
         ["--checkpoint", "."],
         ["--checkpoint", "/none", "--params", "/none"],
-        ["--json", "/no/such/folder/figures.json"],
         ["--write", "/no/such/page.md"],
     ],
 )
 def test_wrong_arguments_end_with_status_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse_args(argv)
+        main(argv)
     assert ended.value.code == 2
 
 
@@ -233,12 +232,16 @@ def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_measures_both_ways_to_run_the_policy(
-    own_domain: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_domain: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file, page = tmp_path / "figures.json", tmp_path / "page.md"
     page.write_text(f"{BEGIN}\n{END}\n")
     argv = ["3", "--size", "320x240", "--warm-up", "1", "--json", str(file), "--write", str(page)]
-    status = main(argv)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.overhead", *argv])
+    status = main()
     printed = capsys.readouterr().out
     document = json.loads(file.read_text())
     runs = document["runs"]
@@ -258,7 +261,10 @@ def test_the_command_measures_both_ways_to_run_the_policy(
     assert runs[0]["policy_cpu"] is None and runs[1]["policy_cpu"] > 0
     assert "320 x 240, policy process of its own" in printed
     table = page.read_text()
-    assert "overhead p50 / p95 / p99, ms" in table and "`pi0_overhead 3 --size" in table
+    assert (
+        "overhead p50 / p95 / p99, ms" in table
+        and "`python -m benchmarks.overhead 3 --size" in table
+    )
 
 
 def test_a_checkpoint_that_does_not_load_is_told(

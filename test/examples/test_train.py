@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from examples.touch_task.__main__ import CURVE, FIGURES, main
 from examples.touch_task.data import TrainingData
 from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.optimiser import schedule
 from examples.touch_task.plot import draw_losses
 from examples.touch_task.tokenizer import write_tokenizer
-from examples.touch_task.train import CURVE, FIGURES, Losses, Recipe, main, train
+from examples.touch_task.train import Losses, Recipe, train
 from pi0_ros.checkpoint.checkpoint import ImageRule
 from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.model.config import TINY
@@ -82,7 +83,7 @@ def test_the_checkpoint_is_one_that_a_robot_loads(trained: tuple[Path, Losses]) 
 def test_training_sees_what_the_policy_will_see(
     tmp_path: Path, demonstrations: Demonstrations
 ) -> None:
-    """Pictures, prompt and numbers of a batch are those of the policy's own preparation."""
+    """Images, prompt and numbers of a batch are those of the policy's own preparation."""
     write_tokenizer(tmp_path, INSTRUCTIONS)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
     rows, chosen = torch.tensor([7, 20]), torch.tensor([0, 2])
@@ -129,7 +130,7 @@ def test_rate_goes_up_stays_and_goes_down() -> None:
     assert shares[-1] < 0.03
 
 
-def test_loss_curve_is_a_picture(tmp_path: Path) -> None:
+def test_loss_curve_is_an_image(tmp_path: Path) -> None:
     draw_losses(tmp_path / "loss.png", Losses([1.0] * 80, [2.0] * 80, [1.5] * 30))
     assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -141,6 +142,4 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert figures["recipe"]["scenes"] == 3
     assert figures["observations"] == 24
     assert (tmp_path / "out" / CURVE).is_file()
-    captured = capsys.readouterr()
-    assert "flow loss" in captured.out
-    assert "learns to move" in captured.err
+    assert "flow loss" in capsys.readouterr().out

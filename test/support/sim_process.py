@@ -27,7 +27,7 @@ from support.waiting import PATIENCE, SOON, NotWithin, wait_until
 
 # As the node pi0 subscribes.
 _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-_KEPT = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOPICS = {
     "front/image_raw": (Image, _BEST_EFFORT),
     "wrist/image_raw": (Image, _BEST_EFFORT),
@@ -35,9 +35,9 @@ TOPICS = {
     "wrist/image_raw/compressed": (CompressedImage, _BEST_EFFORT),
     "joint_states": (JointState, 100),
     "/clock": (Clock, 100),
-    "robot_description": (String, _KEPT),
+    "robot_description": (String, _LATCHED),
     "sim/touched": (String, 10),
-    "sim/score": (String, _KEPT),
+    "sim/score": (String, _LATCHED),
 }
 
 
@@ -63,6 +63,7 @@ class Sim:
 
     def __init__(self, domain: int, log: Path, arguments: Sequence[str]) -> None:
         command = [sys.executable, "-m", "pi0_ros.sim.node", *arguments]
+        self.began = time.monotonic()
         self.process = Process(command, log, domain=domain)
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
@@ -91,19 +92,16 @@ class Sim:
     def forget_streams(self) -> None:
         """Forget what was heard of topics that go on by themselves."""
         for topic in TOPICS:
-            if TOPICS[topic][1] is not _KEPT:
+            if TOPICS[topic][1] is not _LATCHED:
                 self.heard[topic].clear()
-
-    def spin(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
 
     def until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
         def spun() -> Any:
             if not self.process.lives():
                 raise NotWithin(f"{what}: pi0_sim has ended; {self.log}")
             self._executor.spin_once(timeout_sec=0.05)
+            for _ in range(10):  # hundreds of messages come in a second
+                self._executor.spin_once(timeout_sec=0)
             return condition()
 
         wait_until(spun, lambda: f"{what}; {self.log}", patience)

@@ -43,7 +43,7 @@ def touch(policy: Policy, world: World, told: str) -> str | None:
 
 def test_it_is_small_and_says_what_it_speaks() -> None:
     assert (TOUCH_CHECKPOINT / "model.safetensors").stat().st_size <= 4_000_000
-    assert "pi0_train" in (TOUCH_CHECKPOINT / "README.md").read_text()
+    assert "python -m examples.touch_task" in (TOUCH_CHECKPOINT / "README.md").read_text()
     read = read_checkpoint(TOUCH_CHECKPOINT)
     assert read.format == "lerobot-0.4"
     assert read.cameras == World.CAMERAS
@@ -53,7 +53,7 @@ def test_it_is_small_and_says_what_it_speaks() -> None:
 
 
 def test_it_obeys(policy: Policy, world: World) -> None:
-    """Fresh scenes; the large measurement is pi0_sim_eval's."""
+    """Fresh scenes; python -m benchmarks.simulated takes many."""
     right = 0
     for seed in range(5_000_000, 5_000_008):
         world.reset(seed)

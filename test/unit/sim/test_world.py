@@ -35,17 +35,17 @@ def world(worlds: dict[str, World]) -> World:
     return worlds["touch"]
 
 
-def pixels_of(picture: np.ndarray, colour: str) -> int:
+def pixels_of(image: np.ndarray, colour: str) -> int:
     """How many pixels have the hue of a colour, in light or shade."""
     rgb = np.array(COLOURS[colour])
-    pixels = picture.reshape(-1, 3).astype(float)
+    pixels = image.reshape(-1, 3).astype(float)
     norms = np.linalg.norm(pixels, axis=1)
     cosine = pixels @ rgb / np.maximum(norms, 1) / np.linalg.norm(rgb)
     return int(((cosine > 0.98) & (norms > 40)).sum())
 
 
 def run(world: World, seed: int) -> list[np.ndarray]:
-    """A second of motion: positions, velocities, pictures."""
+    """A second of motion: positions, velocities, images."""
     world.reset(seed)
     expert = Expert(world)
     for command in expert.chunk(world.instructions()[0])[:25]:
@@ -192,10 +192,10 @@ def test_front_camera_never_sees_a_hidden_colour_and_the_wrist_camera_does(
     for seed in range(25):
         world.reset(seed)
         world.place_arm(np.asarray(HOME))
-        pictures = world.images()
+        images = world.images()
         for thing in HIDDEN_THINGS:
-            assert pixels_of(pictures["front"], thing.colour) == 0, f"seed {seed}: {thing}"
-        seen = [pixels_of(pictures["wrist"], thing.colour) for thing in HIDDEN_THINGS]
+            assert pixels_of(images["front"], thing.colour) == 0, f"seed {seed}: {thing}"
+        seen = [pixels_of(images["wrist"], thing.colour) for thing in HIDDEN_THINGS]
         # A finger may be before one of them; the third colour follows from two.
         assert sorted(seen)[1] > 300, f"seed {seed}: {seen}"
 
@@ -210,7 +210,7 @@ def test_in_view_is_where_the_camera_shows_it(world: World) -> None:
     assert world.in_view(thing, "wrist") is None
 
 
-def test_small_pictures_are_what_the_policy_makes_of_large_ones(world: World) -> None:
+def test_small_images_are_what_the_policy_makes_of_large_ones(world: World) -> None:
     """Training renders at the model's size; the robot sends 640x480, which the policy shrinks."""
     small = Stage(build_model(add_things), 64, 48)
     for seed in range(4):
