@@ -40,7 +40,7 @@ class BagTopic:
 
 @dataclass(frozen=True)
 class Bag:
-    """What a recording says about itself.
+    """What a recording contains, without its messages.
 
     Attributes:
         path: rosbag2 directory, or one of its files (.mcap, .db3).

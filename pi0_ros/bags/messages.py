@@ -73,9 +73,10 @@ def decode_or_blame(bag: Bag, message: Message, kind: str) -> Any:
     try:
         return decode(message.data, kind)
     except ValueError as error:
-        raise BagError(
-            f"{bag.path}: a message on {message.topic}: {error}: the recording is damaged"
-        ) from error
+        cause = "the recording is damaged"
+        if kind == CHUNK_TYPE:
+            cause += ", or of another version of this package"
+        raise BagError(f"{bag.path}: a message on {message.topic}: {error}: {cause}") from error
 
 
 def joint_positions(bag: Bag, topic: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

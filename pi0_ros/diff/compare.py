@@ -18,7 +18,7 @@ ToolPoses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class DiffError(UserError, ValueError):
-    """Two results that cannot be compared; says why."""
+    """Two results cannot be compared; the text gives the reason."""
 
 
 @dataclass(frozen=True)

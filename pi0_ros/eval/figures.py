@@ -17,7 +17,7 @@ class Sums:
 
     Attributes:
         chunks: predicted.
-        counts: [h, j] int64: steps of which the recording says where the joint was.
+        counts: [h, j] int64: steps at whose time the recorded position is known.
         absolute, squared: [h, j] sums of the error, rad and rad^2.
         largest: [j] rad.
         holding: [h, j] sums of the absolute error of standing still where the arm was observed.

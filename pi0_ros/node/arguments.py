@@ -39,7 +39,7 @@ class ArgumentsError(UserError, ValueError):
 
 @dataclass
 class NodeArguments:
-    """What a node's command line says.
+    """What a node's command line sets.
 
     Attributes:
         name, namespace: of the node; a namespace begins with "/".

@@ -14,7 +14,7 @@ class Topic:
     """A topic of the node.
 
     Attributes:
-        name: as written in the node, or absolute with remaps applied, as the maker says.
+        name: as written in the node, or absolute with remaps applied.
         type: as ROS's graph spells it, such as "sensor_msgs/msg/Image".
         purpose: what the node does with it, for messages to people.
         sent: the node publishes it.
@@ -96,7 +96,7 @@ def read_interface(ros_args: Sequence[str]) -> Interface:
         ros_args: what the node gets after --ros-args.
 
     Raises:
-        ArgumentsError: the node would not start with them; says why.
+        ArgumentsError: the node would not start with them.
     """
     arguments = read_arguments(ros_args)
     try:

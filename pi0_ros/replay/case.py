@@ -145,7 +145,7 @@ def _check_joints(bag: Bag, topic: str, joints: Sequence[str]) -> None:
 
 
 def load(parameters: NodeParameters, load_as: Load = load_policy) -> SeededPolicy:
-    """The policy, in this process whatever `policy_process` says.
+    """The policy, in this process even with `policy_process`.
 
     Raises:
         LoadError: it cannot be loaded; names the checkpoint and the cause.

@@ -186,8 +186,8 @@ def run_live(args: argparse.Namespace) -> int:
     if report.chunks:
         return console.DONE
     print(
-        f"no chunk came. {out / 'node.log'} says what the node did; the table above, what it"
-        " refused.",
+        f"no chunk came. The table above lists what was refused; {out / 'node.log'} is the node's"
+        " log.",
         file=sys.stderr,
     )
     return console.FAILED
@@ -228,7 +228,7 @@ def run_deterministic(
     status = console.DONE
     made_of = golden.ingredients(case.parameters, options, outcome.messages)
     if not outcome.report.chunks:
-        print("no chunk came. The table above says what was refused, and why.", file=sys.stderr)
+        print("no chunk came. The table above lists what was refused, and why.", file=sys.stderr)
         status = console.FAILED
     elif args.record_golden:
         golden.write_golden(out, made_of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,7 +110,7 @@ def replay_steps(
     # Wall times differ from run to run.
     timeless = replace(report, inference=console.percentiles(()))
     figures = {**report_json(timeless), "latency_s": options.latency, "enabled": options.enable}
-    (out / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
+    console.write_json(out / FIGURES, figures)
     return Outcome(report, digest.hexdigest())
 
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pi0_ros.console import progress
+from pi0_ros.console import progress, write_json
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.replay.deterministic import Options
@@ -109,8 +109,7 @@ def hash_path(path: Path) -> str:
 
 def write_golden(directory: Path, made_of: Mapping[str, Any]) -> None:
     """Writes what the replay in `directory` is made of."""
-    document = {"format": FORMAT, **made_of}
-    (directory / GOLDEN).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    write_json(directory / GOLDEN, {"format": FORMAT, **made_of})
 
 
 def read_golden(directory: Path) -> dict[str, Any]:

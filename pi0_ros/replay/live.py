@@ -63,7 +63,7 @@ def replay(
             take its arguments, `out` holds results already, ROS is not installed, the node's
             process ended too early, or the node and the player did not come together.
         FileNotFoundError: no checkpoint or parameter file.
-        KeyboardInterrupt: `interrupted` said so.
+        KeyboardInterrupt: `interrupted` returned True.
     """
     console.require("rclpy", "pi0_ros.msg")
     arguments = node_arguments(checkpoint, params, ros_args, enable)

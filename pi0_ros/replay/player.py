@@ -78,7 +78,7 @@ def play(
 
 
 class ReadAhead:
-    """Iterates over messages that a thread reads in advance, so that slow storage delays nobody.
+    """Iterates over messages that a thread reads in advance: slow storage delays none of them.
 
     At most `max_bytes` of message data wait. Leaving the `with` block ends the thread.
     """

@@ -109,7 +109,7 @@ class Session:
         """Creates publishers and subscriptions.
 
         Args:
-            node: the player's node; somebody spins it.
+            node: the player's node, which another thread spins.
             process: the node under replay.
             interrupted: whether the user wants the replay to end.
         """
@@ -237,13 +237,13 @@ class Session:
         at the recording's last time tell when every tick has come to its end.
         """
         counters = self.output.counters
-        seen, heard = len(counters), time.monotonic()
+        received, at = len(counters), time.monotonic()
 
         def done() -> bool:
-            nonlocal seen, heard
-            if len(counters) > seen:
-                seen, heard = len(counters), time.monotonic()
-            if time.monotonic() - heard > SILENCE_LIMIT:
+            nonlocal received, at
+            if len(counters) > received:
+                received, at = len(counters), time.monotonic()
+            if time.monotonic() - at > SILENCE_LIMIT:
                 return True  # it hangs
             return self._has_ended()
 

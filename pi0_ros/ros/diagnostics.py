@@ -1,4 +1,4 @@
-"""What a node says of itself on /diagnostics."""
+"""A node's own figures on /diagnostics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Counters:
 
 
 def read_statuses(message: Any, node: str) -> dict[str, dict[str, str]]:
-    """What a diagnostic_msgs/DiagnosticArray says of one node.
+    """The statuses of one node in a diagnostic_msgs/DiagnosticArray.
 
     Args:
         node: its name; with or without its namespace, as the message has it.

@@ -10,7 +10,7 @@ from pi0_ros.errors import UserError
 
 
 class NodeError(UserError, RuntimeError):
-    """A node that was started or asked did not do what it should; the text says what."""
+    """A node that was started or asked did not do what it should; the text tells what."""
 
 
 class NodeEnded(NodeError):

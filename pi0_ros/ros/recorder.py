@@ -49,7 +49,7 @@ class Recorder:
         """Subscribes.
 
         Args:
-            node: somebody spins it.
+            node: another thread spins it.
             topics: name -> how it is recorded.
             now: time of the recording in ns, which never goes back; 0 while it is not known: then
                 messages are kept until it is.

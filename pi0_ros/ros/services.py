@@ -30,11 +30,11 @@ _STATES = {
 
 
 class Refused(RuntimeError):
-    """A service said no; its message, or ""."""
+    """A service refused the request; its message, or ""."""
 
 
 class ServiceCall:
-    """A request, asked again until there is an answer; somebody else spins the node."""
+    """A request, sent again until there is an answer; another thread spins the node."""
 
     def __init__(
         self, client: Client, request: Any, again: Callable[[], bool] = lambda: True
@@ -53,7 +53,7 @@ class ServiceCall:
         """The answer, None while there is none; asks when the service is there and when it is due.
 
         Raises:
-            Refused: the service said no.
+            Refused: the service refused it.
         """
         answer = next((a.result() for a in self._answers if a.done()), None)
         if answer is not None:
@@ -69,7 +69,7 @@ class ServiceCall:
 
 
 class StateChange:
-    """A transition of a managed node, asked for until the node is there or says no."""
+    """A transition of a managed node, requested until the node is in the new state or refuses."""
 
     def __init__(self, node: Node, name: str, transition: int) -> None:
         """Asks nothing yet.

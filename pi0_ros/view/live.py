@@ -49,12 +49,12 @@ class Live:
         """Find the node `name`.
 
         Args:
-            node: of the viewer; somebody spins it.
+            node: of the viewer; another thread spins it.
             interrupted: whether the user wants to end.
 
         Raises:
             NodeError: there is none.
-            KeyboardInterrupt: `interrupted` said so.
+            KeyboardInterrupt: `interrupted` returned True.
         """
         self._node, self._name, self._interrupted = node, name, interrupted
         self.topics: dict[str, list[str]] = {}
@@ -89,7 +89,7 @@ class Live:
             String,
             topic,
             _KEPT,
-            f"nobody publishes a URDF on {topic} (robot_state_publisher does); give --urdf",
+            f"no URDF is published on {topic} (robot_state_publisher publishes it); give --urdf",
         ).data
 
     def joint_names(self) -> list[str]:
@@ -98,7 +98,7 @@ class Live:
         Raises:
             NodeError: none comes.
         """
-        none = f"{self._name} publishes no chunks; /diagnostics says why"
+        none = f"{self._name} publishes no chunks; /diagnostics has the reason"
         chunk = self._first(ActionChunk, f"{self._name}/action_chunk", QoSProfile(depth=10), none)
         return list(chunk.joint_names)
 
@@ -117,14 +117,14 @@ class Live:
 
     def _first(self, kind: type, topic: str, qos: QoSProfile, none: str) -> Any:
         """The first message of a topic; NodeError with the text `none` if none comes."""
-        heard: list[Any] = []
-        subscription = self._node.create_subscription(kind, topic, heard.append, qos)
+        received: list[Any] = []
+        subscription = self._node.create_subscription(kind, topic, received.append, qos)
         try:
-            if not self._wait(lambda: bool(heard)):
+            if not self._wait(lambda: bool(received)):
                 raise NodeError(none)
         finally:
             self._node.destroy_subscription(subscription)
-        return heard[0]
+        return received[0]
 
     def _wait(self, condition: Callable[[], bool]) -> bool | None:
         return wait_until(condition, LOOK_FOR, self._check)
@@ -145,7 +145,7 @@ def _on_image(
         return
     try:
         timeline.add_image(topic, now(), to_rgb(message))
-    except ImageError:  # the node refuses it too, and says why
+    except ImageError:  # the node refuses it too, with the reason in /diagnostics
         return
 
 

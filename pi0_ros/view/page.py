@@ -2,7 +2,7 @@
 
 By viser, which sends triangles and lines to a page that it brings along: nothing is fetched from
 elsewhere. It listens on the loopback only, and the tunnel that it could open to the outside is
-shut: what a robot sees is nobody else's business.
+shut: camera images stay on this machine.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def recording_of(results: Results, recording: Path | None) -> Bag | None:
     """The recording that goes with results.
 
     Args:
-        recording: where it is; None: the chunks' own bag, where somebody recorded all in one.
+        recording: where it is; None: the chunks' own bag, which may hold everything.
 
     Returns:
         None where there is none: then there are no images, and no measured joints.

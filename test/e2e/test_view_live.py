@@ -1,4 +1,4 @@
-"""pi0 view --live: a node that runs, here one that only says and hears what pi0 does."""
+"""pi0 view --live: a stand-in for a running node, which publishes and subscribes like pi0."""
 
 import threading
 from pathlib import Path

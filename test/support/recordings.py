@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pi0_ros import cli
+from pi0_ros import cli, console
 from pi0_ros.bags.messages import encode, make, make_header
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.node.parameters import NodeParameters
@@ -155,6 +156,21 @@ def run_offline(
     """`pi0 replay --deterministic` with a fake policy; raises what it raises."""
     args = parse(command, "replay", argv)
     return command.run_deterministic(args, make_policy, lambda *_: [])
+
+
+@contextmanager
+def without_plots() -> Iterator[None]:
+    """As if matplotlib were not installed: plots take most of the time of a replay here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, "is_installed", lambda module: module != "matplotlib")
+        yield
+
+
+@pytest.fixture
+def no_plots() -> Iterator[None]:
+    """See `without_plots`."""
+    with without_plots():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.recordings import SIX, START, arm_at_work, run_offline, write_bag, write_params
+from support.recordings import (
+    SIX,
+    START,
+    arm_at_work,
+    run_offline,
+    without_plots,
+    write_bag,
+    write_params,
+)
 
 from pi0_ros import cli
 from pi0_ros.bags.bag import BagError
@@ -178,7 +186,8 @@ def replays(tmp_path_factory) -> Path:
     for out, bag, seed in (("a", "six", 0), ("b", "six", 1), ("c", "three", 0)):
         words = [folder / bag, "--deterministic", "--checkpoint", folder, "--out", folder / out]
         words += ["--params", folder / f"{bag}.yaml", "--ros-args", "-p", f"seed:={seed}"]
-        assert run_offline(words) == 0
+        with without_plots():
+            assert run_offline(words) == 0
     return folder
 
 

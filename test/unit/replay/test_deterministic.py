@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.recordings import (
     SIX,
     START,
@@ -46,6 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.usefixtures("no_plots")
 def test_the_results_are_what_a_replay_over_dds_leaves(argv, tmp_path, storage, capsys):
     recording = write_bag(tmp_path / "other", arm_at_work(seconds=1.0), storage)
     out = tmp_path / "out"
@@ -96,23 +98,24 @@ raise SystemExit(main(sys.argv[1:]))
 """
 
 
-def test_a_real_checkpoint_in_two_processes_without_ros(demo_checkpoint, tmp_path):
+def test_a_real_checkpoint_without_ros_in_another_process(demo_checkpoint, tmp_path, capsys):
     recording = write_bag(tmp_path / "bag", arm_at_work(seconds=0.6, joints=SIX))
     params = write_params(tmp_path / "params.yaml", SIX)
-    for name in ("a", "b"):
-        command = [
-            sys.executable, "-c", NO_ROS, "replay", str(recording), "--deterministic",
-            "--checkpoint", str(demo_checkpoint), "--params", str(params),
-            "--out", str(tmp_path / name),
-        ]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    words = ["replay", recording, "--deterministic", "--checkpoint", demo_checkpoint]
+    words = [str(word) for word in [*words, "--params", params, "--out"]]
+    command = [sys.executable, "-c", NO_ROS, *words, str(tmp_path / "a")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    threads = torch.get_num_threads()
+    assert cli.main([*words, str(tmp_path / "b")]) == 0
+    torch.set_num_threads(threads)  # the parameters say 1
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     chunks = read_results(tmp_path / "a").chunks
     assert [timed.chunk.sequence for timed in chunks] == [1, 2, 3, 4, 5]
     assert np.abs(chunks[0].chunk.positions - chunks[1].chunk.positions).max() > 1e-3
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_path, capsys):
     # Ticks elsewhere than on the grid of the default rate.
     first = [*argv, "--out", tmp_path / "a", "--ros-args", "-p", "rate_hz:=7.0"]
@@ -136,6 +139,7 @@ def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_p
         run_offline([*words, "--latency", "0.1", "--overwrite"])
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_an_observation_with_a_lost_image_is_put_together_again(argv, tmp_path):
     """What a node saw that lost an image of one camera never comes up in the recording."""
     entries = arm_at_work(seconds=1.0)
@@ -153,6 +157,7 @@ def test_an_observation_with_a_lost_image_is_put_together_again(argv, tmp_path):
         assert x.camera_stamps == pytest.approx(y.camera_stamps, abs=2000)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_old_results_are_left_alone_unless_told(argv, tmp_path):
     words = [*argv, "--out", tmp_path / "out"]
     assert run_offline(words) == 0
@@ -178,6 +183,7 @@ def test_without_a_chunk_the_status_and_a_sentence_say_so(argv, tmp_path, capsys
     assert "refused (failed), first after 0.10 s: RuntimeError: the accelerator" in printed.out
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_errors_are_one_message(argv, tmp_path, capsys, demo_checkpoint):
     """Through `main`, which never shows a traceback for these."""
     bag, six = argv[0], write_params(tmp_path / "six.yaml", SIX)

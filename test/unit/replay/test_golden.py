@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.recordings import FakePolicy, arm_at_work, run_offline, write_bag, write_params
+from support.recordings import (
+    FakePolicy,
+    arm_at_work,
+    run_offline,
+    without_plots,
+    write_bag,
+    write_params,
+)
 
 from pi0_ros import cli
 from pi0_ros.replay.golden import GOLDEN, GoldenError, hash_path, read_golden
@@ -21,7 +28,8 @@ def case(tmp_path):
     write_bag(tmp_path / "bag", arm_at_work(seconds=1.0))
     params = write_params(tmp_path / "params.yaml")
     words = ["--checkpoint", checkpoint, "--params", params]
-    assert run_offline([tmp_path / "bag", *words, "--record-golden", tmp_path / "golden"]) == 0
+    with without_plots():
+        assert run_offline([tmp_path / "bag", *words, "--record-golden", tmp_path / "golden"]) == 0
 
     def check(*options, make=FakePolicy, bag="bag"):
         argv = [tmp_path / bag, *words, "--check", tmp_path / "golden", "--out", tmp_path / "out"]
@@ -50,6 +58,7 @@ def test_an_unchanged_replay_passes(case, tmp_path, capsys):
     assert (tmp_path / "out" / "diff.png").exists()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_another_machines_rounding_passes_and_a_change_does_not(case, capsys):
     assert case(make=shifted(5e-5)) == 0
     capsys.readouterr()
@@ -60,6 +69,7 @@ def test_another_machines_rounding_passes_and_a_change_does_not(case, capsys):
     assert case("--max-joint", "0.01", make=shifted(5e-3)) == 0
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_missing_chunk_fails(case, capsys):
     class Stumbles(FakePolicy):
         def infer(self, observation, noise=None):
@@ -73,6 +83,7 @@ def test_a_missing_chunk_fails(case, capsys):
     assert case("--max-unmatched", "1", make=Stumbles) == 0
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_what_changed_is_named(case, tmp_path, capsys):
     assert case("--ros-args", "-p", "action_dt:=0.02", "-p", "max_skew:=0.2") == 1
     printed = capsys.readouterr().out
@@ -87,6 +98,7 @@ def test_what_changed_is_named(case, tmp_path, capsys):
     assert "changed: --latency was 0.0, is 0.01" in printed
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_chunks_of_another_shape_fail_and_the_cause_is_named(case, tmp_path, capsys):
     assert case("--ros-args", "-p", "action_dt:=0.04") == 1
     printed = capsys.readouterr().out
@@ -96,6 +108,7 @@ def test_chunks_of_another_shape_fail_and_the_cause_is_named(case, tmp_path, cap
     assert figures["passed"] is False and len(figures["failures"]) == 1
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_another_recording_is_named(case, tmp_path, capsys):
     entries = arm_at_work(seconds=1.0)
     message = next(message for _, topic, message in entries if topic == "/joint_states")
@@ -108,6 +121,7 @@ def test_another_recording_is_named(case, tmp_path, capsys):
     assert case(bag="stored") == 0
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_versions_are_notes(case, tmp_path, capsys):
     file = tmp_path / "golden" / GOLDEN
     document = json.loads(file.read_text())
@@ -117,6 +131,7 @@ def test_versions_are_notes(case, tmp_path, capsys):
     assert "note: torch was '1.0', is " in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_golden_is_not_overwritten_by_its_check(case, tmp_path):
     with pytest.raises(ReplayError, match="is the golden replay to compare with"):
         case("--out", str(tmp_path / "golden"))
