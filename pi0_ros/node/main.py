@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from pi0_ros.console import require
+from pi0_ros.errors import UserError
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
 
 STOP_TIMEOUT = 0.5
@@ -59,7 +61,10 @@ def main(argv: Sequence[str] | None = None, **stand_ins: Any) -> int:
     own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
     _parser().parse_args(own)
     try:
+        require("rclpy", "pi0_ros.msg")
         return _run(arguments, stand_ins)
+    except UserError as error:
+        return _fail(str(error))
     except KeyboardInterrupt:  # before the executor, while modules are imported
         return 0
 

@@ -7,6 +7,9 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from pi0_ros.console import require
+from pi0_ros.errors import UserError
+
 DESCRIPTION = """\
 Draws the chunks of the node pi0 for RViz, as the ROS 2 node `pi0_viz`: the path of the tool, which
 part of it was executed, replaced or rejected, and a ghost robot. It needs pinocchio and the URDF.
@@ -39,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
     try:
+        require("rclpy", "pi0_ros.msg")
         return _run(arguments, _parser().parse_args(own))
+    except UserError as error:
+        return _fail(str(error))
     except KeyboardInterrupt:  # before the executor, while modules are imported
         return 0
 
@@ -49,7 +55,6 @@ def _run(arguments: list[str], _: argparse.Namespace) -> int:
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
     from rclpy.executors import ExternalShutdownException
 
-    from pi0_ros.errors import UserError
     from pi0_ros.viz.node import VizNode
 
     try:

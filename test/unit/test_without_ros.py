@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from support import ROOT
+
+from pi0_ros import console
 
 BLOCK = """
 import sys
@@ -64,3 +67,9 @@ def test_rooms_without_ros_and_all_verbs_can_be_imported() -> None:
     )
     done = without_ros(code, *names)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("program", ["node", "viz"])
+def test_executables_say_that_they_need_ros(program: str) -> None:
+    done = without_ros(f"from pi0_ros.{program}.main import main; sys.exit(main([]))")
+    assert (done.returncode, done.stderr) == (1, f"pi0_{program}: {console.NEEDS_ROS}\n")
