@@ -19,7 +19,7 @@ programs run as `ros2 run pi0_ros pi0 VERB`, `ros2 run pi0_ros pi0_node` and so 
 
 Exit status of every verb: 0 when it is done; 1 when it failed, or judged something as bad; 2 for
 wrong arguments; 130 after Ctrl-C or SIGTERM. Progress bars appear on a terminal only. Results of an
-earlier run are replaced only with `--overwrite`, and nothing else ever is.
+earlier run in `--out` are replaced only with `--overwrite`, and nothing else there ever is.
 """
 
 EXECUTABLES = """

@@ -166,6 +166,12 @@ def test_the_package_imports_nothing_that_is_not_installed() -> None:
         assert not outside, f"{name} imports {sorted(outside)}"
 
 
+def test_bars_come_from_the_console() -> None:
+    """Which shows them on a terminal only."""
+    users = {name for name, imported in IMPORTS.items() if "tqdm" in {i[:4] for i in imported}}
+    assert users == {"pi0_ros.console"}
+
+
 def test_only_safetensors_never_pickle() -> None:
     for name, imported in IMPORTS.items():
         assert not imported & {"pickle", "dill", "cloudpickle", "shelve"}, name
