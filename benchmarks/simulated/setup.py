@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.node.arguments import read_arguments, write_arguments
-from pi0_ros.node.parameters import NodeParameters, build, resolve
+from pi0_ros.node.parameters import NodeParameters, read_parameters
 from pi0_ros.share import find_shared_file
 
 PARAMETERS, LIMITS = "touch.yaml", "so101_limits.yaml"
@@ -34,6 +34,6 @@ def read_setup(**given: object) -> NodeSetup:
         raise FileNotFoundError(f"config/{PARAMETERS} or config/{LIMITS} is not there")
     arguments = read_arguments(write_arguments(files[:1]))
     values = {**arguments.overrides, "joint_limits": str(files[1]), **given}
-    parameters = build(resolve(values))
+    parameters = read_parameters(values)
     limits = read_limits(files[1], parameters.joint_names, parameters.default_acceleration)
     return NodeSetup(parameters, limits)

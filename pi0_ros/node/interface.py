@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pi0_ros.node.arguments import ArgumentsError, NodeArguments, read_arguments
-from pi0_ros.node.parameters import NodeParameters, ParameterError, build, resolve
+from pi0_ros.node.parameters import NodeParameters, ParameterError, read_parameters
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,6 @@ def read_interface(ros_args: Sequence[str]) -> Interface:
     """
     arguments = read_arguments(ros_args)
     try:
-        return Interface(arguments, build(resolve(arguments.overrides)))
+        return Interface(arguments, read_parameters(arguments.overrides))
     except ParameterError as error:
         raise ArgumentsError(f"the node's parameters (--params, --ros-args -p): {error}") from error

@@ -13,6 +13,7 @@ from typing import Any
 from pi0_ros.console import require
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
+from pi0_ros.node.parameters import describe
 
 STOP_TIMEOUT = 0.5
 """Seconds that an inference may still run once the node is told to end."""
@@ -125,7 +126,7 @@ def _fail(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     specs = (*SPECS, *CAMERA_SPECS, *JOINT_SPECS)
-    table = "\n".join(map(_describe, specs))
+    table = "\n".join(map(_entry, specs))
     return argparse.ArgumentParser(
         prog="pi0_node",
         usage="%(prog)s [-h] [--ros-args [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO] ...]",
@@ -135,8 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     )
 
 
-def _describe(spec: Spec) -> str:
+def _entry(spec: Spec) -> str:
     default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
     shown = "" if default == "" else f" Default: {default}."
-    text = textwrap.fill(spec.description + shown, 72)
+    text = textwrap.fill(describe(spec) + shown, 72)
     return f"  {spec.name}\n{textwrap.indent(text, ' ' * 6)}"

@@ -30,10 +30,9 @@ from pi0_ros.node.memory import memory, release, settle
 from pi0_ros.node.operator_interface import Controls
 from pi0_ros.node.parameters import (
     NodeParameters,
-    build,
     declare,
     given_values,
-    resolve,
+    read_parameters,
     unknown_names,
 )
 from pi0_ros.node.preflight import (
@@ -94,10 +93,9 @@ class Pi0Node(LifecycleNode):
         """
         super().__init__("pi0", **options)
         given = given_values(self)
-        values = resolve(given)
-        declare(self, values)
-        self.parameters = build(values)
-        for name in unknown_names(values, given):
+        self.parameters = read_parameters(given)
+        declare(self, self.parameters)
+        for name in unknown_names(self.parameters, given):
             self.get_logger().warning(f"parameter {name}: this node has none of that name; ignored")
 
         self._load, self._check = load, check

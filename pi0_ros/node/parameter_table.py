@@ -1,301 +1,210 @@
-"""The table of the node's parameters: names, defaults, meaning and bounds.
+"""The table of the node's parameters: name, type, default, meaning, bounds, time of changes.
 
-Plain data: the ROS parameters, `pi0_node --help` and the checks all come from it.
+Plain data; `pi0_ros.node.parameters` makes everything else of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 Value = bool | int | float | str | tuple[str, ...]
+
+START, CONFIGURE, LIVE = "start", "configure", "live"
+"""When a parameter may change: never, while the node is unconfigured, or at any time."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter: its name, default, meaning and bounds.
+    """One row of the table.
 
-    A name with `<camera>` or `<joint>` stands for one parameter per name in `cameras` or `joints`;
-    `<camera>` in its default stands for the same name. `dynamic` ones may change while the node
-    runs; the others are read only.
+    Attributes:
+        name: with `<camera>` or `<joint>` where there is one parameter per camera or joint.
+        default: `<camera>` in it stands for the camera's name.
+        doc: meaning and unit, in sentences.
+        low, high: bounds, both allowed; None: any finite number.
+        choices: the allowed strings; empty: any.
+        changes: START, CONFIGURE or LIVE.
+        section: heading that begins with this parameter; "" for none.
     """
 
     name: str
     default: Value
-    description: str
+    doc: str
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
-    dynamic: bool = False
+    changes: str = CONFIGURE
+    section: str = ""
 
     def of(self, placeholder: str, name: str) -> Spec:
-        """The parameter of one camera or joint."""
+        """The row of one camera or joint."""
         default = self.default
         if isinstance(default, str):
             default = default.replace(placeholder, name)
         return replace(self, name=self.name.replace(placeholder, name), default=default)
 
 
-SPECS = (
-    Spec(
-        "checkpoint", "", "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required."
-    ),
-    Spec(
-        "device",
-        "cpu",
-        "Device that runs the model: cpu, npu:0, another of torch's, or auto (NPU if usable).",
-    ),
-    Spec("dtype", "float32", "Number format of the weights.", choices=("float32", "bfloat16")),
-    Spec(
-        "graph",
-        "auto",
-        "How the model is compiled: eager (not at all), inductor, torchair or npugraph_ex (Ascend);"
-        " auto: torchair on an NPU, elsewhere what pi0_compile measured, and eager without it.",
-        choices=("auto", "eager", "inductor", "torchair", "npugraph_ex"),
-    ),
-    Spec(
-        "graph_form",
-        "frame",
-        "frame: the whole inference is one graph; two-graph: the context and one denoise step,"
-        " which compiles faster.",
-        choices=("frame", "two-graph"),
-    ),
-    Spec(
-        "npu_attention",
-        "fia",
-        "Attention kernel on an NPU: fia (npu_fused_infer_attention_score) or pfa"
-        " (npu_prompt_flash_attention).",
-        choices=("fia", "pfa"),
-    ),
-    Spec(
-        "npu_weights",
-        "nd",
-        "Layout of the largest weights on an NPU: nd, or nz (FRACTAL_NZ blocks).",
-        choices=("nd", "nz"),
-    ),
-    Spec("graph_cache", "", "Directory in which compiled graphs survive a restart; empty: none."),
-    Spec(
-        "threads",
-        0,
-        "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers"
-        " and controllers.",
-        low=0,
-        high=1024,
-    ),
-    Spec("seed", 0, "Seed of the flow-matching noise.", low=0, high=2**63 - 1),
-    Spec("tokenizer", "", "Path of the tokenizer; empty: the one in the checkpoint."),
-    Spec(
-        "action_mode",
-        "",
-        "Meaning of the model's actions: absolute positions, or delta (relative to the observed"
-        " state); empty: what the checkpoint declares.",
-        choices=("", "absolute", "delta"),
-    ),
-    Spec(
-        "delta_joints",
-        (),
-        "With action_mode delta: the joints whose actions are relative; the others (a gripper,"
-        " as a rule) are absolute.",
-    ),
-    Spec(
-        "autostart",
-        False,
-        "Configure and activate by itself, again and again until it works; otherwise the node waits"
-        " for a lifecycle manager.",
-    ),
-    Spec(
-        "start_enabled",
-        False,
-        "Publish trajectories as soon as the node is active; otherwise only after ~/enable.",
-    ),
-    Spec(
-        "policy_process",
-        False,
-        "Run the model in a process of its own: it takes no time from the node's callbacks, and one"
-        " that hangs is ended and started again.",
-    ),
-    Spec(
-        "inference_timeout",
-        5.0,
-        "Seconds after which an inference counts as hung; its chunk is not published.",
-        low=0.01,
-        high=600.0,
-    ),
-    Spec(
-        "rate_hz", 10.0, "Ticks per second of the node's clock.", low=0.1, high=100.0, dynamic=True
-    ),
-    Spec("action_dt", 0.02, "Seconds between two steps of a chunk.", low=0.001, high=1.0),
-    Spec(
-        "trajectory_start",
-        "observation",
-        "observation: the trajectory's stamp is the observation's time, all steps are sent."
-        " now: past steps are cut off and the stamp is 0, which means start now; for a controller"
-        " with another clock.",
-        choices=("observation", "now"),
-    ),
-    Spec(
-        "instruction",
-        "",
-        "Task in words until one arrives on the topic `instruction`.",
-        dynamic=True,
-    ),
-    Spec("cameras", ("front", "wrist"), "Names of the cameras, as the checkpoint knows them."),
-    Spec(
-        "image_transport",
-        "raw",
-        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage, on the camera's topic"
-        " with /compressed appended.",
-        choices=("raw", "compressed"),
-    ),
-    Spec("joints", (), "Names of the joints in the policy's order. Required."),
-    Spec("joint_states_topic", "joint_states", "Topic of sensor_msgs/JointState."),
-    Spec(
-        "joint_states_max_age",
-        0.2,
-        "Seconds after which a joint state is too old to act on.",
-        low=0.001,
-        high=60.0,
-    ),
-    Spec(
-        "max_skew",
-        0.1,
-        "Seconds allowed between the oldest and the newest part of an observation.",
-        low=0.001,
-        high=60.0,
-    ),
-    Spec(
-        "frozen_frames",
-        30,
-        "A camera that repeats one picture, byte for byte, in so many frames counts as dead; 0: do"
-        " not look (a simulated camera that stands still does that).",
-        low=0,
-        high=100_000,
-    ),
-    Spec(
-        "joint_limits",
-        "",
+def _row(default: Value, low: Any = None, high: Any = None, *, doc: str, **more: Any) -> Any:
+    return field(
+        metadata={"row": {"default": default, "doc": doc, "low": low, "high": high, **more}}
+    )
+
+
+def _rows(table: type, prefix: str = "") -> tuple[Spec, ...]:
+    return tuple(
+        Spec(prefix + row.name, **row.metadata["row"]) for row in fields(table) if row.metadata
+    )
+
+
+# fmt: off
+@dataclass(frozen=True)
+class Camera:
+    """Parameters of one camera; `topic` ends with /compressed where that transport is used."""
+
+    name: str
+    topic: str = _row("<camera>/image_raw", changes=START, doc=
+        "Image topic of this camera.")
+    max_age: float = _row(0.2, 0.001, 60.0, changes=LIVE, doc=
+        "Seconds; an older image is refused (stale).")
+    latency: float = _row(0.0, 0.0, 1.0, changes=LIVE, doc=
+        "Seconds from the exposure of an image to its stamp; they are subtracted from the stamp.")
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Parameters of one joint: radians = scale * the checkpoint's unit + offset."""
+
+    name: str
+    scale: float = _row(1.0, doc=
+        "Radians per unit of the checkpoint: radians = scale * unit + offset. Degrees: "
+        "0.017453293. A gripper from 0 to 100 % that closes at -0.17 rad and opens at 1.75 rad: "
+        "scale 0.0192, offset -0.17.")
+    offset: float = _row(0.0, doc=
+        "Radians at the checkpoint's zero.")
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """The configuration of the node."""
+
+    checkpoint: str = _row("", section="Model", doc=
+        "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required.")
+    device: str = _row("cpu", doc=
+        "Device that runs the model: cpu, npu:0, another device of torch, or auto (an NPU if one "
+        "is usable).")
+    dtype: str = _row("float32", choices=("float32", "bfloat16"), doc=
+        "Number format of the weights.")
+    graph: str = _row("auto", choices=("auto", "eager", "inductor", "torchair", "npugraph_ex"), doc=
+        "How the model is compiled. eager: not at all. torchair and npugraph_ex: for Ascend. auto:"
+        " torchair on an NPU; elsewhere the result of `pi0 compile`, and eager without one.")
+    graph_form: str = _row("frame", choices=("frame", "two-graph"), doc=
+        "frame: the whole inference is one graph. two-graph: the context and one denoise step are "
+        "separate graphs, which compile faster.")
+    npu_attention: str = _row("fia", choices=("fia", "pfa"), doc=
+        "Attention kernel on an NPU: fia (npu_fused_infer_attention_score) or pfa "
+        "(npu_prompt_flash_attention).")
+    npu_weights: str = _row("nd", choices=("nd", "nz"), doc=
+        "Layout of the largest weights on an NPU: nd, or nz (FRACTAL_NZ blocks).")
+    graph_cache: str = _row("", doc=
+        "Directory in which compiled graphs survive a restart; empty: none.")
+    threads: int = _row(0, 0, 1024, doc=
+        "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers "
+        "and controllers.")
+    seed: int = _row(0, 0, 2**63 - 1, doc=
+        "Seed of the flow-matching noise. The same seed gives the same chunks.")
+    tokenizer: str = _row("", doc=
+        "Path of the tokenizer; empty: the one in the checkpoint.")
+    instruction: str = _row("", changes=LIVE, doc=
+        "Task in words until one arrives on the topic `instruction`.")
+    policy_process: bool = _row(False, doc=
+        "Run the model in a process of its own. It then takes no time from the node's callbacks, "
+        "and a process that hangs is ended and started again.")
+    inference_timeout: float = _row(5.0, 0.01, 600.0, changes=LIVE, doc=
+        "Seconds after which an inference counts as hung; its chunk is not published.")
+    action_mode: str = _row("", choices=("", "absolute", "delta"), doc=
+        "Meaning of the model's actions: absolute positions, or delta (relative to the observed "
+        "state); empty: what the checkpoint declares.")
+    delta_joints: tuple[str, ...] = _row((), doc=
+        "With action_mode delta: the joints whose actions are relative. The others (a gripper, as "
+        "a rule) are absolute.")
+    autostart: bool = _row(False, changes=START, section="Life cycle", doc=
+        "Configure and activate without a lifecycle manager, and try again until it succeeds.")
+    start_enabled: bool = _row(False, doc=
+        "Publish trajectories as soon as the node is active; otherwise only after ~/enable.")
+    rate_hz: float = _row(10.0, 0.1, 100.0, changes=LIVE, section="Time", doc=
+        "Ticks per second. A tick during an inference is counted as busy.")
+    action_dt: float = _row(0.02, 0.001, 1.0, doc=
+        "Seconds between two steps of a chunk.")
+    trajectory_start: str = _row("observation", choices=("observation", "now"), doc=
+        "observation: the trajectory's stamp is the time of the observation, and all steps are "
+        "sent. The past steps repeat the executing trajectory, so a controller that samples the "
+        "present makes no step. now: past steps are cut off and the stamp is 0 (start now), for a "
+        "controller with another clock; the trajectory begins at the measured joints, a little "
+        "behind the controller's last command, unless joint_trajectory_controller's "
+        "interpolate_from_desired_state is true.")
+    max_skew: float = _row(0.1, 0.001, 60.0, changes=LIVE, doc=
+        "Seconds between the oldest and the newest part of an observation; more is refused "
+        "(skewed).")
+    cameras: tuple[Camera, ...] = _row(("front", "wrist"), changes=START, section="Cameras", doc=
+        "Names of the cameras, as the checkpoint names them. A camera of the checkpoint that is "
+        "left out counts as missing, as in training.")
+    image_transport: str = _row("raw", choices=("raw", "compressed"), changes=START, doc=
+        "raw: sensor_msgs/Image. compressed: sensor_msgs/CompressedImage on the camera's topic "
+        "with /compressed appended.")
+    frozen_frames: int = _row(30, 0, 100_000, changes=LIVE, doc=
+        "A camera that repeats one image, byte for byte, in so many frames is refused (frozen); 0:"
+        " no check, as for a simulated camera, whose image may stand still.")
+    joints: tuple[Joint, ...] = _row((), changes=START, section="Joints", doc=
+        "Names of the joints, in the order of the checkpoint's state and actions. Required.")
+    joint_states_topic: str = _row("joint_states", changes=START, doc=
+        "Topic of sensor_msgs/JointState. The joints come in any order; others are ignored.")
+    joint_states_max_age: float = _row(0.2, 0.001, 60.0, changes=LIVE, doc=
+        "Seconds; an older joint state is refused (stale).")
+    joint_limits: str = _row("", section="Limits", doc=
         "File with the limits of the joints: joint_limits.yaml of ros2_control, or a URDF. Without"
-        " one the node makes only dry runs.",
-    ),
-    Spec(
-        "default_acceleration",
-        5.0,
-        "Acceleration limit where the limits file names none (a URDF cannot), rad/s^2.",
-        low=0.01,
-        high=1000.0,
-    ),
-    Spec(
-        "velocity_scale",
-        1.0,
-        "Share of the velocity limits that is used.",
-        low=0.01,
-        high=1.0,
-        dynamic=True,
-    ),
-    Spec(
-        "acceleration_scale",
-        1.0,
-        "Share of the acceleration limits that is used.",
-        low=0.01,
-        high=1.0,
-        dynamic=True,
-    ),
-    Spec(
-        "max_jump",
-        0.3,
-        "Radians between the measured joint and the chunk, up to where it takes over; a chunk"
-        " further off is rejected.",
-        low=0.001,
-        high=7.0,
-        dynamic=True,
-    ),
-    Spec(
-        "clamp_position",
-        0.05,
-        "Radians beyond a position limit that are clipped; a chunk further out is rejected.",
-        low=0.0,
-        high=7.0,
-        dynamic=True,
-    ),
-    Spec(
-        "clamp_velocity",
-        1.5,
-        "Times the velocity limit that are slowed down; a faster chunk is rejected.",
-        low=1.0,
-        high=100.0,
-        dynamic=True,
-    ),
-    Spec(
-        "clamp_acceleration",
-        20.0,
-        "Times the acceleration limit that are smoothed; a chunk beyond is rejected.",
-        low=1.0,
-        high=10_000.0,
-        dynamic=True,
-    ),
-    Spec(
-        "reject_latch",
-        5,
-        "Rejected chunks in a row that disable the node until ~/reset.",
-        low=1,
-        high=100_000,
-        dynamic=True,
-    ),
-    Spec(
-        "blend",
-        0.1,
-        "Seconds in which a new chunk takes over from the running trajectory.",
-        low=0.0,
-        high=2.0,
-        dynamic=True,
-    ),
-    Spec(
-        "starve_timeout",
-        0.5,
-        "Seconds without a new trajectory after which a running one is slowed to a stop.",
-        low=0.01,
-        high=60.0,
-        dynamic=True,
-    ),
-    Spec(
-        "emergency_stop_topic",
-        "emergency_stop",
-        "Topic of std_msgs/Bool; true disables the node at once, until ~/reset.",
-    ),
-    Spec("deadman_topic", "deadman", "Topic of std_msgs/Header that keeps the node enabled."),
-    Spec(
-        "deadman_timeout",
-        0.0,
-        "Seconds without a message on `deadman_topic` that disable the node until ~/reset; 0: none"
-        " is needed.",
-        low=0.0,
-        high=60.0,
-    ),
-)
+        " one the node makes only dry runs (~/action_chunk, no trajectory).")
+    default_acceleration: float = _row(5.0, 0.01, 1000.0, doc=
+        "Acceleration limit where the limits file has none (a URDF cannot), rad/s^2.")
+    velocity_scale: float = _row(1.0, 0.01, 1.0, changes=LIVE, doc=
+        "Share of the velocity limits that is used.")
+    acceleration_scale: float = _row(1.0, 0.01, 1.0, changes=LIVE, doc=
+        "Share of the acceleration limits that is used.")
+    max_jump: float = _row(0.3, 0.001, 7.0, changes=LIVE, doc=
+        "Radians between the measured joint and the chunk at the splice point; a chunk that is "
+        "further away is rejected.")
+    clamp_position: float = _row(0.05, 0.0, 7.0, changes=LIVE, doc=
+        "Radians beyond a position limit that are clamped; a chunk further out is rejected.")
+    clamp_velocity: float = _row(1.5, 1.0, 100.0, changes=LIVE, doc=
+        "Multiple of the velocity limit up to which a chunk is slowed down; a faster one is "
+        "rejected.")
+    clamp_acceleration: float = _row(20.0, 1.0, 10_000.0, changes=LIVE, doc=
+        "Multiple of the acceleration limit up to which a chunk is smoothed; above, it is "
+        "rejected.")
+    reject_latch: int = _row(5, 1, 100_000, changes=LIVE, doc=
+        "Rejected chunks in a row that disable the node until ~/reset.")
+    blend: float = _row(0.1, 0.0, 2.0, changes=LIVE, doc=
+        "Seconds in which a new chunk is blended with the executing trajectory.")
+    starve_timeout: float = _row(0.5, 0.01, 60.0, changes=LIVE, doc=
+        "Seconds without a new trajectory after which the executing one is slowed down to a stop.")
+    emergency_stop_topic: str = _row("emergency_stop", changes=START, section="Stopping", doc=
+        "Topic of std_msgs/Bool. true disables the node at once, until ~/reset.")
+    deadman_topic: str = _row("deadman", changes=START, doc=
+        "Topic of std_msgs/Header that keeps the node enabled.")
+    deadman_timeout: float = _row(0.0, 0.0, 60.0, changes=START, doc=
+        "Seconds without a message on `deadman_topic` that disable the node until ~/reset; 0: no "
+        "message is needed.")
+# fmt: on
 
-CAMERA_SPECS = (
-    Spec("camera.<camera>.topic", "<camera>/image_raw", "Image topic of this camera."),
-    Spec(
-        "camera.<camera>.max_age",
-        0.2,
-        "Seconds after which an image of this camera is too old to act on.",
-        low=0.001,
-        high=60.0,
-    ),
-    Spec(
-        "camera.<camera>.latency",
-        0.0,
-        "Seconds between the moment that a picture shows and its stamp; taken off the stamp.",
-        low=0.0,
-        high=1.0,
-    ),
-)
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        return tuple(camera.name for camera in self.cameras)
 
-JOINT_SPECS = (
-    Spec(
-        "joint.<joint>.scale",
-        1.0,
-        "Radians per unit of the checkpoint: radians = scale * unit + offset. Degrees:"
-        " 0.017453293.",
-    ),
-    Spec("joint.<joint>.offset", 0.0, "Radians at the checkpoint's zero."),
-)
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.joints)
+
+
+SPECS = _rows(NodeParameters)
+CAMERA_SPECS = _rows(Camera, "camera.<camera>.")
+JOINT_SPECS = _rows(Joint, "joint.<joint>.")

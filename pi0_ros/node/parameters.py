@@ -1,7 +1,8 @@
-"""From the values a user gave to the node's frozen configuration and its ROS parameters.
+"""Values, checks, ROS parameters and documentation, all made of the table of parameters.
 
-`resolve` is pure: it turns the values that a user gave into a complete, checked set and reports
-everything that is wrong at once. `declare` then makes ROS parameters of that set.
+`pi0_ros.node.parameter_table` is the table. This command writes the documented file:
+
+    python -m pi0_ros.node.parameters > config/pi0.yaml
 """
 
 from __future__ import annotations
@@ -9,13 +10,26 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import sys
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from pi0_ros.errors import UserError
-from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec, Value
+from pi0_ros.node.parameter_table import (
+    CAMERA_SPECS,
+    CONFIGURE,
+    JOINT_SPECS,
+    SPECS,
+    START,
+    Camera,
+    Joint,
+    NodeParameters,
+    Spec,
+    Value,
+)
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -23,10 +37,11 @@ if TYPE_CHECKING:
 
 # A relative, absolute or private topic name of plain tokens (no {substitutions}).
 _TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+_OF_OTHERS = ("use_sim_time", "start_type_description_service")  # rclpy's own parameters
 
 
 class ParameterError(UserError, ValueError):
-    """The parameters cannot be used; the message lists everything that is wrong."""
+    """Unusable parameters; the message lists everything that is wrong."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -34,175 +49,100 @@ class ParameterError(UserError, ValueError):
         super().__init__(f"{len(problems)} problem(s) in the parameters:{lines}")
 
 
-@dataclass(frozen=True)
-class Camera:
-    """name: as the policy knows it; topic: with transport; max_age and latency: seconds."""
-
-    name: str
-    topic: str
-    max_age: float
-    latency: float
-
-
-@dataclass(frozen=True)
-class Joint:
-    """radians = scale * the checkpoint's unit + offset."""
-
-    name: str
-    scale: float
-    offset: float
-
-
-@dataclass(frozen=True)
-class NodeParameters:
-    """The node's configuration; the table `SPECS` documents each field. Times in seconds."""
-
-    checkpoint: str
-    device: str
-    dtype: str
-    graph: str
-    graph_form: str
-    npu_attention: str
-    npu_weights: str
-    graph_cache: str
-    threads: int
-    seed: int
-    tokenizer: str
-    action_mode: str
-    delta_joints: tuple[str, ...]
-    autostart: bool
-    start_enabled: bool
-    policy_process: bool
-    inference_timeout: float
-    rate_hz: float
-    action_dt: float
-    trajectory_start: str
-    instruction: str
-    cameras: tuple[Camera, ...]
-    image_transport: str
-    joints: tuple[Joint, ...]
-    joint_states_topic: str
-    joint_states_max_age: float
-    max_skew: float
-    frozen_frames: int
-    joint_limits: str
-    default_acceleration: float
-    velocity_scale: float
-    acceleration_scale: float
-    max_jump: float
-    clamp_position: float
-    clamp_velocity: float
-    clamp_acceleration: float
-    reject_latch: int
-    blend: float
-    starve_timeout: float
-    emergency_stop_topic: str
-    deadman_topic: str
-    deadman_timeout: float
-
-    @property
-    def camera_names(self) -> tuple[str, ...]:
-        return tuple(camera.name for camera in self.cameras)
-
-    @property
-    def joint_names(self) -> tuple[str, ...]:
-        return tuple(joint.name for joint in self.joints)
+# From values to parameters ------------------------------------------------------------------------
 
 
 def given_values(node: Node) -> dict[str, object]:
     """Parameter name -> value from files, arguments and the constructor; None for an empty list.
 
-    rclpy keeps them in a protected attribute; its public way, declaring all of them automatically,
-    fails on an empty list.
+    rclpy keeps them in a protected attribute. Its public way, which declares all of them
+    automatically, fails on an empty list.
     """
     return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
 
 
-def resolve(overrides: Mapping[str, object]) -> dict[Spec, Value]:
-    """All parameters with their values: the override where there is one, else the default.
+def read_parameters(given: Mapping[str, object]) -> NodeParameters:
+    """Check values, and fill in the defaults.
 
     Args:
-        overrides: parameter name -> value as ROS gives it. Names that are no parameter of this
-            node are left alone, except below `camera.` and `joint.`: a misspelt
-            `joint.elbow.scale` would move an arm wrongly.
+        given: parameter name -> value as ROS gives it. Names that are no parameter of this node are
+            ignored, except below `camera.` and `joint.`: a misspelt `joint.elbow.scale` would move
+            an arm wrongly.
 
     Raises:
         ParameterError: lists every unusable value.
     """
     problems: list[str] = []
-    values = {spec: _value(spec, overrides, problems) for spec in SPECS}
-    by_name = {spec.name: value for spec, value in values.items()}
-    # A refused value stands as its default: that this one is empty is no second problem.
-    refused = {problem.split(":", 1)[0] for problem in problems}
-    if not by_name["checkpoint"] and "checkpoint" not in refused:
+    values = {spec.name: _value(spec, given, problems) for spec in SPECS}
+    refused = {problem.split(":", 1)[0] for problem in problems}  # their defaults stand in
+    if not values["checkpoint"] and "checkpoint" not in refused:
         problems.append("checkpoint: empty; give the directory of a pi0 checkpoint")
-    for placeholder, listing, specs in (
-        ("<camera>", "cameras", CAMERA_SPECS),
-        ("<joint>", "joints", JOINT_SPECS),
+    for listing, kind, specs in (
+        ("cameras", "camera", CAMERA_SPECS),
+        ("joints", "joint", JOINT_SPECS),
     ):
-        names = by_name[listing]
+        names = values[listing]
         if listing not in refused:
             problems += _name_problems(listing, names)
         for name in dict.fromkeys(names):
-            for spec in (template.of(placeholder, name) for template in specs):
-                values[spec] = _value(spec, overrides, problems)
-    problems += _cross_problems({spec.name: value for spec, value in values.items()})
-    known = [spec.name for spec in values]
-    for name in sorted(set(overrides) - set(known)):
+            for spec in specs:
+                spec = spec.of(f"<{kind}>", name)
+                values[spec.name] = _value(spec, given, problems)
+    if values["image_transport"] == "compressed":
+        for name in dict.fromkeys(values["cameras"]):
+            topic = values[f"camera.{name}.topic"].removesuffix("/compressed")
+            values[f"camera.{name}.topic"] = f"{topic}/compressed"  # image_transport's rule
+    problems += _cross_problems(values)
+    for name in sorted(set(given) - set(values)):
         if name.startswith(("camera.", "joint.")):
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, values, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             kind = name.split(".", 1)[0]
             problems.append(f"{name}: no such parameter for the names in `{kind}s`{hint}")
     if problems:
         raise ParameterError(problems)
-    return values
+    return _build(values)
 
 
-def unknown_names(values: Mapping[Spec, Value], overrides: Iterable[str]) -> list[str]:
-    """Overrides that no parameter of this node takes, less those that rclpy itself reads."""
-    known = {spec.name for spec in values} | {"use_sim_time", "start_type_description_service"}
-    return sorted(n for n in set(overrides) - known if not n.startswith("qos_overrides."))
+def values_of(parameters: NodeParameters) -> dict[str, Value]:
+    """Parameter name -> value, of all; `read_parameters` makes the same parameters of them."""
+    return {spec.name: value for spec, value in _table(parameters)}
 
 
-def build(values: Mapping[Spec, Value]) -> NodeParameters:
-    """The configuration out of a resolved set."""
-    by_name = {spec.name: value for spec, value in values.items()}
-    compressed = by_name["image_transport"] == "compressed"
-    cameras = tuple(
-        Camera(
-            name,
-            _image_topic(by_name[f"camera.{name}.topic"], compressed),
-            by_name[f"camera.{name}.max_age"],
-            by_name[f"camera.{name}.latency"],
-        )
-        for name in by_name["cameras"]
-    )
-    joints = tuple(
-        Joint(name, by_name[f"joint.{name}.scale"], by_name[f"joint.{name}.offset"])
-        for name in by_name["joints"]
-    )
-    plain = {spec.name: by_name[spec.name] for spec in SPECS}
-    return NodeParameters(**{**plain, "cameras": cameras, "joints": joints})
+def unknown_names(parameters: NodeParameters, given: Iterable[str]) -> list[str]:
+    """Names that no parameter of this node or of rclpy has."""
+    unknown = set(given) - set(values_of(parameters)) - set(_OF_OTHERS)
+    return sorted(name for name in unknown if not name.startswith("qos_overrides."))
 
 
-def changed(parameters: NodeParameters, values: Mapping[str, object]) -> NodeParameters:
-    """The configuration with new values of dynamic parameters; other names are left alone.
+def changed(
+    parameters: NodeParameters, new: Mapping[str, object], configured: bool = True
+) -> NodeParameters:
+    """The parameters with new values.
+
+    Args:
+        new: parameter name -> value; names that are no parameter of this node are ignored.
+        configured: whether the node is beyond `unconfigured`.
 
     Raises:
-        ParameterError: lists every unusable value; then nothing is changed.
+        ParameterError: lists every value that is unusable, or cannot change now.
     """
-    problems: list[str] = []
-    specs = [spec for spec in SPECS if spec.dynamic and spec.name in values]
-    new = {spec.name: _value(spec, values, problems) for spec in specs}
+    when = {spec.name: spec.changes for spec, _ in _table(parameters)}
+    new = {name: value for name, value in new.items() if name in when}
+    problems = [
+        f"{name}: takes effect at configure; clean up the node first"
+        for name in new
+        if when[name] == CONFIGURE and configured
+    ]
+    problems += [f"{name}: read only" for name in new if when[name] == START]
     if problems:
         raise ParameterError(problems)
-    return replace(parameters, **new)
+    return read_parameters({**values_of(parameters), **new})
 
 
-def declare(node: Node, values: Mapping[Spec, Value]) -> None:
-    """Declare a resolved set on a node; all but the dynamic ones are read only."""
-    for spec, value in values.items():
+def declare(node: Node, parameters: NodeParameters) -> None:
+    """Declare the parameters on a node."""
+    for spec, value in _table(parameters):
         value = list(value) if isinstance(value, tuple) else value
         node.declare_parameter(spec.name, value, _descriptor(spec), ignore_override=True)
 
@@ -210,66 +150,81 @@ def declare(node: Node, values: Mapping[Spec, Value]) -> None:
 def _descriptor(spec: Spec) -> ParameterDescriptor:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-    descriptor = ParameterDescriptor(description=spec.description, read_only=not spec.dynamic)
+    descriptor = ParameterDescriptor(description=spec.doc, read_only=spec.changes == START)
     if spec.choices:
         descriptor.additional_constraints = "one of: " + ", ".join(map(repr, spec.choices))
-    if spec.low is not None and spec.high is not None:
+    if spec.low is not None:
+        bounds = {"from_value": spec.low, "to_value": spec.high}
         if isinstance(spec.default, float):
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=spec.low, to_value=spec.high)
-            ]
+            descriptor.floating_point_range = [FloatingPointRange(**bounds)]
         else:
-            descriptor.integer_range = [
-                IntegerRange(from_value=int(spec.low), to_value=int(spec.high))
-            ]
+            descriptor.integer_range = [IntegerRange(**bounds)]
     return descriptor
 
 
-def _value(spec: Spec, overrides: Mapping[str, object], problems: list[str]) -> Value:
-    """The checked value of one parameter; a problem is noted and the default taken instead."""
-    if spec.name not in overrides:
+def _table(parameters: NodeParameters) -> Iterator[tuple[Spec, Any]]:
+    """Every parameter with its value."""
+    for spec in SPECS:
+        value = getattr(parameters, spec.name)
+        names = spec.name in ("cameras", "joints")
+        yield spec, tuple(entry.name for entry in value) if names else value
+    for kind, entries, specs in (
+        ("camera", parameters.cameras, CAMERA_SPECS),
+        ("joint", parameters.joints, JOINT_SPECS),
+    ):
+        for entry in entries:
+            for spec in specs:
+                yield spec.of(f"<{kind}>", entry.name), getattr(entry, spec.name.split(".")[-1])
+
+
+def _build(values: Mapping[str, Any]) -> NodeParameters:
+    def entry(kind: type, prefix: str, name: str) -> Any:
+        own = {row.name: values[f"{prefix}.{name}.{row.name}"] for row in fields(kind)[1:]}
+        return kind(name, **own)
+
+    plain = {spec.name: values[spec.name] for spec in SPECS}
+    plain["cameras"] = tuple(entry(Camera, "camera", name) for name in values["cameras"])
+    plain["joints"] = tuple(entry(Joint, "joint", name) for name in values["joints"])
+    return NodeParameters(**plain)
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+
+def _value(spec: Spec, given: Mapping[str, object], problems: list[str]) -> Any:
+    """The checked value of one parameter, or a problem and the default instead."""
+    if spec.name not in given:
         return spec.default
-    given = overrides[spec.name]
-    value: Value
-    if isinstance(spec.default, tuple):
-        if given is None:  # rcl has no empty list: `[]` in YAML arrives without a value
-            return ()
-        if not isinstance(given, (list, tuple)) or not all(isinstance(v, str) for v in given):
-            problems.append(f"{spec.name}: must be a list of strings, got {given!r}")
-            return spec.default
-        return tuple(given)
-    if isinstance(spec.default, str):
-        if not isinstance(given, str):
-            problems.append(f"{spec.name}: must be a string, got {given!r} (quote it in YAML)")
-            return spec.default
-        value = given
-    elif isinstance(spec.default, bool):
-        if not isinstance(given, bool):
-            problems.append(f"{spec.name}: must be true or false, got {given!r}")
-            return spec.default
-        value = given
-    else:
-        wanted = (int, float) if isinstance(spec.default, float) else (int,)
-        if isinstance(given, bool) or not isinstance(given, wanted):
-            kind = "a number" if isinstance(spec.default, float) else "a whole number"
-            problems.append(f"{spec.name}: must be {kind}, got {given!r}")
-            return spec.default
-        value = type(spec.default)(given)
-        if not math.isfinite(value):
-            problems.append(f"{spec.name}: must be finite, got {given!r}")
-            return spec.default
-        if spec.low is not None and not spec.low <= value <= spec.high:
-            problems.append(f"{spec.name}: must be in [{spec.low}, {spec.high}], got {given!r}")
-            return spec.default
-    if spec.choices and value not in spec.choices:
-        problems.append(f"{spec.name}: must be one of {list(spec.choices)}, got {given!r}")
+    value, problem = _checked(spec, given[spec.name])
+    if problem:
+        hint = " (quote it in YAML)" if problem == "a string" else ""
+        problems.append(f"{spec.name}: must be {problem}, got {given[spec.name]!r}{hint}")
         return spec.default
     return value
 
 
-def _image_topic(topic: str, compressed: bool) -> str:
-    """image_transport's rule: the compressed stream of `topic` is `topic`/compressed."""
-    return f"{topic}/compressed" if compressed and not topic.endswith("/compressed") else topic
+def _checked(spec: Spec, given: Any) -> tuple[Any, str]:
+    """The value, and what it should be instead or ""."""
+    kind = type(spec.default)
+    if kind is tuple:
+        given = () if given is None else given  # rcl has no empty list: `[]` arrives as None
+        if not isinstance(given, (list, tuple)) or not all(isinstance(v, str) for v in given):
+            return None, "a list of strings"
+        return tuple(given), ""
+    if kind is str and not isinstance(given, str):
+        return None, "a string"
+    if kind is bool and not isinstance(given, bool):
+        return None, "true or false"
+    if kind in (int, float):
+        if isinstance(given, bool) or not isinstance(given, (int, kind)):
+            return None, "a number" if kind is float else "a whole number"
+        if not math.isfinite(given):
+            return None, "finite"
+        if spec.low is not None and not spec.low <= given <= spec.high:
+            return None, f"in [{spec.low}, {spec.high}]"
+    if spec.choices and given not in spec.choices:
+        return None, f"one of {list(spec.choices)}"
+    return kind(given), ""
 
 
 def _name_problems(listing: str, names: Sequence[str]) -> list[str]:
@@ -286,14 +241,13 @@ def _name_problems(listing: str, names: Sequence[str]) -> list[str]:
     return problems
 
 
-def _cross_problems(values: Mapping[str, Value]) -> list[str]:
-    """What a type and bounds cannot show: topic names, doubled topics, scales, and delta_joints."""
+def _cross_problems(values: Mapping[str, Any]) -> list[str]:
+    """Topic names, topics of several cameras, scales, and delta_joints."""
     problems = []
     by_topic: dict[str, list[str]] = {}
     for camera in dict.fromkeys(values["cameras"]):
         name = f"camera.{camera}.topic"
-        topic = _image_topic(values[name], values["image_transport"] == "compressed")
-        by_topic.setdefault(topic, []).append(name)
+        by_topic.setdefault(values[name], []).append(name)
     for topic, names in by_topic.items():
         if len(names) > 1:
             problems.append(f"{' and '.join(names)}: one topic for several cameras: {topic!r}")
@@ -313,3 +267,76 @@ def _cross_problems(values: Mapping[str, Value]) -> list[str]:
     if strangers:
         problems.append(f"delta_joints: not in joints: {strangers}")
     return problems
+
+
+# Documentation ------------------------------------------------------------------------------------
+
+
+def describe(spec: Spec) -> str:
+    """Meaning, bounds and choices, and when a change takes effect, in one paragraph."""
+    parts = [spec.doc]
+    if spec.low is not None:
+        whole = isinstance(spec.default, int)
+        low, high = (str(n) if whole else f"{n:g}" for n in (spec.low, spec.high))
+        parts.append(f"From {low} to {high}.")
+    if spec.choices:
+        parts.append(f"One of {', '.join(choice or 'empty' for choice in spec.choices)}.")
+    if spec.changes != CONFIGURE:
+        parts.append(f"({spec.changes})")
+    return " ".join(parts)
+
+
+_HEADER = """\
+# Every parameter of the node `pi0`, with its default. Copy what you change into a file of your own:
+#   ros2 run pi0_ros pi0_node --ros-args --params-file my_arm.yaml
+# `ros2 param set` changes those marked (live) at any time, those marked (start) never, and the
+# others while the node is unconfigured. Names below camera.* and joint.* must be among `cameras`
+# and `joints`; a misspelt one is an error. `python -m pi0_ros.node.parameters` makes this file.
+/**:
+  ros__parameters:
+"""
+
+
+def as_yaml() -> str:
+    """config/pi0.yaml: every parameter with its meaning and default."""
+    lines = []
+    for spec in SPECS:
+        if spec.section:
+            heading = f"    # {spec.section} "
+            lines += ["", heading + "-" * (100 - len(heading))]
+        lines += _yaml_entry(spec, spec.name, 4)
+        if spec.name == "cameras":
+            lines.append("    camera:")
+            for number, name in enumerate(spec.default):
+                lines.append(f"      {name}:")
+                for row in (row.of("<camera>", name) for row in CAMERA_SPECS):
+                    lines += _yaml_entry(row, row.name.split(".")[-1], 8, comment=not number)
+        if spec.name == "joints":
+            lines.append("    # Units, for each joint that needs them:")
+            lines += ["    #   joint:", "    #     shoulder_pan:"]
+            for row in JOINT_SPECS:
+                entry = _yaml_entry(row, row.name.split(".")[-1], 4, width=92)
+                lines += [f"    #   {line}" for line in entry]
+    return _HEADER + "\n".join(lines[1:]) + "\n"
+
+
+def _yaml_entry(
+    spec: Spec, name: str, indent: int, comment: bool = True, width: int = 100
+) -> list[str]:
+    space = " " * indent
+    text = textwrap.wrap(
+        describe(spec), width, initial_indent=f"{space}# ", subsequent_indent=f"{space}# "
+    )
+    return [*(text if comment else []), f"{space}{name}: {_yaml_value(spec.default)}"]
+
+
+def _yaml_value(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    if isinstance(value, str):
+        return value or '""'
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_yaml())

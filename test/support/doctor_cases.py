@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from pi0_ros.doctor.samples import Settings
 from pi0_ros.node.interface import node_topics
-from pi0_ros.node.parameters import build, resolve
+from pi0_ros.node.parameters import read_parameters
 
 # Name -> (mean, standard deviation) of the training's states, radians: no two alike.
 JOINTS = {
@@ -42,7 +42,7 @@ def given(**changes: Any) -> dict[str, Any]:
 
 def settings(use_sim_time: bool = False, **changes: Any) -> Settings:
     """What `read_settings` makes of such parameters for the node /pi0."""
-    parameters = build(resolve(given(**changes)))
+    parameters = read_parameters(given(**changes))
     names = {
         topic.name: f"/{topic.name.replace('~', 'pi0').lstrip('/')}"
         for topic in node_topics(parameters)

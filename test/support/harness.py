@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.node.diagnostics import Counts
-from pi0_ros.node.parameters import NodeParameters, build, resolve
+from pi0_ros.node.parameters import NodeParameters, read_parameters
 from pi0_ros.policy.types import ActionChunk, Observation
 from support.waiting import PATIENCE, wait_until
 
@@ -31,7 +31,7 @@ def given(**changes: Any) -> dict[str, Any]:
 
 
 def configure(**changes: Any) -> NodeParameters:
-    return build(resolve(given(**changes)))
+    return read_parameters(given(**changes))
 
 
 def wide_limits(folder: Path) -> str:

@@ -6,8 +6,15 @@ import pytest
 import yaml
 from support.harness import configure, given
 
-from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS
-from pi0_ros.node.parameters import ParameterError, resolve, unknown_names
+from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, LIVE, SPECS, Spec
+from pi0_ros.node.parameters import (
+    ParameterError,
+    as_yaml,
+    changed,
+    read_parameters,
+    unknown_names,
+    values_of,
+)
 
 SAME_TOPIC = "camera.front.topic and camera.wrist.topic: one topic for several cameras: 'cam"
 CONFIG = Path(__file__).parents[3] / "config"
@@ -122,7 +129,60 @@ def test_a_value_of_the_wrong_type_is_one_problem(name):
 
 def test_names_of_other_nodes_are_reported_not_refused():
     values = given(rate=5.0, use_sim_time=True, **{"qos_overrides.x": 1})
-    assert unknown_names(resolve(values), values) == ["rate"]
+    assert unknown_names(read_parameters(values), values) == ["rate"]
+
+
+def test_values_make_the_same_parameters():
+    parameters = configure(image_transport="compressed", joint__pan__scale=0.5, cameras=["a", "b"])
+    values = values_of(parameters)
+    assert values["joint.pan.scale"] == 0.5 and values["cameras"] == ("a", "b")
+    assert read_parameters(values) == parameters
+
+
+# Changes ----------------------------------------------------------------------------------------
+
+
+def test_every_live_parameter_changes():
+    """To a bound of it, and nothing else changes with it."""
+    before = values_of(configure())
+    live = {
+        name: spec
+        for name, spec in specs_by_name().items()
+        if spec.changes == LIVE and name in before
+    }
+    assert {"max_skew", "frozen_frames", "camera.wrist.max_age", "velocity_scale"} <= set(live)
+    for name, spec in live.items():
+        value = "pick" if isinstance(spec.default, str) else spec.low
+        if value == before[name]:
+            value = spec.high
+        after = values_of(changed(configure(), {name: value}))
+        assert after == before | {name: value}, name
+
+
+def test_parameters_of_configure_change_only_before_it():
+    parameters = configure()
+    new = changed(parameters, {"device": "npu:0", "joint.pan.scale": 0.5}, configured=False)
+    assert (new.device, new.joints[0].scale) == ("npu:0", 0.5)
+    with pytest.raises(ParameterError) as caught:
+        changed(parameters, {"device": "npu:0", "seed": 3, "rate_hz": 5.0}, configured=True)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["device", "seed"]
+    assert "clean up the node first" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cameras", "emergency_stop_topic", "camera.front.topic"])
+def test_parameters_of_the_start_never_change(name):
+    with pytest.raises(ParameterError, match=f"{name}: read only"):
+        changed(configure(), {name: values_of(configure())[name]}, configured=False)
+
+
+def test_a_change_is_checked_with_everything_else():
+    with pytest.raises(ParameterError) as caught:
+        changed(configure(), {"action_mode": "delta", "threads": -1}, configured=False)
+    assert "give both" in str(caught.value) and "threads: must be in" in str(caught.value)
+    assert changed(configure(), {"use_sim_time": True}) == configure()
+
+
+# Files ------------------------------------------------------------------------------------------
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
@@ -139,10 +199,27 @@ def file_parameters(name: str) -> dict:
     return flat(yaml.safe_load((CONFIG / name).read_text())["/**"]["ros__parameters"])
 
 
+def specs_by_name() -> dict[str, Spec]:
+    """The table with the default cameras and the joints of `configure`."""
+    rows = list(SPECS)
+    for camera in ("front", "wrist"):
+        rows += [row.of("<camera>", camera) for row in CAMERA_SPECS]
+    for joint in configure().joint_names:
+        rows += [row.of("<joint>", joint) for row in JOINT_SPECS]
+    return {row.name: row for row in rows}
+
+
+def test_pi0_yaml_is_what_the_table_makes():
+    """python -m pi0_ros.node.parameters > config/pi0.yaml"""
+    assert (CONFIG / "pi0.yaml").read_text() == as_yaml()
+
+
 def test_pi0_yaml_has_every_parameter_with_its_default():
-    expected = {spec.name: spec.default for spec in SPECS}
-    for camera in expected["cameras"]:
-        expected |= {s.name: s.default for s in (t.of("<camera>", camera) for t in CAMERA_SPECS)}
+    expected = {
+        name: spec.default
+        for name, spec in specs_by_name().items()
+        if not name.startswith("joint.")
+    }
     assert file_parameters("pi0.yaml") == expected
     text = (CONFIG / "pi0.yaml").read_text()
     for spec in JOINT_SPECS:  # `joints` is empty by default, so they stand in a comment
@@ -150,10 +227,9 @@ def test_pi0_yaml_has_every_parameter_with_its_default():
 
 
 def test_demo_yaml_needs_only_a_checkpoint():
-    values = resolve({**file_parameters("demo.yaml"), "checkpoint": "/demo"})
-    by_name = {spec.name: value for spec, value in values.items()}
-    assert by_name["cameras"] == ("front", "wrist")
-    assert by_name["joints"] == (
+    parameters = read_parameters({**file_parameters("demo.yaml"), "checkpoint": "/demo"})
+    assert parameters.camera_names == ("front", "wrist")
+    assert parameters.joint_names == (
         "shoulder_pan",
         "shoulder_lift",
         "elbow_flex",
@@ -161,4 +237,4 @@ def test_demo_yaml_needs_only_a_checkpoint():
         "wrist_roll",
         "gripper",
     )
-    assert unknown_names(values, file_parameters("demo.yaml")) == []
+    assert unknown_names(parameters, file_parameters("demo.yaml")) == []
