@@ -1,7 +1,10 @@
 """Plot of a replay: per joint, where it was and where each chunk wanted it to go."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,18 +13,17 @@ from matplotlib.figure import Figure
 
 from pi0_ros.bags.chunks import ChunkRecord
 
+Series = tuple[np.ndarray, np.ndarray]
+
 
 def plot_chunks(
     path: str | Path,
     chunks: Sequence[ChunkRecord],
-    recorded: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    recorded: Mapping[str, Series],
     start: int,
     title: str = "",
 ) -> None:
-    """Writes a PNG with one panel per joint.
-
-    The recorded position is a black line; each chunk's path is a thin line, coloured by the time
-    of the chunk's observation.
+    """Writes a PNG with one panel per joint; see `draw_paths`.
 
     Args:
         chunks: at least one, all of the same joints.
@@ -35,37 +37,75 @@ def plot_chunks(
     if not chunks:
         raise ValueError("no chunks to draw")
     joints = chunks[0].joint_names
-    columns = 1 if len(joints) < 4 else 2
-    rows = -(-len(joints) // columns)
-    figure = Figure(figsize=(7 * columns, 2.2 * rows + 0.8), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    stamps = np.array([(chunk.stamp - start) / 1e9 for chunk in chunks])
-    colours = None
-    for index, (axis, joint) in enumerate(zip(axes.flat, joints, strict=False)):
-        paths = [_path(chunk, index, begin) for chunk, begin in zip(chunks, stamps, strict=True)]
-        colours = LineCollection(paths, array=stamps, cmap="viridis", linewidths=0.8, alpha=0.8)
-        axis.add_collection(colours)
-        if joint in recorded:
-            times, positions = recorded[joint]
-            axis.plot((times - start) / 1e9, positions, color="black", linewidth=1.4)
-        axis.autoscale_view()
-        axis.set_title(joint, fontsize=10)
-        axis.set_ylabel("rad")
-        axis.grid(alpha=0.3)
-    for axis in axes.flat[len(joints) :]:
-        axis.set_visible(False)
-    for column in range(columns):
-        lowest = (len(joints) - 1 - column) // columns
-        axes[lowest, column].set_xlabel("time since the first message (s)")
-        axes[lowest, column].tick_params(labelbottom=True)
-    assert colours is not None
-    figure.colorbar(colours, ax=axes, label="time of the chunk's observation (s)")
+    figure, axes = panels(len(joints), 1 if len(joints) < 4 else 2, (7, 2.2), 0.8, 100)
+    draw_paths(
+        figure,
+        axes,
+        joints,
+        np.array([(chunk.stamp - start) / 1e9 for chunk in chunks]),
+        [chunk.positions for chunk in chunks],
+        chunks[0].dt,
+        {name: ((times - start) / 1e9, values) for name, (times, values) in recorded.items()},
+    )
     figure.suptitle(f"{title}\nblack: recorded, coloured: predicted".strip(), fontsize=11)
     figure.savefig(path)
 
 
-def _path(chunk: ChunkRecord, joint: int, begin: float) -> np.ndarray:
-    """[horizon, 2] float64: seconds and radians of one joint's predicted path."""
-    steps = np.arange(1, len(chunk.positions) + 1)
-    return np.column_stack((begin + steps * chunk.dt, chunk.positions[:, joint]))
+def panels(
+    count: int, columns: int, size: tuple[float, float], rest: float, dpi: int
+) -> tuple[Figure, Any]:
+    """A figure of `count` panels with a common time axis, and its axes [rows, columns].
+
+    Args:
+        size: width and height of a panel, inches.
+        rest: inches of height beside the panels.
+    """
+    rows = -(-count // columns)
+    shape = (size[0] * columns, size[1] * rows + rest)
+    figure = Figure(figsize=shape, dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    for column in range(columns):
+        axes[(count - 1 - column) // columns, column].tick_params(labelbottom=True)
+    return figure, axes
+
+
+def draw_paths(
+    figure: Figure,
+    axes: Any,
+    joints: Sequence[str],
+    stamps: np.ndarray,
+    chunks: Sequence[np.ndarray],
+    dt: float,
+    recorded: Mapping[str, Series],
+) -> None:
+    """Draws each chunk's path as a thin line, coloured by the time of its observation.
+
+    Args:
+        axes: of `panels`, one per joint.
+        stamps: [chunks] seconds of the observations.
+        chunks: [steps, joints] rad each; step i is due (i + 1) * dt after the observation.
+        recorded: joint -> (seconds [k], rad [k]) of a black line; joints may lack.
+    """
+    colours = None
+    for index, (axis, joint) in enumerate(zip(axes.flat, joints, strict=False)):
+        paths = [
+            np.column_stack((stamp + np.arange(1, len(chunk) + 1) * dt, chunk[:, index]))
+            for stamp, chunk in zip(stamps, chunks, strict=True)
+        ]
+        colours = LineCollection(paths, array=stamps, cmap="viridis", linewidths=0.8, alpha=0.8)
+        axis.add_collection(colours)
+        if joint in recorded:
+            axis.plot(*recorded[joint], color="black", linewidth=1.4)
+        axis.autoscale_view()
+        axis.set_title(joint, fontsize=10)
+        axis.set_ylabel("rad")
+        axis.grid(alpha=0.3)
+    columns = axes.shape[1]
+    for column in range(columns):
+        lowest = (len(joints) - 1 - column) // columns
+        axes[lowest, column].set_xlabel("time since the first message (s)")
+    assert colours is not None
+    figure.colorbar(colours, ax=axes, label="time of the chunk's observation (s)")
