@@ -30,7 +30,7 @@ JSON_KEYS = {
     "joints": "joint -> `max`, `mean` difference over all steps of all pairs, rad; null where one"
     " is not finite",
     "tool_position_m, tool_angle_rad": "`max`, `mean` at the tool; null without `--urdf`",
-    "other_instructions, other_images": "pairs with another instruction, or made of other images",
+    "other_instructions, other_pictures": "pairs with another instruction, or made of other images",
     "trajectories": "of `a` and `b`; `pairs` published at one time, and the `max` difference of a"
     " point",
     "first_difference, first_beyond": "the first pair that differs, and the first beyond a"

@@ -37,7 +37,7 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
         "tool_position_m": summary(difference.position),
         "tool_angle_rad": summary(difference.angle),
         "other_instructions": difference.instructions,
-        "other_images": difference.images,
+        "other_pictures": difference.images,  # keys of --json stay
         "trajectories": {
             **dict(zip("ab", difference.trajectories, strict=True)),
             "pairs": difference.trajectory_pairs,
