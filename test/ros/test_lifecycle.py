@@ -271,14 +271,14 @@ def test_rejected_chunks_latch_until_reset(start):
     def jump(positions):
         return positions + 3.0
 
-    robot = start(FakePolicy(spoil=jump), reject_latch=3)
+    robot = start(FakePolicy(corrupt=jump), reject_latch=3)
     for number in range(3):
         robot.send_all()
         robot.tick()
         robot.wait(lambda n=number: robot.refused() == {"limits": n + 1}, "the rejection")
     robot.wait(lambda: "3 rejected" in robot.node.motion_enable.latched, "the latch")
     assert not robot.trajectories and not robot.chunks
-    robot.policy.spoil = lambda positions: positions
+    robot.policy.corrupt = lambda positions: positions
     dry_chunk(robot)
     assert not robot.trajectories
     resets = robot.policy.resets

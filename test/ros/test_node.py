@@ -291,19 +291,19 @@ def test_slow_inference_blocks_nothing(start):
 
 
 @pytest.mark.parametrize(
-    ("reason", "spoil"),
+    ("reason", "corrupt"),
     [
         ("nonfinite", lambda positions: np.where(positions > 0.5, np.nan, positions)),
         ("failed", lambda positions: positions[:-1]),
         ("failed", lambda positions: 1 / 0),
     ],
 )
-def test_bad_chunks_are_not_published(start, reason, spoil):
-    robot = start(FakePolicy(spoil=spoil))
+def test_bad_chunks_are_not_published(start, reason, corrupt):
+    robot = start(FakePolicy(corrupt=corrupt))
     robot.send_all()
     robot.tick()
     robot.wait(lambda: robot.refused() == {reason: 1}, "the refusal")
-    robot.policy.spoil = lambda positions: positions
+    robot.policy.corrupt = lambda positions: positions
     robot.chunk()
     robot.wait(lambda: len(robot.chunks) == 1, "the chunk")
     assert len(robot.trajectories) == len(robot.chunks) == 1

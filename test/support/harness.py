@@ -58,7 +58,7 @@ class FakePolicy:
 
     horizon: int = HORIZON
     device: str = "cpu"
-    spoil: Callable[[np.ndarray], np.ndarray] = lambda positions: positions
+    corrupt: Callable[[np.ndarray], np.ndarray] = lambda positions: positions
     seen: list[Observation] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -77,7 +77,7 @@ class FakePolicy:
         steps = np.arange(1, self.horizon + 1)[:, None] * np.arange(1, len(JOINTS) + 1)
         positions = (observation.state + 0.01 * steps).astype(np.float32)
         return ActionChunk(
-            positions=self.spoil(positions),
+            positions=self.corrupt(positions),
             dt=DT,
             stamp=observation.stamp,
             sequence=len(self.seen) - 1,

@@ -1,6 +1,6 @@
 """An ideal arm: joint_trajectory_controller's rules, and joints that do exactly what they are told.
 
-Written from the controller's documentation and independent of what the node uses.
+Independent of what the node uses.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from support.controller import between, execute
 
 _SECOND = 1_000_000_000
 
@@ -58,30 +60,11 @@ class Path:
 
     def sample(self, at: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position, velocity and acceleration, [times, joints] each."""
-        at = np.asarray(at, np.int64)
-        last = len(self.times) - 1
-        i = np.clip(np.searchsorted(self.times, at, side="right") - 1, 0, max(last - 1, 0))
-        j = np.minimum(i + 1, last)
-        length = np.maximum(self.times[j] - self.times[i], 1)[:, None] / _SECOND
-        t = (at - self.times[i])[:, None] / _SECOND
-        x0, x1 = self.positions[i], self.positions[j]
-        v0, v1 = self.velocities[i], self.velocities[j]
-        c2 = (3 * (x1 - x0) / length - 2 * v0 - v1) / length
-        c3 = (v0 + v1 - 2 * (x1 - x0) / length) / length**2
-        p = x0 + t * (v0 + t * (c2 + t * c3))
-        v = v0 + t * (2 * c2 + t * 3 * c3)
-        a = 2 * c2 + t * 6 * c3
-        early, late = at < self.times[0], at >= self.times[-1]
-        p[early], v[early], a[early] = self.positions[0], 0.0, 0.0
-        p[late], v[late], a[late] = self.positions[-1], 0.0, 0.0
-        return p, v, a
+        return execute(self.times, self.positions, self.velocities, np.asarray(at, np.int64))
 
-    def sample_times(self, per_segment: int = 6) -> np.ndarray:
+    def sample_times(self) -> np.ndarray:
         """Times to check: the points, just before them, and some between them."""
-        share = np.arange(per_segment) / per_segment
-        inside = self.times[:-1, None] + (np.diff(self.times)[:, None] * share).astype(np.int64)
-        # A nanosecond before its end a segment still counts as itself.
-        return np.unique(np.concatenate([inside.ravel(), self.times[1:] - 1, self.times]))
+        return between(self.times)
 
 
 class Arm:

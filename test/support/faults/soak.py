@@ -18,10 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pi0_ros.console import write_json
 from support.faults import table
 from support.faults.checkpoints import (
     SMALLEST,
@@ -179,9 +181,9 @@ def main(argv: list[str] | None = None) -> int:
         "violations": len(judged.violations),
         "violation_texts": judged.violations,
     }
-    if args.json:
-        samples = {name: as_dicts(run) for name, run in runs.items()}
-        table.write_json(args.json, results, {**facts, "samples": samples})
+    samples = {name: as_dicts(run) for name, run in runs.items()}
+    document = {**facts, "samples": samples, "results": [asdict(result) for result in results]}
+    write_json(args.json, document)
     if args.write:
         table.write_markdown(args.write, f"{_sentence(facts)}\n\n{table.markdown(results)}")
     return 0 if all(result.survived for result in results) else 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from pi0_ros import console
 from support.faults.trial import Result
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -44,9 +43,7 @@ def text(results: Sequence[Result]) -> str:
     """For a terminal."""
     table = rows(results)
     shown = ("survived", "fault", "recovery", "meanwhile", "note")
-    widths = {key: max(len(key), *(len(row[key]) for row in table)) for key in shown}
-    lines = ["  ".join(key.ljust(widths[key]) for key in shown).rstrip()]
-    lines += ["  ".join(row[key].ljust(widths[key]) for key in shown).rstrip() for row in table]
+    lines = [console.table(([row[key] for key in shown] for row in table), shown)]
     survived = sum(result.survived for result in results)
     lines.append(f"{survived} of {len(results)} trials of {len(table)} faults survived")
     return "\n".join(lines)
@@ -78,13 +75,6 @@ def write_markdown(path: Path, block: str) -> None:
     if not begin or not end:
         raise ValueError(f"{path} lacks the lines {BEGIN} and {END}")
     path.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}")
-
-
-def write_json(path: Path, results: Sequence[Result], figures: dict[str, object]) -> None:
-    """All results and figures."""
-    document = {**figures, "results": [asdict(result) for result in results]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _short(diagnosis: str) -> str:

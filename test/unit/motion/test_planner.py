@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from support.controller import between, execute
 from support.jtc import (
     BANDS,
     KINDS,
@@ -20,11 +21,9 @@ from support.jtc import (
     any_limits,
     assert_within,
     at_rest,
-    between,
     check_form,
     chunk,
     chunk_of,
-    execute,
     inside,
     limits_of,
     message_times,

@@ -3,7 +3,8 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.jtc import NOW, between, execute
+from support.controller import between, execute
+from support.jtc import NOW
 
 from pi0_ros.motion.spline import Motion
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.controller import between, execute
 from support.jtc import (
     MS,
     NOW,
@@ -15,10 +16,8 @@ from support.jtc import (
     any_limits,
     assert_within,
     at_rest,
-    between,
     check_form,
     chunk_of,
-    execute,
     inside,
     limits_of,
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.jtc import MS, NOW, any_limits, assert_within, between, execute, inside, limits_of
+from support.controller import between, execute
+from support.jtc import MS, NOW, any_limits, assert_within, inside, limits_of
 
 from pi0_ros.motion.tracking import brake, follow, last_to_brake, stopping_distance
 

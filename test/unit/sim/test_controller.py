@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 # pytest's importlib mode puts no test directory on the path.
-from support.jtc import execute
+from support.controller import execute
 from support.trajectories import HERE, MS, NOW, SECOND, at, points, ramp, running
 
 from pi0_ros.sim.controller import Controller, Points, Rejected, points_of
