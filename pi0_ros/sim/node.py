@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pi0_ros.console import require
 from pi0_ros.errors import UserError
 from pi0_ros.share import find_shared_file
 from pi0_ros.sim.task import VARIANTS
@@ -66,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.speed != 1 and not args.clock:
         parser.error("--speed needs --clock: without simulated time the robot's time is real")
     try:
+        require("rclpy", "pi0_ros.msg", "mujoco")
         return _run(args, arguments[split:])
+    except UserError as error:
+        return _fail(str(error))
     except KeyboardInterrupt:  # before the executor, while modules are imported
         return 0
 
