@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from pi0_ros.bags.chunks import ChunkRecord
@@ -42,41 +40,27 @@ def ahead(chunk: ChunkRecord, moment: int) -> np.ndarray:
 
 
 class TipPath:
-    """The arm's kinematics and the front camera's place; needs mujoco, no OpenGL.
-
-    Raises:
-        UserError: mujoco is not installed.
-    """
+    """The arm's kinematics and the front camera; needs mujoco, no OpenGL."""
 
     def __init__(self) -> None:
         self._stage = Stage(build_model(lambda spec: None))
-        model, data = self._stage.model, self._stage.data
-        load_mujoco().mj_forward(model, data)
-        camera = data.camera("front")
-        self._eye, self._axes = camera.xpos.copy(), camera.xmat.reshape(3, 3).copy()
-        self._half_height = math.tan(math.radians(model.camera("front").fovy[0]) / 2)
+        load_mujoco().mj_forward(self._stage.model, self._stage.data)
+
+    def of(self, chunk: ChunkRecord, moment: int) -> np.ndarray:
+        """[k, 2] pixels, right and down, NaN behind the camera: the rest of a chunk from a moment.
+
+        Args:
+            moment: nanoseconds.
+        """
+        places = self._stage.project(self.tip_positions(ahead(chunk, moment)), "front")
+        return (places * (1, -1) + 1) / 2 * (IMAGE_WIDTH, IMAGE_HEIGHT)
 
     def tip_positions(self, positions: np.ndarray) -> np.ndarray:
         """[n, joints] radians in the order of JOINTS -> [n, 3] metres: of the fingertip."""
-        model, data = self._stage.model, self._stage.data
+        data = self._stage.data
         tips = np.empty((len(positions), 3))
         for tip, row in zip(tips, positions, strict=True):
             data.qpos[: len(JOINTS)] = row
-            load_mujoco().mj_kinematics(model, data)
+            load_mujoco().mj_kinematics(self._stage.model, data)
             tip[:] = data.site(TIP_SITE).xpos
         return tips
-
-    def pixels(self, points: np.ndarray) -> np.ndarray:
-        """[n, 3] metres in the base frame -> [n, 2] x and y in the front camera's image.
-
-        Pixels of IMAGE_WIDTH x IMAGE_HEIGHT, right and down, (0, 0) the upper left corner; outside
-        of it for what is not in view, NaN for what is behind the camera.
-        """
-        x, y, z = ((points - self._eye) @ self._axes).T
-        edge = np.where(z < 0, -z, np.nan) * self._half_height
-        centre = np.array([IMAGE_WIDTH, IMAGE_HEIGHT]) / 2
-        return centre + np.column_stack([x, -y]) / edge[:, None] * (IMAGE_HEIGHT / 2)
-
-    def of(self, chunk: ChunkRecord, moment: int) -> np.ndarray:
-        """[k, 2] pixels, as of `pixels`: the rest of a chunk from a moment in nanoseconds on."""
-        return self.pixels(self.tip_positions(ahead(chunk, moment)))

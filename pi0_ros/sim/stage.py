@@ -243,6 +243,19 @@ class Stage:
             if one in self._hand and two not in self._hand
         ]
 
+    def project(self, points: np.ndarray, camera: str) -> np.ndarray:
+        """[n, 3] metres in the base frame -> [n, 2]: where they are in an image of a camera.
+
+        x and y in (-1, 1), right and up, from edge to edge; outside of it for what is not in view,
+        NaN for what is behind the camera. Occlusion does not count; images are 4 to 3.
+        """
+        seen_by = self.data.camera(camera)
+        x, y, z = ((points - seen_by.xpos) @ seen_by.xmat.reshape(3, 3)).T
+        edge = np.where(z < 0, -z, np.nan) * np.tan(
+            np.radians(self.model.camera(camera).fovy[0]) / 2
+        )
+        return np.column_stack([x / edge * IMAGE_HEIGHT / IMAGE_WIDTH, y / edge])
+
     def render(self, camera: str) -> np.ndarray:
         """What a camera sees: [height, width, 3] uint8 RGB, a new array.
 

@@ -147,16 +147,8 @@ class World:
         return centre + np.array([0.0, 0.0, thing.height / 2])
 
     def in_view(self, thing: Thing, camera: str) -> np.ndarray | None:
-        """[2] x and y of `top` in a camera's image, each in (-1, 1), right and up; or None.
-
-        Occlusion does not count. Pictures are taken to be 4 to 3.
-        """
-        seen_by = self.stage.data.camera(camera)
-        x, y, z = seen_by.xmat.reshape(3, 3).T @ (self.top(thing) - seen_by.xpos)
-        if z >= 0:
-            return None
-        edge = -z * np.tan(np.radians(self.stage.model.camera(camera).fovy[0]) / 2)
-        place = np.array([x / edge * IMAGE_HEIGHT / IMAGE_WIDTH, y / edge])
+        """[2]: where `top` is in an image of a camera, as of `Stage.project`; None if it is not."""
+        (place,) = self.stage.project(self.top(thing)[None], camera)
         return place if np.abs(place).max() < 1 else None
 
     # ---- the robot ----------------------------------------------------------------------------

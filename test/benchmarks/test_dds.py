@@ -14,17 +14,17 @@ from benchmarks.simulated.late_node import LatePolicy
 
 @pytest.mark.timeout(300)
 def test_the_arm_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A quarter of real time, so that a machine that is busy with other things keeps up."""
+    """Half of real time, so that a machine that is busy with other things keeps up."""
     file = tmp_path / "figures.json"
-    arguments = ["--dds", "--speed", "0.25", "--scenes", "3", "--rate", "10"]
+    arguments = ["--dds", "--speed", "0.5", "--scenes", "2", "--rate", "10"]
     assert main([*arguments, "--json", str(file)]) == 0
     figures = json.loads(file.read_text())
-    assert figures["dds"] is True and figures["speed"] == 0.25 and figures["scenes"] == 3
-    assert figures["success_rate"] >= 0.6
-    assert figures["trajectories"] > 10 and figures["rejected"] == 0
+    assert figures["dds"] is True and figures["speed"] == 0.5 and figures["scenes"] == 2
+    assert figures["success_rate"] >= 0.5
+    assert figures["trajectories"] > 5 and figures["rejected"] == 0
     assert figures["latency_ms"]["p50"] > 0
     assert figures["jerk"] > 0
-    assert "of 3 scenes" in capsys.readouterr().out
+    assert "of 2 scenes" in capsys.readouterr().out
 
 
 def test_a_process_that_ends_ends_it(

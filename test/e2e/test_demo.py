@@ -93,7 +93,7 @@ def test_the_arm_obeys_and_it_is_recorded(
     from pi0_ros.bags.messages import message_types
 
     out, file = tmp_path / "out", tmp_path / "figures.json"
-    for speed in ("0.5", "0.1"):
+    for speed in ("1", "0.3", "0.1"):
         file.unlink(missing_ok=True)
         status = main(["--out", str(out), "--json", str(file), "--speed", speed, "--overwrite"])
         printed, errors = capsys.readouterr()

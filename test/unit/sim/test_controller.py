@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no test directory on the path.
 from support.controller import execute
 from support.trajectories import HERE, MS, NOW, SECOND, at, points, ramp, running
 

@@ -3,8 +3,6 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-
-# pytest's importlib mode puts no test directory on the path.
 from support.trajectories import HERE, MS, NOW, at, points, ramp, running
 
 from pi0_ros.sim.controller import Points, Rejected

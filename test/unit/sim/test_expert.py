@@ -34,12 +34,12 @@ def test_three_instructions_in_a_row(worlds: dict[str, World], variant: str) -> 
     """Without a reset between them: the hand lifts, turns and comes down on the next."""
     world = worlds[variant]
     right = 0
-    for seed in range(10):
+    for seed in range(5):
         world.reset(1000 + seed)
         expert = Expert(world)
         for instruction in np.random.default_rng(seed).permutation(world.instructions()):
             right += follow(world, expert, str(instruction)) == world.target(str(instruction))
-    assert right >= 29
+    assert right >= 14
 
 
 def test_a_chunk_is_a_smooth_motion_within_the_ranges(worlds: dict[str, World]) -> None:

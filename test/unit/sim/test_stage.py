@@ -58,6 +58,11 @@ def test_velocities_are_those_of_the_positions(stage: Stage) -> None:
     assert np.abs(slope[:4]).min() > 0.1
 
 
+def test_what_is_behind_the_camera_is_nowhere_in_its_image(stage: Stage) -> None:
+    places = stage.project(np.array([[0.2, 0.0, 0.0], [5.0, -2.0, 2.0]]), "front")
+    assert np.abs(places[0]).max() < 1 and np.isnan(places[1]).all()
+
+
 def test_reach_pose_puts_the_tip_there(world: World, stage: Stage) -> None:
     tip = np.array([0.24, -0.08, 0.05])
     world.place_arm(reach_pose(stage, tip, CLOSED))
