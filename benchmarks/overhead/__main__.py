@@ -37,8 +37,8 @@ STARVED = 0.9
 
 EPILOG = f"""\
 overhead: from the tick to the published trajectory, less the policy's own time; decoding the
-images, and the way to the policy's process and back, are part of it. A tick is lost if it does not
-come, finds the last inference running (busy), or is refused.
+images, and the transfer to the policy's process and back, are part of it. A tick is lost if it does
+not come, finds the last inference running (busy), or is refused.
 
 The exit status is 1 when the p99 of a run's overhead is above 5 ms or a tick was lost.
 
@@ -179,7 +179,7 @@ def measure(args: argparse.Namespace) -> list[Figures]:
 
 
 def warnings(runs: Sequence[Figures]) -> list[str]:
-    """Why figures may say more about this machine than about the node."""
+    """Why the figures may depend on this machine more than on the node."""
     from benchmarks.overhead.figures import CAMERA_HZ, JOINT_HZ
 
     found = []
@@ -191,7 +191,7 @@ def warnings(runs: Sequence[Figures]) -> list[str]:
                     f"{run.case}: the robot got out {hz:.1f} of {rate:g} messages per second on"
                     f" {topic}: this machine is too busy or too slow for it"
                 )
-        # One may be on its way at either end.
+        # One may be in flight at either end.
         chunks = run.lost.due - run.lost.all
         if run.trajectories < chunks - 1:
             found.append(f"{run.case}: {run.trajectories} of {chunks} trajectories arrived")

@@ -1,4 +1,4 @@
-"""From what the node and the robot told to the figures of a run: counting, and nothing else."""
+"""From the reports of the node and the robot to the figures of a run: counting only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Chunk:
     Attributes:
         done: monotonic, when the chunk was out.
         overhead: tick to published trajectory, less `inference`.
-        inference: decoding, the policy, and the way to its process and back.
+        inference: decoding, the policy, and the transfer to its process and back.
         policy: the policy's own stages.
     """
 
@@ -126,7 +126,7 @@ def read_rates(lines: Iterable[str], begin: float, end: float) -> dict[str, floa
     reports = [report for report in reports if begin <= report["at"] <= end]
     if len(reports) < 2:
         raise OverheadError(
-            f"the robot told {len(reports)} times what it sent; at least 2 are needed"
+            f"the robot reported {len(reports)} times; at least 2 reports are needed"
         )
     first, last = reports[0], reports[-1]
     seconds = last["at"] - first["at"]
@@ -161,7 +161,7 @@ def count_lost(ticks: Sequence[Tick], rate_hz: float, refused: int) -> Lost:
     A timer keeps its grid: ticks that began no inference lie a period apart between those that did.
 
     Args:
-        refused: how many the node says that it refused meanwhile; those that it refused on the spot
+        refused: how many the node reports as refused meanwhile; those that it refused on the spot
             look like missed ones.
     """
     due = round((ticks[-1].at - ticks[0].at) * rate_hz)
@@ -186,10 +186,10 @@ class Figures:
         seconds: that were measured, after warming up: from one tick to another.
         tick_hz: ticks per second that there were.
         lost: ticks without a chunk.
-        refused: reason -> ticks, as /diagnostics tells, up to a second earlier or later.
+        refused: reason -> ticks, as of /diagnostics, up to a second earlier or later.
         trajectories: that arrived at the robot.
         overhead_ms: tick to published trajectory, less the policy's own time: what the node adds.
-        transfer_ms: the part of it for decoding, and the way to the policy's process and back;
+        transfer_ms: of it decoding, and the transfer to the policy's process and back;
             /diagnostics counts that as inference.
         inference_ms: the policy's own time.
         image_age_ms: of the newest image at the tick, since its stamp.
@@ -274,8 +274,8 @@ def figures(
 
 def _until(refused: Sequence[Refused], time: float) -> Counter[str]:
     """The counts of the first report after a time, or of the last one."""
-    told = [report.counts for report in refused if report.at >= time]
-    return told[0] if told else refused[-1].counts if refused else Counter()
+    after = [report.counts for report in refused if report.at >= time]
+    return after[0] if after else refused[-1].counts if refused else Counter()
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """pi0_node as it is, which also writes down every one of its timings and when it was taken.
 
-/diagnostics tells percentiles of the last thousand, in which the first ticks count too; and what
-decoding and the way to the policy's process take counts as inference there.
+/diagnostics has percentiles of the last thousand, in which the first ticks count too; and what
+decoding and the transfer to the policy's process take counts as inference there.
 """
 
 from __future__ import annotations

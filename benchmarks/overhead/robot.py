@@ -1,7 +1,7 @@
 """A robot as a process of its own: cameras, joint states and an instruction, at steady rates.
 
-It tells on standard output, twice a second and a line of JSON each, how many messages of each
-topic it got out, so that a publisher that the machine starves is told apart from a slow node.
+It reports on standard output, twice a second and a line of JSON each, how many messages of each
+topic it sent, so that a publisher that the machine starves is told apart from a slow node.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def main() -> None:
         with suppress(KeyboardInterrupt, ExternalShutdownException):
             publish(streams(node, RobotSettings.from_json(sys.argv[1])), parent)
     except RuntimeError:  # rclpy's RCLError
-        if rclpy.ok():  # otherwise a signal came while a message was on its way
+        if rclpy.ok():  # otherwise a signal came while a message was in flight
             raise
     finally:
         rclpy.try_shutdown()

@@ -1,4 +1,4 @@
-"""One run: the node and a robot as processes over DDS, and what they tell."""
+"""One run: the node and a robot as processes over DDS, and what they report."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def child_of(pid: int) -> int | None:
 
 
 class Listener:
-    """Stands for the controller and for those who look at the node.
+    """Stands for the controller and for the subscribers of the other topics.
 
     Attributes:
-        refused: what the node told of its ticks, in order.
+        refused: what the node reported of its ticks, in order.
         trajectories: monotonic seconds at which they came.
-        said: the node's state and what it says of itself.
+        said: the node's state and the summary of its status.
     """
 
     def __init__(self, node: Node, settings: Settings) -> None:
@@ -131,14 +131,14 @@ def run_case(
         robot = stack.enter_context(NodeProcess(robot_command, folder / "robot.log"))
         node = stack.enter_context(NodeProcess(node_command, folder / "node.log"))
 
-        def wait(until: Callable[[], bool], told: Callable[[float], None]) -> None:
+        def wait(until: Callable[[], bool], elapsed: Callable[[float], None]) -> None:
             polled = time.monotonic()
             while not until():
                 time.sleep(_POLL)
                 robot.check()
                 node.check()
                 listener.check()
-                told(time.monotonic() - polled)
+                elapsed(time.monotonic() - polled)
                 polled = time.monotonic()
 
         limit = time.monotonic() + startup_limit
@@ -146,7 +146,7 @@ def run_case(
         if not listener.trajectories:
             raise NodeError(
                 f"no trajectory came within {startup_limit:g} s. The node is {listener.said[0]} and"
-                f" says: {listener.said[1]}. Its last output:\n{node.last_output()}"
+                f" reports: {listener.said[1]}. Its last output:\n{node.last_output()}"
             )
         begin = time.monotonic() + warm_up
         wait(lambda: time.monotonic() >= begin, on_poll)
@@ -159,10 +159,10 @@ def run_case(
             (cpu_seconds(pid) - before) / (end - begin)
             for pid, before in zip(pids, used, strict=True)
         ]
-        # A tick after the end says what became of those before it; two trajectories mean one.
+        # The outcome of the last ticks shows at the next one; two trajectories mean one.
         limit = end + _SILENCE
         wait(lambda: _since(listener, end) >= 2 or time.monotonic() > limit, lambda _: None)
-    with timings.open() as lines, (folder / "robot.log").open() as told:
+    with timings.open() as lines, (folder / "robot.log").open() as reports:
         return figures(
             case,
             begin,
@@ -170,7 +170,7 @@ def run_case(
             read_ticks(lines),
             listener.refused,
             trajectories=listener.trajectories,
-            robot_hz=read_rates(told, begin, end),
+            robot_hz=read_rates(reports, begin, end),
             node_cpu=shares[0],
             policy_cpu=shares[1] if len(shares) > 1 else None,
         )

@@ -19,7 +19,7 @@ def table(runs: Sequence[Figures]) -> list[list[str]]:
 
 def _row(run: Figures) -> dict[str, str]:
     lost = run.lost
-    told = ", ".join(f"{reason} {count}" for reason, count in sorted(run.refused.items()))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(run.refused.items()))
     cpu = f"{run.node_cpu:.0%}"
     if run.policy_cpu is not None:
         cpu += f", policy {run.policy_cpu:.0%}"
@@ -27,7 +27,7 @@ def _row(run: Figures) -> dict[str, str]:
         "seconds measured": f"{run.seconds:.0f}",
         f"ticks per second ({run.case.rate_hz:g} wanted)": f"{run.tick_hz:.2f}",
         "lost ticks: missed, busy, refused": f"{lost.missed}, {lost.busy}, {lost.refused} of"
-        f" {lost.due}" + (f" ({told})" if told else ""),
+        f" {lost.due}" + (f" ({reasons})" if reasons else ""),
         "overhead p50 / p95 / p99, ms": _spread(run.overhead_ms),
         "of it decoding and transfer, ms": _spread(run.transfer_ms),
         "inference p50 / p95 / p99, ms": _spread(run.inference_ms),

@@ -1,4 +1,4 @@
-"""python -m benchmarks.simulated: how often does the arm touch what it is told to, how smoothly.
+"""python -m benchmarks.simulated: how often the arm touches the named object, how smoothly.
 
 A policy touches objects over fresh scenes, through the node's executor and an emulated joint
 trajectory controller, in simulated time and in one process: the same arguments give the same

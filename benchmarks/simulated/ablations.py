@@ -1,4 +1,4 @@
-"""Deliberate faults of an integration: what each must do to the success, a test says.
+"""Deliberate faults of an integration; test_ablations has what each does to the success.
 
 Random weights cannot show that images, joint order, units and instruction arrive as they should;
 a policy that works fails at once when they do not.
@@ -34,7 +34,7 @@ class Ablation:
         fault: in words.
         observe: what the policy gets instead of an observation.
         act: what is taken for the policy's answer.
-        tell: the instruction meant, all of the scene -> the instruction that the policy hears.
+        tell: the instruction meant, all of the scene -> the instruction that the policy gets.
     """
 
     fault: str
@@ -74,7 +74,7 @@ def _actions(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[ActionChun
 
 
 def _reversed(values: np.ndarray) -> np.ndarray:
-    """The last axis, which is the joints', the other way round."""
+    """The last axis, which is of the joints, reversed."""
     return np.ascontiguousarray(values[..., ::-1])
 
 
@@ -103,6 +103,6 @@ ABLATIONS = {
         _actions(_reversed),
     ),
     "reversed-state": Ablation("the joints of the state are in reverse order", _state(_reversed)),
-    "wrong-instruction": Ablation("the policy hears another instruction", tell=_another),
+    "wrong-instruction": Ablation("the policy gets another instruction", tell=_another),
 }
 """Name -> what is done to the loop."""

@@ -110,20 +110,20 @@ class Judge:
 
     def _episode(self, seed: int, first: bool) -> Episode:
         running, instructions = self._running, self._scene["instructions"]
-        told = instructions[seed % len(instructions)]
+        instruction = instructions[seed % len(instructions)]
         begun = self._now
         running.reset()
-        running.instruct(told)
+        running.instruct(instruction)
         # Later a node that rejects all its chunks is no broken loop but a scene without success.
         limit = time.monotonic() + (START_LIMIT if first else _CHUNK_LIMIT)
 
         def answered() -> bool:
-            """A dry run has answered an image of this scene: nothing old is on its way."""
-            if self._answered[0] == told and self._answered[1] > begun:
+            """A dry run has answered an image of this scene: the last scene is over."""
+            if self._answered[0] == instruction and self._answered[1] > begun:
                 return True
             return not first and time.monotonic() > limit
 
-        running.wait(answered, START_LIMIT, f"a chunk of pi0_node for {told!r}")
+        running.wait(answered, START_LIMIT, f"a chunk of pi0_node for {instruction!r}")
         before = self._counted()
         self._shadow = shadow = Shadow(self._loop.controller)
         running.enable()
@@ -135,7 +135,9 @@ class Judge:
         self._shadow = None
         after = self._counted()
         running.enable(False)
-        return shadow.episode(seed, told, told.removeprefix("touch the "), before, after)
+        return shadow.episode(
+            seed, instruction, instruction.removeprefix("touch the "), before, after
+        )
 
     def _counted(self) -> Tally:
         """What the node has counted up to now."""

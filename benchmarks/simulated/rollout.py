@@ -33,7 +33,7 @@ class Pilot(Protocol):
     """What controls the arm in a scene; pi0_ros.policy.policy.Policy is one.
 
     Attributes:
-        cameras: whose images it wants.
+        cameras: whose images it needs.
     """
 
     @property

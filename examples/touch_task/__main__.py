@@ -1,4 +1,4 @@
-"""python -m examples.touch_task: train a tiny pi0 to touch what it is told to in the simulation.
+"""python -m examples.touch_task: train a tiny pi0 to touch the named object in simulation.
 
 Demonstrations of a scripted expert, then flow matching on one thread. Writes a checkpoint in
 LeRobot 0.4's format, its tokenizer, training.json and loss.png. Needs mujoco.

@@ -1,6 +1,6 @@
 """Demonstrations of the touch task: what the cameras saw, and what the expert would do then.
 
-A demonstration lets the expert follow instructions that change on the way, from a start anywhere
+A demonstration lets the expert follow instructions that change meanwhile, from a start anywhere
 and with pushes, so that the data covers what a policy in use gets into. Every observation is
 labelled with the chunk of every instruction of its scene, not only with that of the one followed:
 without that a policy of this size does not learn to listen.

@@ -20,7 +20,7 @@ def write_tokenizer(directory: Path, sentences: Sequence[str]) -> None:
 
     Args:
         directory: gets tokenizer.model and tokenizer_config.json.
-        sentences: all that the policy will be told.
+        sentences: all instructions of the policy.
     """
     words = sorted({word for sentence in sentences for word in sentence.split()})
     letters = sorted({letter for word in words for letter in word} | set("▁"))

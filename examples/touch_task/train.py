@@ -1,4 +1,4 @@
-"""Training of the small pi0 that touches what it is told to, from nothing, on a CPU."""
+"""Training of the small pi0 of the touch task, from random weights, on a CPU."""
 
 from __future__ import annotations
 

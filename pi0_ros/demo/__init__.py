@@ -1,1 +1,1 @@
-"""pi0 demo: a simulated arm that does what it is told."""
+"""pi0 demo: a simulated arm that follows instructions."""

@@ -29,7 +29,7 @@ START_NS = 1_700_000_000 * 10**9  # 2023-11-14 22:13:20 UTC: the same stamps in 
 TOUCH_SECONDS = 10 / 3
 """From one instruction to the next."""
 
-INSTRUCTION_HZ = 1.0  # repeated, so that a node that joins late hears it too
+INSTRUCTION_HZ = 1.0  # repeated, for a node that starts late
 _COMMAND = 10_000_000  # nanoseconds between two commands of the servos
 
 Event = tuple[int, str]
@@ -85,7 +85,7 @@ def write_demo_bag(
 
     Raises:
         UserError: an argument is out of range, or a bag is there that may not be replaced.
-        UserError, RenderError: mujoco or OpenGL is missing; the message says what to install.
+        UserError, RenderError: mujoco or OpenGL is missing; the text has what to install.
     """
     for name, value in (("seconds", seconds), ("camera_hz", camera_hz), ("joint_hz", joint_hz)):
         if not (math.isfinite(value) and value > 0):
@@ -121,7 +121,7 @@ def schedule(seconds: float, camera_hz: float, joint_hz: float) -> list[Event]:
     """What is recorded when, in order of time."""
     rates = (
         (0, "instruction", INSTRUCTION_HZ),
-        (0, "instruction", 1 / TOUCH_SECONDS),  # a new one is heard as soon as it is followed
+        (0, "instruction", 1 / TOUCH_SECONDS),  # a new one comes when the arm begins to follow it
         (1, "joints", joint_hz),
         (2, "cameras", camera_hz),
     )
@@ -134,7 +134,7 @@ def schedule(seconds: float, camera_hz: float, joint_hz: float) -> list[Event]:
 
 
 class _Recorder:
-    """Lets a world live through events, and writes what its sensors tell.
+    """Simulates a world up to each event, and writes what its sensors measure.
 
     Attributes:
         topics: topic -> message type.
@@ -224,7 +224,7 @@ class _Arm:
         self._from = self._to = world.positions
 
     def move(self, instruction: str, until: int) -> None:
-        """Let time pass, in nanoseconds from the start, on the way to an object."""
+        """Move towards an object until a time in nanoseconds from the start."""
         period = round(CONTROL_SECONDS * 1e9)
         while self._now < until:
             if self._now % period == 0:

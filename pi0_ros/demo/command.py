@@ -1,7 +1,7 @@
-"""pi0 demo: a simulated arm touches what it is told to, through the node and its policy.
+"""pi0 demo: a simulated arm follows instructions, through the node and its policy.
 
 Starts a simulated SO-101 arm (pi0_sim) and the node with the small pi0 that was trained for it
-(pi0_node), and tells it to touch the three objects of the scene one after the other. Needs no
+(pi0_node), and has it touch the three objects of the scene one after the other. Needs no
 display; everything stays on the loopback.
 
 `pi0 demo bag DIR` writes a recording of such an arm instead, and `pi0 demo checkpoint DIR` a
@@ -51,7 +51,7 @@ JSON_KEYS = {
     "refused": "reason -> observations refused since the first instruction",
     "stops": "trajectories that stopped the arm because no chunk came",
     "resets": "calls of ~/reset, because a fault had latched",
-    "warnings": "what explains an arm that did not obey, other than the policy",
+    "warnings": "causes of failure other than the policy",
 }
 
 _BAG_EPILOG = """\

@@ -25,12 +25,12 @@ class Report:
         images_hz: of the front camera.
         age_ms: of the newest image at a chunk's publication.
         inference_ms: wall time of the policy.
-        overhead_ms: p50 and p99 of what the node adds to it; None where it does not tell.
+        overhead_ms: p50 and p99 of what the node adds to it; None where it is unknown.
         ticks, busy_ticks: of the node's timer, and those that found the policy busy.
         refused: reason -> observations refused, since the first instruction.
         stops: trajectories that stopped the arm because no other came.
         resets: calls of ~/reset, because a fault had latched.
-        warnings: what explains an arm that did not obey, other than the policy.
+        warnings: causes of failure other than the policy.
     """
 
     attempts: tuple[Attempt, ...]

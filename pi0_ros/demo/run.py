@@ -129,9 +129,9 @@ def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
                 bar.update(1)
                 bar.write(str(attempt), file=sys.stderr)
             # The figures are those of /diagnostics, which comes once a second.
-            heard = len(record.counters)
+            received = len(record.counters)
             loop.wait(
-                lambda: len(record.counters) > heard, ANSWER_LIMIT, "/diagnostics of pi0_node"
+                lambda: len(record.counters) > received, ANSWER_LIMIT, "/diagnostics of pi0_node"
             )
     return record
 

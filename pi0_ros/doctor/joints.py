@@ -1,7 +1,7 @@
 """Judging joint states: names, order, numbers, and their range against the checkpoint's statistics.
 
 A state far from all training data is rarely a rare pose. It is degrees for radians, joints in
-another order, or a joint with another zero or sign; `explain` tries these and says which one fits.
+another order, or a joint with another zero or sign; `explain` tries these and names what fits.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class _Listener:
             "std_msgs/msg/Bool": Bool,
             "std_msgs/msg/Header": Header,
         }
-        # Deep, since every message counts here; best effort hears every publisher.
+        # Deep, since every message counts here; best effort matches every publisher.
         every = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
         for topic in node_topics(settings.parameters):
@@ -106,7 +106,7 @@ class _Listener:
         self._collector.collected.clock.append((time.time_ns(), value))
 
     def finish(self) -> Collected:
-        """What was heard, and the graph as it is now."""
+        """What was received, and the graph as it is now."""
         collected, node = self._collector.collected, self._node
         collected.end = time.time_ns()
         for name, _ in node.get_topic_names_and_types():

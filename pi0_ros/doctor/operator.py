@@ -25,20 +25,20 @@ def judge_operator(settings: Settings, collected: Collected) -> list[Finding]:
 
 def _instruction(settings: Settings, collected: Collected) -> Iterator[Finding]:
     topic = settings.names["instruction"]
-    heard = [text for _, text in collected.instructions]
-    text = heard[-1] if heard else settings.parameters.instruction
-    source = f"on {topic}" if heard else "by parameter"
+    received = [text for _, text in collected.instructions]
+    text = received[-1] if received else settings.parameters.instruction
+    source = f"on {topic}" if received else "by parameter"
     if not text.strip():
-        state = "empty" if heard else "neither given by parameter nor heard"
-        if not heard and collected.publishers.get(topic):
-            state = f"not heard, though {collected.publishers[topic][0].node} publishes {topic}"
+        state = "empty" if received else "neither given by parameter nor received"
+        if not received and collected.publishers.get(topic):
+            state = f"not received, though {collected.publishers[topic][0].node} publishes {topic}"
         advice = f"-p instruction:='pick up the cube', or publish {topic}"
         yield fail("instruction", state, advice)
     elif len(text) > LONG_INSTRUCTION:
         shown = f"{len(text)} characters {source}: {text[:40]!r} ..."
         yield warn("instruction", shown, "pi0 reads 48 tokens and cuts the rest")
     else:
-        several = f", {len(set(heard))} different ones" if len(set(heard)) > 1 else ""
+        several = f", {len(set(received))} different ones" if len(set(received)) > 1 else ""
         yield ok("instruction", f"{text!r} {source}{several}")
 
 

@@ -43,7 +43,7 @@ def read_settings(ros_args: Sequence[str]) -> Settings:
         ros_args: what the node would get after --ros-args.
 
     Raises:
-        ArgumentsError: the node would not start with these arguments; the message says why.
+        ArgumentsError: the node would not start with these arguments; the text has the reason.
     """
     interface = read_interface(ros_args)
     topics = node_topics(interface.parameters)
@@ -134,7 +134,7 @@ Put = Callable[[Any, int, "int | None"], None]
 
 
 class Collector:
-    """Turns messages into samples; `puts` says which function takes which topic's messages."""
+    """Turns messages into samples; `puts` maps each topic to the function for its messages."""
 
     def __init__(self, settings: Settings, live: bool) -> None:
         self.collected = Collected(live)

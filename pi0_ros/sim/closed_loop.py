@@ -120,7 +120,7 @@ class ClosedLoop:
             time.sleep(_POLL)
 
     def start(self) -> None:
-        """Configure and activate pi0_node, and wait until both nodes hear instructions.
+        """Configure and activate pi0_node, and wait until both nodes subscribe to instructions.
 
         Raises:
             NodeError: it did not come so far; the message has the output of both.
@@ -143,7 +143,7 @@ class ClosedLoop:
         )
 
     def instruct(self, text: str) -> None:
-        """Publish an instruction, which is latched: who subscribes later hears it too."""
+        """Publish an instruction, latched, so that a late subscriber gets it too."""
         self._instruction.publish(String(data=text))
 
     def enable(self, on: bool = True) -> None:
@@ -158,7 +158,7 @@ class ClosedLoop:
         """Arrange the next scene, once, even if the answer is lost.
 
         Args:
-            there: whether pi0_sim has told that it is there.
+            there: whether pi0_sim has reported it.
         """
         call = ServiceCall(self._next_scene, Trigger.Request(), again=lambda: not there())
         self._ask(lambda: call.poll() or there(), "sim/next_scene", ANSWER_LIMIT)

@@ -19,7 +19,7 @@ _STILL = float(np.finfo(np.float32).eps)  # rad/s: more at the end of a trajecto
 
 
 class Rejected(ValueError):
-    """A trajectory that is not executed; the message says what was wrong and what was expected."""
+    """A trajectory that is not executed; its text has what came and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class Controller:
         Args:
             now: nanoseconds, not decreasing from call to call.
             measured: [joints] radians.
-            velocities: [joints] radians per second, measured; None: the robot does not tell, which
-                counts as 0.
+            velocities: [joints] radians per second, measured; None: unknown, which counts as
+                0.
 
         Returns:
             [joints] float64 radians.

@@ -18,7 +18,7 @@ TRAVEL = np.array([0.0, -1.25, 0.85, 0.95, HOME[4], HOME[5]])
 """Radians: the hand is above everything on the table, at any pan."""
 
 _PRESS = 0.003  # metres below the surface that the tip aims at, so that it does make contact
-_GAIN = 0.14  # of the remaining way per step
+_GAIN = 0.14  # share of the remaining distance per step
 _MAX_STEP = 0.05  # radians per step: 1.25 rad/s
 _ALIGNED = 0.16  # radians of pan error within which the hand comes down
 _LIFTED = 0.45  # radians from TRAVEL within which the pan may be fast

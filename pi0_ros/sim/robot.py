@@ -28,9 +28,9 @@ from pi0_ros.sim.world import World
 STEP = 10_000_000
 """Nanoseconds from one command, and one joint state, to the next."""
 
-_WANTED = 50  # images between two looks at how many were left out
+_WANTED = 50  # images after which those left out are counted
 _SAY_PERIOD = 2.0  # seconds between two log lines of one kind
-# Publishers are reliable: whoever asks for best effort, as the node pi0 does, gets them too.
+# Publishers are reliable, which also matches best effort subscriptions such as those of pi0_node.
 _NEWEST = QoSProfile(depth=1)
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -236,7 +236,7 @@ class SimNode(Node):
         return response
 
     def _set_up(self) -> None:
-        """A scene begins: nothing is executed, and whoever listens learns what can be asked for."""
+        """Begin a scene: nothing is executed, and the possible instructions are published."""
         self._controller = Controller(
             JOINTS, from_desired=self._options.from_desired, splice=self._options.splice
         )

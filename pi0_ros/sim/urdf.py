@@ -1,4 +1,4 @@
-"""The arm as URDF, for robot_state_publisher, RViz and whoever reads joint limits.
+"""The arm as URDF, for robot_state_publisher, RViz and readers of joint limits.
 
 `python -m pi0_ros.sim.urdf` writes `so101.urdf` anew from `so101.xml`, the original: links,
 joints, inertias and boxes are the compiled MuJoCo model's.

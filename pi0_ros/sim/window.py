@@ -14,7 +14,7 @@ _PERIOD = 1 / 30  # seconds between two images
 
 
 class WindowError(UserError, RuntimeError):
-    """No window can be opened here; the message says why."""
+    """No window can be opened here; the text has the reason."""
 
 
 class Window:
