@@ -182,7 +182,7 @@ def run_live(args: argparse.Namespace) -> int:
     # The figures first: a file that cannot be written must not cost them.
     print(format_table(report))
     console.write_json(args.json, report_json(report))
-    _print_results(out, "bag", "node.log", "chunks.png")
+    _print_results(out)
     if report.chunks:
         return console.DONE
     print(
@@ -205,7 +205,7 @@ def run_deterministic(
     from pi0_ros.node.preflight import contract_problems, load_policy
     from pi0_ros.replay import golden
     from pi0_ros.replay.case import check_case, load, node_arguments, open_case
-    from pi0_ros.replay.deterministic import FIGURES, Options, replay_steps
+    from pi0_ros.replay.deterministic import Options, replay_steps
     from pi0_ros.replay.report import ReplayError, format_table, report_json
 
     kept = golden.read_golden(args.check) if args.check else None
@@ -218,8 +218,6 @@ def run_deterministic(
     case = open_case(args.bag, arguments, args.remap)
     check_case(case, check or contract_problems)
     policy = load(case.parameters, load_as or load_policy)
-    if args.record_golden and args.overwrite:
-        (out / golden.GOLDEN).unlink(missing_ok=True)  # until the new results are complete
     outcome = replay_steps(
         case, policy, out, options, recording=str(args.bag), overwrite=args.overwrite
     )
@@ -235,7 +233,7 @@ def run_deterministic(
     elif kept is not None:
         status, figures["check"] = _compare(args, kept, made_of, out)
     console.write_json(args.json, figures)
-    _print_results(out, "bag", FIGURES, "chunks.png", "diff.png", golden.GOLDEN)
+    _print_results(out)
     return status
 
 
@@ -248,6 +246,7 @@ def _compare(
     from pi0_ros.diff.compare import DiffError, failures
     from pi0_ros.diff.report import difference_json, format_difference
     from pi0_ros.replay.golden import changes
+    from pi0_ros.replay.results import DIFFERENCE
 
     limits = thresholds(args, GOLDEN_JOINT)
     inputs, versions = changes(kept, made_of)
@@ -265,7 +264,7 @@ def _compare(
         if console.is_installed("matplotlib"):
             from pi0_ros.diff.plot import plot_difference
 
-            plot_difference(out / "diff.png", difference, limits)
+            plot_difference(out / DIFFERENCE, difference, limits)
     for change in versions:
         print(f"note: {change}")
     for change in inputs:
@@ -283,5 +282,8 @@ def _out(args: argparse.Namespace) -> Path:
     return args.out or Path(f"{args.bag.resolve().name}_replay")
 
 
-def _print_results(out: Path, *names: str) -> None:
-    print(f"results: {', '.join(str(out / name) for name in names if (out / name).exists())}")
+def _print_results(out: Path) -> None:
+    from pi0_ros.replay.results import BAG, DIFFERENCE, FIGURES, GOLDEN, LOG, PLOT
+
+    paths = [out / name for name in (BAG, FIGURES, LOG, PLOT, DIFFERENCE, GOLDEN)]
+    print(f"results: {', '.join(str(path) for path in paths if path.exists())}")

@@ -21,10 +21,8 @@ from pi0_ros.node.interface import Topic
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.report import ReplayError, Report, make_report, report_json
-from pi0_ros.replay.results import claim_results, plot_results
+from pi0_ros.replay.results import FIGURES, claim_results, plot_results
 from pi0_ros.replay.steps import Moved, SeededPolicy, Steps
-
-FIGURES = "figures.json"
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def replay_steps(
             for cannot be had.
     """
     steps = _steps(case, policy, options)
-    claim_results(out, case.bag, overwrite, FIGURES)
+    claim_results(out, case.bag, overwrite)
     joints = case.parameters.joint_names
     chunk_topic = case.interface.absolute("~/action_chunk")
     trajectory_topic = case.interface.absolute("~/joint_trajectory")

@@ -20,9 +20,9 @@ from pi0_ros.console import progress, write_json
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.replay.deterministic import Options
+from pi0_ros.replay.results import GOLDEN
 from pi0_ros.share import find_shared_file
 
-GOLDEN = "golden.json"
 FORMAT = 2  # 2: chunks with a verdict
 
 # Paths, whose contents are hashed where they matter, and what changes no chunk.

@@ -15,7 +15,7 @@ from pi0_ros.bags.bag import Bag
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.replay.case import node_arguments, open_case
 from pi0_ros.replay.report import Report, make_report
-from pi0_ros.replay.results import BAG, claim_results, plot_results
+from pi0_ros.replay.results import BAG, LOG, claim_results, plot_results
 from pi0_ros.ros.environment import environment, private_graph
 from pi0_ros.ros.process import NodeProcess
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 NODE_COMMAND: Sequence[str] = (sys.executable, "-m", "pi0_ros.node")
 PLAYER_NAME = "pi0_replay"
-LOG = "node.log"
 REFRESH = 0.5  # seconds between two states of a progress bar
 STILL_RUNNING = "the last inference did not end in time; its chunk is missing"
 
@@ -70,7 +69,7 @@ def replay(
     case = open_case(bag, arguments, remaps)
     if interrupted():  # while the results of an earlier replay are still there
         raise KeyboardInterrupt
-    claim_results(out, case.bag, overwrite, LOG)
+    claim_results(out, case.bag, overwrite)
     # The surroundings must be in place before this process first uses ROS.
     with environment(private_graph(os.environ)), ExitStack() as stack:
         from pi0_ros.replay.session import Session, output_types

@@ -12,22 +12,22 @@ from pi0_ros.bags.messages import joint_positions
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.report import ReplayError
 
-BAG, PLOT = "bag", "chunks.png"
+BAG, PLOT, FIGURES, LOG = "bag", "chunks.png", "figures.json", "node.log"
+DIFFERENCE, GOLDEN = "diff.png", "golden.json"
 
 
-def claim_results(out: Path, bag: Bag, overwrite: bool, *more: str) -> None:
+def claim_results(out: Path, bag: Bag, overwrite: bool) -> None:
     """Makes the folder of the results, and room in it.
 
     Args:
         bag: the recording that is replayed.
-        more: results besides the recording and the plot.
 
     Raises:
         UserError: results are there and may not be replaced, or are the recording itself.
     """
     if bag.path.resolve().is_relative_to((out / BAG).resolve()):
         raise ReplayError(f"{out / BAG} is the recording to replay: choose another --out")
-    console.claim_folder(out, (BAG, PLOT, *more), overwrite)
+    console.claim_folder(out, (BAG, PLOT, FIGURES, LOG, DIFFERENCE, GOLDEN), overwrite)
 
 
 def plot_results(out: Path, case: Case, chunks: Sequence[ChunkRecord], start: int) -> list[str]:
