@@ -149,14 +149,14 @@ def measure(args: argparse.Namespace) -> list[Figures]:
         tempfile.TemporaryDirectory(prefix="pi0_overhead_") as made,
     ):
         from benchmarks.overhead.run import run_case
-        from pi0_ros.doctor.samples import read_settings
+        from pi0_ros.node.interface import read_interface
 
         folder = Path(made)
         if args.checkpoint:
             common = write_arguments(args.params, {"checkpoint": str(args.checkpoint.resolve())})
         else:
             common = demo_arguments(folder)
-        joints = read_settings(common).parameters.joint_names
+        joints = read_interface(common).parameters.joint_names
         with console.progress(total=total, bar_format=layout, mininterval=0.5) as bar:
             for k, case in enumerate(cases):
                 bar.set_description(str(case))
@@ -166,7 +166,7 @@ def measure(args: argparse.Namespace) -> list[Figures]:
                 runs.append(
                     run_case(
                         case,
-                        read_settings(arguments),
+                        read_interface(arguments),
                         arguments,
                         place,
                         args.seconds,

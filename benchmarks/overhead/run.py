@@ -25,7 +25,7 @@ from benchmarks.overhead.figures import (
     read_ticks,
 )
 from benchmarks.overhead.robot import RobotSettings
-from pi0_ros.doctor.samples import Settings
+from pi0_ros.node.interface import Interface
 from pi0_ros.ros.diagnostics import OBSERVATIONS, counters_from_values
 from pi0_ros.ros.process import NodeError, NodeProcess
 from pi0_ros.ros.spinning import ros_node
@@ -66,16 +66,16 @@ class Listener:
         said: the node's state and the summary of its status.
     """
 
-    def __init__(self, node: Node, settings: Settings) -> None:
+    def __init__(self, node: Node, interface: Interface) -> None:
         """Subscribe to what the node publishes; somebody spins `node`."""
         self.refused: list[Refused] = []
         self.trajectories: list[float] = []
         self.said = ("", "nothing yet")
-        self._status = f"{settings.node.rpartition('/')[2]}: {OBSERVATIONS}"
-        subscribe, names = node.create_subscription, settings.names
-        trajectories, chunks = names["~/joint_trajectory"], names["~/action_chunk"]
+        self._status = f"{interface.name.rpartition('/')[2]}: {OBSERVATIONS}"
+        subscribe, absolute = node.create_subscription, interface.absolute
+        trajectories, chunks = absolute("~/joint_trajectory"), absolute("~/action_chunk")
         self._subscriptions = [
-            subscribe(DiagnosticArray, names["/diagnostics"], self._on_diagnostics, _DEEP),
+            subscribe(DiagnosticArray, absolute("/diagnostics"), self._on_diagnostics, _DEEP),
             subscribe(JointTrajectory, trajectories, self._on_trajectory, _DEEP, raw=True),
             subscribe(ActionChunk, chunks, lambda _: None, _DEEP, raw=True),
         ]
@@ -100,7 +100,7 @@ class Listener:
 
 def run_case(
     case: Case,
-    settings: Settings,
+    interface: Interface,
     arguments: Sequence[str],
     folder: Path,
     seconds: float,
@@ -111,7 +111,7 @@ def run_case(
     """Measure one case; the surroundings (domain, loopback, profile) are set already.
 
     Args:
-        settings: what the node makes of `arguments`.
+        interface: of the node with these `arguments`.
         arguments: ROS arguments of the node, parameters of the case among them.
         folder: for the output of the processes.
         seconds: to measure for.
@@ -124,10 +124,10 @@ def run_case(
         OverheadError: too little came for figures.
     """
     timings = folder / "timings"
-    robot_command = [*ROBOT, _robot_settings(case, settings).to_json()]
+    robot_command = [*ROBOT, _robot_settings(case, interface).to_json()]
     node_command = [*NODE, str(timings), "--ros-args", *arguments]
     with ExitStack() as stack:
-        listener = Listener(stack.enter_context(ros_node("overhead")), settings)
+        listener = Listener(stack.enter_context(ros_node("overhead")), interface)
         robot = stack.enter_context(NodeProcess(robot_command, folder / "robot.log"))
         node = stack.enter_context(NodeProcess(node_command, folder / "node.log"))
 
@@ -180,12 +180,12 @@ def _since(listener: Listener, time: float) -> int:
     return sum(at > time for at in listener.trajectories)
 
 
-def _robot_settings(case: Case, settings: Settings) -> RobotSettings:
-    names, parameters = settings.names, settings.parameters
+def _robot_settings(case: Case, interface: Interface) -> RobotSettings:
+    absolute, parameters = interface.absolute, interface.parameters
     return RobotSettings(
-        cameras=tuple(names[camera.topic] for camera in parameters.cameras),
-        joint_states=names[parameters.joint_states_topic],
-        instruction=names["instruction"],
+        cameras=tuple(absolute(camera.topic) for camera in parameters.cameras),
+        joint_states=absolute(parameters.joint_states_topic),
+        instruction=absolute("instruction"),
         joints=parameters.joint_names,
         width=case.width,
         height=case.height,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pi0_ros.bags.bag import open_bag, read_messages
 from pi0_ros.bags.messages import message_types
-from pi0_ros.doctor.samples import Collected, Collector, Settings
-from pi0_ros.node.interface import node_topics
+from pi0_ros.doctor.samples import Collected, Collector
+from pi0_ros.node.interface import Interface, node_topics
 
 
-def collect_bag(settings: Settings, path: Path, seconds: float | None = None) -> Collected:
+def collect_bag(interface: Interface, path: Path, seconds: float | None = None) -> Collected:
     """Read what the node would be sent, in the bag's own time.
 
     The receive time of a message stands for the node's clock, as in `pi0 replay`.
@@ -22,7 +22,7 @@ def collect_bag(settings: Settings, path: Path, seconds: float | None = None) ->
         BagError: the recording cannot be read, or is damaged.
     """
     bag = open_bag(path)
-    collector = Collector(settings, live=False)
+    collector = Collector(interface, live=False)
     collected = collector.collected
     collected.start = bag.start
     collected.end = bag.end if seconds is None else min(bag.end, bag.start + round(seconds * 1e9))
@@ -31,8 +31,8 @@ def collect_bag(settings: Settings, path: Path, seconds: float | None = None) ->
             there = collected.types.get(topic.name, ())
             collected.types[topic.name] = (*there, topic.type)
     needed = {
-        settings.names[topic.name]: topic.type
-        for topic in node_topics(settings.parameters)
+        interface.absolute(topic.name): topic.type
+        for topic in node_topics(interface.parameters)
         if not topic.sent
     }
     types = message_types()

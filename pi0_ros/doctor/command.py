@@ -15,7 +15,8 @@ from pi0_ros import console
 from pi0_ros.doctor.findings import Finding, findings_json, format_table, passed
 
 if TYPE_CHECKING:
-    from pi0_ros.doctor.samples import Collected, Settings
+    from pi0_ros.doctor.samples import Collected
+    from pi0_ros.node.interface import Interface
 
 LISTEN = 5.0
 """Seconds that a live graph is listened to by default."""
@@ -65,28 +66,28 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Listen or read, judge, print; 1 where something failed."""
-    from pi0_ros.doctor.samples import read_settings
     from pi0_ros.node.arguments import write_arguments
+    from pi0_ros.node.interface import read_interface
 
     given = {} if args.checkpoint is None else {"checkpoint": str(args.checkpoint)}
-    settings = read_settings([*write_arguments(args.params, given), *args.ros_args])
+    interface = read_interface([*write_arguments(args.params, given), *args.ros_args])
     if args.bag is None:
         from pi0_ros.doctor.live import collect_live
 
         seconds = args.seconds or LISTEN
         print(f"pi0 doctor: listening for {seconds:g} s", file=sys.stderr)
-        collected, source = collect_live(settings, seconds), "live graph"
+        collected, source = collect_live(interface, seconds), "live graph"
     else:
         from pi0_ros.doctor.bag import collect_bag
 
-        collected, source = collect_bag(settings, args.bag, args.seconds), str(args.bag)
-    findings = judge(settings, collected)
+        collected, source = collect_bag(interface, args.bag, args.seconds), str(args.bag)
+    findings = judge(interface, collected)
     print(format_table(findings))
     console.write_json(args.json, findings_json(findings, source))
     return console.DONE if passed(findings) else console.FAILED
 
 
-def judge(settings: Settings, collected: Collected) -> list[Finding]:
+def judge(interface: Interface, collected: Collected) -> list[Finding]:
     """Every finding about a robot and this machine, in the order of the table."""
     from pi0_ros.doctor.graph import judge_graph
     from pi0_ros.doctor.host import judge_host
@@ -96,13 +97,13 @@ def judge(settings: Settings, collected: Collected) -> list[Finding]:
     from pi0_ros.doctor.policy import judge_policy
     from pi0_ros.doctor.streams import judge_streams
 
-    policy, checkpoint = judge_policy(settings.parameters)
+    policy, checkpoint = judge_policy(interface.parameters)
     return [
         *policy,
-        *judge_graph(settings, collected),
-        *judge_streams(settings, collected),
-        *judge_images(settings, collected),
-        *judge_joints(settings, collected, checkpoint),
-        *judge_operator(settings, collected),
-        *judge_host(settings.parameters, checkpoint),
+        *judge_graph(interface, collected),
+        *judge_streams(interface, collected),
+        *judge_images(interface, collected),
+        *judge_joints(interface, collected, checkpoint),
+        *judge_operator(interface, collected),
+        *judge_host(interface.parameters, checkpoint),
     ]

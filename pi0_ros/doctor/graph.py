@@ -7,31 +7,31 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
-from pi0_ros.doctor.samples import Collected, Settings
-from pi0_ros.node.interface import Topic, node_topics
+from pi0_ros.doctor.samples import Collected
+from pi0_ros.node.interface import Interface, Topic, node_topics
 from pi0_ros.node.preflight import type_problems
 
 SAME_CLOCK = 10e9
 """Nanoseconds within which stamps count as of a clock."""
 
 
-def judge_graph(settings: Settings, collected: Collected) -> list[Finding]:
+def judge_graph(interface: Interface, collected: Collected) -> list[Finding]:
     """Which topics exist, of which type, whether they reach the node, and which clock runs."""
     return [
-        *_topics(settings, collected),
-        *(_qos(settings, collected) if collected.live else ()),
-        _clock(settings, collected),
+        *_topics(interface, collected),
+        *(_qos(interface, collected) if collected.live else ()),
+        _clock(interface, collected),
     ]
 
 
-def _topics(settings: Settings, collected: Collected) -> Iterator[Finding]:
-    needed = node_topics(settings.parameters)
-    for problem in type_problems(needed, collected.types, settings.names.__getitem__):
+def _topics(interface: Interface, collected: Collected) -> Iterator[Finding]:
+    needed = node_topics(interface.parameters)
+    for problem in type_problems(needed, collected.types, interface.absolute):
         yield fail("topic", problem)
-    parameters = settings.parameters
+    parameters = interface.parameters
     optional = {parameters.emergency_stop_topic, parameters.deadman_topic, "instruction"}
     for topic in needed:
-        name = settings.names[topic.name]
+        name = interface.absolute(topic.name)
         types = collected.types.get(name, ())
         if topic.sent or topic.name in optional:
             continue
@@ -65,12 +65,12 @@ def _found(topic: Topic, name: str, types: Sequence[str], collected: Collected) 
     return ok("topic", text)
 
 
-def _qos(settings: Settings, collected: Collected) -> Iterator[Finding]:
+def _qos(interface: Interface, collected: Collected) -> Iterator[Finding]:
     """The node asks for reliable instructions and stops, and for best effort of the rest."""
-    reliable = {"instruction", settings.parameters.emergency_stop_topic}
+    reliable = {"instruction", interface.parameters.emergency_stop_topic}
     good = []
-    for topic in node_topics(settings.parameters):
-        name = settings.names[topic.name]
+    for topic in node_topics(interface.parameters):
+        name = interface.absolute(topic.name)
         bad = []
         if topic.name in reliable:
             offers = collected.publishers.get(name, ())
@@ -90,11 +90,11 @@ def _qos(settings: Settings, collected: Collected) -> Iterator[Finding]:
         yield ok("qos", f"compatible: {', '.join(good)}")
 
 
-def _clock(settings: Settings, collected: Collected) -> Finding:
+def _clock(interface: Interface, collected: Collected) -> Finding:
     clock = collected.clock
     if not collected.live:
         return ok("clock", "the bag's receive times stand for the node's clock")
-    if settings.use_sim_time:
+    if interface.use_sim_time:
         return _simulated_clock(clock)
     if not clock:
         return ok("clock", "wall time; no /clock")

@@ -7,21 +7,22 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
-from pi0_ros.doctor.samples import Collected, ImageSample, Settings
+from pi0_ros.doctor.samples import Collected, ImageSample
+from pi0_ros.node.interface import Interface
 
 ONE_COLOUR = 2
 """Levels of 255 within which an image counts as of one colour."""
 
 
-def judge_images(settings: Settings, collected: Collected) -> list[Finding]:
+def judge_images(interface: Interface, collected: Collected) -> list[Finding]:
     """All findings about what the cameras show."""
     findings: list[Finding] = []
-    for camera in settings.parameters.cameras:
+    for camera in interface.parameters.cameras:
         samples = collected.images[camera.name]
         if samples:
             findings += _readable(camera.name, samples)
             whole = [sample for sample in samples if not sample.problem]
-            findings += _frozen(camera.name, whole, settings.parameters.frozen_frames)
+            findings += _frozen(camera.name, whole, interface.parameters.frozen_frames)
     return findings
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
 from pi0_ros.doctor.guess import FAR_OUT, deviations, explain, misfit, rearranged
-from pi0_ros.doctor.samples import Collected, Settings
+from pi0_ros.doctor.samples import Collected
 from pi0_ros.node.contract_fit import joint_units
+from pi0_ros.node.interface import Interface
 from pi0_ros.node.joint_states import positions_of
 from pi0_ros.policy.compatibility import has_statistics, radian_range
 
@@ -24,10 +25,10 @@ OFTEN = 0.05
 
 
 def judge_joints(
-    settings: Settings, collected: Collected, checkpoint: Checkpoint | None
+    interface: Interface, collected: Collected, checkpoint: Checkpoint | None
 ) -> list[Finding]:
     """All findings about joint states; values only with a checkpoint of as many joints."""
-    names = settings.parameters.joint_names
+    names = interface.parameters.joint_names
     ours = [s for s in collected.joints if not set(s.name).isdisjoint(names)]
     if collected.joints and not ours:
         found = list(min({sample.name for sample in collected.joints}))
@@ -53,7 +54,7 @@ def judge_joints(
     if not has_statistics(checkpoint.state):
         text = "values not compared: the checkpoint does not normalise states"
         return [*findings, warn("values", text)]
-    return [*findings, *_values(settings, np.array(states), checkpoint)]
+    return [*findings, *_values(interface, np.array(states), checkpoint)]
 
 
 def _order(sent: list[tuple[str, ...]], names: tuple[str, ...]) -> Iterator[Finding]:
@@ -67,9 +68,9 @@ def _order(sent: list[tuple[str, ...]], names: tuple[str, ...]) -> Iterator[Find
     yield ok("joints", f"all {len(names)} are there, {same}{more}")
 
 
-def _values(settings: Settings, states: np.ndarray, checkpoint: Checkpoint) -> Iterator[Finding]:
+def _values(interface: Interface, states: np.ndarray, checkpoint: Checkpoint) -> Iterator[Finding]:
     """`states` are [n, joints] radians in the order of `joints`."""
-    names, units = settings.parameters.joint_names, joint_units(settings.parameters)
+    names, units = interface.parameters.joint_names, joint_units(interface.parameters)
     norm = checkpoint.state
     lower, upper = radian_range(norm, units)
     values = units.from_radians(states)

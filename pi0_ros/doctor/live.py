@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from pi0_ros.doctor.samples import Collected, Collector, Endpoint, Settings
-from pi0_ros.node.interface import node_topics
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Bool, Header, String
 
-if TYPE_CHECKING:
-    from rclpy.node import Node
-    from rclpy.topic_endpoint_info import TopicEndpointInfo
+from pi0_ros.doctor.samples import Collected, Collector, Endpoint
+from pi0_ros.node.interface import Interface, node_topics
+from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
 NAME = "pi0_doctor"
+_KINDS = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/JointState": JointState,
+    "std_msgs/msg/String": String,
+    "std_msgs/msg/Bool": Bool,
+    "std_msgs/msg/Header": Header,
+}
+# Deep, since every message counts here; best effort matches every publisher.
+_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+_RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def collect_live(settings: Settings, seconds: float) -> Collected:
+def collect_live(interface: Interface, seconds: float) -> Collected:
     """Subscribe as the node does, in the domain of ROS_DOMAIN_ID, and listen.
 
     Args:
@@ -25,98 +42,67 @@ def collect_live(settings: Settings, seconds: float) -> Collected:
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-
+    collector = Collector(interface, live=True)
+    collected = collector.collected
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     try:
-        node = rclpy.create_node(
-            NAME, context=context, enable_rosout=False, start_parameter_services=False
-        )
-        listener = _Listener(node, settings)
+        node = Node(NAME, context=context, enable_rosout=False, start_parameter_services=False)
+        collected.start = time.time_ns()
+        _subscribe(node, interface, collector)
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=min(left, 0.1))
         executor.shutdown()
-        collected = listener.finish()
+        collected.end = time.time_ns()
+        _look_at_graph(node, collected)
         node.destroy_node()
         return collected
     finally:
         rclpy.try_shutdown(context=context)
 
 
-class _Listener:
-    """The subscriptions, and the node's clock as it would be."""
+def _subscribe(node: Node, interface: Interface, collector: Collector) -> None:
+    clock = collector.collected.clock
 
-    def __init__(self, node: Node, settings: Settings) -> None:
-        from rclpy.qos import QoSProfile, ReliabilityPolicy
-        from rosgraph_msgs.msg import Clock
-        from sensor_msgs.msg import CompressedImage, Image, JointState
-        from std_msgs.msg import Bool, Header, String
-
-        from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
-
-        self._node = node
-        self._settings = settings
-        self._collector = Collector(settings, live=True)
-        self._collector.collected.start = time.time_ns()
-        kinds = {
-            "sensor_msgs/msg/Image": Image,
-            "sensor_msgs/msg/CompressedImage": CompressedImage,
-            "sensor_msgs/msg/JointState": JointState,
-            "std_msgs/msg/String": String,
-            "std_msgs/msg/Bool": Bool,
-            "std_msgs/msg/Header": Header,
-        }
-        # Deep, since every message counts here; best effort matches every publisher.
-        every = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-        reliable = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
-        for topic in node_topics(settings.parameters):
-            if topic.sent:
-                continue
-            name = settings.names[topic.name]
-            kind, put, malformed = kinds[topic.type], self._put(name), self._malformed(name)
-            if topic.type in ("std_msgs/msg/String", "std_msgs/msg/Bool"):
-                LatchedSubscription(node, kind, name, put, reliable, malformed)
-            else:
-                subscribe(node, kind, name, put, every, malformed)
-        subscribe(node, Clock, "/clock", self._put_clock, every, self._malformed("/clock"))
-
-    def _put(self, topic: str) -> Any:
-        put = self._collector.puts[topic]
-
-        def receive(message: Any) -> None:
+    def receive(topic: str) -> Callable[[Any], None]:
+        def put(message: Any) -> None:
             arrival = time.time_ns()
             now: int | None = arrival
-            if self._settings.use_sim_time:
-                clock = self._collector.collected.clock
+            if interface.use_sim_time:
                 now = clock[-1][1] if clock else None
-            put(message, arrival, now)
+            collector.puts[topic](message, arrival, now)
 
-        return receive
+        return put
 
-    def _malformed(self, topic: str) -> Any:
-        return lambda sentence: self._collector.malformed(topic, sentence)
+    def malformed(topic: str) -> Callable[[str], None]:
+        return lambda sentence: collector.malformed(topic, sentence)
 
-    def _put_clock(self, message: Any) -> None:
-        value = message.clock.sec * 10**9 + message.clock.nanosec
-        self._collector.collected.clock.append((time.time_ns(), value))
+    def on_clock(message: Clock) -> None:
+        value = message.clock.sec * 1_000_000_000 + message.clock.nanosec
+        clock.append((time.time_ns(), value))
 
-    def finish(self) -> Collected:
-        """What was received, and the graph as it is now."""
-        collected, node = self._collector.collected, self._node
-        collected.end = time.time_ns()
-        for name, _ in node.get_topic_names_and_types():
-            publishers = _endpoints(node.get_publishers_info_by_topic(name))
-            if publishers:
-                collected.publishers[name] = publishers
-                types = dict.fromkeys(endpoint.type for endpoint in publishers)
-                collected.types[name] = tuple(types)
-            collected.subscribers[name] = _endpoints(node.get_subscriptions_info_by_topic(name))
-        return collected
+    for topic in node_topics(interface.parameters):
+        if topic.sent:
+            continue
+        name, kind = interface.absolute(topic.name), _KINDS[topic.type]
+        if kind in (String, Bool):
+            LatchedSubscription(node, kind, name, receive(name), _RELIABLE, malformed(name))
+        else:
+            subscribe(node, kind, name, receive(name), _ALL, malformed(name))
+    subscribe(node, Clock, "/clock", on_clock, _ALL, malformed("/clock"))
+
+
+def _look_at_graph(node: Node, collected: Collected) -> None:
+    """Note publishers and subscribers of every topic."""
+    for name, _ in node.get_topic_names_and_types():
+        publishers = _endpoints(node.get_publishers_info_by_topic(name))
+        if publishers:
+            collected.publishers[name] = publishers
+            collected.types[name] = tuple(dict.fromkeys(e.type for e in publishers))
+        collected.subscribers[name] = _endpoints(node.get_subscriptions_info_by_topic(name))
 
 
 def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:

@@ -7,26 +7,27 @@ from collections.abc import Iterator
 import numpy as np
 
 from pi0_ros.doctor.findings import FAIL, WARN, Finding, fail, ok, warn
-from pi0_ros.doctor.samples import Collected, Settings
+from pi0_ros.doctor.samples import Collected
+from pi0_ros.node.interface import Interface
 
 LONG_INSTRUCTION = 200
 """Characters; pi0 reads 48 tokens, which are fewer, and cuts the rest."""
 
 
-def judge_operator(settings: Settings, collected: Collected) -> list[Finding]:
+def judge_operator(interface: Interface, collected: Collected) -> list[Finding]:
     """All findings about the instruction, the emergency stop, the deadman and the controller."""
     return [
-        *_instruction(settings, collected),
-        *_stop(settings, collected),
-        *_deadman(settings, collected),
-        *(_controller(settings, collected) if collected.live else ()),
+        *_instruction(interface, collected),
+        *_stop(interface, collected),
+        *_deadman(interface, collected),
+        *(_controller(interface, collected) if collected.live else ()),
     ]
 
 
-def _instruction(settings: Settings, collected: Collected) -> Iterator[Finding]:
-    topic = settings.names["instruction"]
+def _instruction(interface: Interface, collected: Collected) -> Iterator[Finding]:
+    topic = interface.absolute("instruction")
     received = [text for _, text in collected.instructions]
-    text = received[-1] if received else settings.parameters.instruction
+    text = received[-1] if received else interface.parameters.instruction
     source = f"on {topic}" if received else "by parameter"
     if not text.strip():
         state = "empty" if received else "neither given by parameter nor received"
@@ -42,8 +43,8 @@ def _instruction(settings: Settings, collected: Collected) -> Iterator[Finding]:
         yield ok("instruction", f"{text!r} {source}{several}")
 
 
-def _stop(settings: Settings, collected: Collected) -> Iterator[Finding]:
-    topic = settings.names[settings.parameters.emergency_stop_topic]
+def _stop(interface: Interface, collected: Collected) -> Iterator[Finding]:
+    topic = interface.absolute(interface.parameters.emergency_stop_topic)
     if collected.stops and collected.stops[-1][1]:
         text = f"{topic} is true: motion cannot be enabled"
         advice = "release it, publish false, then call ~/reset"
@@ -55,11 +56,11 @@ def _stop(settings: Settings, collected: Collected) -> Iterator[Finding]:
         yield ok("stop", f"{topic} is published")
 
 
-def _deadman(settings: Settings, collected: Collected) -> Iterator[Finding]:
-    timeout = settings.parameters.deadman_timeout
+def _deadman(interface: Interface, collected: Collected) -> Iterator[Finding]:
+    timeout = interface.parameters.deadman_timeout
     if not timeout:
         return
-    topic = settings.names[settings.parameters.deadman_topic]
+    topic = interface.absolute(interface.parameters.deadman_topic)
     gaps = np.diff([*collected.beats, collected.end]) / 1e9
     level = FAIL if collected.live else WARN
     if not collected.beats:
@@ -73,16 +74,16 @@ def _deadman(settings: Settings, collected: Collected) -> Iterator[Finding]:
         yield ok("deadman", text)
 
 
-def _controller(settings: Settings, collected: Collected) -> Iterator[Finding]:
+def _controller(interface: Interface, collected: Collected) -> Iterator[Finding]:
     """Which nodes subscribe to the trajectories, and which others publish some."""
-    topic = settings.names["~/joint_trajectory"]
+    topic = interface.absolute("~/joint_trajectory")
     subscribers = sorted(e.node for e in collected.subscribers.get(topic, ()))
-    rivals = sorted(e.node for e in collected.publishers.get(topic, ()) if e.node != settings.node)
+    rivals = sorted(e.node for e in collected.publishers.get(topic, ()) if e.node != interface.name)
     if rivals:
         text = f"{topic}: {', '.join(rivals)} publishes trajectories too"
         yield fail("controller", text, "two publishers would fight over the arm: stop one")
     if subscribers:
         yield ok("controller", f"{topic}: {', '.join(subscribers)} subscribes")
     else:
-        advice = f"give {settings.node} -r ~/joint_trajectory:=/<controller>/joint_trajectory"
+        advice = f"give {interface.name} -r ~/joint_trajectory:=/<controller>/joint_trajectory"
         yield warn("controller", f"{topic}: no controller subscribes", advice)

@@ -7,48 +7,19 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pi0_ros.node.images import ImageError, decompress, to_rgb
-from pi0_ros.node.interface import node_topics, read_interface
+from pi0_ros.node.interface import Interface
 from pi0_ros.node.observation import stamp_of
-from pi0_ros.node.parameters import NodeParameters
 
 DECODE_EVERY = 10
 """Of compressed images one in so many is decoded: decoding all would lose live ones."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the node would run with.
-
-    Attributes:
-        names: topic name as written in the node -> absolute, remaps applied.
-    """
-
-    parameters: NodeParameters
-    node: str
-    names: Mapping[str, str]
-    use_sim_time: bool
-
-
-def read_settings(ros_args: Sequence[str]) -> Settings:
-    """Read parameters and topic names as rcl does for the node; needs no ROS.
-
-    Args:
-        ros_args: what the node would get after --ros-args.
-
-    Raises:
-        ArgumentsError: the node would not start with these arguments; the text has the reason.
-    """
-    interface = read_interface(ros_args)
-    topics = node_topics(interface.parameters)
-    names = {topic.name: interface.absolute(topic.name) for topic in topics}
-    return Settings(interface.parameters, interface.name, names, interface.use_sim_time)
 
 
 @dataclass(frozen=True)
@@ -136,56 +107,45 @@ Put = Callable[[Any, int, "int | None"], None]
 class Collector:
     """Turns messages into samples; `puts` maps each topic to the function for its messages."""
 
-    def __init__(self, settings: Settings, live: bool) -> None:
-        self.collected = Collected(live)
-        parameters, names = settings.parameters, settings.names
+    def __init__(self, interface: Interface, live: bool) -> None:
+        collected = self.collected = Collected(live)
+        parameters = interface.parameters
         self._compressed = parameters.image_transport == "compressed"
-        self.puts: dict[str, Put] = {}
+        puts: dict[str, Put] = {
+            parameters.joint_states_topic: self._put_joints,
+            "instruction": lambda m, at, now: collected.instructions.append((at, m.data)),
+            parameters.emergency_stop_topic: lambda m, at, now: collected.stops.append(
+                (at, bool(m.data))
+            ),
+        }
         for camera in parameters.cameras:
-            self.collected.images[camera.name] = []
-            self.puts[names[camera.topic]] = self._image_put(camera.name)
-        self.puts[names[parameters.joint_states_topic]] = self._put_joints
-        self.puts[names["instruction"]] = self._put_instruction
-        self.puts[names[parameters.emergency_stop_topic]] = self._put_stop
+            samples = collected.images[camera.name] = []
+            puts[camera.topic] = partial(self._put_image, samples)
         if parameters.deadman_timeout:
-            self.puts[names[parameters.deadman_topic]] = self._put_beat
+            puts[parameters.deadman_topic] = lambda m, at, now: collected.beats.append(at)
+        self.puts = {interface.absolute(topic): put for topic, put in puts.items()}
 
     def malformed(self, topic: str, sentence: str) -> None:
         self.collected.malformed.setdefault(topic, Counter())[sentence] += 1
 
-    def _image_put(self, camera: str) -> Put:
-        samples = self.collected.images[camera]
-
-        def put(message: Any, arrival: int, now: int | None) -> None:
-            encoding = message.format if self._compressed else message.encoding
-            size = None if self._compressed else (message.width, message.height)
-            spread, problem = None, ""
-            due = len(samples) % DECODE_EVERY == 0 or samples[-1].problem
-            if due or not self._compressed or samples[-1].encoding != encoding:
-                try:
-                    image = decompress(message) if self._compressed else to_rgb(message)
-                    size = (image.shape[1], image.shape[0])
-                    spread = int(np.ptp(image[::16, ::16])) if due else None
-                except ImageError as error:
-                    problem = str(error)
-            digest = zlib.crc32(memoryview(message.data))
-            samples.append(
-                ImageSample(
-                    arrival, now, stamp_of(message), encoding, size, digest, spread, problem
-                )
-            )
-
-        return put
+    def _put_image(
+        self, samples: list[ImageSample], message: Any, arrival: int, now: int | None
+    ) -> None:
+        encoding = message.format if self._compressed else message.encoding
+        size = None if self._compressed else (message.width, message.height)
+        spread, problem = None, ""
+        due = len(samples) % DECODE_EVERY == 0 or samples[-1].problem
+        if due or not self._compressed or samples[-1].encoding != encoding:
+            try:
+                image = decompress(message) if self._compressed else to_rgb(message)
+                size = (image.shape[1], image.shape[0])
+                spread = int(np.ptp(image[::16, ::16])) if due else None
+            except ImageError as error:
+                problem = str(error)
+        digest = zlib.crc32(memoryview(message.data))
+        stamp = stamp_of(message)
+        samples.append(ImageSample(arrival, now, stamp, encoding, size, digest, spread, problem))
 
     def _put_joints(self, message: Any, arrival: int, now: int | None) -> None:
         names, positions = tuple(message.name), tuple(float(v) for v in message.position)
         self.collected.joints.append(JointSample(arrival, now, stamp_of(message), names, positions))
-
-    def _put_instruction(self, message: Any, arrival: int, now: int | None) -> None:
-        self.collected.instructions.append((arrival, message.data))
-
-    def _put_stop(self, message: Any, arrival: int, now: int | None) -> None:
-        self.collected.stops.append((arrival, bool(message.data)))
-
-    def _put_beat(self, message: Any, arrival: int, now: int | None) -> None:
-        self.collected.beats.append(arrival)

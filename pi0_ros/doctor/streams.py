@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
-from pi0_ros.doctor.samples import Collected, ImageSample, Sample, Settings
-from pi0_ros.node.interface import node_topics
+from pi0_ros.doctor.samples import Collected, ImageSample, Sample
+from pi0_ros.node.interface import Interface, node_topics
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE
 
 ENOUGH_TICKS = 0.95
@@ -37,9 +37,9 @@ class Stream:
         return np.array([(now - stamp) / 1e9 + self.latency for now, stamp in known])
 
 
-def streams_of(settings: Settings, collected: Collected) -> list[Stream]:
+def streams_of(interface: Interface, collected: Collected) -> list[Stream]:
     """The cameras, then the joint states that name any of the node's joints."""
-    p, names = settings.parameters, settings.names
+    p = interface.parameters
     types = {topic.name: topic.type for topic in node_topics(p)}
     ours = [s for s in collected.joints if not set(s.name).isdisjoint(p.joint_names)]
     described = [
@@ -48,23 +48,23 @@ def streams_of(settings: Settings, collected: Collected) -> list[Stream]:
     ]
     described.append(("joint states", p.joint_states_topic, ours, p.joint_states_max_age, 0.0))
     return [
-        Stream(label, names[topic], types[topic], samples, max_age, latency)
+        Stream(label, interface.absolute(topic), types[topic], samples, max_age, latency)
         for label, topic, samples, max_age, latency in described
     ]
 
 
-def judge_streams(settings: Settings, collected: Collected) -> list[Finding]:
+def judge_streams(interface: Interface, collected: Collected) -> list[Finding]:
     """All findings about when messages come and what their stamps are."""
-    streams = streams_of(settings, collected)
+    streams = streams_of(interface, collected)
     return [
-        *(finding for stream in streams for finding in _rate(settings, collected, stream)),
+        *(finding for stream in streams for finding in _rate(interface, collected, stream)),
         *(finding for stream in streams for finding in _ages(stream)),
-        *_skew(settings, collected),
-        *_ticks(settings, collected, streams),
+        *_skew(interface, collected),
+        *_ticks(interface, collected, streams),
     ]
 
 
-def _rate(settings: Settings, collected: Collected, stream: Stream) -> Iterator[Finding]:
+def _rate(interface: Interface, collected: Collected, stream: Stream) -> Iterator[Finding]:
     arrivals = np.array([sample.arrival for sample in stream.samples], np.int64)
     if not len(arrivals):
         # A topic that is missing, of another type, or about other joints has a line of its own.
@@ -81,7 +81,7 @@ def _rate(settings: Settings, collected: Collected, stream: Stream) -> Iterator[
     rate, longest = 1 / max(np.mean(gaps), 1e-9), float(np.max(gaps))
     text = f"{stream.label}: {rate:.1f} Hz, longest gap {longest:.3f} s"
     silence = (collected.end - arrivals[-1]) / 1e9
-    wanted = settings.parameters.rate_hz
+    wanted = interface.parameters.rate_hz
     if silence > max(stream.max_age, 0.5):
         level = FAIL if collected.live else WARN
         yield Finding(level, "rate", f"{text}; nothing in the last {silence:.1f} s", "it stopped")
@@ -134,10 +134,10 @@ def _seconds(value: float) -> str:
     return f"{value * 1e3:.1f} ms" if abs(value) < 1 else f"{value:.1f} s"
 
 
-def _skew(settings: Settings, collected: Collected) -> Iterator[Finding]:
+def _skew(interface: Interface, collected: Collected) -> Iterator[Finding]:
     """Each image of the first camera against the nearest one of the others."""
-    first, *others = settings.parameters.cameras
-    allowed = settings.parameters.max_skew
+    first, *others = interface.parameters.cameras
+    allowed = interface.parameters.max_skew
     own = _moments(collected.images[first.name], first.latency)
     for camera in others:
         other = _moments(collected.images[camera.name], camera.latency)
@@ -161,19 +161,19 @@ def _moments(samples: Sequence[ImageSample], latency: float) -> np.ndarray:
 
 
 def _ticks(
-    settings: Settings, collected: Collected, streams: Sequence[Stream]
+    interface: Interface, collected: Collected, streams: Sequence[Stream]
 ) -> Iterator[Finding]:
     """How many of the node's ticks would find a complete, fresh, matching observation."""
     if any(len(stream.samples) < 2 for stream in streams):
         return
     arrivals = [np.array([s.arrival for s in stream.samples], np.int64) for stream in streams]
     begin = max(int(times[0]) for times in arrivals)
-    rate = settings.parameters.rate_hz
+    rate = interface.parameters.rate_hz
     ticks = np.arange(begin, collected.end, round(1e9 / rate))
     if not len(ticks):
         return
     reasons: Counter[str] = Counter(
-        _refusal(settings, streams, arrivals, int(tick)) for tick in ticks
+        _refusal(interface, streams, arrivals, int(tick)) for tick in ticks
     )
     good = reasons.pop("", 0)
     text = f"{good} of {len(ticks)} ticks at {rate:g} Hz find a complete, fresh observation"
@@ -185,7 +185,7 @@ def _ticks(
 
 
 def _refusal(
-    settings: Settings, streams: Sequence[Stream], arrivals: Sequence[np.ndarray], tick: int
+    interface: Interface, streams: Sequence[Stream], arrivals: Sequence[np.ndarray], tick: int
 ) -> str:
     """Why a tick finds no observation; "" where it does. The wording is the node's."""
     moments = []
@@ -200,4 +200,4 @@ def _refusal(
         moments.append(at)
     # Joint states are interpolated to the images: only older ones than those are apart.
     oldest, newest = min(moments), max(moments[:-1])
-    return "skewed" if newest - oldest > settings.parameters.max_skew * 1e9 else ""
+    return "skewed" if newest - oldest > interface.parameters.max_skew * 1e9 else ""

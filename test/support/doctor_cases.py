@@ -12,9 +12,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from safetensors.numpy import load_file, save_file
 
-from pi0_ros.doctor.samples import Settings
-from pi0_ros.node.interface import node_topics
-from pi0_ros.node.parameters import read_parameters
+from pi0_ros.node.arguments import write_arguments
+from pi0_ros.node.interface import Interface, read_interface
 
 # Name -> (mean, standard deviation) of the training's states, radians: no two alike.
 JOINTS = {
@@ -40,14 +39,9 @@ def given(**changes: Any) -> dict[str, Any]:
     return base | {name.replace("__", "."): value for name, value in changes.items()}
 
 
-def settings(use_sim_time: bool = False, **changes: Any) -> Settings:
-    """What `read_settings` makes of such parameters for the node /pi0."""
-    parameters = read_parameters(given(**changes))
-    names = {
-        topic.name: f"/{topic.name.replace('~', 'pi0').lstrip('/')}"
-        for topic in node_topics(parameters)
-    }
-    return Settings(parameters, "/pi0", names, use_sim_time)
+def settings(use_sim_time: bool = False, **changes: Any) -> Interface:
+    """The node /pi0 with such parameters."""
+    return read_interface(write_arguments(parameters=given(use_sim_time=use_sim_time, **changes)))
 
 
 def write_statistics(path: Path, mean: np.ndarray, std: np.ndarray) -> Path:
