@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +35,6 @@ Event = tuple[int, str]
 """Nanoseconds from the start, and what is recorded: "instruction", "joints" or "cameras"."""
 
 
-@dataclass(frozen=True)
-class BagSummary:
-    """What was written.
-
-    Attributes:
-        seconds: recorded time.
-        messages: topic -> number of messages.
-        instructions: one per touch, in order.
-        size_bytes: of the files on disk.
-        write_seconds: wall time.
-    """
-
-    path: str
-    storage: str
-    seconds: float
-    messages: dict[str, int]
-    instructions: list[str]
-    size_bytes: int
-    write_seconds: float
-
-
 def write_demo_bag(
     path: str | Path,
     *,
@@ -67,7 +45,7 @@ def write_demo_bag(
     seed: int = 0,
     compressed: bool = False,
     overwrite: bool = False,
-) -> BagSummary:
+) -> dict[str, Any]:
     """Simulate the arm touching the objects of a scene one after another, and record it.
 
     The bag holds `/front/image_raw` and `/wrist/image_raw` (sensor_msgs/Image, rgb8, 640x480;
@@ -82,6 +60,10 @@ def write_demo_bag(
         camera_hz, joint_hz: rates of both cameras and of the joint states, above 0.
         storage: `mcap` or `sqlite3`.
         seed: of the scene.
+
+    Returns:
+        The figures of `--json`: path, storage, seconds, messages (topic -> number), instructions,
+        size_bytes, write_seconds.
 
     Raises:
         UserError: an argument is out of range, or a bag is there that may not be replaced.
@@ -106,15 +88,15 @@ def write_demo_bag(
         for file in sorted(draft.iterdir()):
             file.rename(path / file.name)
     starts = range(0, round(seconds * 1e9), round(TOUCH_SECONDS * 1e9))
-    return BagSummary(
-        path=str(path),
-        storage=storage,
-        seconds=seconds,
-        messages=dict(recorder.counts),
-        instructions=[recorder.instruction(at) for at in starts],
-        size_bytes=sum((path / file).stat().st_size for file in files if (path / file).exists()),
-        write_seconds=round(time.perf_counter() - began, 3),
-    )
+    return {
+        "path": str(path),
+        "storage": storage,
+        "seconds": seconds,
+        "messages": dict(recorder.counts),
+        "instructions": [recorder.instruction(at) for at in starts],
+        "size_bytes": sum((path / f).stat().st_size for f in files if (path / f).exists()),
+        "write_seconds": round(time.perf_counter() - began, 3),
+    }
 
 
 def schedule(seconds: float, camera_hz: float, joint_hz: float) -> list[Event]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +155,11 @@ def _bag(args: argparse.Namespace) -> int:
     from pi0_ros.demo.bag import write_demo_bag
 
     names = ("seconds", "camera_hz", "joint_hz", "storage", "seed", "compressed", "overwrite")
-    summary = write_demo_bag(args.folder, **{name: getattr(args, name) for name in names})
-    print(f"{summary.path} ({summary.storage}, {summary.size_bytes / 1e6:.1f} MB)")
-    print(console.table(sorted(summary.messages.items()), ("topic", "messages"), "<>"))
-    print(f"{summary.seconds:g} s recorded in {summary.write_seconds:.1f} s")
-    console.write_json(args.json, asdict(summary))
+    figures = write_demo_bag(args.folder, **{name: getattr(args, name) for name in names})
+    print(f"{args.folder} ({args.storage}, {figures['size_bytes'] / 1e6:.1f} MB)")
+    print(console.table(sorted(figures["messages"].items()), ("topic", "messages"), "<>"))
+    print(f"{args.seconds:g} s recorded in {figures['write_seconds']:.1f} s")
+    console.write_json(args.json, figures)
     return console.DONE
 
 

@@ -39,8 +39,7 @@ def private_graph(environ: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for this process and the nodes it starts; what the user has set stays.
 
     They put ROS on the loopback (ROS_AUTOMATIC_DISCOVERY_RANGE; Humble has ROS_LOCALHOST_ONLY
-    instead) in a domain of its own, and set the Fast DDS profile (Jazzy and Humble read the first
-    name, Kilted the second) and the allocator.
+    instead) in a domain of its own, and set the Fast DDS profile and the allocator.
     """
     variables = {
         "MALLOC_MMAP_THRESHOLD_": MMAP_THRESHOLD,
@@ -50,13 +49,22 @@ def private_graph(environ: Mapping[str, str]) -> dict[str, str]:
         variables["ROS_LOCALHOST_ONLY"] = "1"
     else:
         variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-    profile = find_shared_file("config/fastdds.xml")
-    if profile is not None and not any(name in environ for name in names):
-        variables.update(dict.fromkeys(names, str(profile)))
+    variables |= image_profile(environ)
     if "ROS_DOMAIN_ID" not in environ:
         variables["ROS_DOMAIN_ID"] = str(free_domain())
     return {name: value for name, value in variables.items() if name not in environ}
+
+
+def image_profile(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that give Fast DDS shared memory for raw images; none if the user has set one.
+
+    Jazzy and Humble read the first name, Kilted the second.
+    """
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    profile = find_shared_file("config/fastdds.xml")
+    if profile is None or any(name in environ for name in names):
+        return {}
+    return dict.fromkeys(names, str(profile))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pi0_ros.console import require
 from pi0_ros.errors import UserError
-from pi0_ros.share import find_shared_file
+from pi0_ros.ros.environment import image_profile
 from pi0_ros.sim.task import VARIANTS
 from pi0_ros.sim.window import Window
 
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace, ros_arguments: list[str]) -> int:
 
     from pi0_ros.sim.robot import Options, SimNode
 
-    _set_profile()
+    os.environ.update(image_profile(os.environ))
     try:
         rclpy.init(args=ros_arguments)
     except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
@@ -125,14 +125,6 @@ def _spin(executor: Executor, node: SimNode, window: Window | None) -> None:
         node.advance()
         if window is not None and not window.show():
             return
-
-
-def _set_profile() -> None:
-    """Make room for raw images in the shared memory; what the user has set stays."""
-    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-    profile = find_shared_file("config/fastdds.xml")
-    if profile is not None and not any(name in os.environ for name in names):
-        os.environ.update(dict.fromkeys(names, str(profile)))
 
 
 def _fail(text: str) -> int:
