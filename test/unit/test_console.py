@@ -138,6 +138,7 @@ def test_what_to_do_without_other_packages() -> None:
 def test_what_is_missing_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     console.require("json", "xml.dom")
     monkeypatch.setitem(sys.modules, "rclpy", None)
+    monkeypatch.delitem(sys.modules, "rclpy.node", raising=False)  # another test's import
     for module in ("rclpy", "rclpy.node"):
         with pytest.raises(UserError, match="needs ROS 2"):
             console.require("json", module)
