@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.graph_report import stand_ins
+from pi0_ros.cli import call
 from pi0_ros.console import DONE, FAILED, add_json, count, output_file, table, warn, write_json
 from pi0_ros.errors import UserError
 from pi0_ros.model.config import TINY, Pi0Config
@@ -101,21 +102,14 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
     return report, summary
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status, FAILED also where something is wrong
-    with the graph.
-    """
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """The command; FAILED also where something is wrong with the graph."""
     config = CONFIGS[args.config]
     if args.layers is not None:
         config = replace(config, depth=args.layers, vision_depth=args.layers)
     if args.steps is not None:
         config = replace(config, num_steps=args.steps)
-    try:
-        report, summary = measure(args, config)
-    except (UserError, OSError) as error:
-        print(f"graph_report: {error}", file=sys.stderr)
-        return FAILED
+    report, summary = measure(args, config)
     print(text(config, args.form, report, summary))
     write_json(args.json, asdict(report))
     if args.png:
@@ -169,12 +163,8 @@ def _giga(number: int) -> str:
     return f"{number / 1e9:.2f}" if number else ""
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.graph_report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     add = parser.add_argument
     add("--config", choices=CONFIGS, default="full", help="size of the model (default: full)")
     add("--layers", type=count(1), metavar="N", help="of each stack, for a quick look")
@@ -194,8 +184,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add_json(parser)
     add("--png", type=output_file, metavar="FILE", help="draw where nodes and bytes are")
     add("--stand-ins", type=Path, metavar="DIR", help="keep the compiled stand-ins for CANN there")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(call("python -m benchmarks.graph_report", sys.modules[__name__], sys.argv[1:]))

@@ -1,4 +1,10 @@
-"""This package and LeRobot's pi0 side by side, and what the machine allows."""
+"""Inference side by side with LeRobot 0.4.4's and 0.3.3's pi0, and what the machine allows.
+
+Same random weights, inputs, noise, dtype and threads, by turns, each in a process of its own.
+Prints CPU time by stage, memory, loading, operator calls, how far the actions agree, and each as a
+ratio to what the machine's rate of matrix products allows, measured in the same run. Full size
+takes 7 GB of disk and up to 14 GB of memory.
+"""
 
 import argparse
 import json
@@ -19,29 +25,25 @@ from benchmarks.race.race import Entry, ours, peers, peers_installed, race
 from benchmarks.race.report import Group, Report, figures, text
 from benchmarks.race.scaling import scaling
 from benchmarks.race.targets import judge, markdown, table
-from pi0_ros.console import DONE, FAILED, INTERRUPTED, add_json, output_file, write_json
-from pi0_ros.errors import UserError
+from pi0_ros.cli import call
+from pi0_ros.console import DONE, add_json, count, output_file, write_json
 
+PROGRAM = "python -m benchmarks.race"
 PEERS = Path("build/reference")
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.race",
-        description="Measure inference side by side with LeRobot 0.4.4's and 0.3.3's pi0: same "
-        "random weights, inputs, noise, dtype and threads, by turns, each in a process of its own. "
-        "Prints CPU time by stage, memory, loading, operator calls, how far the actions agree, and "
-        "each as a ratio to what the machine's rate of matrix products allows, measured in the "
-        "same run. Full size takes 7 GB of disk and up to 14 GB of memory.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     add = parser.add_argument
     add("--size", choices=SIZES, default="full", help="of the model (default: full)")
     add("--cameras", type=int, choices=(1, 2, 3), default=2, help="default: 2")
     add("--steps", type=int, choices=range(1, 11), default=10, metavar="1-10", help="default: 10")
-    add("--prompt", type=int, nargs="+", default=[48], metavar="N", help="tokens (default: 48)")
+    add(
+        "--prompt", type=count(1), nargs="+", default=[48], metavar="N", help="tokens (default: 48)"
+    )
     add("--dtype", nargs="+", choices=("bfloat16", "float32"), default=["bfloat16"])
-    add("--threads", type=int, default=1, help="of each contestant (default: 1)")
-    add("--runs", type=int, default=6, help="inferences that count (default: 6)")
+    add("--threads", type=count(1), default=1, help="of each contestant (default: 1)")
+    add("--runs", type=count(2), default=6, help="inferences that count (default: 6)")
     add("--graph", choices=("eager", "inductor"), default="eager", help="inductor: that as well")
     add("--form", choices=("frame", "two-graph"), default="two-graph", help="of inductor's graphs")
     add("--peers", type=Path, default=PEERS, metavar="DIR", help=f"LeRobot (default: {PEERS})")
@@ -66,32 +68,24 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="write docs/performance.md",
     )
-    args = parser.parse_args(argv)
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """What options alone cannot say."""
     for value in args.prompt:
         if not 1 <= value <= SIZES[args.size].prompt_length:
             parser.error(f"--prompt {value}: 1 to {SIZES[args.size].prompt_length} tokens")
-    if args.runs < 2 or args.threads < 1:
-        parser.error("--runs is 2 at least, --threads 1")
-    return args
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the command; returns its exit status."""
-    args = parse_args(argv)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            report = run(args, args.dir or Path(scratch), Path(scratch))
-        show(args, report, argv)
-    except (UserError, OSError) as error:
-        print(f"race: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("race: interrupted", file=sys.stderr)
-        return INTERRUPTED
+def run(args: argparse.Namespace) -> int:
+    """The command."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = measure(args, args.dir or Path(scratch), Path(scratch))
+    show(args, report)
     return DONE
 
 
-def run(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
+def measure(args: argparse.Namespace, directory: Path, scratch: Path) -> Report:
     """All that was asked for."""
     torch.set_num_threads(args.threads)
     report = Report()
@@ -175,7 +169,7 @@ def _others(
     report.scaling = scaling(medium, measure_machine(torch.bfloat16), torch.bfloat16)
 
 
-def show(args: argparse.Namespace, report: Report, argv: list[str] | None) -> None:
+def show(args: argparse.Namespace, report: Report) -> None:
     """Print, and write the files that were asked for."""
     print(text(report))
     if args.everything:
@@ -186,11 +180,16 @@ def show(args: argparse.Namespace, report: Report, argv: list[str] | None) -> No
 
         plot(report.groups, args.plot)
     if args.write is not None:
-        command = "python -m benchmarks.race " + " ".join(sys.argv[1:] if argv is None else argv)
+        command = " ".join([PROGRAM, *sys.argv[1:]])
         drawn = None
         if args.plot is not None:
             drawn = os.path.relpath(args.plot, args.write.parent)
         args.write.write_text(markdown(report, command, drawn))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run it as a command; returns its exit status."""
+    return call(PROGRAM, sys.modules[__name__], sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_without_lerobot_the_command_says_so(
 )
 def test_wrong_arguments(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        bench.parse_args(wrong)
+        bench.main(wrong)
     assert end.value.code == 2
     assert capsys.readouterr().err
 
