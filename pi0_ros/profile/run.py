@@ -79,12 +79,13 @@ def profile_policy(
         warm_up: inferences before those that are profiled.
 
     Raises:
-        ValueError: an argument is out of range.
-        ProfileError: the profiler left nothing that can be read.
+        ProfileError: there is no profiler for the device, or it left nothing that can be read.
+        ValueError: another argument is out of range.
     """
     kind = device.partition(":")[0]
     if kind not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}, with :N or not; is {device}")
+        known = ", ".join(DEVICES)
+        raise ProfileError(f"device must be one of {known}, with :N or not; is {device}")
     if inferences < 1 or warm_up < 0:
         raise ValueError(
             f"inferences must be at least 1 and warm_up at least 0; are {inferences} and {warm_up}"
