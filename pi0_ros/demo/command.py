@@ -41,7 +41,7 @@ JSON_KEYS = {
     "seed, variant, speed, checkpoint": "what was run",
     "instructions": "`instruction`, `touched`, `right`, `seconds` of each",
     "successes": "how many of them were right",
-    "chunks, trajectories": "published by the node",
+    "chunks, trajectories": "published by the node; rejected chunks apart",
     "images_hz": "of the front camera",
     "age_ms": "`p50`, `p95`: of the newest image when a chunk is published",
     "inference_ms": "`p50`, `p95`: wall time of the policy",

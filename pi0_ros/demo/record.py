@@ -66,7 +66,7 @@ class Record:
         now: stamp of the newest joint state; 0 before the first.
         frames: of the front camera, RATE per second.
         images: stamps of the first and the last image of the front camera, and their number.
-        chunks: with the time at which each arrived.
+        chunks: with the time at which each arrived; rejected ones apart.
         counters: of the node's observations, from every /diagnostics.
         statuses: of the newest /diagnostics: "observations", "limits", ... -> key -> value.
         score: the tally of pi0_sim, newest; empty until one came.

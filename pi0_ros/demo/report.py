@@ -21,7 +21,7 @@ class Report:
     Attributes:
         attempts: in order; `instructions` in the JSON.
         successes: how many of them were right.
-        chunks, trajectories: published.
+        chunks, trajectories: published; rejected chunks apart.
         images_hz: of the front camera.
         age_ms: of the newest image at a chunk's publication.
         inference_ms: wall time of the policy.

