@@ -90,15 +90,10 @@ replay-demo:
 	@$(RUN) pi0 replay build/replay-demo/bag --checkpoint build/replay-demo/checkpoint \
 		--params config/demo.yaml --out build/replay-demo/out --json build/replay-demo/report.json
 
-# In parallel what needs only cores; one after the other what talks over DDS in real time.
+# Files in parallel: tests over DDS wait more than they compute, each in a domain of its own.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 test: venv reference npu
-ifeq ($(ARGS),)
-	$(RUN) python -m pytest -m 'not ros and not slow' $(PARALLEL)
-	$(RUN) python -m pytest -m 'ros and not slow'
-else
-	$(RUN) python -m pytest $(ARGS)
-endif
+	$(RUN) python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: venv
 	$(RUN) python -m pytest test/unit -m 'not (ros or reference or npu or compile or slow)' \

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-RESULTS: list[Any] = []
+TRIALS = "fault trials"
 
 
 @pytest.fixture(scope="session")
 def results() -> list[Any]:
-    """Of all trials of this run."""
-    return RESULTS
+    """Of all trials of this process."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def report_trials(request: pytest.FixtureRequest, results: list[Any]) -> Iterator[None]:
+    """The test's report carries its trials, from a worker of pytest-xdist too."""
+    before = len(results)
+    yield
+    if len(results) > before:
+        trials = [asdict(result) for result in results[before:]]
+        request.node.user_properties.append((TRIALS, trials))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The faults tried and survived."""
-    if RESULTS:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    found = [
+        trial
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, trials in report.user_properties
+        if name == TRIALS
+        for trial in trials
+    ]
+    if found:
         from support.faults import table
+        from support.faults.trial import Result
 
         terminalreporter.section("faults tried")
-        terminalreporter.write_line(table.text(RESULTS))
+        terminalreporter.write_line(table.text([Result(**trial) for trial in found]))

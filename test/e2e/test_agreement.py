@@ -10,6 +10,8 @@ computed from the observation and the noise of its partner.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,7 @@ from support.recordings import (
     write_bag,
     write_params,
 )
+from support.waiting import first_good
 
 from pi0_ros import cli
 from pi0_ros.bags.results import read_results
@@ -56,12 +59,18 @@ def test_both_see_the_same_at_one_observation(tmp_path, fake_node, monkeypatch):
     bag = write_bag(tmp_path / "bag", arm_at_work(seconds=3.0))
     params = write_params(tmp_path / "params.yaml", THREE)
     words = [str(bag), "--checkpoint", str(tmp_path), "--params", str(params), "--out"]
-    assert main([*words, str(tmp_path / "dds")]) == 0
     assert run_offline([*words, tmp_path / "steps", "--deterministic"], StillPolicy) == 0
-    dds, steps = read_results(tmp_path / "dds"), read_results(tmp_path / "steps")
-    pairs, _, _ = match(dds.chunks, steps.chunks)
-    # A loaded machine may lose images and ticks; observations that both have must be the same.
-    assert len(pairs) >= 5
+    steps = read_results(tmp_path / "steps")
+
+    def attempt(rate: str):
+        assert main([*words, str(tmp_path / "dds"), "--rate", rate, "--overwrite"]) == 0
+        dds = read_results(tmp_path / "dds")
+        return dds, match(dds.chunks, steps.chunks)[0]
+
+    # A busy machine that loses images or ticks gets more time.
+    attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1")]
+    dds, pairs = first_good(attempts, lambda result: len(result[1]) >= 12)
+    assert len(pairs) >= 0.8 * len(dds.chunks) >= 12
     for a, b in pairs:
         x, y = a.chunk, b.chunk
         assert x.camera_names == y.camera_names == ("front", "wrist")

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("pi0_ros.msg", reason="the messages are not built")
 
 from rosbags.highlevel import AnyReader
 from support.process import processes_with
-from support.waiting import SOON, wait_until
+from support.waiting import SOON, first_good, wait_until
 
 from pi0_ros import cli
 from pi0_ros.node.interface import read_interface
@@ -55,16 +56,26 @@ def messages(path: Path) -> dict[str, list[tuple[int, object]]]:
 
 
 def test_a_replay_from_the_recording_to_the_results(run, recording, tmp_path):
-    status, out, _ = run(recording)
+    def attempt(rate: str) -> tuple[int, str, dict]:
+        status, out, _ = run(recording, "--rate", rate, "--overwrite")
+        return status, out, json.loads((tmp_path / "figures.json").read_text())
+
+    def undisturbed(result: tuple[int, str, dict]) -> bool:
+        figures = result[2]
+        return figures["chunks"] >= 12 and not figures["refused_after_first_second"]
+
+    # A busy machine that loses images or ticks gets more time.
+    attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1")]
+    status, out, figures = first_good(attempts, undisturbed)
     assert status == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    # 2 s at 10 Hz; the first ticks may come before the first images, a loaded machine loses more.
-    assert 5 <= figures["chunks"] <= 21
+    # 2 s at 10 Hz; the first ticks may come before the first images.
+    assert 12 <= figures["chunks"] <= 21
+    assert figures["refused_after_first_second"] == {}
     assert figures["frames"] == 120
     assert figures["frames_per_camera"] == {"/front/image_raw": 60, "/wrist/image_raw": 60}
     assert figures["points_per_chunk"] == figures["points_per_chunk_max"] == 50
     assert set(figures["refused"]) <= {"missing", "stale", "skewed"}
-    assert 0 < figures["age_ms"]["p50"] <= figures["age_ms"]["p95"] < 1990
+    assert 0 < figures["age_ms"]["p50"] <= figures["age_ms"]["p95"] < 250
     assert figures["inference_ms"] == {"p50": pytest.approx(20), "p95": pytest.approx(20)}
     assert figures["duration_s"] == pytest.approx(1.99)
     assert all("does not keep the pace" in warning for warning in figures["warnings"])
