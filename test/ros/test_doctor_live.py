@@ -199,4 +199,4 @@ def test_what_cannot_be_heard_is_named(tmp_path: Path, checkpoint: Path, domain:
         for check, text in failed
     )
     assert any(check == "deadman" and "no heartbeat" in text for check, text in failed)
-    assert any(check == "instruction" and "not heard, though" in text for check, text in failed)
+    assert any(check == "instruction" and "not received, though" in text for check, text in failed)
