@@ -172,11 +172,10 @@ def test_a_node_that_dies_is_an_error_with_its_last_words(run, recording, monkey
     assert "the fake policy dies" in error
 
 
-@pytest.mark.parametrize("size", [0, 6])
-def test_a_message_without_room_for_a_header_is_an_error(run, make_bag, size):
-    status, _, error = run(make_bag(seconds=0.3, cut={"/wrist/image_raw": size}))
+def test_a_message_without_room_for_a_header_is_an_error(run, make_bag):
+    status, _, error = run(make_bag(seconds=0.3, cut={"/wrist/image_raw": 6}))
     assert status == 1
-    assert f"a message of {size} bytes on /wrist/image_raw cannot hold a header" in error
+    assert "a message of 6 bytes on /wrist/image_raw cannot hold a header" in error
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -199,9 +198,8 @@ def test_a_signal_raises_nothing_where_it_hits(number, recording, tmp_path, monk
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_replay_and_its_node(
-    number, make_bag, params, fake_node, tmp_path, start_process
+def test_a_signal_ends_the_replay_and_its_node(
+    make_bag, params, fake_node, tmp_path, start_process
 ):
     out = tmp_path / "out"
     code = "import sys; from pi0_ros import cli; from pi0_ros.replay import live;"
@@ -215,7 +213,7 @@ def test_signals_end_the_replay_and_its_node(
         return any((out / "bag").glob("*.mcap"))
 
     wait_until(recording, lambda: f"a recording; {process.tail}")
-    assert process.end(number, SOON) == 130, process.tail
+    assert process.end(signal.SIGTERM, SOON) == 130, process.tail
     assert "interrupted" in process.output and "Traceback" not in process.output
     # What was recorded up to then can be read, and no node is left.
     assert (out / "bag" / "metadata.yaml").exists()
@@ -246,15 +244,3 @@ def test_without_ros_it_says_what_to_install(run, recording, monkeypatch):
     status, _, error = run(recording)
     assert status == 1
     assert "needs ROS 2" in error and "setup.bash" in error
-
-
-def test_without_matplotlib_only_the_plot_is_missing(run, make_bag, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "pi0_ros.replay.plot", raising=False)
-    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-        monkeypatch.delitem(sys.modules, name)
-    status, out, _ = run(make_bag(seconds=0.5))
-    assert status == 0
-    assert "chunks.png needs matplotlib, which is not installed" in out
-    assert "chunks.png" not in out.splitlines()[-1]
-    assert (tmp_path / "out" / "bag" / "metadata.yaml").exists()

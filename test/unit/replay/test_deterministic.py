@@ -56,6 +56,8 @@ def test_the_results_are_what_a_replay_over_dds_leaves(argv, tmp_path, storage, 
     assert run_offline(words) == 0
     printed = capsys.readouterr().out
     assert "1.0 s deterministic" in printed
+    assert "warning: chunks.png needs matplotlib, which is not installed" in printed
+    assert not (out / "chunks.png").exists()
     assert "observations refused                               1 (missing 1)" in printed
     found = json.loads(figures.read_text())
     assert (found["chunks"], found["ticks"], found["busy_ticks"]) == (9, 10, 0)
