@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from pi0_ros import console
 from pi0_ros.errors import UserError
+from pi0_ros.share import find_shared_file
 
 VERBS = {
     "doctor": ("pi0_ros.doctor.command", "check a robot, or a bag of it, before the arm moves"),
@@ -137,8 +138,10 @@ class _Version(argparse.Action):
 
         try:
             version = metadata.version("pi0_ros")
-        except metadata.PackageNotFoundError:
-            version = "built by colcon or not installed"
+        except metadata.PackageNotFoundError:  # built by colcon
+            manifest = find_shared_file("package.xml")
+            text = manifest.read_text(encoding="utf-8") if manifest else "<version>?</version>"
+            version = text.partition("<version>")[2].partition("<")[0]
         try:
             console.require("rclpy", "pi0_ros.msg")
             ros = "with ROS 2"

@@ -8,6 +8,8 @@ import runpy
 import signal
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
+from importlib import metadata
 from types import ModuleType
 
 import pytest
@@ -161,12 +163,21 @@ def test_the_help_names_every_verb(capsys) -> None:
     assert all(f"  {verb} " in shown for verb in cli.VERBS)
 
 
-def test_the_version_says_whether_ros_is_there(capsys, monkeypatch) -> None:
+@pytest.mark.parametrize("builder", ["pip", "colcon"])
+def test_the_version_says_whether_ros_is_there(builder: str, capsys, monkeypatch) -> None:
+    def version(name: str) -> str:
+        if builder == "colcon":
+            raise metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setitem(sys.modules, "rclpy", None)
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.endswith("without ROS 2\n")
+    manifest = ElementTree.parse(ROOT / "package.xml").findtext("version")
+    expected = manifest if builder == "colcon" else "1.2.3"
+    assert capsys.readouterr().out == f"pi0_ros {expected}, without ROS 2\n"
 
 
 @pytest.mark.parametrize("verb", ["", *cli.VERBS])
