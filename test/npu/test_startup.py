@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+from support.waiting import PATIENCE
 
 WHY = "CANN is not installed" if torch.version.cuda is None else "is the build for CUDA"
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def load(checkpoint: Path, device: str, torch_npu_dir: Path) -> subprocess.Compl
         env=env,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
 
 

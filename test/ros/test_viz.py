@@ -13,7 +13,7 @@ from support.arm_urdf import arm_urdf, tool_places
 from support.domains import free_domain
 from support.harness import DT, HORIZON
 from support.viewer import CHUNK, Viewer, publish_description
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 pytest.importorskip("rclpy")
 pytest.importorskip("pinocchio")
@@ -244,7 +244,7 @@ def test_the_process_ends_with_a_sentence(arguments, status, text):
     command = [sys.executable, "-c", "import sys; from pi0_ros.viz.main import main; "]
     command[-1] += "sys.exit(main())"
     run = subprocess.run(
-        [*command, "--ros-args", *arguments], capture_output=True, text=True, timeout=60
+        [*command, "--ros-args", *arguments], capture_output=True, text=True, timeout=PATIENCE
     )
     assert run.returncode == status, run.stderr
     assert text in run.stderr and "Traceback" not in run.stderr

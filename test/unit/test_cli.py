@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 from support import ROOT
+from support.waiting import PATIENCE
 
 from pi0_ros import cli, console
 from pi0_ros.errors import UserError
@@ -140,7 +141,7 @@ def test_a_process_ends_with_130_and_one_line(number: signal.Signals) -> None:
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (130, "pi0 try: interrupted\n")
 
 
@@ -152,7 +153,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == console.FAILED
+    assert process.wait(timeout=PATIENCE) == console.FAILED
 
 
 def test_the_help_names_every_verb(capsys) -> None:
@@ -190,7 +191,7 @@ def test_help_imports_no_heavy_module(verb: str) -> None:
     )
     arguments = [*filter(None, [verb]), "--help"]
     run = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=PATIENCE
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(f"usage: pi0 {verb or 'VERB'}")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import PATIENCE
 
 from pi0_ros import console
 from pi0_ros.errors import UserError
@@ -114,7 +115,7 @@ def test_a_bar_on_a_terminal() -> None:
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     code = "from pi0_ros import console; list(console.progress(range(3), desc='work'))"
-    subprocess.run([sys.executable, "-c", code], stderr=slave, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], stderr=slave, check=True, timeout=PATIENCE)
     os.close(slave)
     with open(master, "rb", buffering=0) as terminal:
         shown = b""

@@ -17,6 +17,7 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
+from support.waiting import PATIENCE
 
 import pi0_ros
 
@@ -130,7 +131,7 @@ def test_pip_and_colcon_install_the_same_programs() -> None:
 def test_programs_start_where_ros_looks_for_them(name: str, tmp_path: Path) -> None:
     program = installed_prefix() / "lib" / "pi0_ros" / name
     done = subprocess.run(
-        [program, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [program, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: {name}")
@@ -229,7 +230,7 @@ rclpy.shutdown()
             env.pop(variable, None)
             env |= {variable: name} if name else {}
         done = subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=PATIENCE
         )
         assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
         sizes[name] = max(map(int, done.stdout.split()))
@@ -260,7 +261,7 @@ def build(
         env={**env, **variables},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import ROOT
+from support.waiting import PATIENCE
 
 from pi0_ros import console
 
@@ -46,7 +47,7 @@ def without_ros(code: str, *arguments: object) -> subprocess.CompletedProcess[st
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
 
 

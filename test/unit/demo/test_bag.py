@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 from support import ROOT
+from support.waiting import PATIENCE
 
 from pi0_ros.cli import main
 from pi0_ros.demo.bag import START_NS, TOUCH_SECONDS, schedule, write_demo_bag
@@ -242,6 +243,6 @@ def test_bags_and_checkpoints_need_no_ros(tmp_path: Path) -> None:
         f"sys.exit(main(['demo', 'bag', {str(tmp_path / 'bag')!r}, '--seconds', '0.02']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr

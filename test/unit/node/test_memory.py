@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from support.waiting import PATIENCE
 
 from pi0_ros.node import memory as memory_module
 from pi0_ros.node.memory import memory, release
@@ -121,4 +122,4 @@ def test_torch_is_never_imported() -> None:
         "import sys; from pi0_ros.node.memory import memory, release;"
         " memory('cuda:0'); memory('npu:0'); release(); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import ROOT
+from support.waiting import PATIENCE
 
 from pi0_ros.cli import main
 from pi0_ros.console import FAILED, WRONG_ARGUMENTS
@@ -112,6 +113,6 @@ def test_a_report_needs_neither_torch_nor_numpy(tmp_path):
         "from pi0_ros.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "profile", "report", str(folder)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert "94.0 %" in run.stdout

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from support import ROOT
+from support.waiting import PATIENCE
 
 from pi0_ros.sim.reach import CLOSED, reach_pose
 from pi0_ros.sim.stage import CAMERAS, HOME, TIP_SITE, Stage
@@ -83,7 +84,7 @@ def run_apart(code: str, **env: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
