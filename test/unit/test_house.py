@@ -81,7 +81,6 @@ ROS = {
 NUMPY_ONLY = {"motion"}
 
 TO_BE_CUT: set[tuple[str, str]] = {
-    ("diff", "replay"),
     ("serve", "node"),
 }
 """Arrows that still point the wrong way."""
