@@ -23,7 +23,7 @@ Rope = tuple[Tensor, ...]
 """RoPE tables of some tokens, from `Ops.rope_tables`."""
 
 KeysValues = tuple[Tensor, ...]
-"""Keys and values of one layer, from `Ops.qkv`; each tensor is [batch, tokens, ...]."""
+"""Keys and values of one layer, from `Ops.qkv`; each tensor is [batch, ...]."""
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -70,8 +70,8 @@ class Rows(nn.Module):
 
 class OneDnn:
     """RoPE tables are one complex tensor [1 or batch, tokens, 1, head_dim / 2]; keys and values
-    are one tensor [batch, tokens, 2, kv_heads, head_dim]; gains hold another sqrt(width); masks
-    are what is added to the scores.
+    are one tensor [batch, 2, kv_heads, tokens, head_dim]; gains hold another sqrt(width); masks
+    are what is added to the scores, in float32.
     """
 
     def prepare(self, model: Model) -> Model:
@@ -109,7 +109,7 @@ class OneDnn:
         return (torch.complex(cos[..., :half].contiguous(), sin[..., :half].contiguous()),)
 
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
-        added = torch.zeros(mask.shape, dtype=dtype).masked_fill(mask, float("-inf"))
+        added = torch.zeros(mask.shape).masked_fill(mask, float("-inf"))
         return added.repeat_interleave(group, dim=2)
 
     def qkv(
@@ -122,14 +122,14 @@ class OneDnn:
     ) -> tuple[Tensor, tuple[Tensor]]:
         y = linear(x).unflatten(-1, (heads + 2 * kv_heads, -1))
         if rope is None:
-            return y[:, :, :heads], (y[:, :, heads:].unflatten(2, (2, kv_heads)),)
+            return y[:, :, :heads], (_keys_values(y[:, :, heads:]),)
         y = y.float()
         pairs = torch.view_as_complex(y[:, :, : heads + kv_heads].unflatten(-1, (-1, 2)))
         pairs.mul_(rope[0])  # in place: y is the product of this function
+        dense = {"copy": True, "memory_format": torch.contiguous_format}
         q = y[:, :, :heads]
-        if heads:
-            q = q.to(x.dtype, copy=True, memory_format=torch.contiguous_format)
-        return q, (y[:, :, heads:].to(x.dtype).unflatten(2, (2, kv_heads)),)
+        q = q.to(x.dtype, **dense) if heads else q
+        return q, (_keys_values(y[:, :, heads:]).to(x.dtype, **dense),)
 
     def attention(
         self,
@@ -139,8 +139,7 @@ class OneDnn:
         scale: float,
         past: tuple[Tensor] | None = None,
     ) -> Tensor:
-        joined = kv[0] if past is None else torch.cat((past[0], kv[0]), dim=1)
-        k, v = (t.transpose(1, 2) for t in joined.unbind(2))
+        k, v = (kv[0] if past is None else torch.cat((past[0], kv[0]), dim=3)).unbind(1)
         group = q.shape[2] // k.shape[1]
         # Heads that share keys become rows of one matrix, so that keys are not repeated per head.
         rows = q.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
@@ -167,6 +166,11 @@ class OneDnn:
 
     def geglu(self, x: Tensor, linear: Rows) -> Tensor:
         return linear.combine(x, linear(x, activation="gelu"), "mul", part=1)
+
+
+def _keys_values(y: Tensor) -> Tensor:
+    """[batch, tokens, 2 * kv_heads, head_dim] -> [batch, 2, kv_heads, tokens, head_dim]."""
+    return y.unflatten(2, (2, -1)).permute(0, 2, 3, 1, 4)
 
 
 @cache
