@@ -12,6 +12,7 @@ from benchmarks.simulated.__main__ import main
 from benchmarks.simulated.late_node import LatePolicy
 
 
+@pytest.mark.ros
 @pytest.mark.timeout(300)
 def test_the_arm_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half of real time, so that a machine that is busy with other things keeps up."""
@@ -27,6 +28,7 @@ def test_the_arm_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "of 2 scenes" in capsys.readouterr().out
 
 
+@pytest.mark.ros
 def test_a_process_that_ends_ends_it(
     demo_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -231,6 +231,7 @@ def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
 
 
+@pytest.mark.ros
 def test_the_command_measures_both_ways_to_run_the_policy(
     own_domain: None,
     tmp_path: Path,
@@ -267,6 +268,7 @@ def test_the_command_measures_both_ways_to_run_the_policy(
     )
 
 
+@pytest.mark.ros
 def test_a_checkpoint_that_does_not_load_is_told(
     own_domain: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
