@@ -39,7 +39,7 @@ def robot(tmp_path) -> Path:
 
 
 @pytest.fixture
-def results(tmp_path) -> Path:
+def replayed(tmp_path) -> Path:
     return write_results(tmp_path / "results", TIMES)
 
 
@@ -105,9 +105,9 @@ def wait_for_path(browser: Browser, *ends: tuple[float, ...]) -> np.ndarray:
 
 @needs_browser
 @pytest.mark.timeout(240)
-def test_the_page_shows_the_path(results, recording, robot):
+def test_the_page_shows_the_path(replayed, recording, robot):
     """In the colours of its ends, with the images, the words and without an error."""
-    arguments = (results, "--recording", recording, "--urdf", robot, "--at", 0.9)
+    arguments = (replayed, "--recording", recording, "--urdf", robot, "--at", 0.9)
     with View(*arguments) as view, Browser(f"http://127.0.0.1:{view.port}") as browser:
         assert pixels(wait_for_path(browser, NEAR, FAR), REJECTED) == 0
         text = browser.text()
@@ -167,8 +167,8 @@ def listeners(port: int) -> set[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="not Linux")
-def test_it_listens_on_the_loopback_only(results, robot):
-    with View(results, "--urdf", robot) as view:
+def test_it_listens_on_the_loopback_only(replayed, robot):
+    with View(replayed, "--urdf", robot) as view:
         assert "has no images and no joint states" in view.said
         assert listeners(view.port) == {"0100007F"}
         assert view.end(signal.SIGINT) == 0
