@@ -71,7 +71,7 @@ class Rows(nn.Module):
 class OneDnn:
     """RoPE tables are one complex tensor [1 or batch, tokens, 1, head_dim / 2]; keys and values
     are one tensor [batch, 2, kv_heads, tokens, head_dim]; gains hold another sqrt(width); masks
-    are what is added to the scores, in float32.
+    are what is added to the scores.
     """
 
     def prepare(self, model: Model) -> Model:
@@ -109,7 +109,7 @@ class OneDnn:
         return (torch.complex(cos[..., :half].contiguous(), sin[..., :half].contiguous()),)
 
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
-        added = torch.zeros(mask.shape).masked_fill(mask, float("-inf"))
+        added = torch.zeros(mask.shape, dtype=dtype).masked_fill(mask, float("-inf"))
         return added.repeat_interleave(group, dim=2)
 
     def qkv(
