@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
@@ -23,6 +19,7 @@ from pi0_ros.demo.record import Attempt, Record
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.arguments import NODE_NAME
 from pi0_ros.ros.process import NodeError
+from pi0_ros.ros.recorder import Recorded, Recorder
 from pi0_ros.sim.closed_loop import ANSWER_LIMIT, START_LIMIT, ClosedLoop, closed_loop
 
 ATTEMPT = 12.0
@@ -33,24 +30,24 @@ _SLOWER = 3.0  # times that the robot's time may pass more slowly than it should
 _PAUSE = 500_000_000  # nanoseconds of the robot's time between a touch and the next instruction
 _REFRESH = 0.5  # seconds between two states of a progress bar
 
-# Deep enough for a burst while the recorder waits for the GIL.
-_ALL = QoSProfile(depth=1000)
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _IMAGES = QoSProfile(depth=10)
 
-TOPICS: dict[str, tuple[type, QoSProfile, Callable[[Record, Any], None] | None]] = {
-    "/front/image_raw/compressed": (CompressedImage, _IMAGES, Record.on_image),
-    "/wrist/image_raw/compressed": (CompressedImage, _IMAGES, None),
-    "/joint_states": (JointState, _ALL, Record.on_joint_state),
-    "/instruction": (String, _LATCHED, None),
-    f"/{NODE_NAME}/action_chunk": (ActionChunk, _ALL, Record.on_chunk),
-    f"/{NODE_NAME}/joint_trajectory": (JointTrajectory, _ALL, None),
-    "/diagnostics": (DiagnosticArray, _ALL, Record.on_diagnostics),
-    "/robot_description": (String, _LATCHED, None),
-    "/sim/touched": (String, _ALL, None),
-    "/sim/score": (String, _LATCHED, Record.on_score),
-}
-"""Topics of the recording: type, QoS, and what the record does with a message."""
+
+def _topics(record: Record) -> dict[str, Recorded]:
+    """Topics of the recording, and what the record does with a message."""
+    return {
+        "/front/image_raw/compressed": Recorded(CompressedImage, record.on_image, _IMAGES),
+        "/wrist/image_raw/compressed": Recorded(CompressedImage, qos=_IMAGES),
+        "/joint_states": Recorded(JointState, record.on_joint_state),
+        "/instruction": Recorded(String, qos=_LATCHED),
+        f"/{NODE_NAME}/action_chunk": Recorded(ActionChunk, record.on_chunk),
+        f"/{NODE_NAME}/joint_trajectory": Recorded(JointTrajectory),
+        "/diagnostics": Recorded(DiagnosticArray, record.on_diagnostics),
+        "/robot_description": Recorded(String, qos=_LATCHED),
+        "/sim/touched": Recorded(String),
+        "/sim/score": Recorded(String, record.on_score, _LATCHED),
+    }
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,15 @@ def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
         ValueError: a message does not hold what it should.
         KeyboardInterrupt: `interrupted` returned True.
     """
-    types = {topic: _type_name(kind) for topic, (kind, _, _) in TOPICS.items()}
     record = Record()
+    topics = _topics(record)
+    types = {topic: how.type for topic, how in topics.items()}
     with (
         BagWriter(plan.out / "bag", "mcap", types) as writer,
         closed_loop("pi0_demo", plan.sim_options(), plan.parameters(), plan.out) as loop,
     ):
-        recorder = Recorder(loop.node, writer, record)
+        recorder = Recorder(loop.node, topics, lambda: record.now)
+        recorder.write = writer.write
 
         def poll() -> None:
             if interrupted():
@@ -144,7 +143,7 @@ def _start(loop: ClosedLoop, record: Record) -> None:
         START_LIMIT,
         "the scene and the images of pi0_sim, and /diagnostics of pi0_node",
     )
-    for topic in TOPICS:
+    for topic in _topics(record):
         if topic != "/diagnostics" and loop.node.count_publishers(topic) > 1:
             raise NodeError(
                 f"another process publishes {topic} in this ROS domain and would be mixed up with "
@@ -175,46 +174,3 @@ def _attempt(loop: ClosedLoop, record: Record, instruction: str, patience: float
     end = record.now + _PAUSE
     loop.wait(lambda: record.now > end, ANSWER_LIMIT, "joint states of pi0_sim")
     return attempt
-
-
-class Recorder:
-    """Subscribes to TOPICS. The executor's thread only queues what arrives; `poll` does the rest.
-
-    Args:
-        node: an executor spins it.
-        writer: made for these topics.
-        record: gets the messages, in order of their arrival.
-    """
-
-    def __init__(self, node: Node, writer: BagWriter, record: Record) -> None:
-        self._writer, self._record = writer, record
-        self._arrived: deque[tuple[str, bytes]] = deque()
-        self._to_write: list[tuple[str, bytes]] = []
-
-        def arrival(topic: str) -> Callable[[bytes], None]:
-            return lambda data: self._arrived.append((topic, data))
-
-        for topic, (kind, qos, _) in TOPICS.items():
-            node.create_subscription(kind, topic, arrival(topic), qos, raw=True)
-
-    def poll(self) -> None:
-        """Read and write what has arrived; a bag's times are the robot's, and never go back.
-
-        Raises:
-            ValueError: a message does not hold what it should.
-        """
-        while self._arrived:
-            topic, data = self._arrived.popleft()
-            kind, _, put = TOPICS[topic]
-            if put is not None:
-                put(self._record, deserialize_message(data, kind))
-            self._to_write.append((topic, data))
-            if self._record.now:  # what came before the first joint state has no time until then
-                for entry in self._to_write:
-                    self._writer.write(entry[0], self._record.now, entry[1])
-                self._to_write.clear()
-
-
-def _type_name(kind: type) -> str:
-    """A message class as a bag names it: `sensor_msgs/msg/JointState`."""
-    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"

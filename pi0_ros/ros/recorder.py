@@ -59,6 +59,7 @@ class Recorder:
         # From the executor's thread to the one that polls: SQLite wants a single thread.
         self._arrived: deque[tuple[str, int, bytes]] = deque()
         self._to_write: list[tuple[str, int, bytes]] = []
+        self._last = 0  # ns of the message written last
 
         def arrival(topic: str) -> Callable[[bytes], None]:
             return lambda data: self._arrived.append((topic, now(), data))
@@ -83,5 +84,6 @@ class Recorder:
                 how.on_message(deserialize_message(data, how.kind))
             if self.write is not None and (now := self._now()):
                 for name, arrived, content in self._to_write:
-                    self.write(name, arrived or now, content)
+                    self._last = max(self._last, arrived or now)
+                    self.write(name, self._last, content)
                 self._to_write.clear()
