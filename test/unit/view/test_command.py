@@ -15,6 +15,7 @@ pytest.importorskip("viser")
 from pi0_ros import cli
 from pi0_ros.bags.chunks import REJECTED
 from pi0_ros.bags.results import read_results
+from pi0_ros.view.page import as_html
 from pi0_ros.view.recording import build_timeline
 from pi0_ros.viz.kinematics import Arm
 
@@ -74,6 +75,12 @@ def test_results_whose_chunks_were_all_rejected_are_shown(tmp_path):
     assert [line.name for line in moment.scene.lines(time + 1)] == ["rejected"]
     assert "rejected: limits: elbow is too fast" in moment.scene.text(time + 1)
     assert moment.chunk is None
+
+
+def test_text_from_topics_is_escaped():
+    html = as_html('<img src=x onerror="f()"> & **bold**\nchunk 1')
+    assert "<img" not in html and 'onerror="' not in html
+    assert "&lt;img src=x" in html and "&amp; **bold**\nchunk 1" in html
 
 
 def test_an_empty_bag(tmp_path, robot, capsys):
