@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from pi0_ros import console
-from pi0_ros.bags.messages import message_types
+from pi0_ros.bags.messages import STATES_TYPE, make, make_header
 from pi0_ros.bags.writer import STORAGE, BagWriter
 from pi0_ros.errors import UserError
 from pi0_ros.sim.cameras import jpeg
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
-from pi0_ros.sim.stage import CAMERAS, JOINTS
+from pi0_ros.sim.stage import JOINTS
 from pi0_ros.sim.world import World
 
 START_NS = 1_700_000_000 * 10**9  # 2023-11-14 22:13:20 UTC: the same stamps in every bag
@@ -82,7 +81,7 @@ def write_demo_bag(
     # Written beside its place and moved there when whole: no half bag is ever taken for one.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.absolute().parent) as work:
         draft = Path(work) / path.name
-        with BagWriter(draft, storage, recorder.topics, compressed=True) as writer:
+        with BagWriter(draft, storage, compressed=True) as writer:
             events = schedule(seconds, camera_hz, joint_hz)
             recorder.record(writer, console.progress(events, desc=path.name, unit=" events"))
         for file in sorted(draft.iterdir()):
@@ -92,7 +91,7 @@ def write_demo_bag(
         "path": str(path),
         "storage": storage,
         "seconds": seconds,
-        "messages": dict(recorder.counts),
+        "messages": dict(writer.counts),
         "instructions": [recorder.instruction(at) for at in starts],
         "size_bytes": sum((path / f).stat().st_size for f in files if (path / f).exists()),
         "write_seconds": round(time.perf_counter() - began, 3),
@@ -116,24 +115,10 @@ def schedule(seconds: float, camera_hz: float, joint_hz: float) -> list[Event]:
 
 
 class _Recorder:
-    """Simulates a world up to each event, and writes what its sensors measure.
-
-    Attributes:
-        topics: topic -> message type.
-        counts: topic -> messages written.
-    """
+    """Simulates a world up to each event, and writes what its sensors measure."""
 
     def __init__(self, world: World, compressed: bool) -> None:
         self._world, self._compressed = world, compressed
-        self._types = message_types()
-        kind, suffix = ("CompressedImage", "/compressed") if compressed else ("Image", "")
-        self._images = {camera: f"/{camera}/image_raw{suffix}" for camera in CAMERAS}
-        self.topics = {
-            **dict.fromkeys(self._images.values(), f"sensor_msgs/msg/{kind}"),
-            "/joint_states": "sensor_msgs/msg/JointState",
-            "/instruction": "std_msgs/msg/String",
-        }
-        self.counts: Counter[str] = Counter()
 
     def instruction(self, at: int) -> str:
         """The instruction in force at a time in nanoseconds from the start."""
@@ -147,40 +132,42 @@ class _Recorder:
             for at, kind in events:
                 arm.move(self.instruction(max(at - 1, 0)), at)
                 for topic, message in self._messages(at, kind):
-                    data = self._types.serialize_cdr(message, self.topics[topic])
-                    writer.write(topic, START_NS + at, bytes(data))
-                    self.counts[topic] += 1
+                    writer.write_message(topic, START_NS + at, message)
         finally:
             self._world.close()
 
     def _messages(self, at: int, kind: str) -> Iterable[tuple[str, Any]]:
-        world, new = self._world, self._types.types
+        world, stamp = self._world, START_NS + at
         if kind == "instruction":
-            yield "/instruction", new["std_msgs/msg/String"](data=self.instruction(at))
+            yield "/instruction", make("std_msgs/msg/String", data=self.instruction(at))
         elif kind == "joints":
-            yield (
-                "/joint_states",
-                new["sensor_msgs/msg/JointState"](
-                    header=self._header(at, ""),
-                    name=list(JOINTS),
-                    position=world.positions,
-                    velocity=world.velocities,
-                    effort=np.zeros(0),
-                ),
+            state = make(
+                STATES_TYPE,
+                header=make_header(stamp),
+                name=list(JOINTS),
+                position=world.positions,
+                velocity=world.velocities,
+                effort=np.zeros(0),
             )
+            yield "/joint_states", state
         else:
+            suffix = "/compressed" if self._compressed else ""
             for camera, image in world.images().items():
-                yield self._images[camera], self._image(at, camera, image)
+                header = make_header(stamp, f"{camera}_camera_optical_frame")
+                yield f"/{camera}/image_raw{suffix}", self._image(header, image)
 
-    def _image(self, at: int, camera: str, image: np.ndarray) -> Any:
+    def _image(self, header: Any, image: np.ndarray) -> Any:
         """The message of an image, [H, W, 3] uint8 RGB."""
-        header, new = self._header(at, f"{camera}_camera_optical_frame"), self._types.types
         if self._compressed:  # the format as image_transport's publisher has it
-            return new["sensor_msgs/msg/CompressedImage"](
-                header=header, format="rgb8; jpeg compressed bgr8", data=jpeg(image)
+            return make(
+                "sensor_msgs/msg/CompressedImage",
+                header=header,
+                format="rgb8; jpeg compressed bgr8",
+                data=jpeg(image),
             )
         height, width, channels = image.shape
-        return new["sensor_msgs/msg/Image"](
+        return make(
+            "sensor_msgs/msg/Image",
             header=header,
             height=height,
             width=width,
@@ -189,11 +176,6 @@ class _Recorder:
             step=width * channels,
             data=image.reshape(-1),
         )
-
-    def _header(self, at: int, frame: str) -> Any:
-        seconds, nanoseconds = divmod(START_NS + at, 10**9)
-        time = self._types.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
-        return self._types.types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
 
 
 class _Arm:
