@@ -162,6 +162,8 @@ class Judge:
             self._shadow.trajectory(points_of(message))
 
     def _on_chunk(self, message: ActionChunk) -> None:
+        if message.verdict == ActionChunk.REJECTED:
+            return
         self._answered = message.instruction, stamp_of(message)
         if self._shadow is not None:
             self._shadow.inference.append(sum(message.stage_times))

@@ -14,7 +14,7 @@ from pi0_ros.motion.blend import derivative
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.refusal import Measured, Refusal
-from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.motion.spline import Trajectory
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.sim.controller import Controller, Points, Rejected
 

@@ -1,4 +1,4 @@
-"""A new chunk takes over from what runs: smooth velocities, and no step where the two meet."""
+"""Splicing: a path begins in the setpoint's state and blends into its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def derivative(positions: np.ndarray, dt: float) -> np.ndarray:
     return np.gradient(positions, dt, axis=0)
 
 
-def stitch(
+def splice(
     positions: np.ndarray,
     velocities: np.ndarray,
     dt: float,

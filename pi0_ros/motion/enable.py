@@ -25,7 +25,6 @@ class MotionEnable:
         self._deadman_timeout = deadman_timeout
         self._heartbeat_at = -math.inf
         self._emergency_stop = False
-        self._rejections = 0
 
     def enable(self, now: float) -> str:
         """Enable motion; returns "", or why it stays disabled."""
@@ -74,26 +73,9 @@ class MotionEnable:
     def _is_silent(self, now: float) -> bool:
         return self._deadman_timeout > 0 and now - self._heartbeat_at > self._deadman_timeout
 
-    def accept(self) -> None:
-        """A chunk was within its limits."""
-        self._rejections = 0
-
-    def reject(self, most: int, detail: str) -> bool:
-        """A chunk was rejected; latches after `most` in a row. True if that disabled motion.
-
-        Rejections of a dry run do not count: no arm depends on them.
-        """
-        if not self.enabled:
-            return False
-        self._rejections += 1
-        if self._rejections < most:
-            return False
-        return self.latch(f"{self._rejections} rejected chunks in a row, the last: {detail}")
-
     def reset(self) -> str:
         """Clear the latched fault, which enables nothing. Returns "", or what is still on."""
         if self._emergency_stop:
             return "the emergency stop is still on; publish false on its topic first"
         self.latched = ""
-        self._rejections = 0
         return ""

@@ -12,7 +12,7 @@ from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan, plan, stop
 from pi0_ros.motion.refusal import REJECTIONS, Measured, Reason, Refusal
-from pi0_ros.motion.screening import Bands, check_finite
+from pi0_ros.motion.screening import Tolerances, check_finite
 from pi0_ros.motion.spline import Motion
 from pi0_ros.policy.types import ActionChunk
 
@@ -37,7 +37,7 @@ class MotionSettings:
 
     Attributes:
         velocity_scale, acceleration_scale: shares of the joints' limits, above 0.
-        max_jump, clamp_position, clamp_velocity, clamp_acceleration: see `screening.Bands`.
+        max_jump, clamp_position, clamp_velocity, clamp_acceleration: see `screening.Tolerances`.
         reject_latch: rejected chunks in a row that latch a fault.
         blend: seconds in which a new trajectory departs from the executing one.
         starve_timeout: seconds without a new trajectory after which the arm is stopped.
@@ -61,9 +61,9 @@ class MotionSettings:
         return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
     @property
-    def bands(self) -> Bands:
+    def tolerances(self) -> Tolerances:
         """What may be clamped."""
-        return Bands(
+        return Tolerances(
             self.max_jump, self.clamp_position, self.clamp_velocity, self.clamp_acceleration
         )
 
@@ -87,7 +87,6 @@ class Executor:
             publish(result.trajectory)
 
     Attributes:
-        settings: may be replaced at any time.
         enable: without it nothing is published: chunks are judged only (a dry run).
     """
 
@@ -103,11 +102,24 @@ class Executor:
         Args:
             joints: names, in the order of the chunks' columns.
         """
-        self.settings = settings
         self.enable = enable
         self._joints = tuple(joints)
         self._limits = limits
+        self.settings = settings
+        self._rejections = 0
         self.reset()
+
+    @property
+    def settings(self) -> MotionSettings:
+        """May be replaced at any time."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: MotionSettings) -> None:
+        self._settings = settings
+        self._scaled: JointLimits | None = None
+        if self._limits is not None:
+            self._scaled = self._limits.scaled(settings.velocity_scale, settings.acceleration_scale)
 
     def reset(self) -> None:
         """Forget the executing trajectory: the clock jumped, so it lies in another time."""
@@ -128,14 +140,14 @@ class Executor:
         """
         try:
             check_finite(chunk, self._joints)
-            if self._limits is None:
+            if self._scaled is None:
                 return Plan(None, None)
-            planned = self._plan(chunk, measured, now, self._limits)
+            planned = self._plan(chunk, measured, now)
         except Refusal as refusal:
             if refusal.reason in REJECTIONS:
-                self.enable.reject(self.settings.reject_latch, refusal.detail)
+                self._reject(refusal)
             return refusal
-        self.enable.accept()
+        self._rejections = 0
         if not self.enable.enabled:
             return replace(planned, trajectory=None)
         return self._execute(planned, now)
@@ -149,8 +161,8 @@ class Executor:
         Returns:
             A decelerating stop; None if nothing moves, or is stopping already.
         """
-        executing, limits = self._executing, self._limits
-        if executing is None or limits is None or self._stopping or now >= executing.end:
+        executing = self._executing
+        if executing is None or self._stopping or now >= executing.end:
             return None
         silence = (now - self._published_at) / 1e9
         if not self.enable.enabled:
@@ -161,14 +173,25 @@ class Executor:
             return None
         near = np.inf if measured is None else self._leeway(executing, measured)
         start = self.settings.trajectory_start
-        planned = stop(self._scaled(limits), measured, executing, now, start, near)
+        planned = stop(self._scaled, measured, executing, now, start, near)
         self._execute(planned, now)
         self._stopping = True
         return replace(planned, stop_cause=cause)
 
-    def _plan(
-        self, chunk: ActionChunk, measured: Measured | None, now: int, limits: JointLimits
-    ) -> Plan:
+    def begin_episode(self) -> None:
+        """Rejected chunks of before count no longer; what executes goes on."""
+        self._rejections = 0
+
+    def _reject(self, refusal: Refusal) -> None:
+        """Latch after `reject_latch` rejected chunks in a row; no arm depends on a dry run's."""
+        if not self.enable.enabled:
+            return
+        self._rejections += 1
+        if self._rejections >= self.settings.reject_latch:
+            count, self._rejections = self._rejections, 0
+            self.enable.latch(f"{count} rejected chunks in a row, the last: {refusal.detail}")
+
+    def _plan(self, chunk: ActionChunk, measured: Measured | None, now: int) -> Plan:
         if measured is None:
             raise Refusal(Reason.STALE, "no fresh joint state to start from")
         executing = None
@@ -178,17 +201,14 @@ class Executor:
         settings = self.settings
         return plan(
             chunk,
-            self._scaled(limits),
-            settings.bands,
+            self._scaled,
+            settings.tolerances,
             measured,
             executing,
             now,
             settings.trajectory_start,
             settings.blend,
         )
-
-    def _scaled(self, limits: JointLimits) -> JointLimits:
-        return limits.scaled(self.settings.velocity_scale, self.settings.acceleration_scale)
 
     def _followed(self, measured: Measured, now: int) -> Motion | None:
         """The executing trajectory, as far as the arm follows it; None if it is over.

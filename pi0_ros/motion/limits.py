@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -26,6 +26,7 @@ class JointLimits:
         velocity: [joints] float64, radians per second, above 0, finite.
         acceleration: [joints] float64, radians per second squared, above 0; may be inf.
         unscaled: what `scaled` was called on; None: these are the joint's own limits.
+        full: the joints' own limits, whatever they are scaled by.
     """
 
     names: tuple[str, ...]
@@ -34,11 +35,10 @@ class JointLimits:
     velocity: np.ndarray
     acceleration: np.ndarray
     unscaled: JointLimits | None = None
+    full: JointLimits = field(init=False, repr=False, compare=False)
 
-    @property
-    def full(self) -> JointLimits:
-        """The joints' own limits, whatever they are scaled by."""
-        return self.unscaled or self
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "full", self.unscaled or self)
 
     def scaled(self, velocity: float, acceleration: float) -> JointLimits:
         """Limits with a share, above 0, of the velocities and of the accelerations."""

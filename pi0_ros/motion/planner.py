@@ -1,11 +1,12 @@
 """From an action chunk to a trajectory that an arm can be trusted with, or a refusal.
 
-Step i of a chunk is due (i + 1) * dt after the observation. Up to the takeover, which is the first
-step due a little after now, the trajectory repeats what runs, so that a controller which steps to
-the current point sees none. There it has the running position and velocity; the difference to the
-chunk decays in `blend` seconds. If that obeys the limits it is published as it is, apart from the
-braking at its end, else the nearest motion that does (motion.tracking). A chunk that exceeds
-them by far is refused: something is wrong with it, and slowing it down would hide that.
+Step i of a chunk is due (i + 1) * dt after the observation. Up to the splice point, which is the
+first step due a little after now, the trajectory repeats the executing one, so that the
+controller's command does not jump. There it has the setpoint's position and velocity; the
+difference to the chunk decays in `blend` seconds. If that obeys the limits it is published as it
+is, apart from the braking at its end, else the nearest motion that does (motion.tracking). A chunk
+that exceeds them by far is refused: something is wrong with it, and slowing it down would hide
+that.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pi0_ros.motion.blend import derivative, stitch
+from pi0_ros.motion.blend import derivative, splice
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Measured, Reason, Refusal
-from pi0_ros.motion.screening import Bands, check_finite, check_measured, is_finite, judge
-from pi0_ros.motion.spline import Motion, Peaks, segment_peaks
+from pi0_ros.motion.screening import Tolerances, check_finite, check_measured, is_finite, judge
+from pi0_ros.motion.spline import Motion, Peaks, Trajectory, segment_peaks, trajectory_of
 from pi0_ros.motion.tracking import brake, follow, last_to_brake
-from pi0_ros.motion.trajectory import Trajectory, trajectory_of
 from pi0_ros.policy.types import ActionChunk
 
 LEAD = 20_000_000
-"""Nanoseconds from now to the takeover at least: until then the trajectory is on its way."""
+"""Nanoseconds from now to the splice point at least: until then the trajectory is on its way."""
 
 _SECOND = 1_000_000_000
 _SEARCH = 500_000_000  # nanoseconds in which a first point is looked for that can be reached
@@ -55,31 +55,31 @@ class Plan:
 def plan(
     chunk: ActionChunk,
     limits: JointLimits,
-    bands: Bands,
+    tolerances: Tolerances,
     measured: Measured,
-    running: Motion | None,
+    executing: Motion | None,
     now: int,
     start: str,
     blend: float,
 ) -> Plan:
-    """A trajectory that takes over from what runs and does what the chunk says, within limits.
+    """The chunk, spliced into the executing trajectory and brought within the limits.
 
-    A joint that is further than `max_jump` from what runs does not follow it; it begins anew, at
+    A joint that is further than `max_jump` from its setpoint does not follow it; it begins anew, at
     rest where it is measured.
 
     Args:
         limits: what is published obeys them. Chunks are judged by the limits before `scaled`: an
             arm that is to move slowly lags behind its policy, which is not wrong for that.
         measured: the newest joint state.
-        running: what was published last, or None if nothing runs.
+        executing: the executing trajectory, None if there is none.
         now: nanoseconds of the node's clock.
         start: "observation": the trajectory's stamp is the observation's time; "now": it is 0, and
             the first point is one that the measured joints can reach in time.
         blend: seconds.
 
     Raises:
-        Refusal: nonfinite; expired, when no step is left after the takeover; limits, naming joint,
-            step, value and limit; malformed, when the measured state is not finite.
+        Refusal: nonfinite; expired, when no step is left after the splice point; limits, naming
+            joint, step, value and limit; malformed, when the measured state is not finite.
     """
     check_finite(chunk, limits.names)
     check_measured(measured, limits.names)
@@ -91,58 +91,58 @@ def plan(
             f"the chunk covers {len(chunk.positions) * chunk.dt:.3f} s after the observation,"
             f" which is {(now - chunk.stamp) / _SECOND:.3f} s old: no step is left to move to",
         )
-    judge(chunk, limits.full, bands, measured, first)
+    judge(chunk, limits.full, tolerances, measured, first)
 
-    before = _Before(measured, running, now, bands.max_jump)
-    takeover = chunk.stamp + (first + 1) * step
+    before = _Before(measured, executing, now, tolerances.max_jump)
+    splice_at = chunk.stamp + (first + 1) * step
     positions = np.clip(chunk.positions.astype(np.float64), limits.lower, limits.upper)
     rates = derivative(positions, chunk.dt)
     path = positions[first:], rates[first:]
-    motion, clamped = _within(takeover, *path, before, blend, step, limits)
+    motion, clamped = _within(splice_at, *path, before, blend, step, limits)
     if start == "now":
         reachable = _from_reachable(motion, before, limits, now)
-        if reachable is None:  # then the chunk takes over at once, at times of its own
-            due = takeover + step * np.arange(len(path[0]), dtype=np.int64)
+        if reachable is None:  # then the chunk begins at once, at times of its own
+            due = splice_at + step * np.arange(len(path[0]), dtype=np.int64)
             path = Motion(due, *path).sample_all(np.arange(now, due[-1] + step, step))
             reachable, clamped = _within(now, *path, before, blend, step, limits)
         return Plan(reachable, trajectory_of(reachable, 0, now), clamped)
     # A first point lies between stamp and now, even if the observation is stamped ahead of now.
     stamp = chunk.stamp if chunk.stamp < now - _GAP else now - LEAD
-    motion = _join(before.until(takeover, stamp, step), motion)
+    motion = _join(before.until(splice_at, stamp, step), motion)
     return Plan(motion, trajectory_of(motion, stamp, stamp), clamped)
 
 
 def stop(
     limits: JointLimits,
     measured: Measured | None,
-    running: Motion | None,
+    executing: Motion | None,
     now: int,
     start: str,
     max_jump: float | np.ndarray = np.inf,
 ) -> Plan:
-    """Braking to rest, from where the joints are measured, or from what runs if that is unknown.
+    """Braking to rest from where the joints are measured, or from the setpoint if that is unknown.
 
-    The joints brake at the acceleration limit, from the running velocity and the measured position
-    carried on to now by what runs; a joint further than `max_jump` from what ran when it was
-    measured does not follow it and brakes from its measured state. All come to rest within the
-    position limits; one beyond them already moves no further out.
+    The joints brake at the acceleration limit, from the setpoint's velocity and the measured
+    position carried on to now by the executing trajectory; a joint that was measured further than
+    `max_jump` from its setpoint does not follow it and brakes from its measured state. All come to
+    rest within the position limits; one beyond them already moves no further out.
 
     Raises:
-        ValueError: neither `measured` nor `running` is given.
+        ValueError: neither `measured` nor `executing` is given.
     """
     if measured is not None and not is_finite(measured):
         measured = None
     if measured is None:
-        if running is None:
-            raise ValueError("a stop needs a measured state or a running motion")
-        position, velocity = running.sample(now)
+        if executing is None:
+            raise ValueError("a stop needs a measured state or an executing trajectory")
+        position, velocity = executing.sample(now)
     else:
         position, velocity = measured.positions, measured.velocities
-        if running is not None:
-            should, rate = running.sample(now)
-            then = running.sample(measured.stamp)[0]
+        if executing is not None:
+            setpoint, rate = executing.sample(now)
+            then = executing.sample(measured.stamp)[0]
             follows = np.abs(then - position) <= max_jump
-            position = np.where(follows, position + should - then, position)
+            position = np.where(follows, position + setpoint - then, position)
             velocity = np.where(follows, rate, velocity)
         # The measured state is not one that was planned: from this velocity it could be too late.
         room = np.where(velocity > 0, limits.upper - position, position - limits.lower)
@@ -158,19 +158,19 @@ def stop(
 
 
 class _Before:
-    """What the arm does until a new trajectory takes over."""
+    """What the arm does until the splice point of a new trajectory."""
 
     def __init__(
         self,
         measured: Measured,
-        running: Motion | None,
+        executing: Motion | None,
         now: int,
         max_jump: float | np.ndarray,
     ) -> None:
-        self.measured, self._running, self._now = measured, running, now
+        self.measured, self._executing, self._now = measured, executing, now
         self._alone = np.full(len(measured.positions), True)  # joints that follow nothing
-        if running is not None:
-            self._alone = np.abs(running.sample(now)[0] - measured.positions) > max_jump
+        if executing is not None:
+            self._alone = np.abs(executing.sample(now)[0] - measured.positions) > max_jump
 
     def at(self, time: int) -> tuple[np.ndarray, np.ndarray]:
         """Position and velocity, [joints] each."""
@@ -179,19 +179,19 @@ class _Before:
 
     def _at_all(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rest = np.repeat(self.measured.positions[None], len(times), axis=0)
-        if self._running is None:
+        if self._executing is None:
             return rest, np.zeros_like(rest)
-        positions, velocities = self._running.sample_all(times)
+        positions, velocities = self._executing.sample_all(times)
         return np.where(self._alone, rest, positions), np.where(self._alone, 0.0, velocities)
 
-    def until(self, takeover: int, stamp: int, step: int) -> Motion:
-        """Points after `stamp` and before the takeover: a chunk's own times, and where it turns."""
-        times = np.arange(takeover - step, stamp, -step, dtype=np.int64)[::-1]
+    def until(self, splice_at: int, stamp: int, step: int) -> Motion:
+        """Points after `stamp` and before `splice_at`: on the chunk's grid, and executing ones."""
+        times = np.arange(splice_at - step, stamp, -step, dtype=np.int64)[::-1]
         if not len(times) or times[0] > self._now:
             times = np.append((stamp + self._now) // 2, times)
-        if self._running is not None:
-            turns = self._running.times
-            turns = turns[(turns > stamp) & (turns < takeover - _GAP)]
+        if self._executing is not None:
+            turns = self._executing.times
+            turns = turns[(turns > stamp) & (turns < splice_at - _GAP)]
             near = np.searchsorted(turns, times + _GAP) > np.searchsorted(turns, times - _GAP)
             times = np.union1d(times[~near], turns)
         return Motion(times, *self._at_all(times))
@@ -206,8 +206,8 @@ def _within(
     step: int,
     limits: JointLimits,
 ) -> tuple[Motion, tuple[str, ...]]:
-    """The path, stitched to what runs, or a motion within the limits close to it; what it broke."""
-    positions, velocities = stitch(positions, velocities, step / _SECOND, *before.at(start), blend)
+    """The path, spliced into `before`, or a motion within the limits close to it; what it broke."""
+    positions, velocities = splice(positions, velocities, step / _SECOND, *before.at(start), blend)
     times = start + step * np.arange(len(positions), dtype=np.int64)
     path = Motion(times, positions, velocities)
     excess = _excess(path.peaks(), limits, positions[0])
@@ -236,7 +236,7 @@ def _excess(peaks: Peaks, limits: JointLimits, begin: np.ndarray) -> dict[str, n
 def _from_reachable(
     motion: Motion, before: _Before, limits: JointLimits, now: int
 ) -> Motion | None:
-    """The motion from a point on that both the measured and the running state can reach in time.
+    """The motion from a point on that both the measured state and the setpoint can reach in time.
 
     A controller that is told to start now moves from where it is to the first point, whatever that
     takes. None if no point can be reached within the limits.

@@ -13,12 +13,12 @@ from pi0_ros.policy.types import ActionChunk
 
 
 @dataclass(frozen=True)
-class Bands:
+class Tolerances:
     """How far a chunk may exceed the limits and is still brought within them.
 
     Attributes:
         max_jump: radians between the measured joint and the nearest of the chunk's steps up to the
-            takeover; a number or [joints] numbers.
+            splice point; a number or [joints] numbers.
         clamp_position: radians beyond a position limit.
         clamp_velocity: times the velocity limit.
         clamp_acceleration: times the acceleration limit.
@@ -28,6 +28,16 @@ class Bands:
     clamp_position: float
     clamp_velocity: float
     clamp_acceleration: float
+
+
+def check_shape(chunk: ActionChunk, steps: int, joints: int) -> None:
+    """Raises Refusal (failed) unless the positions are [steps, joints]."""
+    if chunk.positions.shape != (steps, joints):
+        raise Refusal(
+            Reason.FAILED,
+            f"the policy returned positions of shape {list(chunk.positions.shape)},"
+            f" expected {[steps, joints]} (steps, joints)",
+        )
 
 
 def check_finite(chunk: ActionChunk, joints: Sequence[str]) -> None:
@@ -57,24 +67,28 @@ def is_finite(measured: Measured) -> bool:
 
 
 def judge(
-    chunk: ActionChunk, limits: JointLimits, bands: Bands, measured: Measured, takeover: int
+    chunk: ActionChunk,
+    limits: JointLimits,
+    tolerances: Tolerances,
+    measured: Measured,
+    splice_step: int,
 ) -> None:
     """Refuse a chunk that exceeds a limit by more than may be clamped.
 
     The whole chunk counts, steps that are past too: one part that is wrong by far makes the rest of
-    it suspect. What stitching adds does not count.
+    it suspect. What splicing adds does not count.
 
     Args:
-        takeover: the step at which the chunk takes over.
+        splice_step: the step at the splice point.
 
     Raises:
         Refusal: limits, naming joint, step, value and limit.
     """
     positions, here = chunk.positions.astype(np.float64), measured.positions
     with np.errstate(over="ignore", invalid="ignore"):
-        # An arm that follows is at the takeover's step, one that waited for its first chunk is
+        # An arm that follows is at the splice point's step, one that waited for its first chunk is
         # still at the first one.
-        ways = np.abs(positions[: takeover + 1] - here)
+        ways = np.abs(positions[: splice_step + 1] - here)
         jumps = ways.min(axis=0)[None]
         # An arm that rests beyond a limit is not refused its way back.
         lower, upper = np.minimum(limits.lower, here), np.maximum(limits.upper, here)
@@ -83,24 +97,24 @@ def judge(
         rates = np.abs(steps) / chunk.dt
         changes = np.abs(np.diff(steps, axis=0)) / chunk.dt**2
 
-    if found := _worst(jumps, bands.max_jump):
+    if found := _worst(jumps, tolerances.max_jump):
         joint = found[1]
         step = int(ways[:, joint].argmin())
         raise _refusal(
             f"{_name(limits, joint, step)}: {positions[step, joint]:.3f} rad is"
             f" {jumps[0, joint]:.3f} rad from the measured {here[joint]:.3f} rad",
-            f"max_jump is {np.broadcast_to(bands.max_jump, here.shape)[joint]:g} rad",
+            f"max_jump is {np.broadcast_to(tolerances.max_jump, here.shape)[joint]:g} rad",
         )
-    if found := _worst(out, bands.clamp_position):
+    if found := _worst(out, tolerances.clamp_position):
         step, joint = found
         raise _refusal(
             f"{_name(limits, joint, step)}: {positions[found]:.3f} rad is {out[found]:.3f} rad"
             f" outside [{lower[joint]:.3f}, {upper[joint]:.3f}] rad",
-            f"clamp_position is {bands.clamp_position:g} rad",
+            f"clamp_position is {tolerances.clamp_position:g} rad",
         )
     for kind, unit, values, limit, factor in (
-        ("velocity", "rad/s", rates, limits.velocity, bands.clamp_velocity),
-        ("acceleration", "rad/s^2", changes, limits.acceleration, bands.clamp_acceleration),
+        ("velocity", "rad/s", rates, limits.velocity, tolerances.clamp_velocity),
+        ("acceleration", "rad/s^2", changes, limits.acceleration, tolerances.clamp_acceleration),
     ):
         if found := _worst(values, limit * factor):
             step, joint = found

@@ -1,7 +1,7 @@
-"""What runs while the node is active: at each tick an observation, an inference, a chunk.
+"""What the node does while it is active: at each tick an observation, an inference, a trajectory.
 
-An image's way: `Inputs` -> `ObservationBuffer` -> `_on_tick` snapshot -> (worker thread) decode and
-infer -> `on_outcome` -> `Executor`. All but the worker's part runs in the executor's thread.
+An image's way: `InputSubscriptions` -> `ObservationBuffer` -> `_on_tick` -> `PolicyWorker` (decodes
+and infers in its thread) -> `collect` -> `Executor` -> messages.
 """
 
 from __future__ import annotations
@@ -9,107 +9,168 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
 
+from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
+from pi0_ros.motion.screening import check_shape
+from pi0_ros.node.diagnostics import Counts, Timings
 from pi0_ros.node.images import decompress, to_rgb
-from pi0_ros.node.inputs import Inputs
+from pi0_ros.node.inputs import InputSubscriptions
 from pi0_ros.node.messages import chunk_message, trajectory_message
-from pi0_ros.node.observation import ObservationBuffer, Snapshot
-from pi0_ros.node.preflight import PolicyLike, check_chunk
-from pi0_ros.node.stream_health import FUTURE_TOLERANCE
-from pi0_ros.node.worker import Outcome
-from pi0_ros.policy.types import ActionChunk
-from pi0_ros.serve.process import PolicyProcess
-
-if TYPE_CHECKING:
-    from pi0_ros.node.node import Pi0Node
+from pi0_ros.node.observation import ObservationBuffer
+from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.stream_health import FUTURE_TOLERANCE, StreamStatus
+from pi0_ros.node.worker import Inference, PolicyWorker
+from pi0_ros.ros.throttle import ThrottledLog
 
 SILENCE = 1.0
 """Seconds of steady time without a chunk that /diagnostics warns after; three periods of the ticks
 if that is longer."""
 
 WATCH_PERIOD = 0.02
-"""Seconds between two looks at the deadman, the running inference and the running trajectory."""
+"""Seconds between two looks at the deadman, the inference and the executing trajectory."""
 
 
 @dataclass(frozen=True)
-class Inference:
-    """A chunk and how it came about.
+class Outputs:
+    """Where the control loop tells what happens; counts and timings outlive it.
 
     Attributes:
-        epoch: of the streams and the episode when the tick came.
-        ticked: time.perf_counter() at the tick.
-        seconds: of decoding and inferring.
+        chunks, trajectories: publishers.
+        on_refusal: called with every refusal, after it was counted.
+        on_disabled: called whenever motion may have been disabled.
+        log: takes lines about events that may repeat.
     """
 
-    epoch: tuple[int, int]
-    snapshot: Snapshot
-    chunk: ActionChunk
-    ticked: float
-    seconds: float
+    chunks: Publisher
+    trajectories: Publisher
+    on_refusal: Callable[[Refusal], None]
+    on_disabled: Callable[[], None]
+    log: ThrottledLog
+    counts: Counts = field(default_factory=Counts)
+    timings: Timings = field(default_factory=Timings)
 
 
 class ControlLoop:
-    """From activation to deactivation.
+    """Owns the policy's worker; ticks from `activate` to `deactivate`.
 
     Attributes:
-        buffer: the streams.
-        executor: makes the trajectories.
+        worker: has the policy, loads it and infers; until `close`.
+        active: it subscribes, ticks and publishes.
+        buffer: the newest messages of the streams; anew at each activation.
+        refusal: of the last tick; None when a chunk was accepted since.
     """
 
-    def __init__(self, node: Pi0Node, policy: PolicyLike) -> None:
-        """Subscribe and begin to tick."""
-        self._node = node
-        self._policy = policy
-        self.buffer = ObservationBuffer(node.parameters, node.now)
+    def __init__(
+        self,
+        node: Node,
+        parameters: NodeParameters,
+        limits: JointLimits | None,
+        enable: MotionEnable,
+        outputs: Outputs,
+    ) -> None:
+        """Begin the worker's thread.
+
+        Args:
+            node: whose clock, timers and subscriptions are used.
+            limits: None: only dry runs.
+        """
+        self._node, self._clock = node, node.get_clock()
+        self._parameters, self._limits = parameters, limits
+        self._enable = enable
+        self._outputs, self._counts, self._timings = outputs, outputs.counts, outputs.timings
+        self._inference_ended = node.create_guard_condition(self.collect)
+        self.worker = PolicyWorker(self._inference_ended.trigger)
+        self.active = False
+        self.refusal: Refusal | None = None
+        self._episode = 0
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Nothing received, nothing published."""
+        parameters = self._parameters
+        self._joints = parameters.joint_names
+        self.buffer = ObservationBuffer(parameters, self._now)
         self.executor = Executor(
-            node.parameters.joint_names,
-            node.limits,
-            MotionSettings.of(node.parameters),
-            node.motion_enable,
+            self._joints, self._limits, MotionSettings.of(parameters), self._enable
         )
-        self._inputs = Inputs(node, self.buffer)
-        self._summary = "no tick yet; is /clock published?" if node.sim_time() else "ready"
-        self._episode = node.next_episode()
+        self._episode += 1
         self._reset_wanted = True  # every activation begins an episode
+        self._summary = "ready"
         # Steady seconds, since /clock may stand still; being ready counts as a chunk and a tick.
         self._chunk_at = self._tick_at = time.monotonic()
         self._refused_at = -math.inf
-        self._refusal: Refusal | None = None
         self._refused_since_report = False
+        self.refusal = None
 
+    def _now(self) -> int:
+        return self._clock.now().nanoseconds
+
+    # Activation ---------------------------------------------------------------------------------
+
+    def activate(self) -> None:
+        """Subscribe and begin to tick."""
+        node, parameters = self._node, self._parameters
+        self._start_over()
+        if self._sim_time():
+            self._summary = "no tick yet; is /clock published?"
+        self._inputs = InputSubscriptions(
+            node,
+            parameters,
+            self._on_image,
+            self._on_joint_state,
+            self._on_instruction,
+            self.buffer.reject,
+        )
         # Data from before a jump back (a bag that loops) would lie in the future for ever.
-        self._jump_handle = node.get_clock().create_jump_callback(
+        self._jump_handle = self._clock.create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-FUTURE_TOLERANCE)),
             post_callback=self._on_jump,
         )
-        self._tick_timer = node.create_timer(1.0 / node.parameters.rate_hz, self._on_tick)
+        self._tick_timer = node.create_timer(1.0 / parameters.rate_hz, self._on_tick)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._watch_timer = node.create_timer(WATCH_PERIOD, self._on_watch, clock=steady)
+        self.active = True
 
-    def close(self) -> None:
-        """Unsubscribe and tick no more."""
+    def deactivate(self) -> None:
+        """Unsubscribe and tick no more; a controller finishes the trajectory that it has."""
+        if not self.active:
+            return
+        self.active = False
         self._inputs.close()
         self._jump_handle.unregister()
         self._node.destroy_timer(self._tick_timer)
         self._node.destroy_timer(self._watch_timer)
 
-    def set_rate(self, rate_hz: float) -> None:
-        """Tick at another rate from now on."""
-        self._node.destroy_timer(self._tick_timer)
-        self._tick_timer = self._node.create_timer(1.0 / rate_hz, self._on_tick)
+    def close(self, timeout: float) -> None:
+        """End the worker, waiting for at most `timeout` seconds, and free the policy."""
+        if self.worker.close(timeout):
+            self._node.destroy_guard_condition(self._inference_ended)
+
+    def set_parameters(self, parameters: NodeParameters) -> None:
+        """Use other values of live parameters from now on."""
+        before, self._parameters = self._parameters, parameters
+        self.buffer.set_parameters(parameters)
+        self.executor.settings = MotionSettings.of(parameters)
+        if self.active and parameters.rate_hz != before.rate_hz:
+            self._node.destroy_timer(self._tick_timer)
+            self._tick_timer = self._node.create_timer(1.0 / parameters.rate_hz, self._on_tick)
 
     def reset(self) -> None:
-        """Begin a new episode: what was seen before no longer counts; what moves goes on."""
+        """Begin a new episode: earlier messages no longer count; what executes goes on."""
         self.buffer.clear()
-        self._episode = self._node.next_episode()
+        self.executor.begin_episode()
+        self._episode += 1
         self._reset_wanted = True
 
     def _on_jump(self, jump: TimeJump) -> None:
@@ -120,6 +181,25 @@ class ControlLoop:
         self.buffer.clear()
         self.executor.reset()
 
+    # Inputs: the executor of ROS serves every subscription that is ready before it serves the guard
+    # condition of the worker, so a chunk that is ready is taken between two messages.
+
+    def _on_image(self, camera: str, message: object) -> None:
+        self.buffer.put_image(camera, message)
+        self.collect()
+
+    def _on_joint_state(self, message: object) -> None:
+        self.buffer.put_joint_state(message)
+        self.collect()
+
+    def _on_instruction(self, text: str) -> None:
+        before = self.buffer.instruction
+        problem = self.buffer.put_instruction(text)
+        if problem:
+            self._outputs.log.warning("instruction", f"instruction dropped: {problem}")
+        elif text != before:
+            self._outputs.log.info("new instruction", f"instruction: {text!r}")
+
     # Ticks --------------------------------------------------------------------------------------
 
     def _epoch(self) -> tuple[int, int]:
@@ -127,140 +207,125 @@ class ControlLoop:
 
     def _on_tick(self) -> None:
         ticked = time.perf_counter()
-        node = self._node
-        node.counts.ticks += 1
         self._tick_at = time.monotonic()
-        if node.worker.busy:
-            node.counts.busy += 1
+        self._counts.ticks += 1
+        if self.worker.busy:
+            self._counts.busy += 1
             return
-        now = node.now()
+        now = self._now()
         try:
             snapshot = self.buffer.snapshot(now)
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        decode = to_rgb if node.parameters.image_transport == "raw" else decompress
-        policy, epoch = self._policy, self._epoch()
-        node.timings.record("image_age", (now - max(snapshot.image_stamps.values())) / 1e9)
+        self._timings.record("image_age", (now - max(snapshot.image_stamps.values())) / 1e9)
+        decode = to_rgb if self._parameters.image_transport == "raw" else decompress
         reset, self._reset_wanted = self._reset_wanted, False
+        self.worker.infer(snapshot, decode, reset, self._epoch(), ticked)
 
-        def infer() -> Inference:
-            started = time.perf_counter()
-            if reset:
-                policy.reset()
-            chunk = policy.infer(snapshot.observation(decode))
-            return Inference(epoch, snapshot, chunk, ticked, time.perf_counter() - started)
-
-        node.worker.submit(infer)
-
-    def on_outcome(self, outcome: Outcome) -> None:
-        """The worker has done what a tick gave to it."""
+    def collect(self) -> None:
+        """Publish what the worker's inference led to, if it has ended."""
         try:
-            self._publish(self._result(outcome))
+            inference = self.worker.take()
+            if inference is not None:
+                self._check(inference)
+                self._publish(inference)
         except Refusal as refusal:
+            if refusal.__cause__ is not None:
+                lines = traceback.format_exception(refusal.__cause__)
+                self._node.get_logger().debug("".join(lines))
             self._refuse(refusal)
 
-    def _result(self, outcome: Outcome) -> Inference:
-        """The inference of an outcome.
-
-        Raises:
-            Refusal: it failed, or what it saw no longer counts.
-        """
-        error = outcome.error
-        if isinstance(error, Refusal):
-            raise error
-        if error is not None:
-            lines = traceback.format_exception(type(error), error, error.__traceback__)
-            self._node.get_logger().debug("".join(lines))
-            raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
-        inference = outcome.value
-        if inference.epoch != self._epoch():
+    def _check(self, inference: Inference) -> None:
+        """Raises Refusal: what the policy saw no longer counts, or its array has a wrong shape."""
+        if not self.active or inference.epoch != self._epoch():
             raise Refusal(
                 Reason.STALE, "the clock jumped or an episode began while the inference ran"
             )
-        try:
-            check_chunk(inference.chunk, self._policy, len(self._node.parameters.joints))
-        except ValueError as wrong:
-            raise Refusal(Reason.FAILED, str(wrong)) from wrong
-        return inference
+        check_shape(inference.chunk, self.worker.policy.horizon, len(self._joints))
 
     def _publish(self, inference: Inference) -> None:
-        node, chunk, now = self._node, inference.chunk, self._node.now()
+        """Publish a chunk, and the trajectory that it leads to.
+
+        Raises:
+            Refusal: it leads to none; the chunk is published as rejected.
+        """
+        chunk, now = inference.chunk, self._now()
         result = self.executor.update(chunk, self.buffer.measured(now), now)
         if isinstance(result, Refusal):
-            node.counts.rejected += result.reason in REJECTIONS
-            self.stop_if_disabled()
+            self._counts.rejected += result.reason in REJECTIONS
+            self.stop_if_needed()
+            self._publish_chunk(inference, False, str(result))
             raise result
-        node.counts.clamped.update(result.clamped)
-        moved = result.trajectory is not None
-        if moved:
-            self._send(result)
-            node.counts.trajectories += 1
+        self._counts.clamped.update(result.clamped)
+        executed = result.trajectory is not None
+        if executed:
+            self._publish_trajectory(result)
+            self._counts.trajectories += 1
         overhead = time.perf_counter() - inference.ticked - inference.seconds
-        joints = node.parameters.joint_names
-        node.chunks.publish(chunk_message(chunk, inference.snapshot, joints, node.now()))
-        node.counts.chunks += 1
-        node.counts.deadline_misses += inference.seconds > 1 / node.parameters.rate_hz
+        self._publish_chunk(inference, executed, "")
+        self._counts.chunks += 1
+        self._counts.deadline_misses += inference.seconds > 1 / self._parameters.rate_hz
         stages = {**chunk.stage_times, "inference": inference.seconds, "overhead": overhead}
         for stage, seconds in stages.items():
-            node.timings.record(stage, seconds)
-        self._chunk_at, self._refusal = time.monotonic(), None
-        self._summary = "publishing" if moved else "publishing chunks only: not enabled (dry run)"
+            self._timings.record(stage, seconds)
+        self._chunk_at, self.refusal = time.monotonic(), None
+        self._summary = (
+            "publishing" if executed else "publishing chunks only: not enabled (dry run)"
+        )
 
-    def stop_if_disabled(self) -> None:
+    def _publish_chunk(self, inference: Inference, executed: bool, rejected: str) -> None:
+        message = chunk_message(
+            inference.chunk, inference.snapshot, self._joints, self._now(), executed, rejected
+        )
+        self._outputs.chunks.publish(message)
+
+    def _publish_trajectory(self, planned: Plan) -> None:
+        message = trajectory_message(planned.trajectory, self._joints)
+        self._outputs.trajectories.publish(message)
+
+    def stop_if_needed(self) -> None:
         """Stop the executing trajectory if motion was disabled, or if no chunk follows it."""
-        node, now = self._node, self._node.now()
-        planned = self.executor.tick(self.buffer.measured(now), now)
-        node.controls.tell_if_disabled()
-        if planned is not None:
-            self._send(planned)
-            node.counts.stops += 1
-            node.log_throttled("stop", f"slowing down to a stop: {planned.stop_cause}")
-
-    def _send(self, planned: Plan) -> None:
-        node = self._node
-        message = trajectory_message(planned.trajectory, node.parameters.joint_names)
-        node.trajectories.publish(message)
+        if self.active:
+            now = self._now()
+            planned = self.executor.tick(self.buffer.measured(now), now)
+            if planned is not None:
+                self._publish_trajectory(planned)
+                self._counts.stops += 1
+                self._outputs.log.warning("stop", f"decelerating to a stop: {planned.stop_cause}")
+        self._outputs.on_disabled()
 
     def _on_watch(self) -> None:
         # A guard condition that is triggered just as the executor's wait ends may go unheard.
-        self._node.collect()
-        node = self._node
-        node.motion_enable.check_deadman(time.monotonic())
-        self.stop_if_disabled()
-        running_for, limit = node.worker.running_for(), node.parameters.inference_timeout
-        if running_for is None or running_for <= limit:
-            return
-        # A process that starts again takes as long as loading does, and reports failure itself.
-        remote = self._policy if isinstance(self._policy, PolicyProcess) else None
-        if (remote is None or not remote.loading) and node.worker.abandon():
-            self._refuse(
-                Refusal(Reason.TIMEOUT, f"the inference runs for {running_for:.1f} s; given up")
-            )
-            if remote is not None:
-                remote.kill()  # it begins anew with the next tick
+        self.collect()
+        self._enable.check_deadman(time.monotonic())
+        self.stop_if_needed()
+        refusal = self.worker.give_up(self._parameters.inference_timeout)
+        if refusal is not None:
+            self._refuse(refusal)
 
     # Reports ------------------------------------------------------------------------------------
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Count a refusal, tell /diagnostics at once and the log now and then."""
+        """Count a refusal and tell it."""
+        self._counts.refused[refusal.reason] += 1
+        if not self.active:
+            return
         if refusal.stream:
-            self.buffer.blame(refusal.stream, refusal.reason, refusal.detail)
-        self._refusal = refusal
-        self._node.counts.refused[refusal.reason] += 1
+            self.buffer.reject(refusal.stream, refusal.reason, refusal.detail)
+        self.refusal = refusal
         self._refused_since_report = True
         self._refused_at = time.monotonic()
         self._summary = f"refused ({refusal.reason}): {refusal.detail}"
-        self._node.report_refusal(refusal)
+        self._outputs.on_refusal(refusal)
 
-    def reported(self) -> None:
-        """The report of this second is out."""
+    def on_reported(self) -> None:
+        """The report of this second was published."""
         self._refused_since_report = False
 
-    @property
-    def refusal(self) -> Refusal | None:
-        """Of the last tick; None when a chunk came since."""
-        return self._refusal
+    def streams(self) -> list[StreamStatus]:
+        """How the inputs are; none unless active."""
+        return self.buffer.statuses(self._now()) if self.active else []
 
     def state(self) -> tuple[bool, str]:
         """Whether chunks come as they should, and the state in a sentence."""
@@ -268,18 +333,21 @@ class ControlLoop:
         refused = self._refused_since_report or self._refused_at > self._chunk_at
         return not refused and not silence, silence or self._summary
 
+    def _sim_time(self) -> bool:
+        return bool(self._node.get_parameter("use_sim_time").value)
+
     def _silence(self) -> str:
         """Why no chunk came for long, in a sentence; "" while chunks come."""
         now = time.monotonic()
-        limit = max(SILENCE, 3 / self._node.parameters.rate_hz)
+        limit = max(SILENCE, 3 / self._parameters.rate_hz)
         if now - self._chunk_at <= limit:
             return ""
         if self._refused_since_report:
             return self._summary
-        if self._node.worker.busy:
+        if self.worker.busy:
             cause = "the inference is still running"
         elif now - self._tick_at > limit:
-            cause = "no tick: is /clock published?" if self._node.sim_time() else "no tick"
+            cause = "no tick: is /clock published?" if self._sim_time() else "no tick"
         elif self._refused_at > self._chunk_at:
             return self._summary
         else:

@@ -12,21 +12,19 @@ Pure Python but for the messages that `fill` and `diagnostics_message` make.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pi0_ros.motion.refusal import Refusal
+from pi0_ros.console import percentiles
+from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
+from pi0_ros.node.stream_health import Level, StreamStatus
 from pi0_ros.ros.throttle import printable
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-
-    from pi0_ros.node.stream_health import StreamStatus
-
-Level = Literal["ok", "warn", "error", "stale"]
 
 LONGEST_MESSAGE = 4000
 """Characters of a status's message; a contract that fails may list much."""
@@ -37,8 +35,10 @@ _LEVELS: Mapping[Level, bytes] = {
     "error": b"\x02",
     "stale": b"\x03",
 }
-_OF_POLICY = ("failed", "timeout")
-_OF_LIMITS = ("nonfinite", "limits")
+_OF_POLICY = (Reason.FAILED, Reason.TIMEOUT)
+
+WINDOW = 1000
+"""Newest durations per stage that count: 100 seconds at 10 Hz."""
 
 
 @dataclass
@@ -53,9 +53,9 @@ class Counts:
     Attributes:
         ticks: times the timer fired.
         busy: ticks that found the previous inference still running.
-        chunks: messages on ~/action_chunk.
+        chunks: messages on ~/action_chunk, without rejected ones.
         trajectories: messages on ~/joint_trajectory, without stops.
-        refused: reason -> ticks that led to no chunk.
+        refused: reason -> ticks that led to no chunk, or to a rejected one.
         clamped: limit -> chunks that were brought within it; see `pi0_ros.motion.planner.Plan`.
         rejected: chunks with NaN, Inf or a large excess.
         deadline_misses: inferences longer than a period of the ticks, of those that led to a chunk.
@@ -73,6 +73,21 @@ class Counts:
     deadline_misses: int = 0
     stops: int = 0
     errors: int = 0
+
+
+class Timings:
+    """Durations by stage, the newest WINDOW of each; every method belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, deque[float]] = {}
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Keep a duration."""
+        self._values.setdefault(stage, deque(maxlen=WINDOW)).append(seconds)
+
+    def percentiles(self) -> dict[str, dict[str, float]]:
+        """Stage -> p50, p95 and p99 in seconds, in the order in which the stages first came."""
+        return {stage: percentiles(values, (50, 95, 99)) for stage, values in self._values.items()}
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ class Report:
     ok: bool
     summary: str
     streams: Sequence[StreamStatus]
-    timings: Mapping[str, tuple[float, float, float]]
+    timings: Mapping[str, Mapping[str, float]]
     period: float
     queue: int
     running_for: float | None
@@ -124,7 +139,7 @@ class Status:
 
 def statuses(report: Report) -> list[Status]:
     """All statuses, "observations" first."""
-    told = {
+    entries = {
         "observations": _observations(report),
         **{stream.name: _stream(stream) for stream in report.streams},
         "inference": _inference(report),
@@ -133,7 +148,7 @@ def statuses(report: Report) -> list[Status]:
     }
     return [
         Status(f"{report.node}: {about}", level, message, _strings(values))
-        for about, (level, message, values) in told.items()
+        for about, (level, message, values) in entries.items()
     ]
 
 
@@ -160,10 +175,10 @@ def fill(message: DiagnosticStatus, status: Status) -> DiagnosticStatus:
     return message
 
 
-_Told = tuple[Level, str, Mapping[str, object]]  # level, message, values
+_Entry = tuple[Level, str, Mapping[str, object]]  # level, message, values
 
 
-def _observations(report: Report) -> _Told:
+def _observations(report: Report) -> _Entry:
     counts = report.counts
     values = {
         "ticks": counts.ticks,
@@ -177,7 +192,7 @@ def _observations(report: Report) -> _Told:
     return ("ok" if report.ok else "warn"), report.summary, values
 
 
-def _stream(stream: StreamStatus) -> _Told:
+def _stream(stream: StreamStatus) -> _Entry:
     values = {
         "topic": stream.topic,
         "received": stream.received,
@@ -188,7 +203,7 @@ def _stream(stream: StreamStatus) -> _Told:
     return stream.level, stream.detail or "fresh", values
 
 
-def _inference(report: Report) -> _Told:
+def _inference(report: Report) -> _Entry:
     values = {
         "deadline_misses": report.counts.deadline_misses,
         "period_ms": _number(report.period * 1e3, 1),
@@ -196,31 +211,31 @@ def _inference(report: Report) -> _Told:
         "running_for_s": _number(report.running_for, 1),
     }
     for stage, seconds in report.timings.items():
-        for name, value in zip(("p50", "p95", "p99"), seconds, strict=True):
+        for name, value in seconds.items():
             values[f"{stage}.{name}_ms"] = _number(value * 1e3, 2)
-    return (*_inference_told(report), values)
+    return (*_inference_level(report), values)
 
 
-def _inference_told(report: Report) -> tuple[Level, str]:
+def _inference_level(report: Report) -> tuple[Level, str]:
     refusal, running_for, period = report.refusal, report.running_for, report.period
     if report.state != "active":
         return "ok", report.state
     if refusal and refusal.reason in _OF_POLICY:
         return "error", refusal.detail
-    if refusal and refusal.reason == "expired":
+    if refusal and refusal.reason == Reason.EXPIRED:
         return "warn", refusal.detail
     if running_for is not None and running_for > period:
         return "warn", f"a job has been running for {running_for:.1f} s, a period is {period:.3f} s"
     if "inference" not in report.timings:
         return "ok", "none yet"
-    p50, _, p99 = report.timings["inference"]
+    p50, p99 = report.timings["inference"]["p50"], report.timings["inference"]["p99"]
     took = f"it takes {p50 * 1e3:.1f} ms (median), {p99 * 1e3:.1f} ms (p99)"
     if p50 > period:
         return "warn", f"{took}, longer than a period of {period * 1e3:.1f} ms; lower rate_hz"
     return "ok", took
 
 
-def _limits(report: Report) -> _Told:
+def _limits(report: Report) -> _Entry:
     counts = report.counts
     values = {
         "enabled": report.enabled,
@@ -231,14 +246,14 @@ def _limits(report: Report) -> _Told:
         **{f"clamped.{what}": count for what, count in sorted(counts.clamped.items())},
         "stops": counts.stops,
     }
-    return (*_limits_told(report), values)
+    return (*_limits_level(report), values)
 
 
-def _limits_told(report: Report) -> tuple[Level, str]:
+def _limits_level(report: Report) -> tuple[Level, str]:
     refusal = report.refusal
     if report.latched:
         return "error", f"latched by {report.latched}; call ~/reset"
-    if refusal and refusal.reason in _OF_LIMITS:
+    if refusal and refusal.reason in REJECTIONS:
         return "warn", f"rejected ({refusal.reason}): {refusal.detail}"
     if report.state not in ("active", "inactive"):
         return "ok", report.state
@@ -247,7 +262,7 @@ def _limits_told(report: Report) -> tuple[Level, str]:
     return "ok", "enabled" if report.enabled else "not enabled: a dry run"
 
 
-def _memory(report: Report) -> _Told:
+def _memory(report: Report) -> _Entry:
     values = {f"{name}_mb": _number(size / 1e6, 1) for name, size in report.memory.items()}
     named = {"process_rss": "this process", "device_allocated": "on the device"}
     parts = [

@@ -7,6 +7,7 @@ What is published is the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -27,7 +28,11 @@ PERIOD = 1.0
 
 
 class DiagnosticsPublisher:
-    """Every method belongs to the executor's thread."""
+    """Every method belongs to the executor's thread.
+
+    Attributes:
+        published_at: time.monotonic() of the last report.
+    """
 
     def __init__(self, node: Node, report: Callable[[], Report]) -> None:
         """Begin to publish; a lifecycle node's reports go out in all of its states.
@@ -41,6 +46,7 @@ class DiagnosticsPublisher:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(self._sink.period, self.publish, clock=steady)
         self._alive = True
+        self.published_at = 0.0
 
     def publish(self) -> None:
         """Report at once; the next report by itself follows a period later.
@@ -50,6 +56,7 @@ class DiagnosticsPublisher:
         if not self._alive or not self._node.context.ok():
             return
         self._timer.reset()
+        self.published_at = time.monotonic()
         report = self._report()
         try:
             self._sink.publish(report)
@@ -101,13 +108,13 @@ class _Updater:
 
     def publish(self, report: Report) -> None:
         prefix = f"{report.node}: "
-        told = {status.name.removeprefix(prefix): status for status in statuses(report)}
-        for about in self._tasks.keys() - told.keys():
+        entries = {status.name.removeprefix(prefix): status for status in statuses(report)}
+        for about in self._tasks.keys() - entries.keys():
             self._updater.removeByName(about)
-        for about in told:
+        for about in entries:
             if about not in self._tasks:
                 self._updater.add(about, partial(self._run, about))
-        self._tasks = told
+        self._tasks = entries
         self._updater.force_update()
 
     def _run(self, about: str, message: Any) -> DiagnosticStatus:

@@ -1,4 +1,4 @@
-"""The joint states of the last second: where the arm was when a picture was taken."""
+"""The joint states of the last second: where the arm was when an image was taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from pi0_ros.motion.refusal import Measured
 
 KEPT = 1_000_000_000
-"""Nanoseconds; pictures that are older are refused by far."""
+"""Nanoseconds; images that are older are refused by far."""
 
 _MOST = 2000  # joint states; at 1 kHz more than KEPT
 _BASE = 20_000_000  # nanoseconds over which a velocity is measured that the message does not give
@@ -75,16 +75,16 @@ class JointHistory:
     """Samples in the order of their stamps."""
 
     def __init__(self, gap: int) -> None:
-        """gap: nanoseconds between two samples after which the arm may be another one."""
+        """`gap`: nanoseconds between two samples after which the arm may be another one."""
         self._samples: deque[Sample] = deque(maxlen=_MOST)
-        self._gap, self._since = gap, 0
+        self.gap, self._since = gap, 0
 
     def put(self, sample: Sample) -> None:
         """Keep a sample; one that is no newer than the newest is left out."""
         samples = self._samples
         if samples and sample.stamp <= samples[-1].stamp:
             return
-        if not samples or sample.stamp - samples[-1].stamp > self._gap:
+        if not samples or sample.stamp - samples[-1].stamp > self.gap:
             self._since = sample.stamp
         samples.append(sample)
         while samples[0].stamp < sample.stamp - KEPT:

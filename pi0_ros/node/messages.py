@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.motion.spline import Trajectory
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
@@ -32,10 +32,24 @@ def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTr
 
 
 def chunk_message(
-    chunk: ActionChunk, snapshot: Snapshot, joints: Sequence[str], now: int
+    chunk: ActionChunk,
+    snapshot: Snapshot,
+    joints: Sequence[str],
+    now: int,
+    executed: bool,
+    rejected: str = "",
 ) -> ActionChunkMessage:
-    """pi0_ros/ActionChunk: the whole chunk, with the ages of its parts at `now` (nanoseconds)."""
+    """pi0_ros/ActionChunk: the whole chunk, and what became of it.
+
+    Args:
+        now: nanoseconds at which the ages of its parts are taken.
+        executed: it led to a trajectory that was published.
+        rejected: why it was refused; "" if it was not.
+    """
+    verdict = ActionChunkMessage.EXECUTED if executed else ActionChunkMessage.DRY_RUN
     message = ActionChunkMessage(
+        verdict=ActionChunkMessage.REJECTED if rejected else verdict,
+        rejected_reason=rejected,
         sequence=chunk.sequence % 2**32,
         seed=chunk.seed,
         instruction=snapshot.instruction,

@@ -1,12 +1,11 @@
-"""The managed node: its life cycle, services and parameters; `ControlLoop` is what it does.
+"""The managed node: its life cycle and who is connected to whom; `ControlLoop` is what it does.
 
 configure loads, checks, compiles and warms up; activate subscribes and publishes; deactivate stops
-publishing; cleanup frees the memory. Publishing of trajectories needs `enabled` besides.
+publishing; cleanup frees the memory. Trajectories are published only while motion is enabled, too.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +22,15 @@ from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.motion.refusal import Refusal
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
-from pi0_ros.node.control_loop import ControlLoop
-from pi0_ros.node.diagnostics import Counts, Report
+from pi0_ros.node.control_loop import ControlLoop, Outputs
+from pi0_ros.node.diagnostics import Report, Timings
 from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from pi0_ros.node.memory import memory, release, settle
-from pi0_ros.node.operator_interface import Controls
+from pi0_ros.node.operator_interface import Callbacks, OperatorInterface
 from pi0_ros.node.parameters import (
     NodeParameters,
+    ParameterError,
+    changed,
     declare,
     given_values,
     read_parameters,
@@ -39,16 +40,10 @@ from pi0_ros.node.preflight import (
     ContractError,
     LoadError,
     LoadPolicy,
-    PolicyLike,
     contract_problems,
     make_policy,
 )
-from pi0_ros.node.timing import Timings
-from pi0_ros.node.worker import Outcome, Worker
-from pi0_ros.ros.throttle import Throttle, refusal_line
-
-LOG_PERIOD = 2.0
-"""Seconds between two log lines about the same thing."""
+from pi0_ros.ros.throttle import ThrottledLog, refusal_line
 
 RETRY_PERIOD = 5.0
 """Seconds between two attempts of `autostart`."""
@@ -67,10 +62,8 @@ class Pi0Node(LifecycleNode):
     Attributes:
         parameters: as they are now; some change while the node runs.
         counts, timings: since the node began.
-        limits: of the joints; None without a file, and then there are only dry runs.
-        motion_enable: whether trajectories go out.
-        worker: the thread that loads and infers; None while unconfigured.
-        loop: what runs while active; else None.
+        motion_enable: whether trajectories are published.
+        loop: from configure to cleanup; else None.
     """
 
     def __init__(
@@ -99,24 +92,28 @@ class Pi0Node(LifecycleNode):
             self.get_logger().warning(f"parameter {name}: this node has none of that name; ignored")
 
         self._load, self._check = load, check
-        self.counts = Counts()
-        self.timings = timings or Timings()
         self.motion_enable = MotionEnable(self.parameters.deadman_timeout)
-        self.limits: JointLimits | None = None
-        self.worker: Worker | None = None
-        self._policy: PolicyLike | None = None
         self.loop: ControlLoop | None = None
+        self._limits: JointLimits | None = None
         self._summary = "not configured"
         self._failed = False
-        self._throttle = Throttle(LOG_PERIOD)
-        self.next_episode = itertools.count().__next__
-
-        self.trajectories = self.create_lifecycle_publisher(
-            JointTrajectory, "~/joint_trajectory", _NEWEST
+        self._log = ThrottledLog(self.get_logger())
+        self._operator = OperatorInterface(
+            self,
+            self.parameters,
+            self.motion_enable,
+            Callbacks(self._check_enable, self._stop, self._reset, self._set_parameters),
+            self._log,
         )
-        self.chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST)
-        self.controls = Controls(self)
-        self._outcome_ready = self.create_guard_condition(self.collect)
+        self._outputs = Outputs(
+            self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST),
+            self.create_lifecycle_publisher(JointTrajectory, "~/joint_trajectory", _NEWEST),
+            self._on_refusal,
+            self._operator.tell_if_disabled,
+            self._log,
+            timings=timings or Timings(),
+        )
+        self.counts, self.timings = self._outputs.counts, self._outputs.timings
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._second_timer = self.create_timer(1.0, self._on_second, clock=steady)
@@ -125,17 +122,9 @@ class Pi0Node(LifecycleNode):
         if self.parameters.autostart:
             self._autostart_timer = self.create_timer(0.01, self._on_autostart, clock=steady)
 
-    def now(self) -> int:
-        """Nanoseconds of the node's clock."""
-        return self.get_clock().now().nanoseconds
-
-    def sim_time(self) -> bool:
-        """Whether the clock is /clock."""
-        return bool(self.get_parameter("use_sim_time").value)
-
     def stop(self, timeout: float) -> bool:
         """End the worker; False if it is still busy after `timeout` seconds."""
-        return self.worker is None or self.worker.stop(timeout)
+        return self.loop is None or self.loop.worker.stop(timeout)
 
     # Life cycle ---------------------------------------------------------------------------------
 
@@ -228,67 +217,65 @@ class Pi0Node(LifecycleNode):
         problems = self._check(parameters, topics, self.resolve_topic_name)
         if problems:
             raise ContractError(problems)
-        self.limits = None
+        self._limits = None
         if parameters.joint_limits:
             path = Path(parameters.joint_limits).expanduser()
-            self.limits = read_limits(path, parameters.joint_names, parameters.default_acceleration)
+            self._limits = read_limits(
+                path, parameters.joint_names, parameters.default_acceleration
+            )
         self.get_logger().info(f"loading {parameters.checkpoint}")
         self._summary = "loading the checkpoint"
-        self._end_worker(0.0)
-        self.worker = Worker(self._outcome_ready.trigger)
-        self.worker.submit(partial(self._load, parameters))
-        outcome = self._wait_for_worker()
-        if outcome.error is not None:
-            lines = traceback.format_exception(outcome.error)
-            self.get_logger().debug("".join(lines))
-            self._end_worker(0.0)
-            raise LoadError(parameters.checkpoint, outcome.error) from outcome.error
-        self._policy = outcome.value
+        self._end_loop(0.0)
+        self.loop = ControlLoop(
+            self,
+            parameters,
+            self._limits,
+            self.motion_enable,
+            self._outputs,
+        )
+        error = self.loop.worker.load(partial(self._load, parameters), self._wait)
+        if error is not None:
+            self.get_logger().debug("".join(traceback.format_exception(error)))
+            self._end_loop(1.0)
+            raise LoadError(parameters.checkpoint, error) from error
         settle()
-        limits = "no joint limits: dry runs only" if self.limits is None else "limits loaded"
+        limits = "no joint limits: dry runs only" if self._limits is None else "limits loaded"
         self.get_logger().info(
-            f"configured: {self._policy.horizon} steps of {parameters.action_dt:g} s,"
+            f"configured: {self.loop.worker.policy.horizon} steps of {parameters.action_dt:g} s,"
             f" cameras {list(parameters.camera_names)}, joints {list(parameters.joint_names)};"
             f" {limits}"
         )
         return "configured, not active"
 
-    def _wait_for_worker(self) -> Outcome:
-        """The worker's outcome; signals are obeyed and /diagnostics goes on meanwhile."""
-        reported = time.monotonic()
-        while (outcome := self.worker.take()) is None:
-            time.sleep(0.02)
-            if not self.context.ok():
-                raise TimeoutError("ROS was shut down")
-            if time.monotonic() - reported >= 1.0:
-                reported = time.monotonic()
-                self._diagnostics.publish()
-        return outcome
+    def _wait(self) -> None:
+        """A moment while the worker loads: signals are obeyed and /diagnostics goes on."""
+        time.sleep(0.02)
+        if not self.context.ok():
+            raise TimeoutError("ROS was shut down")
+        if time.monotonic() - self._diagnostics.published_at >= 1.0:
+            self._diagnostics.publish()
 
     def _activate(self, state: LifecycleState) -> str:
         super().on_activate(state)
-        self.loop = ControlLoop(self, self._policy)
+        self.loop.activate()
         self.get_logger().info(f"ready: ticks at {self.parameters.rate_hz:g} Hz")
         if self.parameters.start_enabled:
-            refusal = self.controls.enable()
-            if refusal:
-                self.controls.tell(f"not enabled: {refusal}")
+            problem = self._operator.enable()
+            if problem:
+                self.get_logger().warning(f"not enabled: {problem}")
         return "active"
 
     def _deactivate(self, state: LifecycleState) -> str:
-        self.motion_enable.disable("deactivated")
+        self.motion_enable.disable("the node was deactivated")
         if self.loop is not None:
-            self.loop.close()
-            self.loop = None
+            self.loop.deactivate()
         super().on_deactivate(state)
-        self.controls.tell("")
+        self._operator.tell_if_disabled()
         return "configured, not active"
 
     def _cleanup(self) -> str:
-        self._end_worker(1.0)
-        if self._policy is not None and hasattr(self._policy, "close"):
-            self._policy.close()
-        self._policy = self.limits = None
+        self._end_loop(1.0)
+        self._limits = None
         release()
         return "not configured"
 
@@ -298,71 +285,86 @@ class Pi0Node(LifecycleNode):
         self._cleanup()
         return summary if self._failed else "not configured"
 
-    def _end_worker(self, timeout: float) -> bool:
-        worker, self.worker = self.worker, None
-        return worker is None or worker.stop(timeout)
+    def _end_loop(self, timeout: float) -> None:
+        loop, self.loop = self.loop, None
+        if loop is not None:
+            loop.close(timeout)
+
+    # What the operator wants --------------------------------------------------------------------
+
+    def _is_active(self) -> bool:
+        return self.loop is not None and self.loop.active
+
+    def _check_enable(self) -> str:
+        """Why motion cannot be enabled in this state; "" if it can."""
+        if not self._is_active():
+            return f"the node is {self.state}, not active"
+        if self._limits is None:
+            return "no joint limits are known; give a file as joint_limits and configure anew"
+        return ""
+
+    def _stop(self) -> None:
+        if self._is_active():
+            self.loop.stop_if_needed()
+
+    def _reset(self) -> None:
+        if self._is_active():
+            self.loop.reset()
+
+    def _set_parameters(self, values: Mapping[str, object]) -> str:
+        """Check all, then take all; returns "", or why nothing changed."""
+        try:
+            new = changed(self.parameters, values, configured=self.loop is not None)
+        except ParameterError as error:
+            return str(error)
+        if "instruction" in values and self._is_active():
+            problem = self.loop.buffer.put_instruction(new.instruction)
+            if problem:
+                return f"instruction: {problem}"
+        self.parameters = new
+        if self.loop is not None:
+            self.loop.set_parameters(new)
+        return ""
 
     # Reports ------------------------------------------------------------------------------------
 
-    def collect(self) -> None:
-        """Take what the worker has done, if it has done something."""
-        if self.worker is None:
-            return
-        outcome = self.worker.take()
-        if outcome is None:
-            return
-        if self.loop is not None:
-            self.loop.on_outcome(outcome)
-        else:  # begun before a deactivation
-            self.counts.refused["stale"] += 1
-
-    def report_refusal(self, refusal: Refusal) -> None:
+    def _on_refusal(self, refusal: Refusal) -> None:
         """Tell /diagnostics at once, and the log now and then."""
         self._diagnostics.publish()
         count = self.counts.refused[refusal.reason]
         line = refusal_line(refusal.stream, refusal.reason, refusal.detail, count)
-        self.log_throttled(refusal.reason, line)
+        self._log.warning(refusal.reason, line)
 
     def report_error(self, error: BaseException) -> None:
-        """A callback raised what it should not: nothing moves on its account, and it is told."""
+        """A callback raised unexpectedly: nothing moves on its account; it is counted and told."""
         self.counts.errors += 1
         text = "".join(traceback.format_exception(error))
-        self.log_throttled("callback", f"a callback failed: {text}")
-
-    def log_throttled(self, key: str, text: str, warn: bool = True) -> None:
-        """Log, unless the same key was logged just now."""
-        swallowed = self._throttle.ready(key)
-        if swallowed is None:
-            return
-        more = f" ({swallowed} more since the last line)" if swallowed else ""
-        # Two lines, because rclpy binds a severity to the line that logs.
-        if warn:
-            self.get_logger().warning(text + more)
-        else:
-            self.get_logger().info(text + more)
+        self._log.warning("callback", f"a callback failed: {text}")
 
     def _on_second(self) -> None:
         self._diagnostics.publish()
-        if self.loop is not None:
-            self.loop.reported()
+        if self._is_active():
+            self.loop.on_reported()
 
     def _report(self) -> Report:
-        loop, worker = self.loop, self.worker
-        ok, summary = loop.state() if loop else (not self._failed, self._summary)
+        loop = self.loop
+        worker = loop.worker if loop else None
+        ok, summary = loop.state() if self._is_active() else (not self._failed, self._summary)
+        policy = worker.policy if worker else None
         return Report(
             node=self.get_name(),
             state=self.state,
             counts=self.counts,
             ok=ok,
             summary=summary,
-            streams=loop.buffer.statuses(self.now()) if loop else (),
+            streams=loop.streams() if loop else (),
             timings=self.timings.percentiles(),
             period=1 / self.parameters.rate_hz,
             queue=int(worker is not None and worker.busy),
             running_for=worker.running_for() if worker else None,
             enabled=self.motion_enable.enabled,
             latched=self.motion_enable.latched,
-            limits_loaded=self.limits is not None,
-            refusal=loop.refusal if loop else None,
-            memory=memory(str(self._policy.device) if self._policy else None),
+            limits_loaded=self._limits is not None,
+            refusal=loop.refusal if self._is_active() else None,
+            memory=memory(str(policy.device) if policy else None),
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.motion.refusal import Measured, Refusal
+from pi0_ros.motion.refusal import Measured, Reason, Refusal
 from pi0_ros.node.images import ImageError, check
 from pi0_ros.node.joint_states import JointHistory, read_sample
 from pi0_ros.node.parameters import NodeParameters
@@ -36,7 +36,7 @@ class Snapshot:
     Attributes:
         images: camera name -> message.
         image_stamps: camera name -> nanoseconds, the camera's latency taken off.
-        state: [joints] float64, radians, in the policy's order, at the oldest picture's time.
+        state: [joints] float64, radians, in the policy's order, at the oldest image's time.
         state_stamp: nanoseconds that the state holds for.
         instruction: the task in words.
     """
@@ -66,7 +66,8 @@ class Snapshot:
             try:
                 images[name] = to_rgb(message)
             except ImageError as error:
-                raise Refusal("malformed", f"camera {name}: {error}", f"camera {name}") from error
+                stream = f"camera {name}"
+                raise Refusal(Reason.MALFORMED, f"{stream}: {error}", stream) from error
         return Observation(images, self.state, self.instruction, self.stamp)
 
 
@@ -86,7 +87,7 @@ class ObservationBuffer:
         self.epoch = 0
         self._now = now
         self._parameters = parameters
-        self._joints = frozenset(parameters.joint_names)
+        self._joints = parameters.joint_names
         self._latency = {c.name: round(c.latency * 1e9) for c in parameters.cameras}
         self._images: dict[str, Any] = {}
         self._repeated: dict[str, int] = {}
@@ -100,7 +101,16 @@ class ObservationBuffer:
         self._instructions = Stream(INSTRUCTION, INSTRUCTION, None, INSTRUCTION)
         self._timed = (*self._cameras.values(), self._joint_states)
         if self.instruction.strip():
-            self._instructions.take(now(), now())
+            self._instructions.accept(now(), now())
+
+    def set_parameters(self, parameters: NodeParameters) -> None:
+        """Use other values from now on; cameras, joints and topics stay the same."""
+        self._parameters = parameters
+        self._latency = {c.name: round(c.latency * 1e9) for c in parameters.cameras}
+        for camera in parameters.cameras:
+            self._cameras[camera.name].max_age = camera.max_age
+        self._joint_states.max_age = parameters.joint_states_max_age
+        self._history.gap = round(parameters.joint_states_max_age * 1e9)
 
     def clear(self) -> None:
         """Forget images and joint states (the clock jumped); the instruction stays."""
@@ -109,18 +119,18 @@ class ObservationBuffer:
         self._repeated.clear()
         self._history.clear()
         for stream in self._timed:
-            stream.forget()
+            stream.clear()
 
     # What comes ---------------------------------------------------------------------------------
 
     def put_image(self, camera: str, message: Any) -> None:
         """Keep an image, and look at it as far as that costs nothing."""
         stream, now = self._cameras[camera], self._now()
-        stream.hear(now)
+        stream.on_message(now)
         try:
             check(message, self._parameters.image_transport)
         except ImageError as error:
-            stream.drop(Fault("malformed", f"{stream.label}: {error}"), now)
+            stream.reject(Fault(Reason.MALFORMED, f"{stream.label}: {error}"), now)
             return
         stamp = stamp_of(message)
         stamp -= self._latency[camera] if stamp else 0
@@ -129,13 +139,13 @@ class ObservationBuffer:
         self._images[camera] = message
         if repeated and repeated >= self._parameters.frozen_frames:
             stream.stamp = stamp
-            detail = f"one picture, byte for byte, in {repeated + 1} frames"
-            stream.drop(Fault("frozen", f"{stream.label}: {detail}"), now)
+            detail = f"one image, byte for byte, in {repeated + 1} frames"
+            stream.reject(Fault(Reason.FROZEN, f"{stream.label}: {detail}"), now)
         else:
-            stream.take(stamp, now)
+            stream.accept(stamp, now)
 
     def _count_repeats(self, camera: str, message: Any, stamp: int) -> int:
-        """How many frames before this one, with other stamps, showed the same picture."""
+        """How many frames before this one, with other stamps, showed the same image."""
         if not self._parameters.frozen_frames:
             return 0
         before, last = self._images.get(camera), self._cameras[camera].stamp
@@ -153,18 +163,18 @@ class ObservationBuffer:
         none, and merging halves of different times would hide it.
         """
         stream, now = self._joint_states, self._now()
-        if message.name and self._joints.isdisjoint(message.name):
+        if message.name and set(self._joints).isdisjoint(message.name):
             stream.hint = f"; the last message names {list(message.name)}"
             return
-        stream.hear(now)
+        stream.on_message(now)
         stamp = stamp_of(message)
         try:
-            sample = read_sample(message, self._parameters.joint_names, stamp)
+            sample = read_sample(message, self._joints, stamp)
         except ValueError as error:
-            stream.drop(Fault("malformed", f"{stream.label}: {error}"), now)
+            stream.reject(Fault(Reason.MALFORMED, f"{stream.label}: {error}"), now)
             return
         self._watch_stamp(stream, stamp)
-        stream.take(stamp, now)
+        stream.accept(stamp, now)
         self._history.put(sample)
 
     def put_instruction(self, text: str) -> str:
@@ -174,20 +184,20 @@ class ObservationBuffer:
             "", or why it is dropped and the last one stays.
         """
         stream, now = self._instructions, self._now()
-        stream.hear(now)
+        stream.on_message(now)
         problem = ""
         if not text.strip():
             problem = "it is empty"
         elif len(text) > LONGEST_INSTRUCTION:
             problem = f"{len(text)} characters, allowed are {LONGEST_INSTRUCTION}"
         if problem:
-            stream.dropped["malformed"] += 1
+            stream.dropped[Reason.MALFORMED] += 1
             return problem
         self.instruction = text
-        stream.take(now, now)
+        stream.accept(now, now)
         return ""
 
-    def blame(self, name: str, reason: str, detail: str) -> None:
+    def reject(self, name: str, reason: Reason, detail: str) -> None:
         """A message of a stream turned out to be unusable elsewhere.
 
         Args:
@@ -195,14 +205,14 @@ class ObservationBuffer:
         """
         now = self._now()
         if name == INSTRUCTION:  # the last one stays
-            self._instructions.hear(now)
+            self._instructions.on_message(now)
             self._instructions.dropped[reason] += 1
             return
         stream = self._joint_states
         if name != JOINT_STATES:
             stream = self._cameras[name.removeprefix("camera ")]
         named = detail.startswith(stream.name)
-        stream.drop(Fault(reason, detail if named else f"{stream.label}: {detail}"), now)
+        stream.reject(Fault(reason, detail if named else f"{stream.label}: {detail}"), now)
 
     def _watch_stamp(self, stream: Stream, stamp: int) -> None:
         """Begin anew where a stream's stamps go back: a bag that loops without a clock."""
@@ -219,7 +229,7 @@ class ObservationBuffer:
                 every stream that the reason holds for.
         """
         self._refuse_faults(now)
-        stamps = {name: self._cameras[name].stamp for name in self._parameters.camera_names}
+        stamps = {name: self._cameras[name].stamp for name in self._cameras}
         state, state_stamp = self._history.at(min(stamps.values()))
         self._refuse_skewed(stamps, state_stamp)
         images = {name: self._images[name] for name in stamps}
@@ -241,7 +251,7 @@ class ObservationBuffer:
     def _refuse_faults(self, now: int) -> None:
         streams = (*self._timed, self._instructions)
         faults = [fault for stream in streams if (fault := stream.fault(now))]
-        for reason in ("missing", "stale", "malformed", "frozen"):
+        for reason in (Reason.MISSING, Reason.STALE, Reason.MALFORMED, Reason.FROZEN):
             details = [fault.detail for fault in faults if fault.reason == reason]
             if details:
                 raise Refusal(reason, "; ".join(details))
@@ -253,7 +263,7 @@ class ObservationBuffer:
         skew = (labelled[newest] - labelled[oldest]) / 1e9
         if skew > self._parameters.max_skew:
             raise Refusal(
-                "skewed",
+                Reason.SKEWED,
                 f"{oldest} is {skew:.3f} s older than {newest},"
                 f" allowed are {self._parameters.max_skew:.3f} s",
             )
@@ -262,7 +272,7 @@ class ObservationBuffer:
 def _same(one: Any, other: Any) -> bool:
     """Whether two buffers hold the same bytes."""
     a, b = np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)
-    # Pictures that differ do so nearly everywhere: a few bytes tell.
+    # Images that differ do so nearly everywhere: a few bytes tell.
     return len(a) == len(b) and np.array_equal(a[::4099], b[::4099]) and np.array_equal(a, b)
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pi0_ros.errors import UserError
-from pi0_ros.node.contract_fit import checkpoint_problems, joint_units, policy_arguments
+from pi0_ros.node.contract_fit import checkpoint_problems, policy_arguments
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.serve.load import LoadArguments
+from pi0_ros.serve.load import load_policy as load_from
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -143,7 +145,7 @@ def make_policy(parameters: NodeParameters) -> PolicyLike:
         return load_policy(parameters)
     from pi0_ros.serve.process import PolicyProcess
 
-    return PolicyProcess(parameters)
+    return PolicyProcess(load_arguments(parameters))
 
 
 def load_policy(parameters: NodeParameters) -> PolicyLike:
@@ -152,41 +154,31 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
     Raises:
         ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
     """
-    import torch
+    return load_from(load_arguments(parameters))
 
-    from pi0_ros.policy.compile import GraphOptions
-    from pi0_ros.policy.policy import Policy
 
-    if parameters.threads:
-        # For the calling thread, which is the one that infers.
-        torch.set_num_threads(parameters.threads)
-    return Policy.load(
-        Path(parameters.checkpoint).expanduser(),
+def load_arguments(parameters: NodeParameters) -> LoadArguments:
+    """What the policy is loaded from."""
+    asked = policy_arguments(parameters)
+    mask = asked["delta_mask"]
+    return LoadArguments(
+        checkpoint=parameters.checkpoint,
         device=parameters.device,
         dtype=parameters.dtype,
         seed=parameters.seed,
-        joint_units=joint_units(parameters),
-        tokenizer=Path(parameters.tokenizer).expanduser() if parameters.tokenizer else None,
-        graph=GraphOptions(
-            parameters.graph,
-            parameters.graph_form,
-            Path(parameters.graph_cache).expanduser() if parameters.graph_cache else None,
-            parameters.npu_attention,
-            parameters.npu_weights == "nz",
-        ),
-        **policy_arguments(parameters),
+        cameras=parameters.camera_names,
+        scale=tuple(joint.scale for joint in parameters.joints),
+        offset=tuple(joint.offset for joint in parameters.joints),
+        action_mode=parameters.action_mode,
+        delta_mask=None if mask is None else tuple(mask),
+        action_dt=parameters.action_dt,
+        tokenizer=parameters.tokenizer,
+        graph={
+            "graph": parameters.graph,
+            "form": parameters.graph_form,
+            "cache": parameters.graph_cache or None,
+            "attention": parameters.npu_attention,
+            "weights_nz": parameters.npu_weights == "nz",
+        },
+        threads=parameters.threads,
     )
-
-
-def check_chunk(chunk: ActionChunk, policy: PolicyLike, joints: int) -> None:
-    """Check a chunk's shape before its columns are taken for joints.
-
-    Raises:
-        ValueError: names the shapes.
-    """
-    expected = (policy.horizon, joints)
-    if chunk.positions.shape != expected:
-        raise ValueError(
-            f"the policy returned positions of shape {list(chunk.positions.shape)},"
-            f" expected {list(expected)} (steps, joints)"
-        )

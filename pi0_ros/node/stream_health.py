@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from pi0_ros.node.diagnostics import Level
+from pi0_ros.motion.refusal import Reason
+
+Level = Literal["ok", "warn", "error", "stale"]
+"""Of a diagnostic_msgs/DiagnosticStatus."""
 
 FUTURE_TOLERANCE = 100_000_000
 """Nanoseconds that a stamp may lie ahead of the node's clock (clock offset between two machines,
@@ -27,9 +29,9 @@ _MOST_ARRIVALS = 200
 
 
 class Fault(NamedTuple):
-    """Why a stream cannot be used; `reason` is a value of `pi0_ros.motion.refusal.Reason`."""
+    """Why a stream cannot be used."""
 
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -54,7 +56,7 @@ class StreamStatus:
     received: int
     rate: float | None
     age: float | None
-    dropped: Counter[str]
+    dropped: Counter[Reason]
     level: Level
     detail: str
 
@@ -67,7 +69,7 @@ class Stream:
         name, topic: see StreamStatus.
         max_age: seconds; None: its messages do not age.
         absent: what to say while nothing came.
-        stamp: of the newest usable message; None: none came since `forget`.
+        stamp: of the newest usable message; None: none came since `clear`.
         hint: what else to say while the stream is missing or stale; begins with "; ".
     """
 
@@ -78,7 +80,7 @@ class Stream:
     stamp: int | None = None
     hint: str = ""
     received: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[Reason] = field(default_factory=Counter)
     _arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_ARRIVALS))
     _bad: Fault | None = None  # the newest message is unusable
     _last_drop: tuple[int, Fault] | None = None
@@ -88,29 +90,29 @@ class Stream:
         """Name and topic, for people."""
         return f"{self.name} ({self.topic})"
 
-    def hear(self, now: int) -> None:
+    def on_message(self, now: int) -> None:
         """A message came, whatever is in it."""
         self.received += 1
         self._arrivals.append(now)
 
-    def take(self, stamp: int, now: int) -> None:
+    def accept(self, stamp: int, now: int) -> None:
         """A usable message came; one that comes too late or from the future counts as dropped."""
         self.stamp, self._bad, self.hint = stamp, None, ""
         late = self._untimely(now)
         if late is not None:
-            self._drop(late, now)
+            self._count(late, now)
 
-    def drop(self, fault: Fault, now: int) -> None:
+    def reject(self, fault: Fault, now: int) -> None:
         """An unusable message came; until a usable one follows, the stream is not to be used."""
         self._bad = fault
-        self._drop(fault, now)
+        self._count(fault, now)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """What came belongs to another time; the counts stay."""
         self.stamp, self._bad, self._last_drop, self.hint = None, None, None, ""
         self._arrivals.clear()
 
-    def _drop(self, fault: Fault, now: int) -> None:
+    def _count(self, fault: Fault, now: int) -> None:
         self.dropped[fault.reason] += 1
         self._last_drop = now, fault
 
@@ -119,7 +121,7 @@ class Stream:
         if self._bad is not None and not self._silent(now):
             return self._bad
         if self.stamp is None:
-            return Fault("missing", f"no {self.absent}{self.hint}")
+            return Fault(Reason.MISSING, f"no {self.absent}{self.hint}")
         return self._untimely(now)
 
     def _silent(self, now: int) -> bool:
@@ -131,12 +133,12 @@ class Stream:
             return None
         age = now - self.stamp
         if self.stamp <= 0:
-            return Fault("stale", f"{self.label}: its header has no stamp (0)")
+            return Fault(Reason.STALE, f"{self.label}: its header has no stamp (0)")
         if age > self.max_age * 1e9:
             allowed = f"allowed are {self.max_age:.3f} s{self.hint}"
-            return Fault("stale", f"{self.label}: {age / 1e9:.3f} s old, {allowed}")
+            return Fault(Reason.STALE, f"{self.label}: {age / 1e9:.3f} s old, {allowed}")
         if age < -FUTURE_TOLERANCE:
-            return Fault("stale", f"{self.label}: stamped {-age / 1e9:.3f} s in the future")
+            return Fault(Reason.STALE, f"{self.label}: stamped {-age / 1e9:.3f} s in the future")
         return None
 
     def status(self, now: int) -> StreamStatus:
@@ -157,8 +159,8 @@ class Stream:
     def _level(self, now: int) -> tuple[Level, str]:
         fault = self.fault(now)
         if fault is not None:
-            absent = fault.reason == "missing"
-            old = fault.reason == "stale" and 0 < self.stamp < now
+            absent = fault.reason == Reason.MISSING
+            old = fault.reason == Reason.STALE and 0 < self.stamp < now
             return "stale" if absent or old else "error", f"{fault.reason}: {fault.detail}"
         if self._last_drop is not None and 0 <= now - self._last_drop[0] <= REMEMBERED:
             dropped = self._last_drop[1]

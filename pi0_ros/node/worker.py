@@ -1,4 +1,4 @@
-"""One thread that works on one thing at a time, beside the executor."""
+"""The policy in a thread of its own, which does one thing at a time beside the executor of ROS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from pi0_ros.motion.refusal import Reason, Refusal
+from pi0_ros.node.observation import Snapshot
+from pi0_ros.node.preflight import PolicyLike
+from pi0_ros.policy.types import ActionChunk
+from pi0_ros.serve.process import PolicyProcess
 
 _HANDOVER = 1e-4  # seconds in which a thread that is woken begins
 
@@ -47,8 +55,8 @@ class Worker:
             return False
         self.busy = True
         self._jobs.put(job)
-        # The worker needs the interpreter's lock to begin, which this thread would keep until it
-        # waits for messages again: half a millisecond.
+        # The worker needs the GIL to begin, which this thread would keep until it waits for
+        # messages again: half a millisecond.
         time.sleep(_HANDOVER)
         return True
 
@@ -100,3 +108,130 @@ class Worker:
                 return
             self._outcomes.put(outcome)
             self._notify()
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A chunk and how it came about.
+
+    Attributes:
+        epoch: what was given to `PolicyWorker.infer`.
+        ticked: time.perf_counter() at the tick.
+        seconds: of decoding and inferring.
+    """
+
+    epoch: Any
+    snapshot: Snapshot
+    chunk: ActionChunk
+    ticked: float
+    seconds: float
+
+
+class PolicyWorker:
+    """Owns the policy and the worker that it lives in; every method belongs to the owner's thread.
+
+    Attributes:
+        policy: None until `load` has returned, and after `close`.
+    """
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        """`notify` is called in the worker's thread when `take` has something to return."""
+        self._worker = Worker(notify)
+        self.policy: PolicyLike | None = None
+
+    @property
+    def busy(self) -> bool:
+        """From `infer` until its outcome is taken."""
+        return self._worker.busy
+
+    def running_for(self) -> float | None:
+        """Steady seconds that the job has been running; None while none runs."""
+        return self._worker.running_for()
+
+    def load(
+        self, load: Callable[[], PolicyLike], wait: Callable[[], None]
+    ) -> BaseException | None:
+        """Load the policy.
+
+        Args:
+            wait: called again and again meanwhile; what it raises is raised here.
+
+        Returns:
+            What `load` raised; None if there is a policy now.
+        """
+        self._worker.submit(load)
+        while (outcome := self._worker.take()) is None:
+            wait()
+        self.policy = outcome.value
+        return outcome.error
+
+    def infer(
+        self,
+        snapshot: Snapshot,
+        decode: Callable[[Any], np.ndarray],
+        reset: bool,
+        epoch: Any,
+        ticked: float,
+    ) -> None:
+        """Decode the images and infer, unless the worker is busy.
+
+        Args:
+            decode: see `Snapshot.observation`.
+            reset: begin a new episode first.
+            epoch, ticked: see `Inference`.
+        """
+        policy = self.policy
+
+        def run() -> Inference:
+            started = time.perf_counter()
+            if reset:
+                policy.reset()
+            chunk = policy.infer(snapshot.observation(decode))
+            return Inference(epoch, snapshot, chunk, ticked, time.perf_counter() - started)
+
+        self._worker.submit(run)
+
+    def take(self) -> Inference | None:
+        """The inference that ended, once; None while there is none.
+
+        Raises:
+            Refusal: decoding or inferring raised.
+        """
+        outcome = self._worker.take()
+        if outcome is None:
+            return None
+        error = outcome.error
+        if isinstance(error, Refusal):
+            raise error
+        if error is not None:
+            raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
+        return outcome.value
+
+    def give_up(self, limit: float) -> Refusal | None:
+        """Want nothing of an inference that has run for more than `limit` seconds any more.
+
+        Returns:
+            Why, the first time; the worker stays busy until the inference ends.
+        """
+        running_for = self._worker.running_for()
+        if running_for is None or running_for <= limit:
+            return None
+        # A process that starts again takes as long as loading does, and reports failure itself.
+        remote = self.policy if isinstance(self.policy, PolicyProcess) else None
+        if (remote is not None and remote.loading) or not self._worker.abandon():
+            return None
+        if remote is not None:
+            remote.kill()  # it starts again at the next inference
+        return Refusal(Reason.TIMEOUT, f"the inference has run for {running_for:.1f} s; given up")
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread; False if it is still busy after `timeout` seconds."""
+        return self._worker.stop(timeout)
+
+    def close(self, timeout: float) -> bool:
+        """End the thread and free the policy; False if it is still busy after `timeout` seconds."""
+        ended = self.stop(timeout)
+        policy, self.policy = self.policy, None
+        if hasattr(policy, "close"):
+            policy.close()
+        return ended

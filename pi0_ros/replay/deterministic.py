@@ -16,7 +16,7 @@ from pi0_ros.bags.bag import Message, read_messages
 from pi0_ros.bags.messages import CHUNK_TYPE, TRAJECTORY_TYPE, encode, make, make_header
 from pi0_ros.bags.results import Results
 from pi0_ros.bags.writer import BagWriter
-from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.motion.spline import Trajectory
 from pi0_ros.node.interface import Topic
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case

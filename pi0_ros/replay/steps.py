@@ -23,12 +23,13 @@ from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Reason, Refusal
-from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.motion.screening import check_shape
+from pi0_ros.motion.spline import Trajectory
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
-from pi0_ros.node.preflight import PolicyLike, check_chunk
+from pi0_ros.node.preflight import PolicyLike
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters
@@ -153,10 +154,7 @@ class Pass:
 
     def _check(self, chunk: ActionChunk) -> None:
         """Raises a Refusal where the policy returned something else than a chunk."""
-        try:
-            check_chunk(chunk, self._policy, len(self._parameters.joints))
-        except ValueError as wrong:
-            raise Refusal(Reason.FAILED, str(wrong)) from wrong
+        check_shape(chunk, self._policy.horizon, len(self._parameters.joints))
 
     def _refuse(self, refusal: Refusal) -> None:
         self._counts.refused[refusal.reason] += 1
@@ -237,7 +235,7 @@ class Steps(Pass):
         try:
             content = decode(message.data, topic.type)
         except ValueError as error:
-            self._buffer.blame(name, Reason.MALFORMED, str(error))
+            self._buffer.reject(name, Reason.MALFORMED, str(error))
             return
         put(content)
 
@@ -313,5 +311,5 @@ class Steps(Pass):
 
     def _refuse(self, refusal: Refusal) -> None:
         if refusal.stream:
-            self._buffer.blame(refusal.stream, refusal.reason, refusal.detail)
+            self._buffer.reject(refusal.stream, refusal.reason, refusal.detail)
         super()._refuse(refusal)

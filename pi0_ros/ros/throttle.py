@@ -6,9 +6,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 MOST_KEYS = 100
 """Keys that a Throttle tells apart within one period; the others share one."""
+
+LOG_PERIOD = 2.0
+"""Seconds between two log lines about the same thing."""
 
 LONGEST = 500
 """Characters of a user's text in one log line."""
@@ -54,6 +58,38 @@ class Throttle:
         old = [key for key, entry in self._entries.items() if now - entry.said >= self._period]
         for key in old:
             del self._entries[key]
+
+
+class ThrottledLog:
+    """The log of a node, for what may happen again and again: one line per key and period."""
+
+    def __init__(
+        self,
+        logger: Any,
+        period: float = LOG_PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`logger`: of rclpy; `period` and `clock`: see Throttle."""
+        self._logger = logger
+        self._throttle = Throttle(period, clock)
+
+    def warning(self, key: str, text: str) -> None:
+        """A line, unless one of the same key was logged just now."""
+        text = self._ready(key, text)
+        if text:
+            self._logger.warning(text)
+
+    def info(self, key: str, text: str) -> None:
+        """See `warning`."""
+        text = self._ready(key, text)
+        if text:
+            self._logger.info(text)
+
+    def _ready(self, key: str, text: str) -> str:
+        swallowed = self._throttle.ready(key)
+        if swallowed is None:
+            return ""
+        return text + (f" ({swallowed} more since the last line)" if swallowed else "")
 
 
 def printable(text: str, keep: str = "", most: int = LONGEST) -> str:

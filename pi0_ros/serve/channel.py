@@ -1,4 +1,4 @@
-"""Between the node and the policy's process: messages on a socket, pictures in shared memory.
+"""Between a process and the policy's: messages on a socket, images in shared memory.
 
 A message is one line of JSON, followed by as many raw bytes as its key `bytes` says. The memory is
 an anonymous file (memfd): it has no name that could stay behind or clash, the kernel frees it with
@@ -75,7 +75,7 @@ class Channel:
 
 
 class SharedImages:
-    """Pictures in memory that two processes see; one writes, and then the other reads."""
+    """Images in memory that two processes see; one writes, and then the other reads."""
 
     def __init__(self, descriptor: int) -> None:
         """`descriptor` is of a memfd, and this object's own from now on."""
@@ -84,18 +84,18 @@ class SharedImages:
         self._size = 0
 
     def write(self, images: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Copy pictures [H, W, 3] uint8 into the memory, which grows if it must.
+        """Copy images [H, W, 3] uint8 into the memory, which grows if it must.
 
         Returns:
             what `read` needs, as JSON values.
 
         Raises:
             OSError: there is no memory for them.
-            ValueError: one is no such picture; its name and form are given.
+            ValueError: one has another type or shape; names it.
         """
         for name, image in images.items():
-            picture = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-            if not picture or not image.size:
+            usable = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            if not usable or not image.size:
                 raise ValueError(
                     f"camera {name}: expected uint8 [H, W, 3], got {image.dtype}"
                     f" {list(image.shape)}"
@@ -118,7 +118,7 @@ class SharedImages:
         return layout
 
     def read(self, layout: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-        """The pictures, as views that hold until the next `write` of the other side."""
+        """The images, as views that hold until the next `write` of the other side."""
         size = os.fstat(self._descriptor).st_size
         if size > self._size:
             self._map(size)

@@ -1,7 +1,7 @@
-"""The policy in a process of its own: its Python takes no time from the node's callbacks.
+"""The policy in a process of its own: its Python takes no time from its owner's callbacks.
 
-rclpy holds the interpreter's lock while it takes an image, and a model holds it between its
-operators; in two processes neither waits for the other. A model that hangs can be ended besides.
+rclpy holds the GIL while it takes an image, and a model holds it between its operators; in two
+processes neither waits for the other. A model that hangs can be ended besides.
 
 The process is started with subprocess, which like multiprocessing's `spawn` runs a fresh
 interpreter, but does not import the program's main module a second time and pickles nothing.
@@ -9,6 +9,7 @@ interpreter, but does not import the program's main module a second time and pic
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -19,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
-from pi0_ros.serve.server import parameters_to_json
+from pi0_ros.serve.load import LoadArguments
 
-LOAD_POLICY = "pi0_ros.node.preflight:load_policy"
+LOAD_POLICY = "pi0_ros.serve.load:load_policy"
 
 RESTART_PERIOD = 5.0
 """Seconds from one start of the process to the next, at least."""
@@ -49,7 +49,7 @@ class PolicyEnded(RuntimeError):
 
 
 class PolicyProcess:
-    """A `pi0_ros.node.preflight.PolicyLike` whose work is done by another process.
+    """Has the methods of `pi0_ros.policy.policy.Policy`; another process does the work.
 
     One thread uses it, but for `kill`, which any thread may call. The model's `threads` and the
     environment's (OMP_NUM_THREADS) count in the process as they would here.
@@ -60,17 +60,17 @@ class PolicyProcess:
         starts: how often the process was started.
     """
 
-    def __init__(self, parameters: NodeParameters, load: str = LOAD_POLICY) -> None:
+    def __init__(self, arguments: LoadArguments, load: str = LOAD_POLICY) -> None:
         """Start the process and load; returns when the policy is warm.
 
         Args:
-            load: "module:function", importable by the process; takes the parameters.
+            load: "module:function", importable by the process; takes the arguments.
 
         Raises:
             RemoteError: loading failed.
             PolicyEnded: the process ended while it loaded.
         """
-        self._parameters, self._load = parameters, load
+        self._arguments, self._load = arguments, load
         self._child: _Child | None = None
         self._fate = "was not started"
         self._started_at = 0.0
@@ -149,8 +149,8 @@ class PolicyProcess:
         self.starts += 1
         try:
             self._child = _Child()
-            parameters = parameters_to_json(self._parameters)
-            question = {"do": "load", "load": self._load, "parameters": parameters}
+            arguments = dataclasses.asdict(self._arguments)
+            question = {"do": "load", "load": self._load, "arguments": arguments}
             policy, _ = self._child.ask(question)
         except BaseException as error:
             self.close()
@@ -176,7 +176,7 @@ class _Child:
                 [sys.executable, "-c", _START, *map(str, given), *paths],
                 stdin=subprocess.DEVNULL,
                 pass_fds=given,
-                # Ctrl-C in a terminal is for the node, which ends this process.
+                # Ctrl-C in a terminal is for the owner, which ends this process.
                 start_new_session=True,
             )
         except BaseException:
@@ -199,7 +199,7 @@ class _Child:
         return not self._killed and self._popen.poll() is None
 
     def share(self, observation: Observation) -> dict[str, Any]:
-        """Put the pictures where the process sees them; returns the rest of the observation."""
+        """Put the images where the process sees them; returns the rest of the observation."""
         state = np.asarray(observation.state)
         return {
             "images": self._images.write(observation.images),

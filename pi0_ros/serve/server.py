@@ -1,11 +1,10 @@
 """The policy's own process: loads a policy and answers the questions of `PolicyProcess`.
 
-No ROS here: what the node subscribes to and publishes stays in the node's process.
+No ROS here: what a node subscribes to and publishes stays in the node's process.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import importlib
 import os
@@ -18,22 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.node.parameters import Camera, Joint, NodeParameters
 from pi0_ros.policy.types import Observation
 from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
-
-
-def parameters_to_json(parameters: NodeParameters) -> dict[str, Any]:
-    """JSON values that `parameters_from_json` makes the same parameters of."""
-    return dataclasses.asdict(parameters)
-
-
-def parameters_from_json(values: Mapping[str, Any]) -> NodeParameters:
-    """See `parameters_to_json`."""
-    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    cameras = tuple(Camera(**camera) for camera in plain["cameras"])
-    joints = tuple(Joint(**joint) for joint in plain["joints"])
-    return NodeParameters(**{**plain, "cameras": cameras, "joints": joints})
+from pi0_ros.serve.load import LoadArguments
 
 
 class Server:
@@ -45,7 +31,7 @@ class Server:
         self._policy: Any = None
 
     def serve(self) -> None:
-        """Until the node closes the channel."""
+        """Until the owner closes the channel."""
         questions = {
             "load": self._load,
             "infer": self._infer,
@@ -58,7 +44,7 @@ class Server:
                 return
             try:
                 answer, data = questions[question["do"]](question)
-            except Exception as error:  # whatever it is: the node is told, and decides
+            except Exception as error:  # whatever it is: the owner is told, and decides
                 answer, data = {"error": _described(error)}, b""
             try:
                 self._channel.send(answer, data)
@@ -68,7 +54,7 @@ class Server:
     def _load(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         module, _, function = question["load"].partition(":")
         load = getattr(importlib.import_module(module), function)
-        self._policy = load(parameters_from_json(question["parameters"]))
+        self._policy = load(arguments_from_json(question["arguments"]))
         return {"horizon": int(self._policy.horizon), "device": str(self._policy.device)}, b""
 
     def _infer(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -97,6 +83,12 @@ class Server:
         )
 
 
+def arguments_from_json(values: Mapping[str, Any]) -> LoadArguments:
+    """JSON has no tuples."""
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return LoadArguments(**plain)
+
+
 def _described(error: Exception) -> dict[str, Any]:
     return {
         "type": type(error).__name__,
@@ -109,8 +101,8 @@ def _described(error: Exception) -> dict[str, Any]:
 def _end_with(lifeline: int) -> None:
     """Have the kernel end this process when the writing end of a pipe closes.
 
-    That is when the node's process ends, however it ends. SIGIO's default action ends a process
-    even while native code holds the interpreter, where a thread that watches could not.
+    That is when the owner's process ends, however it ends. SIGIO's default action ends a process
+    even while native code holds the GIL, where a thread that watches could not.
     """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
@@ -121,7 +113,7 @@ def _end_with(lifeline: int) -> None:
 
 
 def main(channel: int, lifeline: int, memory: int) -> None:
-    """Serve until the node ends; the arguments are descriptors that it gave to this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node ends this process
+    """Serve until the owner ends; the arguments are descriptors that it gave to this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner ends this process
     _end_with(lifeline)
     Server(Channel(socket.socket(fileno=channel)), SharedImages(memory)).serve()

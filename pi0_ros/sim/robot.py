@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
-from pi0_ros.ros.throttle import Throttle, printable
+from pi0_ros.ros.throttle import ThrottledLog, printable
 from pi0_ros.sim.cameras import Cameras, Images, Moment
 from pi0_ros.sim.controller import Controller, Rejected, points_of
 from pi0_ros.sim.pace import Pace
@@ -84,7 +84,7 @@ class SimNode(Node):
         self._options = options
         self._seed = options.seed
         self._score = Score()
-        self._throttle = Throttle(_SAY_PERIOD)
+        self._log = ThrottledLog(self.get_logger(), _SAY_PERIOD)
         self._image_period = round(1e9 / options.camera_hz)
         self._ran = self._image_due = 0  # nanoseconds of simulation: a clock nobody sets
         self._said_left_out = 0.0
@@ -244,10 +244,7 @@ class SimNode(Node):
         self.get_logger().info(f"scene {self._seed}: {', '.join(self.world.instructions())}")
 
     def _say(self, key: str, what: str, detail: str) -> None:
-        swallowed = self._throttle.ready(key)
-        if swallowed is not None:
-            more = f" ({swallowed} more like it not shown)" if swallowed else ""
-            self.get_logger().warning(printable(f"{what}: {detail}") + more)
+        self._log.warning(key, printable(f"{what}: {detail}"))
 
 
 def _time(nanoseconds: int) -> Time:

@@ -22,7 +22,7 @@ from visualization_msgs.msg import MarkerArray
 from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.msg import ActionChunk
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
-from pi0_ros.ros.throttle import Throttle, printable
+from pi0_ros.ros.throttle import ThrottledLog, printable
 from pi0_ros.viz.chunk import EXECUTED, REJECTED, Chunk, ChunkError, read_chunk
 from pi0_ros.viz.kinematics import Arm, read_urdf_file
 from pi0_ros.viz.messages import ghost_message, marker_array, path_message
@@ -91,7 +91,7 @@ class VizNode(Node):
         """
         super().__init__(NAME, **options)
         self._declare_parameters()
-        self._throttle = Throttle(LOG_PERIOD)
+        self._log = ThrottledLog(self.get_logger(), LOG_PERIOD)
         self._urdf_text = ""
         self._refused: tuple[str, tuple[str, ...]] | None = None  # text and joints
         self.arm: Arm | None = None
@@ -122,8 +122,7 @@ class VizNode(Node):
 
     def _warn(self, text: str) -> None:
         """Log, unless the same text was logged just now."""
-        if self._throttle.ready(text) is not None:
-            self.get_logger().warning(printable(text))
+        self._log.warning(text, printable(text))
 
     def _forget(self) -> None:
         self._scene = Scene()

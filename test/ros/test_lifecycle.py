@@ -78,7 +78,7 @@ def test_states_and_what_is_published_in_them(start):
     robot.chunk()
     assert change(robot, DEACTIVATE) and change(robot, CLEANUP)
     assert state(robot) == "unconfigured"
-    assert robot.node._policy is None and robot.node.worker is None
+    assert robot.node.loop is None
     assert change(robot, CONFIGURE) and state(robot) == "inactive"
 
 
@@ -122,7 +122,7 @@ def test_a_fault_while_activating_goes_through_on_error(start, monkeypatch):
         raise RuntimeError("no room for subscriptions")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pi0_ros.node.node.ControlLoop", broken)
+        patch.setattr("pi0_ros.node.control_loop.InputSubscriptions", broken)
         assert not change(robot, ACTIVATE)
     assert state(robot) == "unconfigured"
     assert change(robot, CONFIGURE) and change(robot, ACTIVATE)
@@ -137,7 +137,7 @@ def test_the_chunk_of_a_past_activation_is_dropped(start):
     robot.wait(robot.policy.started.is_set, "the inference")
     assert change(robot, DEACTIVATE) and change(robot, ACTIVATE)
     robot.policy.go_on.set()
-    robot.wait(lambda: not robot.node.worker.busy, "the end of the inference")
+    robot.wait(lambda: not robot.node.loop.worker.busy, "the end of the inference")
     robot.settle()
     assert not robot.trajectories and not robot.chunks
     robot._greet()
@@ -149,7 +149,7 @@ def test_shutdown(start):
     robot.chunk()
     assert change(robot, Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert state(robot) == "finalized"
-    assert robot.node.worker is None
+    assert robot.node.loop is None
 
 
 def test_autostart_tries_until_it_works(start, monkeypatch):
@@ -251,7 +251,7 @@ def test_deadman(start):
 def test_starvation_slows_down_to_a_stop_once(start):
     robot = start(starve_timeout=0.2)
     robot.chunk()
-    for _ in range(7):  # the picture is too old after two; the trajectory lasts for ten
+    for _ in range(7):  # the image is too old after two; the trajectory lasts for ten
         robot.send_all(skip="front")
         robot.tick()
     robot.wait(lambda: robot.node.counts.stops == 1, "the stop")
@@ -277,9 +277,14 @@ def test_rejected_chunks_latch_until_reset(start):
         robot.tick()
         robot.wait(lambda n=number: robot.refused() == {"limits": n + 1}, "the rejection")
     robot.wait(lambda: "3 rejected" in robot.node.motion_enable.latched, "the latch")
-    assert not robot.trajectories and not robot.chunks
+    robot.wait(lambda: len(robot.chunks) == 3, "the rejected chunks")
+    assert not robot.trajectories and not robot.node.counts.chunks
+    for message in robot.chunks:
+        assert message.verdict == message.REJECTED
+        assert message.rejected_reason.startswith("limits: joint")
     robot.policy.corrupt = lambda positions: positions
     dry_chunk(robot)
+    assert robot.chunks[-1].verdict == robot.chunks[-1].DRY_RUN
     assert not robot.trajectories
     resets = robot.policy.resets
     assert call(robot, Trigger, "reset").success
@@ -295,7 +300,7 @@ def test_a_hung_inference_is_given_up(start):
     robot.tick()
     robot.wait(lambda: robot.refused() == {"timeout": 1}, "the watchdog")
     robot.policy.go_on.set()
-    robot.wait(lambda: not robot.node.worker.busy, "the end of the inference")
+    robot.wait(lambda: not robot.node.loop.worker.busy, "the end of the inference")
     robot.settle()
     assert not robot.trajectories and not robot.chunks
     assert robot.refused() == {"timeout": 1}

@@ -66,15 +66,15 @@ def test_joints_are_matched_by_name(start):
 
 def test_cameras_keep_their_names_and_colours(start):
     robot = start()
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     robot.send_all()
-    robot.send(robot.cameras["wrist"], robot.image(picture[..., ::-1], "bgr8"))
-    robot.send(robot.cameras["front"], robot.image(picture[..., 0], "mono8"))
+    robot.send(robot.cameras["wrist"], robot.image(pixels[..., ::-1], "bgr8"))
+    robot.send(robot.cameras["front"], robot.image(pixels[..., 0], "mono8"))
     robot.tick()
     robot.wait(lambda: robot.chunks, "a chunk")
     images = robot.policy.seen[0].images
-    np.testing.assert_array_equal(images["wrist"], picture)
-    np.testing.assert_array_equal(images["front"], picture[..., :1].repeat(3, axis=2))
+    np.testing.assert_array_equal(images["wrist"], pixels)
+    np.testing.assert_array_equal(images["front"], pixels[..., :1].repeat(3, axis=2))
 
 
 def test_compressed_transport(start):
@@ -82,16 +82,16 @@ def test_compressed_transport(start):
 
     robot = start(image_transport="compressed")
     assert robot.cameras["front"].topic_name == "/front/image_raw/compressed"
-    picture = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
     for name, publisher in robot.cameras.items():
-        shown = picture if name == "front" else 255 - picture
+        shown = pixels if name == "front" else 255 - pixels
         data = cv2.imencode(".png", shown[..., ::-1])[1].tobytes()
         robot.send(publisher, CompressedImage(format="png", data=data))
     robot.send(robot.joints, robot.state(pan=0.1, lift=0.2, gripper=0.3))
     robot.tick()
     robot.wait(lambda: robot.chunks, "a chunk")
-    np.testing.assert_array_equal(robot.policy.seen[0].images["front"], picture)
-    np.testing.assert_array_equal(robot.policy.seen[0].images["wrist"], 255 - picture)
+    np.testing.assert_array_equal(robot.policy.seen[0].images["front"], pixels)
+    np.testing.assert_array_equal(robot.policy.seen[0].images["wrist"], 255 - pixels)
 
 
 @pytest.mark.parametrize("absent", ["wrist", "joints"])
@@ -298,21 +298,27 @@ def test_slow_inference_blocks_nothing(start):
         ("failed", lambda positions: 1 / 0),
     ],
 )
-def test_bad_chunks_are_not_published(start, reason, corrupt):
+def test_bad_chunks_become_no_trajectory(start, reason, corrupt):
     robot = start(FakePolicy(corrupt=corrupt))
     robot.send_all()
     robot.tick()
     robot.wait(lambda: robot.refused() == {reason: 1}, "the refusal")
     robot.policy.corrupt = lambda positions: positions
     robot.chunk()
-    robot.wait(lambda: len(robot.chunks) == 1, "the chunk")
-    assert len(robot.trajectories) == len(robot.chunks) == 1
+    wanted = 1 + (reason == "nonfinite")
+    robot.wait(lambda: len(robot.chunks) == wanted, "the chunk")
+    assert len(robot.trajectories) == robot.node.counts.chunks == 1
+    assert robot.chunks[-1].verdict == robot.chunks[-1].EXECUTED
+    assert not robot.chunks[-1].rejected_reason
+    if reason == "nonfinite":
+        assert robot.chunks[0].verdict == robot.chunks[0].REJECTED
+        assert "step" in robot.chunks[0].rejected_reason
 
 
 def test_a_wake_up_that_got_lost_costs_no_chunk(start):
     """DDS may miss that the worker has something to tell, once in some ten thousand times."""
     robot = start()
-    robot.node.worker._notify = lambda: None
+    robot.node.loop.worker._worker._notify = lambda: None
     for _ in range(3):
         robot.chunk()
 

@@ -33,7 +33,10 @@ def report(**changes: Any) -> Report:
         ok=True,
         summary="publishing",
         streams=[stream("camera front"), stream("joint states"), stream("instruction")],
-        timings={"model": (0.04, 0.05, 0.06), "inference": (0.0412, 0.05, 0.0634)},
+        timings={
+            "model": {"p50": 0.04, "p95": 0.05, "p99": 0.06},
+            "inference": {"p50": 0.0412, "p95": 0.05, "p99": 0.0634},
+        },
         period=0.1,
         queue=0,
         running_for=None,

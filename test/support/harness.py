@@ -26,7 +26,7 @@ HORIZON = 50
 def given(**changes: Any) -> dict[str, Any]:
     """Parameters of a node with two cameras and three joints; `a__b` in a name stands for `a.b`."""
     base = {"checkpoint": "/fake", "joints": list(JOINTS), "instruction": "touch the red cube"}
-    base["frozen_frames"] = 0  # the harness sends one picture again and again
+    base["frozen_frames"] = 0  # the harness sends one image again and again
     return base | {name.replace("__", "."): value for name, value in changes.items()}
 
 
@@ -184,7 +184,7 @@ class Harness:
         # The first /clock is a jump from 0 and makes the node tick once.
         self._set_clock()
         self.wait(lambda: self.node.counts.refused.total() == 1, "the first tick")
-        self.node.counts = Counts()
+        vars(self.node.counts).update(vars(Counts()))
 
     def close(self) -> None:
         import rclpy
@@ -277,7 +277,7 @@ class Harness:
         wait_until(lambda: self._arrivals.count(arrival) > before, f"{arrival} at the node")
 
     def send_all(self, skip: str = "", age: float = 0.0) -> None:
-        """A picture of every camera and a joint state, but for `skip`."""
+        """An image of every camera and a joint state, but for `skip`."""
         for name, publisher in self.cameras.items():
             if name != skip:
                 self.send(publisher, self.image(np.full((4, 6, 3), 100, np.uint8)), age)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import Measured
-from pi0_ros.motion.screening import Bands
+from pi0_ros.motion.screening import Tolerances
 from pi0_ros.policy.types import ActionChunk
 from support.controller import between, execute
 
 NOW = 1_790_000_000_123_456_789
 MS = 1_000_000
 SECOND = 1_000_000_000
-BANDS = Bands(max_jump=0.3, clamp_position=0.05, clamp_velocity=1.5, clamp_acceleration=20.0)
-OPEN = Bands(max_jump=100.0, clamp_position=100.0, clamp_velocity=1e9, clamp_acceleration=1e9)
+TIGHT = Tolerances(max_jump=0.3, clamp_position=0.05, clamp_velocity=1.5, clamp_acceleration=20.0)
+OPEN = Tolerances(max_jump=100.0, clamp_position=100.0, clamp_velocity=1e9, clamp_acceleration=1e9)
 STARTS = st.sampled_from(["observation", "now"])
 
 

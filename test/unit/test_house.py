@@ -7,7 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 from support import ROOT
 
 PACKAGE = ROOT / "pi0_ros"
@@ -80,11 +79,6 @@ ROS = {
 }
 NUMPY_ONLY = {"motion"}
 
-TO_BE_CUT: set[tuple[str, str]] = {
-    ("serve", "node"),
-}
-"""Arrows that still point the wrong way."""
-
 
 def modules() -> dict[str, Path]:
     """Dotted name -> file, of every module of the package."""
@@ -128,14 +122,13 @@ def test_rooms_import_only_rooms_before_them() -> None:
     for name, imported in IMPORTS.items():
         here = room(name)
         for other in map(room, (i for i in imported if i in MODULES)):
-            if not other or other == here or (here, other) in TO_BE_CUT:
+            if not other or other == here:
                 continue
             if ORDER.index(other) > ORDER.index(here) or other in APART.get(here, set()):
                 wrong.append(f"{name} imports from {other}")
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.xfail(strict=True, reason="circles that are still to be cut")
 def test_no_module_imports_itself_by_way_of_others() -> None:
     done: set[str] = set()
 
@@ -152,7 +145,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 def test_rooms_without_ros_import_none_of_it() -> None:
     for name, imported in IMPORTS.items():
-        if room(name) in WITHOUT_ROS and (room(name), "ros") not in TO_BE_CUT:
+        if room(name) in WITHOUT_ROS:
             found = {i for i in imported for ros in ROS if (i + ".").startswith(ros + ".")}
             assert not found, f"{name} imports {sorted(found)}"
         if room(name) in NUMPY_ONLY:

@@ -15,9 +15,10 @@ def load(parameters: Any) -> Any:
     """The fake policy, in a process of its own if the parameters say so."""
     if not parameters.policy_process:
         return fake_policy.load(parameters)
+    from pi0_ros.node.preflight import load_arguments
     from pi0_ros.serve.process import PolicyProcess
 
-    return PolicyProcess(parameters, load="support.faults.fake_policy:load")
+    return PolicyProcess(load_arguments(parameters), load="support.faults.fake_policy:load")
 
 
 def sabotage(how: str) -> None:
@@ -38,13 +39,13 @@ def sabotage(how: str) -> None:
         mover.stop = zeros
     elif how == "no limits":
 
-        def unlimited(chunk: Any, limits: Any, bands: Any, *rest: Any) -> Any:
+        def unlimited(chunk: Any, limits: Any, tolerances: Any, *rest: Any) -> Any:
             inf = np.full(len(limits.names), 1e6)
             wide = replace(
                 limits, lower=-inf, upper=inf, velocity=inf, acceleration=inf, unscaled=None
             )
-            open_bands = mover.Bands(1e6, 1e6, 1e6, 1e6)
-            return plan(chunk, wide, open_bands, *rest)
+            open_tolerances = mover.Tolerances(1e6, 1e6, 1e6, 1e6)
+            return plan(chunk, wide, open_tolerances, *rest)
 
         mover.plan = unlimited
     else:

@@ -110,6 +110,8 @@ class Observer:
         self.trajectories += 1
 
     def _on_chunk(self, message: ActionChunk) -> None:
+        if message.verdict == ActionChunk.REJECTED:
+            return
         self.chunk_stamp = nanoseconds(message.header.stamp)
         self.latencies.append((self.now() - self.chunk_stamp) / 1e9)
         self.chunks += 1

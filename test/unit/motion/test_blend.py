@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.motion.blend import derivative, stitch
+from pi0_ros.motion.blend import derivative, splice
 
 DT = 0.02
 TIMES = np.arange(50)[:, None] * DT
@@ -33,7 +33,7 @@ def test_begins_in_the_state_and_returns_to_the_path(position, velocity, blend, 
     path, rates = rng.normal(size=(2, points, joints))
     there, speed = np.full(joints, position), np.full(joints, velocity)
     given_path = path.copy()
-    positions, velocities = stitch(path, rates, DT, there, speed, blend)
+    positions, velocities = splice(path, rates, DT, there, speed, blend)
     np.testing.assert_array_equal(path, given_path)
     assert positions.shape == velocities.shape == (points, joints)
     np.testing.assert_array_equal(positions[0], there)
@@ -50,7 +50,7 @@ def test_the_velocities_are_those_of_the_positions():
     """Along the blend too: central differences of fine steps agree with what is returned."""
     fine = np.arange(2001)[:, None] * 1e-4
     path, rates = np.sin(3 * fine), 3 * np.cos(3 * fine)
-    positions, velocities = stitch(path, rates, 1e-4, np.array([0.2]), np.array([-1.0]), 0.1)
+    positions, velocities = splice(path, rates, 1e-4, np.array([0.2]), np.array([-1.0]), 0.1)
     np.testing.assert_allclose(velocities[1:-1], (positions[2:] - positions[:-2]) / 2e-4, atol=1e-3)
     # Acceleration has no step at the end of the blend.
     changes = np.diff(velocities - rates, axis=0) / 1e-4
@@ -58,6 +58,6 @@ def test_the_velocities_are_those_of_the_positions():
 
 
 def test_a_state_on_the_path_changes_nothing():
-    positions, velocities = stitch(PATH, RATES, DT, PATH[0], RATES[0], 0.1)
+    positions, velocities = splice(PATH, RATES, DT, PATH[0], RATES[0], 0.1)
     np.testing.assert_array_equal(positions, PATH)
     np.testing.assert_array_equal(velocities, RATES)

@@ -54,25 +54,6 @@ def test_without_a_deadman_no_heartbeat_is_needed():
     assert not motion.check_deadman(1e9) and motion.enabled
 
 
-def test_rejections_in_a_row_latch():
-    motion = MotionEnable()
-    motion.enable(0.0)
-    assert not motion.reject(3, "a") and not motion.reject(3, "b")
-    motion.accept()
-    assert not motion.reject(3, "c") and not motion.reject(3, "d") and motion.enabled
-    assert motion.reject(3, "joint lift") and not motion.enabled
-    assert "3 rejected" in motion.latched and "joint lift" in motion.latched
-    motion.reset()
-    motion.enable(0.0)
-    assert not motion.reject(3, "e"), "the row begins anew"
-
-
-def test_rejections_of_a_dry_run_do_not_latch():
-    motion = MotionEnable()
-    assert not any(motion.reject(1, "x") for _ in range(5))
-    assert motion.enable(0.0) == ""
-
-
 @pytest.mark.parametrize("second", ["emergency", "latch"])
 def test_the_first_reason_stays(second):
     motion = MotionEnable()

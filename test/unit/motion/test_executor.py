@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import episode
-from support.jtc import BANDS, MS, NOW, SECOND, at_rest, chunk, limits_of, wave
+from support.jtc import MS, NOW, SECOND, TIGHT, at_rest, chunk, limits_of, wave
 
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import ACQUAINTANCE, LAG, NEAR, Executor, MotionSettings
@@ -26,7 +26,12 @@ PERIOD = 40 * MS
 
 
 def executor(limits: JointLimits, enabled: bool = True, **changes: object) -> Executor:
-    settings = {**vars(BANDS), **episode.SETTINGS, "trajectory_start": "observation", **changes}
+    settings = {
+        **vars(TIGHT),
+        **episode.SETTINGS,
+        "trajectory_start": "observation",
+        **changes,
+    }
     enable = MotionEnable()
     if enabled:
         enable.enable(0.0)
@@ -199,6 +204,32 @@ def test_stops_when_rejections_latch():
         assert moves.tick(here, NOW + k) is None
         assert moves.update(chunk(wave() + 1.0), here, NOW + k).reason == "limits"
     assert "2 rejected chunks in a row" in moves.tick(here, NOW + 2).stop_cause
+
+
+def test_rejections_latch_only_in_a_row_of_one_episode():
+    moves, here = executor(limits_of(2), reject_latch=3), at_rest(wave()[5])
+
+    def reject(times):
+        for _ in range(times):
+            assert moves.update(chunk(wave() + 1.0), here, NOW).reason == "limits"
+        return moves.enable.latched
+
+    assert not reject(2)
+    moves.update(chunk(wave()), here, NOW)
+    assert not reject(2)
+    moves.begin_episode()
+    assert not reject(2)
+    assert "3 rejected chunks in a row, the last: joint joint_" in reject(1)
+    assert not moves.enable.enabled
+    moves.enable.reset()
+    moves.enable.enable(0.0)
+    assert not reject(2), "the row begins anew"
+
+
+def test_rejections_of_a_dry_run_do_not_latch():
+    moves = executor(limits_of(2), enabled=False, reject_latch=1)
+    assert moves.update(chunk(wave() + 1.0), at_rest(wave()[5]), NOW).reason == "limits"
+    assert moves.enable.enable(0.0) == ""
 
 
 def test_stops_when_chunks_cease():

@@ -34,12 +34,12 @@ def test_a_stop_obeys_the_limits(limits, measurable, seed, start):
     here = inside(limits, rng)
     kind = ("ramp", "walk", "edge")[rng.integers(3)]
     wanted = chunk_of(kind, rng, limits, here, 0.02, 50, NOW)
-    running = plan(wanted, limits, OPEN, at_rest(here), None, NOW, "observation", 0.1).motion
+    executing = plan(wanted, limits, OPEN, at_rest(here), None, NOW, "observation", 0.1).motion
     now = NOW + int(rng.integers(0, 1500)) * MS
-    position, velocity = running.sample(now)
+    position, velocity = executing.sample(now)
     seen = np.clip(position + rng.normal(0, 0.02, len(here)), limits.lower, limits.upper)
     measured = Measured(seen, rng.normal(0, 5, len(here)), now) if measurable else None
-    planned = stop(limits, measured, running, now, start)
+    planned = stop(limits, measured, executing, now, start)
     check_form(planned, len(here), now, start)
     assert not planned.motion.velocities[-1].any() and planned.motion.end > now
     assert_within(*vars(planned.motion).values(), limits)
@@ -56,25 +56,25 @@ def test_a_stop_obeys_the_limits(limits, measurable, seed, start):
 
 def test_a_stop_of_a_joint_that_does_not_follow_uses_its_own_velocity():
     limits = limits_of(2)
-    running = Motion(NOW + np.array([0, SECOND]), np.array([[0.0, 0], [1, 1]]), np.ones((2, 2)))
+    executing = Motion(NOW + np.array([0, SECOND]), np.array([[0.0, 0], [1, 1]]), np.ones((2, 2)))
     measured = Measured(np.array([0.5, -0.2]), np.array([0.3, 0.2]), NOW + 500 * MS)
-    planned = stop(limits, measured, running, NOW + 500 * MS, "observation", max_jump=0.3)
+    planned = stop(limits, measured, executing, NOW + 500 * MS, "observation", max_jump=0.3)
     np.testing.assert_allclose(planned.motion.velocities[0], [1.0, 0.2])
     np.testing.assert_allclose(planned.motion.positions[0], [0.5, -0.2])
-    with pytest.raises(ValueError, match="measured state or a running motion"):
+    with pytest.raises(ValueError, match="measured state or an executing trajectory"):
         stop(limits, None, None, NOW, "now")
 
 
 def test_a_stop_does_not_go_back_to_where_the_joint_was_measured():
-    running = Motion(NOW + np.array([0, SECOND]), np.array([[0.0], [1.0]]), np.ones((2, 1)))
+    executing = Motion(NOW + np.array([0, SECOND]), np.array([[0.0], [1.0]]), np.ones((2, 1)))
     measured = Measured(np.array([0.27]), np.array([1.0]), NOW + 300 * MS)  # it lags a little
-    planned = stop(limits_of(1), measured, running, NOW + 450 * MS, "observation", max_jump=0.1)
+    planned = stop(limits_of(1), measured, executing, NOW + 450 * MS, "observation", max_jump=0.1)
     np.testing.assert_allclose(planned.motion.positions[0], [0.42])
     np.testing.assert_allclose(planned.motion.velocities[0], [1.0])
 
 
 def test_a_stop_needs_no_numbers_of_the_joints():
-    running = Motion(NOW + np.array([0, SECOND]), np.zeros((2, 1)), np.ones((2, 1)))
+    executing = Motion(NOW + np.array([0, SECOND]), np.zeros((2, 1)), np.ones((2, 1)))
     measured = Measured(np.array([np.nan]), np.zeros(1), NOW)
-    planned = stop(limits_of(1), measured, running, NOW, "now")
+    planned = stop(limits_of(1), measured, executing, NOW, "now")
     assert np.isfinite(planned.trajectory.positions).all()

@@ -3,8 +3,7 @@
 import numpy as np
 from support.jtc import MS, NOW
 
-from pi0_ros.motion.spline import Motion
-from pi0_ros.motion.trajectory import trajectory_of
+from pi0_ros.motion.spline import Motion, trajectory_of
 
 MOTION = Motion(
     NOW + np.array([0, 20, 40, 60]) * MS,

@@ -7,7 +7,7 @@ pytest.importorskip("rclpy")
 
 from support.jtc import MS, NOW
 
-from pi0_ros.motion.trajectory import Trajectory
+from pi0_ros.motion.spline import Trajectory
 from pi0_ros.node.messages import trajectory_message
 
 

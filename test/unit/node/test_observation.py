@@ -17,7 +17,7 @@ NOW = 1_700_000_000_000_000_000  # float64 seconds would lose nanoseconds here
 
 
 def image(stamp: int, content: str = "abcdef", **changes):
-    """A picture of 2 x 1 pixels."""
+    """An image of 2 x 1 pixels."""
     fields = {"width": 2, "height": 1, "step": 6, "encoding": "rgb8", "is_bigendian": 0}
     data = content.encode()
     return SimpleNamespace(header=header(stamp), data=data, **(fields | changes))
@@ -52,11 +52,24 @@ def test_a_complete_observation():
     assert snapshot.state_stamp == NOW - 5
     assert snapshot.instruction == "touch the red cube"
     np.testing.assert_array_equal(snapshot.state, [1.0, 2.0, 3.0])
-    picture = np.zeros((2, 2, 3), np.uint8)
-    observation = snapshot.observation(lambda message: picture)
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    observation = snapshot.observation(lambda message: pixels)
     assert list(observation.images) == ["front", "wrist"]
-    assert observation.images["front"] is picture
+    assert observation.images["front"] is pixels
     assert (observation.stamp, observation.instruction) == (snapshot.stamp, snapshot.instruction)
+
+
+def test_live_parameters_count_from_the_next_tick_on():
+    buffer = filled(wrist=NOW - 60 * MS)
+    buffer.set_parameters(configure(max_skew=0.05))
+    assert refusal(buffer).reason == "skewed"
+    buffer.set_parameters(configure(camera__wrist__max_age=0.05))
+    assert refusal(buffer).reason == "stale"
+    buffer.set_parameters(configure(joint_states_max_age=0.01))
+    assert buffer.measured(NOW + 20 * MS) is None
+    buffer.set_parameters(configure(camera__front__latency=0.03))
+    buffer.put_image("front", image(NOW))
+    assert buffer.snapshot(NOW).image_stamps["front"] == NOW - 30 * MS
 
 
 def test_the_joint_state_can_be_the_oldest_part():
@@ -185,7 +198,7 @@ def test_malformed_image_names_the_camera():
         ({"height": 2}, "6 bytes of data"),
     ],
 )
-def test_a_picture_that_contradicts_itself_is_refused_until_a_good_one_comes(changes, says):
+def test_an_image_that_contradicts_itself_is_refused_until_a_good_one_comes(changes, says):
     buffer = filled()
     buffer.put_image("front", image(NOW, **changes))
     error = refusal(buffer)
@@ -206,20 +219,20 @@ def test_compressed_without_data_is_malformed():
 
 def test_what_others_found_wrong_counts():
     buffer = filled()
-    buffer.blame("front", "malformed", "9 bytes that are no Image")
+    buffer.reject("front", "malformed", "9 bytes that are no Image")
     error = refusal(buffer)
     assert error.detail == "camera front (front/image_raw): 9 bytes that are no Image"
     buffer.put_image("front", image(NOW))
-    buffer.blame("joint states", "malformed", "no message")
+    buffer.reject("joint states", "malformed", "no message")
     assert "joint states (joint_states): no message" in refusal(buffer).detail
-    buffer.blame("instruction", "malformed", "no text")
+    buffer.reject("instruction", "malformed", "no text")
     assert status(buffer, "instruction").dropped == {"malformed": 1}
 
 
 # Time -------------------------------------------------------------------------------------------
 
 
-def test_joints_are_interpolated_to_the_oldest_picture():
+def test_joints_are_interpolated_to_the_oldest_image():
     buffer = filled(front=NOW - 20 * MS, wrist=NOW - 5 * MS, joints=None)
     for age, pan in ((40, 0.0), (30, 1.0), (10, 3.0), (0, 9.0)):
         buffer.put_joint_state(joint_state(NOW - age * MS, pan=pan, lift=0.0, gripper=-pan))
@@ -247,7 +260,7 @@ def frames(buffer, count, step=10 * MS, content=lambda i: "abcdef"):
         buffer.put_image("front", image(NOW - (count - 1 - i) * step, content(i)))
 
 
-def test_a_picture_repeated_byte_for_byte_is_a_dead_camera():
+def test_an_image_repeated_byte_for_byte_is_a_dead_camera():
     buffer = filled(front=None, frozen_frames=4)
     frames(buffer, 4)
     buffer.snapshot(NOW)
@@ -260,7 +273,7 @@ def test_a_picture_repeated_byte_for_byte_is_a_dead_camera():
     buffer.snapshot(NOW)
 
 
-def test_pictures_that_change_are_not_frozen_and_one_sent_twice_is_one():
+def test_images_that_change_are_not_frozen_and_one_sent_twice_is_one():
     buffer = filled(front=None, frozen_frames=3)
     frames(buffer, 20, content=lambda i: f"{i % 2:06}")
     buffer.snapshot(NOW)

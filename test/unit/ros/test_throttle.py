@@ -1,10 +1,18 @@
 from __future__ import annotations
 
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
-from pi0_ros.ros.throttle import LONGEST, MOST_KEYS, Throttle, printable, refusal_line
+from pi0_ros.ros.throttle import (
+    LONGEST,
+    MOST_KEYS,
+    Throttle,
+    ThrottledLog,
+    printable,
+    refusal_line,
+)
 
 
 class Clock:
@@ -111,3 +119,20 @@ def test_users_data_cannot_forge_a_second_line_or_field(detail: str) -> None:
     words = shlex.split(line)
     assert words[:4] == ["refused", "topic=front", "reason=malformed", "count=3"]
     assert len(words) == 5 and words[4].startswith("detail=")
+
+
+def test_a_log_says_how_many_lines_it_left_out():
+    lines = []
+    logger = SimpleNamespace(
+        warning=lambda text: lines.append(("warning", text)),
+        info=lambda text: lines.append(("info", text)),
+    )
+    clock = Clock()
+    log = ThrottledLog(logger, 2.0, clock)
+    for number in range(3):
+        log.warning("stop", f"stop {number}")
+    log.info("other", "hello")
+    assert lines == [("warning", "stop 0"), ("info", "hello")]
+    clock.now += 2.0
+    log.warning("stop", "stop 3")
+    assert lines[-1] == ("warning", "stop 3 (2 more since the last line)")
