@@ -83,7 +83,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description)
                 for name, default, description in (*_POLICY_ARGUMENTS, *_SIM_ARGUMENTS)
             ),
-            # First: its settings of the environment are for the images' publisher too.
+            # First, so that its environment variables apply to the publisher of the images too.
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(policy),
                 launch_arguments={

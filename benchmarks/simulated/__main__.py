@@ -94,13 +94,13 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.simulated.rollout import Loop
     from benchmarks.simulated.score import score, table
     from benchmarks.simulated.setup import read_setup
-    from pi0_ros.node.preflight import ContractError, contract_problems
+    from pi0_ros.node.preflight import PreflightError, preflight
 
     rate = {} if args.rate is None else {"rate_hz": args.rate}
     given = {"checkpoint": str(args.checkpoint), **rate, **dict(args.parameter)}
     setup = read_setup(**given)
-    if not args.expert and (problems := contract_problems(setup.parameters, None)):
-        raise ContractError(problems)
+    if not args.expert and (problems := preflight(setup.parameters, None)):
+        raise PreflightError(problems)
     loop = Loop(
         setup,
         delay=args.delay / 1e3,

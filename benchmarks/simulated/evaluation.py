@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.simulated.rollout import Episode, ExpertPilot, Loop, Pilot, rollout
 from pi0_ros import console
 from pi0_ros.errors import UserError
-from pi0_ros.node.preflight import load_policy
+from pi0_ros.node.loading import load_policy
 from pi0_ros.sim.world import World
 
 FIRST_SEED = 2**31

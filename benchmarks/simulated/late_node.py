@@ -9,9 +9,9 @@ import sys
 import time
 from typing import Any
 
+from pi0_ros.node.loading import PolicyLike, make_policy
 from pi0_ros.node.main import main
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import PolicyLike, make_policy
 from pi0_ros.policy.types import ActionChunk, Observation
 
 

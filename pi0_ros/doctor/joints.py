@@ -15,9 +15,9 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
 from pi0_ros.doctor.guess import FAR_OUT, deviations, explain, misfit, rearranged
 from pi0_ros.doctor.samples import Collected
-from pi0_ros.node.contract_fit import joint_units
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.joint_states import positions_of
+from pi0_ros.node.preflight_checkpoint import joint_units
 from pi0_ros.policy.compatibility import has_statistics, radian_range
 
 OFTEN = 0.05

@@ -10,15 +10,15 @@ from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
-from pi0_ros.node.contract_fit import plain_name
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import contract_problems
+from pi0_ros.node.preflight import preflight
+from pi0_ros.node.preflight_checkpoint import plain_name
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
 
 
 def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint | None]:
     """All findings of the preflight but the graph's; the checkpoint where it can be read."""
-    problems = contract_problems(parameters, None)
+    problems = preflight(parameters, None)
     findings = [fail("preflight", problem) for problem in problems]
     try:
         checkpoint = read_checkpoint(Path(parameters.checkpoint).expanduser())

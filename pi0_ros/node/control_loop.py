@@ -29,6 +29,7 @@ from pi0_ros.node.inputs import InputSubscriptions
 from pi0_ros.node.messages import chunk_message, trajectory_message
 from pi0_ros.node.observation import ObservationBuffer
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.qos import QosProfiles
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, StreamStatus
 from pi0_ros.node.worker import Inference, PolicyWorker
 from pi0_ros.ros.throttle import ThrottledLog
@@ -75,6 +76,7 @@ class ControlLoop:
         self,
         node: Node,
         parameters: NodeParameters,
+        qos: QosProfiles,
         limits: JointLimits | None,
         enable: MotionEnable,
         outputs: Outputs,
@@ -86,7 +88,7 @@ class ControlLoop:
             limits: None: only dry runs.
         """
         self._node, self._clock = node, node.get_clock()
-        self._parameters, self._limits = parameters, limits
+        self._parameters, self._qos, self._limits = parameters, qos, limits
         self._enable = enable
         self._outputs, self._counts, self._timings = outputs, outputs.counts, outputs.timings
         self._inference_ended = node.create_guard_condition(self.collect)
@@ -127,6 +129,7 @@ class ControlLoop:
         self._inputs = InputSubscriptions(
             node,
             parameters,
+            self._qos,
             self._on_image,
             self._on_joint_state,
             self._on_instruction,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 LONGEST_MESSAGE = 4000
-"""Characters of a status's message; a contract that fails may list much."""
+"""Characters of a status's message; a failed preflight may list much."""
 
 _LEVELS: Mapping[Level, bytes] = {
     "ok": b"\x00",

@@ -32,11 +32,11 @@ SUPPORTED = (*_COLOUR, *_GREY_8, *_GREY_16)
 
 
 class ImageError(ValueError):
-    """The message holds no picture that can be read; the message says what is wrong with it."""
+    """A message that holds no readable image; the text says what is wrong with it."""
 
 
 def to_rgb(message: Any) -> np.ndarray:
-    """The picture in a sensor_msgs/Image.
+    """The pixels of a sensor_msgs/Image.
 
     16-bit grey (mono16, 16UC1) is reduced to its high byte, value // 256: full scale is 65535
     whatever the unit, so a depth image in millimetres comes out nearly black.
@@ -48,7 +48,7 @@ def to_rgb(message: Any) -> np.ndarray:
         [height, width, 3] uint8 RGB, mostly a view of `message.data`: not to be written to.
 
     Raises:
-        ImageError: sizes that do not fit each other, or an encoding that nobody here converts.
+        ImageError: sizes that do not fit each other, or an encoding that is not supported.
     """
     _check_sides(message.width, message.height)
     encoding = message.encoding
@@ -63,7 +63,7 @@ def to_rgb(message: Any) -> np.ndarray:
 
 
 def decompress(message: Any) -> np.ndarray:
-    """The picture in a sensor_msgs/CompressedImage.
+    """The pixels of a sensor_msgs/CompressedImage.
 
     `format` is "jpeg" or "png", or image_transport's long form "rgb8; jpeg compressed bgr8", whose
     last word tells the order in which the sender gave the colours to the encoder.
@@ -80,11 +80,11 @@ def decompress(message: Any) -> np.ndarray:
     data = np.frombuffer(message.data, np.uint8)
     what = f"compressed image, format {message.format!r}, {data.size} bytes"
     if "compressedDepth" in message.format:
-        raise ImageError(f"{what}: compressedDepth is no picture; use the colour stream")
+        raise ImageError(f"{what}: compressedDepth is no colour image; use the colour stream")
     if data.size == 0:
         raise ImageError(f"{what}: no data")
     try:
-        # A camera's EXIF orientation would turn the picture against what raw transport delivers.
+        # A camera's EXIF orientation would rotate the image; raw transport does not.
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ImageError(f"{what}: OpenCV cannot decode it: {error}") from error
@@ -95,7 +95,7 @@ def decompress(message: Any) -> np.ndarray:
 
 
 def check(message: Any, transport: str) -> None:
-    """Look at a message as far as that takes microseconds: neither decoding nor cv_bridge.
+    """Check a message in microseconds: without decoding it, and without cv_bridge.
 
     Args:
         transport: "raw" or "compressed".

@@ -7,20 +7,14 @@ from functools import partial
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from pi0_ros.motion.refusal import Reason
 from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.qos import QosProfiles
 from pi0_ros.ros.subscriptions import LatchedSubscription, image_reader, subscribe
-
-# Newest message only, and whatever reliability the publisher offers.
-_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Deeper, because messages about other robots' joints may lie between two of ours.
-_JOINT_STATES = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-_INSTRUCTION = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class InputSubscriptions:
@@ -30,6 +24,7 @@ class InputSubscriptions:
         self,
         node: Node,
         parameters: NodeParameters,
+        qos: QosProfiles,
         on_image: Callable[[str, Any], None],
         on_joint_state: Callable[[Any], None],
         on_instruction: Callable[[str], None],
@@ -55,7 +50,7 @@ class InputSubscriptions:
                 image_type,
                 camera.topic,
                 partial(on_image, camera.name),
-                _IMAGE,
+                qos.images[camera.name],
                 malformed(camera.name),
                 read,
             )
@@ -67,7 +62,7 @@ class InputSubscriptions:
                 JointState,
                 parameters.joint_states_topic,
                 on_joint_state,
-                _JOINT_STATES,
+                qos.joint_states,
                 malformed(JOINT_STATES),
             )
         )
@@ -76,7 +71,7 @@ class InputSubscriptions:
             String,
             "instruction",
             lambda message: on_instruction(message.data),
-            _INSTRUCTION,
+            qos.instruction,
             malformed(INSTRUCTION),
         )
 

@@ -72,10 +72,13 @@ def _velocities_of(message: Any, joints: Sequence[str]) -> np.ndarray | None:
 
 
 class JointHistory:
-    """Samples in the order of their stamps."""
+    """Samples in the order of their stamps.
+
+    Attributes:
+        gap: nanoseconds between two samples after which the arm may be another one.
+    """
 
     def __init__(self, gap: int) -> None:
-        """`gap`: nanoseconds between two samples after which the arm may be another one."""
         self._samples: deque[Sample] = deque(maxlen=_MOST)
         self.gap, self._since = gap, 0
 

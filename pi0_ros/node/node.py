@@ -15,7 +15,6 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.motion.enable import MotionEnable
@@ -25,6 +24,7 @@ from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.control_loop import ControlLoop, Outputs
 from pi0_ros.node.diagnostics import Report, Timings
 from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
+from pi0_ros.node.loading import LoadError, LoadPolicy, make_policy
 from pi0_ros.node.memory import memory, release, settle
 from pi0_ros.node.operator_interface import Callbacks, OperatorInterface
 from pi0_ros.node.parameters import (
@@ -36,22 +36,16 @@ from pi0_ros.node.parameters import (
     read_parameters,
     unknown_names,
 )
-from pi0_ros.node.preflight import (
-    ContractError,
-    LoadError,
-    LoadPolicy,
-    contract_problems,
-    make_policy,
-)
+from pi0_ros.node.preflight import PreflightError, preflight
+from pi0_ros.node.qos import declare_qos
 from pi0_ros.ros.throttle import ThrottledLog, refusal_line
 
 RETRY_PERIOD = 5.0
 """Seconds between two attempts of `autostart`."""
 
 Check = Callable[[NodeParameters, Mapping[str, Sequence[str]], Callable[[str], str]], list[str]]
-"""`pi0_ros.node.preflight.contract_problems` and stand-ins for it."""
+"""`pi0_ros.node.preflight.preflight` and stand-ins for it."""
 
-_NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 _ERROR = TransitionCallbackReturn.ERROR
 
@@ -69,7 +63,7 @@ class Pi0Node(LifecycleNode):
     def __init__(
         self,
         load: LoadPolicy = make_policy,
-        check: Check = contract_problems,
+        check: Check = preflight,
         timings: Timings | None = None,
         **options: Any,
     ) -> None:
@@ -82,12 +76,13 @@ class Pi0Node(LifecycleNode):
             options: go to LifecycleNode.
 
         Raises:
-            ParameterError: lists every unusable parameter.
+            ParameterError: lists every unusable parameter, or every unusable QoS override.
         """
         super().__init__("pi0", **options)
         given = given_values(self)
         self.parameters = read_parameters(given)
         declare(self, self.parameters)
+        self._qos = declare_qos(self, self.parameters)
         for name in unknown_names(self.parameters, given):
             self.get_logger().warning(f"parameter {name}: this node has none of that name; ignored")
 
@@ -101,13 +96,18 @@ class Pi0Node(LifecycleNode):
         self._operator = OperatorInterface(
             self,
             self.parameters,
+            self._qos,
             self.motion_enable,
             Callbacks(self._check_enable, self._stop, self._reset, self._set_parameters),
             self._log,
         )
         self._outputs = Outputs(
-            self.create_lifecycle_publisher(ActionChunkMessage, "~/action_chunk", _NEWEST),
-            self.create_lifecycle_publisher(JointTrajectory, "~/joint_trajectory", _NEWEST),
+            self.create_lifecycle_publisher(
+                ActionChunkMessage, "~/action_chunk", self._qos.action_chunk
+            ),
+            self.create_lifecycle_publisher(
+                JointTrajectory, "~/joint_trajectory", self._qos.joint_trajectory
+            ),
             self._on_refusal,
             self._operator.tell_if_disabled,
             self._log,
@@ -167,7 +167,7 @@ class Pi0Node(LifecycleNode):
             )
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Check the contract, load, compile and warm up."""
+        """Preflight, load, compile and warm up."""
         return self._guarded(self._configure, "configure")
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -195,7 +195,7 @@ class Pi0Node(LifecycleNode):
         """Do a transition's work, which returns the new summary; log what goes wrong."""
         try:
             self._summary = step()
-        except (ContractError, LoadError, TimeoutError) as error:
+        except (PreflightError, LoadError, TimeoutError) as error:
             self._failed = True
             self._summary = f"{name} failed: {error}"
             self.get_logger().error(self._summary)
@@ -216,7 +216,7 @@ class Pi0Node(LifecycleNode):
         topics = dict(self.get_topic_names_and_types())
         problems = self._check(parameters, topics, self.resolve_topic_name)
         if problems:
-            raise ContractError(problems)
+            raise PreflightError(problems)
         self._limits = None
         if parameters.joint_limits:
             path = Path(parameters.joint_limits).expanduser()
@@ -229,6 +229,7 @@ class Pi0Node(LifecycleNode):
         self.loop = ControlLoop(
             self,
             parameters,
+            self._qos,
             self._limits,
             self.motion_enable,
             self._outputs,
@@ -324,6 +325,8 @@ class Pi0Node(LifecycleNode):
         self.parameters = new
         if self.loop is not None:
             self.loop.set_parameters(new)
+        for name, value in values.items():
+            self.get_logger().info(f"parameter {name}: {value!r} from now on")
         return ""
 
     # Reports ------------------------------------------------------------------------------------

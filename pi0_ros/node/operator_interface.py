@@ -9,18 +9,14 @@ from dataclasses import dataclass
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import SetBool, Trigger
 
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.qos import QosProfiles
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import ThrottledLog
-
-_HEARTBEAT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Deep, so that later messages do not push a stop out of the queue.
-_STOPS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,7 @@ class OperatorInterface:
         self,
         node: Node,
         parameters: NodeParameters,
+        qos: QosProfiles,
         enable: MotionEnable,
         callbacks: Callbacks,
         log: ThrottledLog,
@@ -62,7 +59,7 @@ class OperatorInterface:
             Bool,
             parameters.emergency_stop_topic,
             self._on_emergency_stop,
-            _STOPS,
+            qos.emergency_stop,
             lambda text: log.warning("emergency stop", text),
         )
         if parameters.deadman_timeout:
@@ -71,7 +68,7 @@ class OperatorInterface:
                 Header,
                 parameters.deadman_topic,
                 self._on_heartbeat,
-                _HEARTBEAT,
+                qos.deadman,
                 lambda text: log.warning("deadman", text),
             )
 

@@ -11,7 +11,9 @@ from typing import Any
 Value = bool | int | float | str | tuple[str, ...]
 
 START, CONFIGURE, LIVE = "start", "configure", "live"
-"""When a parameter may change: never, while the node is unconfigured, or at any time."""
+"""When a parameter may change: never, while the node is unconfigured, or at any time.
+
+Paths never change: nobody in the ROS graph can make a running node open another file."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Joint:
 class NodeParameters:
     """The configuration of the node."""
 
-    checkpoint: str = _row("", section="Model", doc=
+    checkpoint: str = _row("", changes=START, section="Model", doc=
         "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required.")
     device: str = _row("cpu", doc=
         "Device that runs the model: cpu, npu:0, another device of torch, or auto (an NPU if one "
@@ -106,14 +108,14 @@ class NodeParameters:
         "(npu_prompt_flash_attention).")
     npu_weights: str = _row("nd", choices=("nd", "nz"), doc=
         "Layout of the largest weights on an NPU: nd, or nz (FRACTAL_NZ blocks).")
-    graph_cache: str = _row("", doc=
+    graph_cache: str = _row("", changes=START, doc=
         "Directory in which compiled graphs survive a restart; empty: none.")
     threads: int = _row(0, 0, 1024, doc=
         "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers "
         "and controllers.")
     seed: int = _row(0, 0, 2**63 - 1, doc=
         "Seed of the flow-matching noise. The same seed gives the same chunks.")
-    tokenizer: str = _row("", doc=
+    tokenizer: str = _row("", changes=START, doc=
         "Path of the tokenizer; empty: the one in the checkpoint.")
     instruction: str = _row("", changes=LIVE, doc=
         "Task in words until one arrives on the topic `instruction`.")
@@ -161,7 +163,7 @@ class NodeParameters:
         "Topic of sensor_msgs/JointState. The joints come in any order; others are ignored.")
     joint_states_max_age: float = _row(0.2, 0.001, 60.0, changes=LIVE, doc=
         "Seconds; an older joint state is refused (stale).")
-    joint_limits: str = _row("", section="Limits", doc=
+    joint_limits: str = _row("", changes=START, section="Limits", doc=
         "File with the limits of the joints: joint_limits.yaml of ros2_control, or a URDF. Without"
         " one the node makes only dry runs (~/action_chunk, no trajectory).")
     default_acceleration: float = _row(5.0, 0.01, 1000.0, doc=

@@ -296,6 +296,15 @@ _HEADER = """\
   ros__parameters:
 """
 
+_FOOTER = """
+
+    # Quality of service, by the topic's resolved name: history, depth and reliability of any topic
+    # that the node subscribes to or publishes on, read at the start.
+    #   qos_overrides:
+    #     /front/image_raw: {subscription: {reliability: reliable, depth: 5}}
+    #     /pi0/joint_trajectory: {publisher: {reliability: best_effort}}
+"""
+
 
 def as_yaml() -> str:
     """config/pi0.yaml: every parameter with its meaning and default."""
@@ -317,7 +326,7 @@ def as_yaml() -> str:
             for row in JOINT_SPECS:
                 entry = _yaml_entry(row, row.name.split(".")[-1], 4, width=92)
                 lines += [f"    #   {line}" for line in entry]
-    return _HEADER + "\n".join(lines[1:]) + "\n"
+    return _HEADER + "\n".join(lines[1:]) + _FOOTER
 
 
 def _yaml_entry(

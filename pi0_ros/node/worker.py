@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.motion.refusal import Reason, Refusal
+from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import Snapshot
-from pi0_ros.node.preflight import PolicyLike
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.serve.process import PolicyProcess
 

@@ -12,8 +12,9 @@ from pi0_ros.bags.topics import match_topics
 from pi0_ros.motion.limits import JointLimits, read_limits
 from pi0_ros.node.arguments import write_arguments
 from pi0_ros.node.interface import Interface, Topic, read_interface
+from pi0_ros.node.loading import LoadError, load_policy
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import ContractError, LoadError, contract_problems, load_policy
+from pi0_ros.node.preflight import PreflightError, preflight
 from pi0_ros.replay.steps import SeededPolicy
 
 Check = Callable[[NodeParameters, None], list[str]]
@@ -106,16 +107,16 @@ def open_case(
     return Case(opened, interface, match_topics(opened, interface.observed, remaps))
 
 
-def check_case(case: Case, check: Check = contract_problems) -> None:
+def check_case(case: Case, check: Check = preflight) -> None:
     """Parameters, checkpoint, limits and recording fit each other.
 
     Raises:
-        ContractError: parameters, checkpoint and limits do not; lists everything.
+        PreflightError: parameters, checkpoint and limits do not; lists everything.
         BagError: no joint state names all the joints.
     """
     problems = check(case.parameters, None)
     if problems:
-        raise ContractError(problems)
+        raise PreflightError(problems)
     _check_joints(case.bag, case.joint_states, case.parameters.joint_names)
 
 

@@ -202,7 +202,8 @@ def run_deterministic(
         load_as, check: stand for the node's `load_policy` and its preflight.
     """
     from pi0_ros.bags.results import read_results
-    from pi0_ros.node.preflight import contract_problems, load_policy
+    from pi0_ros.node.loading import load_policy
+    from pi0_ros.node.preflight import preflight
     from pi0_ros.replay import golden
     from pi0_ros.replay.case import check_case, load, node_arguments, open_case
     from pi0_ros.replay.deterministic import Options, replay_steps
@@ -216,7 +217,7 @@ def run_deterministic(
     options = Options(args.enable, args.latency, again)
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args, args.enable)
     case = open_case(args.bag, arguments, args.remap)
-    check_case(case, check or contract_problems)
+    check_case(case, check or preflight)
     policy = load(case.parameters, load_as or load_policy)
     outcome = replay_steps(
         case, policy, out, options, recording=str(args.bag), overwrite=args.overwrite

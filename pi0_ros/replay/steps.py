@@ -28,8 +28,8 @@ from pi0_ros.motion.spline import Trajectory
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Interface, Topic
+from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
-from pi0_ros.node.preflight import PolicyLike
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters

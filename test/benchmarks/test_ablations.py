@@ -16,7 +16,7 @@ from benchmarks.simulated.ablations import ABLATIONS, NONE
 from benchmarks.simulated.evaluation import scene_seeds
 from benchmarks.simulated.rollout import Loop, rollout
 from benchmarks.simulated.setup import read_setup
-from pi0_ros.node.preflight import load_policy
+from pi0_ros.node.loading import load_policy
 from pi0_ros.policy.policy import Policy
 from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS
 from pi0_ros.sim.world import World

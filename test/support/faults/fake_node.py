@@ -15,7 +15,7 @@ def load(parameters: Any) -> Any:
     """The fake policy, in a process of its own if the parameters say so."""
     if not parameters.policy_process:
         return fake_policy.load(parameters)
-    from pi0_ros.node.preflight import load_arguments
+    from pi0_ros.node.loading import load_arguments
     from pi0_ros.serve.process import PolicyProcess
 
     return PolicyProcess(load_arguments(parameters), load="support.faults.fake_policy:load")

@@ -1,4 +1,4 @@
-"""Image conversion: random pictures through every encoding, and what must be refused."""
+"""Image conversion: random images through every encoding, and what must be refused."""
 
 import sys
 from types import SimpleNamespace
@@ -39,11 +39,11 @@ def test_every_supported_encoding_is_tried_here():
 
 @given(sizes, sizes, st.integers(0, 9), st.sampled_from(list(CHANNELS)), st.integers(0, 2**32 - 1))
 def test_colour(height, width, padding, encoding, seed):
-    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 4), np.uint8)
-    stored = picture[..., ["rgba".index(channel) for channel in CHANNELS[encoding]]]
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 4), np.uint8)
+    stored = image[..., ["rgba".index(channel) for channel in CHANNELS[encoding]]]
     out = to_rgb(message(stored, encoding, padding, big=bool(seed % 2)))
     assert out.dtype == np.uint8
-    np.testing.assert_array_equal(out, picture[..., :3])
+    np.testing.assert_array_equal(out, image[..., :3])
 
 
 @given(sizes, sizes, st.integers(0, 9), st.sampled_from(["mono8", "8UC1"]), st.integers(0, 99))
@@ -110,7 +110,7 @@ def test_malformed_images_are_refused(change, says):
     st.binary(max_size=200),
     st.sampled_from([*ALL, "", "yuv422", "32FC1"]),
 )
-def test_any_message_gives_a_picture_or_an_image_error(height, width, step, data, encoding):
+def test_any_message_gives_an_image_or_an_image_error(height, width, step, data, encoding):
     image = SimpleNamespace(
         height=height, width=width, step=step, data=data, encoding=encoding, is_bigendian=0
     )
@@ -156,31 +156,31 @@ def test_other_encodings_are_refused_by_name(monkeypatch):
         to_rgb(image)
 
 
-def compressed(picture: np.ndarray, form: str, extension: str = ".png"):
-    """`picture` is RGB; OpenCV writes files of the usual kind from BGR."""
-    data = cv2.imencode(extension, np.ascontiguousarray(picture[..., ::-1]))[1].tobytes()
+def compressed(image: np.ndarray, form: str, extension: str = ".png"):
+    """`image` is RGB; OpenCV writes files of the usual kind from BGR."""
+    data = cv2.imencode(extension, np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
     return SimpleNamespace(format=form, data=data)
 
 
-PICTURE = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
+IMAGE = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
 
 
 @pytest.mark.parametrize("form", ["png", "rgb8; png compressed bgr8", "bgr8; png compressed bgr8"])
 def test_png(form):
-    np.testing.assert_array_equal(decompress(compressed(PICTURE, form)), PICTURE)
+    np.testing.assert_array_equal(decompress(compressed(IMAGE, form)), IMAGE)
 
 
 def test_png_that_the_sender_wrote_with_swapped_colours():
-    swapped = compressed(PICTURE[..., ::-1], "rgb8; png compressed rgb8")
-    np.testing.assert_array_equal(decompress(swapped), PICTURE)
+    swapped = compressed(IMAGE[..., ::-1], "rgb8; png compressed rgb8")
+    np.testing.assert_array_equal(decompress(swapped), IMAGE)
 
 
 @pytest.mark.parametrize("form", ["jpeg", "rgb8; jpeg compressed bgr8"])
 def test_jpeg(form):
-    picture = np.zeros((16, 16, 3), np.uint8)
-    picture[..., 0] = 200
-    out = decompress(compressed(picture, form, ".jpg"))
-    np.testing.assert_allclose(out.astype(int), picture, atol=4)
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[..., 0] = 200
+    out = decompress(compressed(image, form, ".jpg"))
+    np.testing.assert_allclose(out.astype(int), image, atol=4)
 
 
 def test_grey_files_become_three_channels():
@@ -194,9 +194,9 @@ def test_grey_files_become_three_channels():
     ("form", "data", "says"),
     [
         ("jpeg", b"", "no data"),
-        ("jpeg", b"not a picture", "cannot decode"),
-        ("png", compressed(PICTURE, "png").data[:40], "cannot decode"),
-        ("16UC1; compressedDepth png", b"x" * 50, "compressedDepth is no picture"),
+        ("jpeg", b"not an image", "cannot decode"),
+        ("png", compressed(IMAGE, "png").data[:40], "cannot decode"),
+        ("16UC1; compressedDepth png", b"x" * 50, "compressedDepth is no colour image"),
     ],
 )
 def test_bad_compressed_images_are_refused(form, data, says):

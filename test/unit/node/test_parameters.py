@@ -169,7 +169,7 @@ def test_parameters_of_configure_change_only_before_it():
     assert "clean up the node first" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["cameras", "emergency_stop_topic", "camera.front.topic"])
+@pytest.mark.parametrize("name", ["cameras", "graph_cache", "checkpoint", "camera.front.topic"])
 def test_parameters_of_the_start_never_change(name):
     with pytest.raises(ParameterError, match=f"{name}: read only"):
         changed(configure(), {name: values_of(configure())[name]}, configured=False)

@@ -1,4 +1,4 @@
-"""The contract between parameters, checkpoint, limits and graph; and loading the policy."""
+"""Parameters, checkpoint, limits and graph that do not fit each other; and loading the policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from support.harness import configure
 
 pytest.importorskip("torch")
 
-from pi0_ros.node.preflight import ContractError, contract_problems, load_policy, node_topics
+from pi0_ros.node.interface import node_topics
+from pi0_ros.node.loading import load_policy
+from pi0_ros.node.preflight import PreflightError, preflight
 
 JOINTS = [f"joint{number}" for number in range(6)]
 MEAN = np.array([0.0, -0.4, 0.5, 1.0, 0.0, 0.4], np.float32)
@@ -36,7 +38,7 @@ def statistics(path: Path, mean: np.ndarray, std: np.ndarray) -> Path:
 
 def problems(checkpoint: Path, **changes: Any) -> list[str]:
     values = {"checkpoint": str(checkpoint), "joints": JOINTS, **changes}
-    return contract_problems(configure(**values), None)
+    return preflight(configure(**values), None)
 
 
 def limits_file(folder: Path, **ranges: tuple[float, float]) -> str:
@@ -60,7 +62,7 @@ def test_what_fits_has_no_problems(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_everything_wrong_is_in_one_list(checkpoint: Path, tmp_path: Path) -> None:
-    found = contract_problems(
+    found = preflight(
         configure(
             checkpoint=str(checkpoint),
             cameras=["top"],
@@ -72,7 +74,7 @@ def test_everything_wrong_is_in_one_list(checkpoint: Path, tmp_path: Path) -> No
         {"/joint_states": ["std_msgs/msg/String"]},
         lambda name: f"/{name}",
     )
-    text = str(ContractError(found))
+    text = str(PreflightError(found))
     for part in (
         "none.yaml",
         "cameras ['top'] are not the checkpoint's",
@@ -84,11 +86,11 @@ def test_everything_wrong_is_in_one_list(checkpoint: Path, tmp_path: Path) -> No
     ):
         assert part in text
     assert text.startswith(f"{len(found)} problem(s)")
-    assert ContractError(found).problems == tuple(found)
+    assert PreflightError(found).problems == tuple(found)
 
 
 def test_a_broken_checkpoint_does_not_hide_the_rest(tmp_path: Path) -> None:
-    found = contract_problems(
+    found = preflight(
         configure(checkpoint=str(tmp_path / "gone"), joint_limits=str(tmp_path / "none.yaml")),
         {"/front/image_raw": ["sensor_msgs/msg/CompressedImage"]},
         lambda name: f"/{name}",
@@ -142,7 +144,7 @@ def test_the_order_that_the_checkpoint_records(checkpoint: Path) -> None:
     assert "joints: not in the checkpoint's order" in problem
     assert "joint1 is number 0, there it is number 1; joint0 is number 1" in problem
     assert "info.json: observation.state" in problem
-    # Another naming altogether says nothing about the order.
+    # Other names leave the order unknown.
     assert problems(checkpoint, joints=list("abcdef")) == []
 
 
@@ -157,7 +159,7 @@ def test_units_against_the_limits(checkpoint: Path, tmp_path: Path) -> None:
     assert "wider than the limits [-3, 3] allow" in found[0]
     scales = {f"joint.{name}.scale": float(np.pi / 180) for name in JOINTS}
     assert problems(checkpoint, joint_limits=limits, **scales) == []
-    # Without limits only what no joint turns.
+    # Without limits: only values that no joint reaches.
     assert len(problems(checkpoint)) == 12
 
 
@@ -193,7 +195,7 @@ def test_topics_of_other_types() -> None:
         changed = {**graph, **{name.replace("__", "/"): kind for name, kind in changes.items()}}
         return [
             problem
-            for problem in contract_problems(
+            for problem in preflight(
                 parameters, changed, lambda name: f"/{name.replace('~', 'pi0').lstrip('/')}"
             )
             if "has the type" in problem
@@ -236,5 +238,5 @@ def test_the_home_directory_in_the_checkpoint_and_the_tokenizer(
     assert policy.horizon == 50
     with pytest.raises(TokenizerError, match=f"{demo_checkpoint.parent}/elsewhere"):
         load_policy(configure(**parameters, tokenizer="~/elsewhere"))
-    elsewhere = contract_problems(configure(**parameters, tokenizer="~/elsewhere"), None)
+    elsewhere = preflight(configure(**parameters, tokenizer="~/elsewhere"), None)
     assert any(f"{demo_checkpoint.parent}/elsewhere" in problem for problem in elsewhere)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 from support.harness import configure
 
-from pi0_ros.node.preflight import load_arguments
+from pi0_ros.node.loading import load_arguments
 from pi0_ros.serve.server import arguments_from_json
 
 

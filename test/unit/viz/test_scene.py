@@ -14,8 +14,10 @@ def path(stamp: int, sequence: int = 0, executed: bool = True, steps: int = 50) 
     """A tool that moves along x by 1 mm per step, at y = `sequence`."""
     k = np.arange(1, steps + 1)
     places = np.column_stack([k / 1000, np.full(steps, float(sequence)), np.zeros(steps)])
-    turns = np.tile([0.0, 0, 0, 1], (steps, 1))
-    return ToolPath(stamp + k * STEP, places, turns, executed, stamp, sequence, "touch the cube")
+    orientations = np.tile([0.0, 0, 0, 1], (steps, 1))
+    return ToolPath(
+        stamp + k * STEP, places, orientations, executed, stamp, sequence, "touch the cube"
+    )
 
 
 def lines(scene: Scene, now: int) -> dict:

@@ -1,7 +1,7 @@
-"""Whether the parameters fit a checkpoint whose JSON, statistics and headers were read.
+"""The part of the preflight that compares the parameters with the checkpoint.
 
-Shapes are the policy's to check (`policy.compatibility`); here are the things that it cannot
-know: names, time, units against the limits of the joints.
+`policy.compatibility` checks the shapes. This module checks what the policy cannot know: names and
+their order, times, and units against the limits of the joints.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _unit_problems(
             elif upper[i] - lower[i] > WIDE * (high - low):
                 why = f"wider than the limits [{low:.4g}, {high:.4g}] allow"
             elif not np.isfinite(high - low) and max(-lower[i], upper[i]) > FAR:
-                why = "further than a joint turns"
+                why = "beyond what a joint can reach"
             else:
                 continue
             problems.append(

@@ -1,0 +1,93 @@
+"""Loading the policy as the parameters say, in this process or in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pi0_ros.errors import UserError
+from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight_checkpoint import policy_arguments
+from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.serve.load import LoadArguments
+from pi0_ros.serve.load import load_policy as load_from
+
+
+class PolicyLike(Protocol):
+    """What the node needs of a policy; pi0_ros.policy.policy.Policy is one.
+
+    Attributes:
+        horizon: steps per chunk.
+    """
+
+    @property
+    def horizon(self) -> int: ...
+
+    def infer(self, observation: Observation) -> ActionChunk: ...
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+
+
+LoadPolicy = Callable[[NodeParameters], PolicyLike]
+
+
+class LoadError(UserError, RuntimeError):
+    """The policy could not be loaded; the message names the checkpoint and the cause."""
+
+    def __init__(self, checkpoint: str, cause: BaseException) -> None:
+        kind = "" if isinstance(cause, ValueError) else f"{type(cause).__name__}: "
+        super().__init__(
+            f"the checkpoint {checkpoint!r} cannot be loaded: {kind}{cause}\n"
+            "(--ros-args --log-level pi0:=debug shows where it failed)"
+        )
+
+
+def make_policy(parameters: NodeParameters) -> PolicyLike:
+    """The policy in this process, or with `policy_process` in one of its own; see `load_policy`.
+
+    Raises:
+        ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
+        PolicyEnded: the process ended while it loaded.
+    """
+    if not parameters.policy_process:
+        return load_policy(parameters)
+    from pi0_ros.serve.process import PolicyProcess
+
+    return PolicyProcess(load_arguments(parameters))
+
+
+def load_policy(parameters: NodeParameters) -> PolicyLike:
+    """Load the checkpoint as the parameters say, warmed up; `~` in its paths is the home directory.
+
+    Raises:
+        ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
+    """
+    return load_from(load_arguments(parameters))
+
+
+def load_arguments(parameters: NodeParameters) -> LoadArguments:
+    """What the policy is loaded from."""
+    asked = policy_arguments(parameters)
+    mask = asked["delta_mask"]
+    return LoadArguments(
+        checkpoint=parameters.checkpoint,
+        device=parameters.device,
+        dtype=parameters.dtype,
+        seed=parameters.seed,
+        cameras=parameters.camera_names,
+        scale=tuple(joint.scale for joint in parameters.joints),
+        offset=tuple(joint.offset for joint in parameters.joints),
+        action_mode=parameters.action_mode,
+        delta_mask=None if mask is None else tuple(mask),
+        action_dt=parameters.action_dt,
+        tokenizer=parameters.tokenizer,
+        graph={
+            "graph": parameters.graph,
+            "form": parameters.graph_form,
+            "cache": parameters.graph_cache or None,
+            "attention": parameters.npu_attention,
+            "weights_nz": parameters.npu_weights == "nz",
+        },
+        threads=parameters.threads,
+    )
