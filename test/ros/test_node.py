@@ -353,8 +353,11 @@ def test_start_now_refuses_a_chunk_of_the_past(start):
     robot.policy.go_on.set()
     robot.wait(lambda: robot.refused() == {"expired": 1}, "the refusal")
     robot.chunk()
-    robot.wait(lambda: len(robot.chunks) == 1, "the chunk")
-    assert len(robot.trajectories) == len(robot.chunks) == 1
+    robot.wait(lambda: len(robot.trajectories) == 1, "the trajectory")
+    robot.wait(lambda: len(robot.chunks) == 2, "both chunks")
+    first, second = robot.chunks
+    assert (first.verdict, second.verdict) == (first.REJECTED, second.EXECUTED)
+    assert first.rejected_reason.startswith("expired")
 
 
 def test_clock_jumps_back(start):
