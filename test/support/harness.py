@@ -254,11 +254,18 @@ class Harness:
         greetings[self.joints] = self.state(pan=0.0)
         for publisher, message in greetings.items():
             message.header.stamp.nanosec = 1
+            arrival = (self._stream(publisher), 1)
+            before = self._arrivals.count(arrival)
 
-            def heard(publisher: Any = publisher, message: Any = message) -> bool:
+            def heard(
+                publisher: Any = publisher,
+                message: Any = message,
+                arrival: tuple[str, int] = arrival,
+                before: int = before,
+            ) -> bool:
                 publisher.publish(message)
                 time.sleep(0.01)
-                return self._arrivals.count((self._stream(publisher), 1)) > 0
+                return self._arrivals.count(arrival) > before
 
             wait_until(heard, f"a first message on {publisher.topic_name}")
         self.node.loop.buffer.clear()
