@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.diagnostics_cases import report, stream
 from support.domains import free_domain
+from support.spinning import spin
 from support.waiting import wait_until
 
 from pi0_ros.node.diagnostics import Report, diagnostics_message, statuses
@@ -38,9 +39,7 @@ class Heard:
         self.threads: list[threading.Thread] = []
 
     def spin(self) -> None:
-        self.threads = [threading.Thread(target=e.spin, daemon=True) for e in self.executors]
-        for thread in self.threads:
-            thread.start()
+        self.threads = [spin(e) for e in self.executors]
 
     def wait_for(self, count: int) -> list:
         before = len(self.messages)

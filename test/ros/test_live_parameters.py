@@ -102,7 +102,7 @@ CHUNKS = {
 def test_chunks(start, name):
     value, settings, outcome = CHUNKS[name]
     zigzag = 0.02 * (-1.0) ** np.arange(HORIZON)[:, None]
-    policy = FakePolicy(spoil=lambda p: p + zigzag if "acceleration" in name else p)
+    policy = FakePolicy(corrupt=lambda p: p + zigzag if "acceleration" in name else p)
     robot = start(policy, **settings)
     robot.chunk()
     clamped = robot.node.counts.clamped.total()
@@ -142,7 +142,7 @@ def test_reject_latch(start):
 def test_blend(start):
     """A new chunk departs at once from the executing trajectory, or in two seconds."""
     robot = start(blend=0.0)
-    robot.policy.spoil = lambda positions: positions + 0.1 * (len(robot.policy.seen) % 2)
+    robot.policy.corrupt = lambda positions: positions + 0.1 * (len(robot.policy.seen) % 2)
 
     def offset() -> float:
         """Radians of the newest trajectory from its own chunk after half a second."""

@@ -245,7 +245,7 @@ def test_a_stopped_viewer_does_not_hold_up_the_node(start, tmp_path):
     )
     try:
         publisher = robot.node._outputs.chunks
-        robot.wait(lambda: publisher.get_subscription_count() == 2, "pi0_viz", timeout=60)
+        robot.wait(lambda: publisher.get_subscription_count() == 2, "pi0_viz")
         viewer.send_signal(signal.SIGSTOP)
         durations = []
         publish = publisher.publish

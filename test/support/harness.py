@@ -16,6 +16,7 @@ import numpy as np
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.parameters import NodeParameters, read_parameters
 from pi0_ros.policy.types import ActionChunk, Observation
+from support.spinning import spin
 from support.waiting import PATIENCE, wait_until
 
 JOINTS = ("pan", "lift", "gripper")
@@ -170,9 +171,7 @@ class Harness:
         self._executors = [SingleThreadedExecutor(context=context) for context in self._contexts]
         self._executors[0].add_node(self.node)
         self._executors[1].add_node(self.robot)
-        self._threads = [threading.Thread(target=e.spin, daemon=True) for e in self._executors]
-        for thread in self._threads:
-            thread.start()
+        self._threads = [spin(e) for e in self._executors]
         outputs = [p for p in self.node.publishers if p.topic_name in heard_topics]
         inputs = [*self.cameras.values(), self.joints, self.instruction, self._clock]
         if not activate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from support.arm_urdf import arm_urdf
 from support.harness import DT, HORIZON, JOINTS
+from support.spinning import spin
 from support.waiting import wait_until
 
 # Away from zero, and different in every joint and step.
@@ -86,9 +86,7 @@ class Viewer:
         executors = [SingleThreadedExecutor(context=context) for context in self._contexts]
         for executor, node in zip(executors, (self.node, self.user), strict=True):
             executor.add_node(node)
-        threads = [threading.Thread(target=e.spin, daemon=True) for e in executors]
-        for thread in threads:
-            thread.start()
+        threads = [spin(e) for e in executors]
         self._running = list(zip(executors, threads, strict=True))
         wait_until(lambda: self.chunks.get_subscription_count() == 1, "discovery of the chunks")
         wanted = {f"/pi0_viz/{topic}" for topic in (topics or kinds) if topic}
