@@ -13,7 +13,7 @@ from examples.touch_task.data import TrainingData
 from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.objective import Pointer, losses, pointing_losses
 from examples.touch_task.optimiser import Optimiser, schedule
-from examples.touch_task.tokenizer import write_tokenizer
+from examples.touch_task.tokenizer import write_task_tokenizer
 from examples.touch_task.weights import checkpoint_tensors, new_model
 from pi0_ros import console
 from pi0_ros.checkpoint.checkpoint import CONFIG
@@ -86,7 +86,7 @@ def train(
         directory: gets the checkpoint with tokenizer, statistics and processors.
     """
     generator = torch.Generator().manual_seed(recipe.seed + 1)
-    write_tokenizer(directory, INSTRUCTIONS)
+    write_task_tokenizer(directory, INSTRUCTIONS)
     data = TrainingData(demonstrations, config, directory, generator)
     model = new_model(config, len(JOINTS), recipe.seed)
     pointer = Pointer(config, recipe.seed)

@@ -3,17 +3,15 @@
 It exercises everything but the quality of the actions: the robot's motion under it means nothing.
 """
 
-import io
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from sentencepiece import SentencePieceTrainer
 from torch import Tensor
 
 from pi0_ros.checkpoint.save import save_checkpoint
+from pi0_ros.checkpoint.tokenizer import write_tokenizer
 from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.console import progress
 from pi0_ros.model.config import TINY, Pi0Config
@@ -52,33 +50,6 @@ def random_weights(config: Pi0Config, seed: int, dtype: torch.dtype) -> dict[str
     return tensors
 
 
-def write_tokenizer(directory: Path, vocab_size: int) -> None:
-    """A SentencePiece model with Gemma's special tokens that knows the words of tabletop tasks."""
-    words = _WORDS.split()
-    model = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=iter([f"{a} {b} {c}" for a in words for b in words for c in words[::7]]),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=vocab_size,
-        hard_vocab_limit=False,
-        byte_fallback=False,
-        pad_id=0,
-        eos_id=1,
-        bos_id=2,
-        unk_id=3,
-        user_defined_symbols=["\n"],
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        minloglevel=2,
-    )
-    (directory / "tokenizer.model").write_bytes(model.getvalue())
-    config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}
-    config |= {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
 def write_random_checkpoint(
     path: Path, config: Pi0Config, *, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> None:
@@ -92,7 +63,9 @@ def write_random_checkpoint(
     path.mkdir(parents=True, exist_ok=True)
     mean, std = np.array(list(JOINTS.values()), np.float32).T
     statistics = {"mean": mean, "std": std}
-    write_tokenizer(path, min(config.vocab_size, TINY.vocab_size))
+    words = _WORDS.split()
+    sentences = [f"{a} {b} {c}" for a in words for b in words for c in words[::7]]
+    write_tokenizer(path, sentences, min(config.vocab_size, TINY.vocab_size))
     save_checkpoint(
         path,
         config,

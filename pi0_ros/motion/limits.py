@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from pi0_ros.errors import UserError
+from pi0_ros.errors import ProblemsError
 
 _LARGEST_FILE = 16 * 2**20  # bytes
 
@@ -50,16 +50,8 @@ class JointLimits:
         )
 
 
-class LimitsError(UserError, ValueError):
-    """The file does not give every limit that is needed.
-
-    Attributes:
-        problems: everything that is wrong, a sentence each.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+class LimitsError(ProblemsError):
+    """The file does not give every limit that is needed."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from pi0_ros.errors import UserError
+from pi0_ros.errors import ProblemsError
 
 LARGEST = 16 * 2**20
 """Characters of a URDF at most."""
@@ -19,16 +19,8 @@ MOST_LINKS = 2000
 _NAMED = 30  # names that an error lists at most
 
 
-class UrdfError(UserError, ValueError):
-    """A robot description that cannot be used.
-
-    Attributes:
-        problems: everything that is wrong, a sentence each.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+class UrdfError(ProblemsError):
+    """A robot description that cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from examples.touch_task.data import TrainingData
 from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.optimiser import schedule
 from examples.touch_task.plot import draw_losses
-from examples.touch_task.tokenizer import write_tokenizer
+from examples.touch_task.tokenizer import write_task_tokenizer
 from examples.touch_task.train import Losses, Recipe, train
 from pi0_ros.checkpoint.checkpoint import ImageRule
 from pi0_ros.checkpoint.metadata import read_declared
@@ -84,7 +84,7 @@ def test_training_sees_what_the_policy_will_see(
     tmp_path: Path, demonstrations: Demonstrations
 ) -> None:
     """Images, prompt and numbers of a batch are those of the policy's own preparation."""
-    write_tokenizer(tmp_path, INSTRUCTIONS)
+    write_task_tokenizer(tmp_path, INSTRUCTIONS)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
     rows, chosen = torch.tensor([7, 20]), torch.tensor([0, 2])
     batch = data.batch(rows, chosen, vary=False)
@@ -105,7 +105,7 @@ def test_training_sees_what_the_policy_will_see(
 
 
 def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demonstrations) -> None:
-    write_tokenizer(tmp_path, INSTRUCTIONS)
+    write_task_tokenizer(tmp_path, INSTRUCTIONS)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator())
     places = torch.tensor([[[0.0, 0.0], [-0.99, 0.99]], [[0.99, -0.99], [float("nan")] * 2]])
     # Of 8 x 8 patches the first and the last row are border.
@@ -113,7 +113,7 @@ def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demons
 
 
 def test_every_word_is_one_token(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path, INSTRUCTIONS)
+    write_task_tokenizer(tmp_path, INSTRUCTIONS)
     tokenizer = load_tokenizer(tmp_path, None)
     prompts = [tokenizer(text + "\n") for text in INSTRUCTIONS]
     assert {len(prompt) for prompt in prompts} == {6}, "begin, four words, newline"
