@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from support.harness import HORIZON, FakePolicy, Harness
+from support.harness import HORIZON, JOINTS, FakePolicy, Harness
 
 pytest.importorskip("rclpy")
 
@@ -87,47 +89,47 @@ def test_instruction(start):
     assert robot.chunks[-1].instruction == "touch the blue cube"
 
 
-# name -> value, settings of the start, and what happens to a chunk of 200 rad/s^2, and of 1.5 rad/s
-# and more.
+def limits_file(folder: Path, highest: float, velocity: float, acceleration: float) -> str:
+    """joint_limits.yaml with the same limits for every joint."""
+    lines = [
+        f"  {joint}: {{has_position_limits: true, min_position: -9.0, max_position: {highest},"
+        f" has_velocity_limits: true, max_velocity: {velocity},"
+        f" has_acceleration_limits: true, max_acceleration: {acceleration}}}"
+        for joint in JOINTS
+    ]
+    path = folder / "low_limits.yaml"
+    path.write_text("\n".join(["joint_limits:", *lines, ""]))
+    return str(path)
+
+
+# name -> value, limits (position, velocity, acceleration), settings, and what becomes of a chunk
+# that goes to 1.8 rad, at 5.5 rad/s and 200 rad/s^2, after the change.
 CHUNKS = {
-    "velocity_scale": (0.01, {}, "clamped"),  # of 100 rad/s
-    "acceleration_scale": (0.01, {"clamp_acceleration": 1.0}, "rejected"),  # of 10,000 rad/s^2
-    "max_jump": (0.001, {}, "rejected"),
-    "clamp_velocity": (1.0, {"velocity_scale": 0.01}, "rejected"),
-    "clamp_acceleration": (1.0, {"acceleration_scale": 0.01}, "rejected"),
+    "velocity_scale": (0.01, (9.0, 100.0, 10_000.0), {}, "clamped"),
+    "acceleration_scale": (0.01, (9.0, 100.0, 10_000.0), {}, "clamped"),
+    "max_jump": (0.001, (9.0, 100.0, 10_000.0), {}, "rejected"),
+    "clamp_position": (0.1, (1.5, 100.0, 10_000.0), {"clamp_position": 0.5}, "rejected"),
+    "clamp_velocity": (1.0, (9.0, 3.0, 10_000.0), {"clamp_velocity": 10.0}, "rejected"),
+    "clamp_acceleration": (1.0, (9.0, 100.0, 100.0), {}, "rejected"),
 }
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_chunks(start, name):
-    value, settings, outcome = CHUNKS[name]
+def test_chunks(start, tmp_path, name):
+    value, limits, settings, outcome = CHUNKS[name]
     zigzag = 0.02 * (-1.0) ** np.arange(HORIZON)[:, None]
-    policy = FakePolicy(corrupt=lambda p: p + zigzag if "acceleration" in name else p)
-    robot = start(policy, **settings)
+    policy = FakePolicy(corrupt=lambda positions: positions + zigzag)
+    robot = start(policy, joint_limits=limits_file(tmp_path, *limits), **settings)
     robot.chunk()
-    clamped = robot.node.counts.clamped.total()
+    assert refusal_after(robot) == ""
+    clamped = robot.node.counts.clamped.copy()
     set_parameter(robot, name, value)
     refused = refusal_after(robot)
     if outcome == "rejected":
         assert refused == "limits"
     else:
-        assert refused == "" and robot.node.counts.clamped.total() > clamped
-
-
-def test_clamp_position(start, tmp_path):
-    limits = tmp_path / "limits.yaml"
-    lines = [
-        f"  {joint}: {{has_position_limits: true, min_position: -9.0, max_position: {highest},"
-        " has_velocity_limits: true, max_velocity: 100.0,"
-        " has_acceleration_limits: true, max_acceleration: 10000.0}"
-        for joint, highest in (("pan", 9.0), ("lift", 9.0), ("gripper", 1.5))
-    ]
-    limits.write_text("\n".join(["joint_limits:", *lines, ""]))
-    robot = start(joint_limits=str(limits), clamp_position=0.5)  # the gripper goes to 1.8 rad
-    robot.chunk()
-    assert robot.node.counts.clamped["position"] == 1
-    set_parameter(robot, "clamp_position", 0.1)
-    assert refusal_after(robot) == "limits"
+        assert refused == ""
+        assert (robot.node.counts.clamped - clamped)[name.partition("_")[0]] == 1
 
 
 def test_reject_latch(start):
