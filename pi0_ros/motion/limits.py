@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 
 import numpy as np
 
 from pi0_ros.errors import ProblemsError
+from pi0_ros.motion.urdf import UrdfError, read_elements
 
 _LARGEST_FILE = 16 * 2**20  # bytes
 
@@ -215,40 +215,12 @@ def _from_yaml(entry: Mapping[str, Any], where: str, problems: list[str]) -> _Li
 
 
 def _declared_in_urdf(content: bytes, path: Path) -> Mapping[str, Mapping[str, str]]:
-    """Joint name -> its type and the attributes of its <limit>.
-
-    Nothing that a document type could declare is expanded or fetched: having one is an error.
-    """
-    joints: dict[str, dict[str, str]] = {}
-    open_elements: list[str] = []
-    current: dict[str, str] = {}
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal current
-        open_elements.append(name)
-        if not open_elements[0] == "robot":
-            raise LimitsError([f"{path.name}: expected a URDF (<robot>), the root is <{name}>"])
-        # <transmission> and <ros2_control> hold elements <joint> too, further in.
-        if open_elements == ["robot", "joint"]:
-            current = {"type": attributes.get("type", "")}
-            joints[attributes.get("name", "")] = current
-        elif open_elements == ["robot", "joint", "limit"]:
-            current.update(attributes)
-
-    def end(_: str) -> None:
-        open_elements.pop()
-
-    def refuse(*_: Any) -> None:
-        raise LimitsError([f"{path.name}: a URDF with a document type is not read"])
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.StartDoctypeDeclHandler = refuse
+    """Joint name -> its type and the attributes of its <limit>."""
     try:
-        parser.Parse(content, True)
-    except expat.ExpatError as error:
-        raise LimitsError([f"{path.name} is no XML: {error}"]) from error
-    return joints
+        _, joints = read_elements(content)
+    except UrdfError as error:
+        raise LimitsError([f"{path.name}: {problem}" for problem in error.problems]) from error
+    return {joint["name"]: {**joint["limit"], "type": joint["type"]} for joint in joints}
 
 
 def _from_urdf(entry: Mapping[str, str], where: str, problems: list[str]) -> _Limit:

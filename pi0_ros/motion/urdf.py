@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from xml.parsers import expat
 
 from pi0_ros.errors import ProblemsError
 
 LARGEST = 16 * 2**20
-"""Characters of a URDF at most."""
+"""Bytes of a URDF at most."""
 
 MOST_LINKS = 2000
 """Parsers go down the tree by recursion: a chain without end would end the process."""
@@ -69,16 +69,24 @@ class Urdf:
         return way
 
 
-def parse_urdf(text: str) -> Urdf:
-    """Read a URDF's names.
+def read_elements(content: bytes) -> tuple[list[str], list[dict[str, Any]]]:
+    """The links and joints of a URDF, as it declares them; they need not form a tree.
 
     Nothing that a document type could declare is expanded or fetched: having one is an error.
 
+    Args:
+        content: at most LARGEST bytes of XML.
+
+    Returns:
+        The links' names, and per joint its `name`, `type`, `parent`, `child`, its mimic joint's
+        `mimic`, `multiplier` and `offset` if it has one, and the attributes of its <limit> as
+        `limit`.
+
     Raises:
-        UrdfError: no XML, no URDF, or not one tree of links and joints.
+        UrdfError: no XML or no URDF.
     """
-    if len(text) > LARGEST:
-        raise UrdfError([f"larger than {LARGEST} characters; no robot description"])
+    if len(content) > LARGEST:
+        raise UrdfError([f"larger than {LARGEST} bytes; no robot description"])
     links: list[str] = []
     joints: list[dict[str, Any]] = []
     open_elements: list[str] = []
@@ -91,10 +99,13 @@ def parse_urdf(text: str) -> Urdf:
         if open_elements == ["robot", "link"]:
             links.append(attributes.get("name", ""))
         elif open_elements == ["robot", "joint"]:
-            joints.append({key: attributes.get(key, "") for key in ("name", "type")})
+            named = {key: attributes.get(key, "") for key in ("name", "type")}
+            joints.append({**named, "parent": "", "child": "", "limit": {}})
         elif len(open_elements) == 3 and open_elements[1] == "joint":
             if name in ("parent", "child"):
                 joints[-1][name] = attributes.get("link", "")
+            elif name == "limit":
+                joints[-1]["limit"] = attributes
             elif name == "mimic":
                 joints[-1]["mimic"] = attributes.get("joint", "")
                 for key, default in (("multiplier", "1"), ("offset", "0")):
@@ -108,12 +119,23 @@ def parse_urdf(text: str) -> Urdf:
     parser.EndElementHandler = lambda _: open_elements.pop()
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(text.encode("utf-8", "surrogatepass"), True)
+        parser.Parse(content, True)
     except expat.ExpatError as error:
         raise UrdfError([f"no XML: {error}"]) from error
+    return links, joints
+
+
+def parse_urdf(text: str) -> Urdf:
+    """Read the tree of links and joints.
+
+    Raises:
+        UrdfError: no XML, no URDF, or not one tree of links and joints.
+    """
+    links, joints = read_elements(text.encode("utf-8", "surrogatepass"))
     if len(links) > MOST_LINKS:
         raise UrdfError([f"{len(links)} links; at most {MOST_LINKS} are read"])
-    read = [UrdfJoint(**{"parent": "", "child": "", **joint}) for joint in joints]
+    names = [field.name for field in fields(UrdfJoint)]
+    read = [UrdfJoint(**{k: joint[k] for k in names if k in joint}) for joint in joints]
     _check_tree(links, read)
     return Urdf(text, tuple(links), {joint.name: joint for joint in read})
 

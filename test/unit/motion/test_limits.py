@@ -169,7 +169,7 @@ def test_urdf(tmp_path):
         ('upper="2.0"', 'upper="inf"', "<limit upper> must be a number, got 'inf'"),
         ('lower="-1.0" upper="2.0"', "", "lower position limit 0 is not below the upper one 0"),
         ('"revolute"', '"fixed"', "joint lift is of type 'fixed'"),
-        ("</robot>", "", "is no XML"),
+        ("</robot>", "", "no XML"),
         ("<robot", "<mujoco", "expected a URDF (<robot>), the root is <mujoco>"),
         ('name="lift"', 'name="left"', "joint lift has no limits; the file has those of: left"),
     ],
