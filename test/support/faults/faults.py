@@ -54,7 +54,7 @@ class Fault:
     chunks: str = "stop"
     reset: bool = False
     instant: bool = False
-    grace: float = 0.2
+    grace: float = 0.5
 
     def begin_on(self, testbed: Testbed) -> None:
         """Make it happen."""

@@ -50,11 +50,16 @@ class Judge:
         self._arm: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
         self._first: deque[tuple[int, np.ndarray]] = deque(maxlen=100)
         self._held = ""
+        self._held_since = 0
         self._stops = 0
 
-    def hold(self, why: str) -> None:
-        """From now on nothing may come but one braking to rest; "" ends that."""
-        self._held, self._stops = why, 0
+    def hold(self, why: str, since: int = 0) -> None:
+        """Nothing may be published but one braking to rest; "" ends that.
+
+        Args:
+            since: nanoseconds of wall time; what was published before only came late.
+        """
+        self._held, self._held_since, self._stops = why, since, 0
 
     def arm(self, stamp: int, positions: Sequence[float]) -> None:
         """The arm's own account of where it is."""
@@ -78,10 +83,15 @@ class Judge:
         self._arm.clear()
         self._first.clear()
 
-    def trajectory(self, message: Any, received: int) -> None:
-        """Judge a trajectory_msgs/JointTrajectory that came at `received`."""
+    def trajectory(self, message: Any, received: int, published: int | None = None) -> None:
+        """Judge a trajectory_msgs/JointTrajectory that came at `received`.
+
+        Args:
+            published: nanoseconds of wall time; None: now.
+        """
         self.judged += 1
-        problem = self._shape(message) or self._motion(Path(message, received), received)
+        late = published is not None and published < self._held_since
+        problem = self._shape(message) or self._motion(Path(message, received), received, late)
         if problem:
             self._blame(problem, received)
 
@@ -96,7 +106,7 @@ class Judge:
                     return f"{len(getattr(point, what))} {what} of {len(self._joints)} joints"
         return ""
 
-    def _motion(self, path: Path, received: int) -> str:
+    def _motion(self, path: Path, received: int, late: bool) -> str:
         p, v = path.positions, path.velocities
         if not (np.isfinite(p).all() and np.isfinite(v).all()):
             return "not finite"
@@ -109,7 +119,7 @@ class Judge:
         if np.abs(v[-1]).any():
             return "no rest at the end"
         self._first.append((int(path.times[0]), p[0]))
-        return self._hold(path, received) or self._within(path)
+        return ("" if late else self._hold(path, received)) or self._within(path)
 
     def _within(self, path: Path) -> str:
         limits = self._limits

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.ros.services import Refused, ServiceCall, StateChange
 from support.faults.arm import nanoseconds
 from support.faults.judge import Judge
+from support.spinning import spin
 from support.waiting import wait_until
 
 
@@ -83,8 +84,7 @@ class Observer:
         self._emergency_stop = self._node.create_publisher(Bool, "emergency_stop", 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
+        self._thread = spin(self._executor)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -102,11 +102,11 @@ class Observer:
             self._jumped_at = time.monotonic()
         self._clock = clock
 
-    def _on_trajectory(self, message: JointTrajectory) -> None:
+    def _on_trajectory(self, message: JointTrajectory, info: Mapping[str, int]) -> None:
         received = self.now()
         if time.monotonic() - self._jumped_at < 1.0:  # it may have been made before the jump
             received = nanoseconds(message.header.stamp) or received
-        self.judge.trajectory(message, received)
+        self.judge.trajectory(message, received, info["source_timestamp"])
         self.trajectories += 1
 
     def _on_chunk(self, message: ActionChunk) -> None:

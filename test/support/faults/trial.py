@@ -103,7 +103,7 @@ def _during(testbed: Testbed, fault: Fault) -> str:
     observer = testbed.observer
     if fault.chunks in ("stop", "dry"):
         time.sleep(fault.grace)
-        testbed.judge.hold(f"of the fault {fault.name!r}")
+        testbed.judge.hold(f"of the fault {fault.name!r}", time.time_ns())
         before = observer.chunks
         time.sleep(HOLD)
         if fault.chunks == "dry":

@@ -121,6 +121,14 @@ def test_while_it_holds_nothing_may_speed_up(judge):
     assert seen(judge, swing()) == ""
 
 
+def test_what_was_published_before_the_hold_only_came_late(judge):
+    judge.hold("of a test", since=1000)
+    judge.trajectory(swing(), NOW, published=999)
+    assert not judge.violations
+    judge.trajectory(swing(), NOW, published=1001)
+    assert "no braking although of a test" in " ".join(judge.violations)
+
+
 def test_the_arm_follows_and_never_steps():
     arm = Arm(JOINTS, HERE)
     judge = Judge(JOINTS, LIMITS)
