@@ -135,6 +135,7 @@ class BuildRos(Command):
             f"-DPython3_EXECUTABLE={sys.executable}",
             "-DCMAKE_BUILD_TYPE=Release",
             "-DBUILD_TESTING=OFF",
+            "-DPI0_PIP=ON",
         ]
         jobs = str(os.cpu_count() or 1)
         subprocess.check_call(["cmake", "-S", ROOT, "-B", tree, *configure], env=env)
