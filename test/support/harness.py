@@ -194,8 +194,11 @@ class Harness:
             executor.shutdown()
             thread.join(PATIENCE)
             assert not thread.is_alive()
+        if self.node.loop is not None:
+            self.node.loop.deactivate()
         self.node.destroy_node()
         self.robot.destroy_node()
+        del self.node, self.robot  # a participant lives as long as a node does
         for context in self._contexts:
             rclpy.shutdown(context=context)
         self._folder.cleanup()
