@@ -106,7 +106,7 @@ soak: venv
 
 # LeRobot, which the parity tests compare with.
 reference: venv
-	$(RUN) python test/reference/install.py build/reference
+	$(RUN) PYTHONPATH=test python -m reference.install build/reference
 
 # torch_npu, apart from the environment, whose torch it would replace in part.
 npu: venv

@@ -1,8 +1,8 @@
-"""Install what the reference oracles import: `python install.py DEST`.
+"""Install what the reference oracles import: `python -m reference.install DEST`.
 
-Puts LeRobot 0.4.4 and 0.3.3, one folder each, and the libraries they share into DEST with this
-Python's pip, leaving its environment alone. torch and numpy are not installed: the oracles use this
-Python's own. A second run with the same pins and the same Python does nothing.
+Puts LeRobot 0.3.3, 0.4.4 and 0.6.1, one folder each, and the libraries they share into DEST with
+this Python's pip, leaving its environment alone. torch, numpy and Pillow are not installed: the
+oracles use this Python's own. A folder that has its pins already is left as it is.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import sysconfig
 import time
 from pathlib import Path
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+from reference.older_python import rewrite
+
+REQUIREMENTS = Path(__file__).with_name("requirements")
 STAMP = "installed.json"
 
 
-def read_pins(path: Path = REQUIREMENTS) -> dict[str, list[str]]:
-    """Folder name -> pinned requirements, from the requirements file."""
-    pins: dict[str, list[str]] = {"common": []}
-    for line in path.read_text().splitlines():
-        requirement = line.partition("#")[0].strip()
-        if not requirement:
-            continue
-        name, separator, version = requirement.partition("==")
-        if not separator or not version:
-            raise SystemExit(f"{path}: {requirement!r} is not pinned, expected name==version")
-        folder = f"lerobot-{version}" if name == "lerobot" else "common"
-        pins.setdefault(folder, []).append(requirement)
+def read_pins(folder: Path = REQUIREMENTS) -> dict[str, list[str]]:
+    """Name of a folder of DEST -> pinned requirements, from the file of that name."""
+    pins: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*.txt")):
+        lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+        pins[path.stem] = [line for line in lines if line]
+        for requirement in pins[path.stem]:
+            _, separator, version = requirement.partition("==")
+            if not separator or not version:
+                raise SystemExit(f"{path}: {requirement!r} is not pinned, expected name==version")
     return pins
 
 
@@ -42,20 +42,26 @@ def stamp(pins: dict[str, list[str]]) -> dict[str, object]:
     return {"pins": pins, "python": python, "platform": sysconfig.get_platform()}
 
 
-def is_installed(dest: Path, pins: dict[str, list[str]] | None = None) -> bool:
-    """Whether DEST holds these pins (the requirements file's by default) for this Python."""
+def installed_pins(dest: Path) -> dict[str, list[str]]:
+    """What DEST holds for this Python and platform."""
     try:
         found = json.loads((dest / STAMP).read_text())
     except (OSError, json.JSONDecodeError):
-        return False
-    return found == stamp(read_pins() if pins is None else pins)
+        return {}
+    return found["pins"] if found == stamp(found["pins"]) else {}
+
+
+def is_installed(dest: Path) -> bool:
+    """Whether DEST holds the pins for this Python."""
+    return installed_pins(dest) == read_pins()
 
 
 def pip_install(target: Path, requirements: list[str]) -> None:
     """Install exactly `requirements` into `target`; SystemExit if that fails."""
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile"]
     command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
-    command += ["--target", str(target), *requirements]
+    # LeRobot 0.6.1 declares Python 3.12; `older_python` makes up for it.
+    command += ["--ignore-requires-python", "--target", str(target), *requirements]
     # Constraints of the caller's environment would contradict the pins.
     env = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "PYTHONPATH")}
     result = subprocess.run(command, env=env)
@@ -68,20 +74,30 @@ def pip_install(target: Path, requirements: list[str]) -> None:
 
 
 def install(dest: Path) -> None:
-    """Bring DEST to the pins, from scratch if it differs."""
-    pins = read_pins()
-    if is_installed(dest, pins):
+    """Bring DEST to the pins, folder by folder."""
+    pins, done = read_pins(), installed_pins(dest)
+    if done == pins:
         print(f"reference LeRobot: up to date in {dest}")
         return
     start = time.monotonic()
     dest.mkdir(parents=True, exist_ok=True)
-    (dest / STAMP).unlink(missing_ok=True)
-    for number, (folder, requirements) in enumerate(sorted(pins.items()), 1):
+    for number, (folder, requirements) in enumerate(pins.items(), 1):
+        if done.get(folder) == requirements:
+            continue
         print(f"[{number}/{len(pins)}] {folder}: {len(requirements)} packages", flush=True)
+        done.pop(folder, None)
+        _write_stamp(dest, done)
         shutil.rmtree(dest / folder, ignore_errors=True)
         pip_install(dest / folder, requirements)
-    (dest / STAMP).write_text(json.dumps(stamp(pins), indent=2) + "\n")
+        if (dest / folder / "lerobot").is_dir():
+            rewrite(dest / folder / "lerobot")
+        done[folder] = requirements
+    _write_stamp(dest, pins)
     print(f"reference LeRobot: installed in {dest} in {time.monotonic() - start:.0f} s")
+
+
+def _write_stamp(dest: Path, pins: dict[str, list[str]]) -> None:
+    (dest / STAMP).write_text(json.dumps(stamp(pins), indent=2) + "\n")
 
 
 def main() -> None:

@@ -70,8 +70,8 @@ def reference_dir() -> Path:
     if not install.is_installed(path):
         raise ReferenceMissing(
             f"the reference LeRobot is not installed in {path}, or not with the pins of "
-            f"{install.REQUIREMENTS} for this Python. Run `make reference` (or: {sys.executable} "
-            f"{install.__file__} {path}), or set PI0_REFERENCE to a folder where that was done."
+            f"{install.REQUIREMENTS} for this Python. Run `make reference`, or set PI0_REFERENCE to a "
+            "folder where `python -m reference.install` was run."
         )
     return path
 
