@@ -35,6 +35,9 @@ class Reason(str, Enum):
     LIMITS = "limits"
     """The chunk exceeds a limit by more than may be clamped."""
 
+    MOVING = "moving"
+    """Nothing executes that this node knows of, but the arm moves: no trajectory can begin."""
+
     FAILED = "failed"
     """The policy raised, or returned an array of a wrong shape."""
 
@@ -76,9 +79,13 @@ class Measured:
         velocities: [joints] float64, radians per second.
         stamp: nanoseconds of the node's clock.
         since: stamp since which joint states came without a gap.
+        jumps: how often the joint state has jumped (`evidence.JointEvidence`).
+        fault: what jumped last; "" if nothing did.
     """
 
     positions: np.ndarray
     velocities: np.ndarray
     stamp: int
     since: int = 0
+    jumps: int = 0
+    fault: str = ""

@@ -1,0 +1,114 @@
+"""Which measured joint positions can be believed: angles are unwrapped, impossible samples dropped.
+
+A bus that failed, an encoder that wraps, or another publisher shows positions that the arm cannot
+have reached. One such sample says nothing about the arm. Several that agree with each other say
+that the arm, or its zero, is elsewhere: a fault, after which they are believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pi0_ros.motion.limits import JointLimits
+
+NOISE = 0.1
+"""Radians (metres) between two samples that noise may add, or 5 % of the joint's range if that is
+less."""
+
+FASTER = 1.5
+"""Times the velocity limit that a joint may really move: pushed by hand, overshooting."""
+
+AGREEING = 3
+"""Impossible samples in a row that agree with each other and so show where the arm really is."""
+
+_TURN = 2 * np.pi
+
+
+class JointEvidence:
+    """Looks at every measured sample, of all the joints or of some.
+
+    Attributes:
+        dropped: samples that were impossible.
+        fault: what jumped last, in a sentence; "" if nothing did.
+        jumps: how often `fault` was set.
+    """
+
+    def __init__(self, joints: Sequence[str], limits: JointLimits | None) -> None:
+        """`limits`: of `joints`, unscaled; None: every speed is possible, and every joint that
+        moves by more than half a turn between two samples has wrapped."""
+        self._joints = tuple(joints)
+        count = len(self._joints)
+        if limits is None:
+            self._continuous = np.full(count, True)
+            self._fastest, self._noise = np.full(count, np.inf), np.full(count, NOISE)
+        else:
+            self._continuous = np.isinf(limits.lower) & np.isinf(limits.upper)
+            self._fastest = FASTER * limits.velocity
+            self._noise = np.minimum(NOISE, 0.05 * (limits.upper - limits.lower))
+        self.dropped, self.jumps, self.fault = 0, 0, ""
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the last samples: the clock jumped, or the arm may be another one."""
+        count = len(self._joints)
+        self._last = np.full(count, np.nan)
+        self._last_stamp = np.zeros(count, np.int64)
+        self._odd = np.full(count, np.nan)  # the last impossible position
+        self._odd_stamp = np.zeros(count, np.int64)
+        self._odd_count = np.zeros(count, np.int64)
+
+    def put(self, positions: np.ndarray, stamp: int) -> np.ndarray | None:
+        """Judge a sample.
+
+        Args:
+            positions: [joints] radians as measured; NaN for joints that the message does not tell.
+            stamp: nanoseconds.
+
+        Returns:
+            [joints] radians, joints without position limits unwrapped: next to the last sample; or
+            None if the sample is impossible.
+        """
+        told = ~np.isnan(positions)
+        known = told & ~np.isnan(self._last)
+        near = np.where(known, self._near(positions, self._last), positions)
+        impossible = known & ~self._possible(near, self._last, stamp - self._last_stamp)
+        if impossible.any():
+            near = self._near(positions, self._odd)
+            agrees = self._possible(near, self._odd, stamp - self._odd_stamp)
+            count = np.where(agrees, self._odd_count + 1, 1)
+            self._odd_count = np.where(told, np.where(impossible, count, 0), self._odd_count)
+            self._odd = np.where(told, np.where(agrees, near, positions), self._odd)
+            self._odd_stamp = np.where(told, stamp, self._odd_stamp)
+            if (self._odd_count[impossible] < AGREEING).any():
+                self.dropped += 1
+                return None
+            self._tell(impossible, self._odd)
+            near = np.where(impossible, self._odd, self._near(positions, self._last))
+        self._odd_count[told] = 0
+        self._last = np.where(told, near, self._last)
+        self._last_stamp = np.where(told, stamp, self._last_stamp)
+        return near
+
+    def _near(self, positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Joints that turn without end, by whole turns as close to the reference as can be."""
+        with np.errstate(invalid="ignore"):
+            turns = np.round((reference - positions) / _TURN)
+        return positions + np.where(self._continuous & np.isfinite(turns), turns * _TURN, 0.0)
+
+    def _possible(self, positions: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            way = self._noise + self._fastest * np.maximum(after, 0) / 1e9
+            return np.abs(positions - before) <= way
+
+    def _tell(self, joints: np.ndarray, positions: np.ndarray) -> None:
+        self.jumps += 1
+        moves = ", ".join(
+            f"{self._joints[j]} from {self._last[j]:.3f} to {positions[j]:.3f}"
+            for j in np.flatnonzero(joints)
+        )
+        self.fault = (
+            f"the joint state jumped, faster than the velocity limits allow: {moves};"
+            f" {AGREEING} samples agree on that"
+        )
