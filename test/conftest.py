@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from support import ROOT
 from support.process import Process
 
-from pi0_ros.checkpoint.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
-from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.sizes import SIZES_KEY
+from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.model.config import TINY
 
 # What tests start in processes of their own imports this tree too.

@@ -1,8 +1,8 @@
-"""What a pi0 checkpoint directory declares besides its weights, in three formats.
+"""What a pi0 checkpoint directory declares, in three formats.
 
 * `lerobot-0.3`: LeRobot up to 0.3; statistics are tensors among the weights.
 * `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
-* `openpi`: openpi's PyTorch checkpoints; statistics are in assets/<id>/norm_stats.json.
+* `openpi`: openpi's PyTorch checkpoints; statistics are in a norm_stats.json below assets/.
 
 The formats differ in more than spelling: how images are resized and padded, how prompts are
 cleaned, how divisions are guarded. `Checkpoint` holds those differences as data.
@@ -14,17 +14,13 @@ from pathlib import Path
 import torch
 
 from pi0_ros.checkpoint.normalization import Normalization
+from pi0_ros.checkpoint.tensors import Tensors
 from pi0_ros.checkpoint.weights import load_weights
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
-WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-SIZES_KEY = "pi0_ros_sizes"
-"""Key of config.json under which this package writes sizes that no published variant has."""
-
-IMAGE_PREFIX = "observation.images."
 
 
 @dataclass(frozen=True)
@@ -48,18 +44,21 @@ class Checkpoint:
         path: the directory.
         format: `lerobot-0.3`, `lerobot-0.4` or `openpi`.
         config: sizes of the model.
+        tensors: its weights, wherever they lie.
         cameras: camera names in the order in which the model reads them.
         joints: number of joints.
         state, action: normalisation of `joints` values, in the checkpoint's own unit.
         image: how images are fitted.
         accumulates_time: how the format steps through the flow; see `pi0.flow_times`.
         cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi).
-        action_mode: `absolute` where the format has no other; None where it does not say (openpi).
+        action_mode: `absolute` or `delta`; None where the format does not say (openpi).
+        delta_mask: with `delta`, per joint whether its actions are relative to the observed state.
     """
 
     path: Path
     format: str
     config: Pi0Config
+    tensors: Tensors
     cameras: tuple[str, ...]
     joints: int
     state: Normalization
@@ -68,7 +67,8 @@ class Checkpoint:
     accumulates_time: bool
     cleans_prompt: bool
     action_mode: str | None
+    delta_mask: tuple[bool, ...] | None = None
 
     def load_model(self, dtype: torch.dtype, device: torch.device, ops: Ops | None = None) -> Pi0:
         """The model with this checkpoint's weights; see `weights.load_weights`."""
-        return load_weights(self.path / WEIGHTS, self.config, dtype, device, ops)
+        return load_weights(self.tensors, self.config, dtype, device, ops)

@@ -12,21 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from pi0_ros.checkpoint.checkpoint import WEIGHTS
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.checkpoint.weights import (
-    DTYPES,
-    EMBED_TOKENS,
-    LM_HEAD,
-    TensorInfo,
-    converts,
-    is_unused,
-    read_keys,
-    sources,
-)
+from pi0_ros.checkpoint.tensors import DTYPES, WEIGHTS, TensorInfo, Tensors
+from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, converts, is_unused, sources
 from pi0_ros.console import progress
 from pi0_ros.model.config import Pi0Config
 
@@ -62,9 +52,8 @@ def convert(checkpoint_dir: Path, out_dir: Path, dtype: torch.dtype) -> int:
     out_dir.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns(WEIGHTS)
     shutil.copytree(checkpoint.path, out_dir, ignore=ignored, dirs_exist_ok=True)
-    keys = read_keys(checkpoint.path / WEIGHTS)
-    plan = _plan(keys, checkpoint.config, dtype)
-    _write(checkpoint.path / WEIGHTS, out_dir / WEIGHTS, keys, plan)
+    plan = _plan(checkpoint.tensors, checkpoint.config, dtype)
+    _write(checkpoint.tensors, out_dir / WEIGHTS, plan)
     return (out_dir / WEIGHTS).stat().st_size
 
 
@@ -83,9 +72,7 @@ def _plan(
     return plan
 
 
-def _write(
-    path: Path, out: Path, keys: Mapping[str, TensorInfo], plan: Mapping[str, torch.dtype]
-) -> None:
+def _write(tensors: Tensors, out: Path, plan: Mapping[str, torch.dtype]) -> None:
     """Write tensor by tensor; safetensors' own function would want all of them in memory.
 
     The format: https://github.com/huggingface/safetensors#format.
@@ -93,7 +80,7 @@ def _write(
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for key, dtype in plan.items():
-        info = keys[key]
+        info = tensors[key]
         begin, end = end, end + dtype.itemsize * torch.Size(info.shape).numel()
         entry = {"dtype": _NAMES[dtype], "shape": list(info.shape), "data_offsets": [begin, end]}
         header[info.name] = entry
@@ -104,9 +91,9 @@ def _write(
         with partial.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for key, dtype in progress(plan.items(), desc=f"writing {out}", unit="tensor"):
-                # A mapping of its own: once it is closed, its pages leave this process's memory.
-                with safe_open(path, "pt") as tensors:
-                    file.write(_bytes(tensors.get_tensor(keys[key].name).to(dtype)))
+                # A reader of its own: once it is closed, its pages leave this process's memory.
+                with tensors.reader() as read:
+                    file.write(_bytes(read(key).to(dtype)))
         partial.replace(out)
     finally:
         with suppress(FileNotFoundError):

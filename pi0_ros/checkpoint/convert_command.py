@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and say how much smaller it became."""
     import torch
 
-    from pi0_ros.checkpoint.checkpoint import WEIGHTS
     from pi0_ros.checkpoint.convert import convert
     from pi0_ros.checkpoint.formats import read_checkpoint
+    from pi0_ros.checkpoint.tensors import WEIGHTS
 
     read_checkpoint(args.checkpoint)  # a broken one must not cost what is in --out
     source, out = args.checkpoint.resolve(), args.out.resolve()

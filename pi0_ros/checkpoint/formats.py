@@ -1,30 +1,45 @@
 """Reading a checkpoint directory, whichever of the formats of `checkpoint` it has."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-
-from pi0_ros.checkpoint.checkpoint import CONFIG, WEIGHTS, Checkpoint
-from pi0_ros.checkpoint.common import read_json
-from pi0_ros.checkpoint.lerobot import (
-    OLD_STATISTICS,
-    PREPROCESSOR,
-    read_lerobot_new,
-    read_lerobot_old,
-)
+from pi0_ros.checkpoint.checkpoint import CONFIG, Checkpoint
+from pi0_ros.checkpoint.document import read_document
+from pi0_ros.checkpoint.errors import CheckpointError, listed, shown
+from pi0_ros.checkpoint.lerobot import OLD_STATISTICS, read_lerobot
 from pi0_ros.checkpoint.openpi import read_openpi
-from pi0_ros.checkpoint.weights import CheckpointError, check_keys, read_keys
+from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors
+from pi0_ros.checkpoint.weights import check_keys
 from pi0_ros.model.config import Pi0Config
 
 
-def read_checkpoint(path: str | Path, sizes: Pi0Config | None = None) -> Checkpoint:
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a directory may leave open, so that its user has to say it.
+
+    Attributes:
+        asset: id of the statistics, where openpi saved those of several data sets.
+        horizon: steps in a chunk, where openpi saved no config.json; 0: not given.
+    """
+
+    asset: str = ""
+    horizon: int = 0
+
+
+def read_checkpoint(
+    path: str | Path,
+    sizes: Pi0Config | None = None,
+    options: ReadOptions = ReadOptions(),
+) -> Checkpoint:
     """Read a checkpoint directory and check everything about it.
 
     Args:
         path: directory with config.json and model.safetensors.
         sizes: sizes of a model that is none of the published variants and does not bring its own.
+        options: what the directory may leave open.
 
     Raises:
         CheckpointError: listing everything that is wrong: files, configuration, statistics, and
@@ -38,41 +53,31 @@ def read_checkpoint(path: str | Path, sizes: Pi0Config | None = None) -> Checkpo
                 f"{path}: a pi0 checkpoint has {CONFIG} and {WEIGHTS}, and {name} is missing "
                 f"(found: {there}). Give the directory that holds them, not one above it."
             )
-    document = read_json(path / CONFIG)
-    try:
-        return _read(path, document, sizes)
-    except SafetensorError as error:
-        names = ", ".join(sorted(file.name for file in path.glob("*.safetensors")))
-        raise CheckpointError(
-            f"{path}: one of {names} is damaged or was not downloaded whole: {error}"
-        ) from error
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: {CONFIG} or another JSON file has a value of an unexpected kind: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _read(path: Path, document: dict[str, Any], sizes: Pi0Config | None) -> Checkpoint:
-    keys = read_keys(path / WEIGHTS)
     problems: list[str] = []
+    document = read_document(path, CONFIG, problems)
+    tensors = Tensors.of([path / WEIGHTS], problems)
+    others: Sequence[str] = ()
     if "action_horizon" in document:
-        checkpoint = read_openpi(path, document, sizes, problems)
-        others: Sequence[str] = ()
-    elif document.get("type") != "pi0":
+        checkpoint = read_openpi(
+            path,
+            document,
+            tensors,
+            sizes,
+            problems,
+            asset=options.asset,
+            horizon=options.horizon,
+        )
+    elif document.raw("type") != "pi0":
         raise CheckpointError(
             f"{path / CONFIG}: expected a LeRobot policy of type 'pi0' or an openpi PyTorch "
-            f"configuration, got type {document.get('type')!r} with keys {sorted(document)}"
+            f"configuration, got type {shown(document.raw('type'))} with keys"
+            f" {shown(sorted(document))}"
         )
-    elif (path / PREPROCESSOR).is_file():
-        checkpoint = read_lerobot_new(path, document, sizes, problems)
-        others = ()
     else:
-        checkpoint = read_lerobot_old(path, document, sizes, problems)
-        others = [key for key in keys if key.startswith(OLD_STATISTICS)]
-    problems += check_keys(keys, checkpoint.config, others)
+        checkpoint = read_lerobot(path, document, tensors, sizes, problems)
+        if checkpoint.format == "lerobot-0.3":
+            others = [key for key in tensors if key.startswith(OLD_STATISTICS)]
+    problems += check_keys(tensors, checkpoint.config, others)
     if problems:
-        raise CheckpointError(
-            f"{path} ({checkpoint.format}) cannot be used:\n  - " + "\n  - ".join(problems)
-        )
+        raise CheckpointError(listed(f"{path} ({checkpoint.format}) cannot be used", problems))
     return checkpoint

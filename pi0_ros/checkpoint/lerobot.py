@@ -1,168 +1,187 @@
-"""Reading the two checkpoint formats of LeRobot; see `checkpoint`."""
+"""Reading the checkpoints of LeRobot.
 
+* `lerobot-0.3`: LeRobot up to 0.3; statistics are tensors among the weights.
+* `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 
-from pi0_ros.checkpoint.checkpoint import CONFIG, WEIGHTS, Checkpoint, ImageRule
-from pi0_ros.checkpoint.common import Features, modes_of, normalization_of, read_json, sizes_of
+from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
+from pi0_ros.checkpoint.document import Document, file_inside
+from pi0_ros.checkpoint.features import ACTION, STATE, Features, check_images, check_sizes
+from pi0_ros.checkpoint.normalization import (
+    Normalization,
+    normalization_or_problem,
+    read_statistics,
+    required_statistics,
+)
+from pi0_ros.checkpoint.sizes import MOST_HORIZON, declared_sizes, published_sizes, read_size
+from pi0_ros.checkpoint.steps import (
+    NORMALIZER,
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    UNNORMALIZER,
+    Steps,
+)
+from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors
 from pi0_ros.model.config import Pi0Config
 
-PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 OLD_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
-def read_lerobot_old(
-    path: Path, document: dict[str, Any], sizes: Pi0Config | None, problems: list[str]
+@dataclass
+class _Source:
+    """Where the normalisation of the state or of actions stands."""
+
+    where: str
+    mode: str = "IDENTITY"
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)
+    rule: dict[str, float | bool] = field(default_factory=dict)
+
+
+def read_lerobot(
+    path: Path,
+    document: Document,
+    tensors: Tensors,
+    sizes: Pi0Config | None,
+    problems: list[str],
 ) -> Checkpoint:
+    """A checkpoint of type pi0; what is wrong with it is added to the problems."""
+    is_new = (path / PREPROCESSOR).is_file()
     for flag in ("adapt_to_pi_aloha", "use_delta_joint_actions_aloha"):
-        if document.get(flag):
+        if document.flag(flag):
             problems.append(f"{flag} is set: ALOHA's own joint conversions are not supported")
-    statistics: dict[str, dict[str, np.ndarray]] = {}
-    with safe_open(path / WEIGHTS, "np") as file:
-        names: list[str] = file.keys()
-        for name in names:
-            for owner in ("normalize_inputs.buffer_", "unnormalize_outputs.buffer_"):
-                if name.startswith(owner):
-                    feature, _, statistic = name.removeprefix(owner).rpartition(".")
-                    statistics.setdefault(feature, {})[statistic] = file.get_tensor(name)
-    features = Features(document, problems)
-    modes = modes_of(document, "normalization_mapping", CONFIG, problems)
-    norms = {
-        kind: normalization_of(
-            f"{kind} (buffers of {WEIGHTS})",
-            modes.get(kind.upper(), "IDENTITY"),
-            statistics.get(buffer, {}),
-            size,
-            problems,
-            eps_in_range=True,
-        )
-        for kind, buffer, size in (
-            ("state", "observation_state", features.state),
-            ("action", "action", features.action),
-        )
-    }
-    features.check_images(modes, problems)
-    config = sizes or sizes_of(
-        document,
-        "gemma_2b",
-        "gemma_300m",
-        image=document.get("resize_imgs_with_padding") or (),
-        num_steps=document.get("num_steps", 10),
-        # The old inference makes as many steps as it executes.
-        horizon=document.get("n_action_steps", 50),
-        problems=problems,
-    )
-    return Checkpoint(
-        path,
-        "lerobot-0.3",
-        config,
-        features.cameras,
-        features.action,
-        norms["state"],
-        norms["action"],
-        ImageRule(antialias=False, centred=False),
-        accumulates_time=True,
-        cleans_prompt=False,
-        action_mode="absolute",
-    )
-
-
-_KNOWN_STEPS = {
-    "rename_observations_processor",
-    "to_batch_processor",
-    "pi0_new_line_processor",
-    "tokenizer_processor",
-    "device_processor",
-    "normalizer_processor",
-    "unnormalizer_processor",
-}
-
-
-def read_lerobot_new(
-    path: Path, document: dict[str, Any], sizes: Pi0Config | None, problems: list[str]
-) -> Checkpoint:
-    features = Features(document, problems)
-    norms = {}
-    for kind, file, step_name, feature, size in (
-        ("state", PREPROCESSOR, "normalizer_processor", "observation.state", features.state),
-        ("action", POSTPROCESSOR, "unnormalizer_processor", "action", features.action),
-    ):
-        step = _processor_steps(path / file, problems).get(step_name)
-        if step is None:
-            problems.append(f"{file} has no step '{step_name}': statistics are missing")
-            step = {}
-        settings = step.get("config", {})
-        modes = modes_of(settings, "norm_map", f"{file}: {step_name}", problems) if step else {}
-        keys = settings.get("normalize_observation_keys")
-        if kind == "state" and keys is not None and feature not in keys:
-            modes = {**modes, kind.upper(): "IDENTITY"}
-        statistics = _step_statistics(path, file, step, feature, problems)
-        norms[kind] = normalization_of(
-            f"{kind} ({file}: {step.get('state_file', 'no state_file')}: {feature})",
-            modes.get(kind.upper(), "IDENTITY"),
-            statistics,
-            size,
-            problems,
-            eps=settings.get("eps", 1e-8),
-        )
-        features.check_images(modes, problems)
-    config = sizes or sizes_of(
-        document,
-        document.get("paligemma_variant", "gemma_2b"),
-        document.get("action_expert_variant", "gemma_300m"),
-        image=document.get("image_resolution", (224, 224)),
-        num_steps=document.get("num_inference_steps", 10),
-        horizon=document.get("chunk_size", 50),
-        problems=problems,
-    )
-    return Checkpoint(
-        path,
-        "lerobot-0.4",
-        config,
-        features.cameras,
-        features.action,
-        norms["state"],
-        norms["action"],
-        ImageRule(antialias=False, centred=True),
-        accumulates_time=False,
-        cleans_prompt=False,
-        action_mode="absolute",
-    )
-
-
-def _processor_steps(path: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Registry name -> step of a processor's JSON; unknown steps are problems."""
-    if not path.is_file():
-        problems.append(f"{path.name} is missing")
-        return {}
-    steps = {}
-    for step in read_json(path).get("steps", []):
-        name = step.get("registry_name", step.get("class", "?"))
-        if name not in _KNOWN_STEPS:
+    for flag in ("use_visual_memory", "use_proprioceptive_memory"):
+        if document.flag(flag):
             problems.append(
-                f"{path.name} has the step '{name}', which this package does not know; "
-                f"known: {', '.join(sorted(_KNOWN_STEPS))}"
+                f"{flag} is set: a policy with memory of earlier observations (MEM) is not"
+                " supported"
             )
-        steps[name] = step
-    return steps
+    if document.integer("n_obs_steps", 1, 1, 1000) != 1:
+        document.problem("n_obs_steps is not 1: pi0 gets one observation")
+    config = sizes or declared_sizes(document) or _sizes(document, is_new)
+    steps = Steps(path, problems) if is_new else None
+    sources = (
+        _from_steps(path, steps, problems) if steps else _from_weights(document, tensors, problems)
+    )
+    features = Features(document)
+    norms: dict[str, Normalization] = {}
+    for feature, padded in ((STATE, config.max_state_dim), (ACTION, config.max_action_dim)):
+        source = sources[feature]
+        used = required_statistics(source.mode, source.statistics)
+        size = features.size(feature, [value.size for value in used.values()], padded)
+        norms[feature] = normalization_or_problem(
+            f"statistics of the {feature} ({source.where})",
+            problems,
+            source.mode,
+            source.statistics,
+            size,
+            **source.rule,
+        )
+    joints = norms[ACTION].size
+    check_sizes(norms[STATE].size, joints, document.where, problems)
+    relative = None
+    if steps:
+        steps.check_prompt(config.prompt_length)
+        relative = steps.relative_actions(document, joints)
+        if "resize_imgs_with_padding" in document:
+            document.problem(
+                "resize_imgs_with_padding is a setting of LeRobot up to 0.3, but the processors"
+                " are of a later one, which resizes images otherwise: the policy was migrated and"
+                " would see other images than in its training. Give the directory from before the"
+                " migration"
+            )
+    return Checkpoint(
+        path,
+        "lerobot-0.4" if is_new else "lerobot-0.3",
+        config,
+        tensors,
+        features.cameras,
+        joints,
+        norms[STATE],
+        norms[ACTION],
+        ImageRule(antialias=False, centred=is_new),
+        accumulates_time=not is_new,
+        cleans_prompt=False,
+        action_mode="absolute" if relative is None else "delta",
+        delta_mask=relative,
+    )
 
 
-def _step_statistics(
-    path: Path, file: str, step: dict[str, Any], feature: str, problems: list[str]
-) -> dict[str, np.ndarray]:
-    state_file = step.get("state_file")
-    if state_file is None:
-        return {}
-    if not (path / state_file).is_file():
-        problems.append(f"{file} names {state_file}, which is missing")
-        return {}
-    with safe_open(path / state_file, "np") as tensors:
-        names: list[str] = tensors.keys()
-        return {
-            name.removeprefix(feature + "."): tensors.get_tensor(name)
-            for name in names
-            if name.rpartition(".")[0] == feature
-        }
+def _sizes(document: Document, is_new: bool) -> Pi0Config:
+    """Sizes of a published variant, under the names of old or of new configurations."""
+    if is_new:
+        images = document.integers("image_resolution") or (224, 224)
+        prefix = document.text("paligemma_variant", "gemma_2b")
+        expert = document.text("action_expert_variant", "gemma_300m")
+        steps, horizon = "num_inference_steps", "chunk_size"
+    else:
+        images = document.integers("resize_imgs_with_padding")
+        prefix, expert = "gemma_2b", "gemma_300m"
+        # The old inference makes as many steps as it executes.
+        steps, horizon = "num_steps", "n_action_steps"
+    if images != (224, 224):
+        document.problem(f"images of {list(images)}; SigLIP So400m/14 takes 224 x 224")
+    return published_sizes(
+        document,
+        prefix=prefix,
+        expert=expert,
+        num_steps=read_size(document, steps, 10, MOST_HORIZON),
+        horizon=read_size(document, horizon, 50, MOST_HORIZON),
+    )
+
+
+def _modes(document: Document, key: str) -> dict[str, str]:
+    """Feature type -> normalisation mode. Required: there is no default."""
+    if key not in document:
+        document.problem(f"{key} is missing: the normalisation of values is unknown")
+    modes = document.child(key)
+    return {kind: modes.text(kind, "IDENTITY") for kind in modes}
+
+
+def _from_weights(document: Document, tensors: Tensors, problems: list[str]) -> dict[str, _Source]:
+    modes = _modes(document, "normalization_mapping")
+    check_images(modes, problems)
+    sources = {}
+    for feature, kind, buffer in (
+        (STATE, "STATE", "normalize_inputs.buffer_observation_state."),
+        (ACTION, "ACTION", "unnormalize_outputs.buffer_action."),
+    ):
+        statistics = read_statistics(tensors, buffer, problems)
+        where = f"buffers of {WEIGHTS}"
+        mode = modes.get(kind, "IDENTITY")
+        sources[feature] = _Source(where, mode, statistics, {"eps_in_range": True})
+    return sources
+
+
+def _from_steps(path: Path, steps: Steps, problems: list[str]) -> dict[str, _Source]:
+    sources = {}
+    for feature, kind, file, name in (
+        (STATE, "STATE", PREPROCESSOR, NORMALIZER),
+        (ACTION, "ACTION", POSTPROCESSOR, UNNORMALIZER),
+    ):
+        step = steps.required(name, "statistics are missing")
+        if step is None:
+            sources[feature] = _Source(file)
+            continue
+        settings = step.child("config")
+        modes = _modes(settings, "norm_map")
+        check_images(modes, problems)
+        mode = modes.get(kind, "IDENTITY")
+        keys = settings.texts("normalize_observation_keys")
+        if feature == STATE and keys is not None and feature not in keys:
+            mode = "IDENTITY"
+        statistics = {}
+        state_file = file_inside(path, step, "state_file")
+        if state_file is not None:
+            tensors = Tensors.of([state_file], problems)
+            statistics = read_statistics(tensors, f"{feature}.", problems)
+        where = f"{file}: {step.text('state_file', 'no state_file')}: {feature}"
+        eps = settings.number("eps", 1e-8, 0.0, 1e-3)
+        sources[feature] = _Source(where, mode, statistics, {"eps": eps})
+    return sources

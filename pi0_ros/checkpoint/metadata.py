@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.checkpoint.checkpoint import CONFIG
-from pi0_ros.checkpoint.common import read_json
+from pi0_ros.checkpoint.document import read_json
 
 _DATA_SETS = ("meta/info.json", "info.json")
 _TRAINING = "train_config.json"

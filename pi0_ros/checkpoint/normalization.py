@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from pi0_ros.checkpoint.errors import shown
+from pi0_ros.checkpoint.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Normalization:
         return (np.asarray(value, np.float32) * self.inverse_scale + self.offset).astype(np.float32)
 
 
+_MOST_VALUES = 1 << 16
 REQUIRED_STATISTICS = {
     "IDENTITY": (),
     "MEAN_STD": ("mean", "std"),
@@ -65,11 +70,12 @@ def normalization(
             (LeRobot 0.4).
 
     Raises:
-        ValueError: the mode is unknown; or a statistic is missing, too short or not finite.
+        ValueError: the mode is unknown; a statistic is missing, too short or not finite; or a
+        spread is negative or larger than numbers go.
     """
     if mode not in REQUIRED_STATISTICS:
         raise ValueError(
-            f"unknown normalisation mode '{mode}'; known: {', '.join(REQUIRED_STATISTICS)}"
+            f"unknown normalisation mode {shown(mode)}; known: {', '.join(REQUIRED_STATISTICS)}"
         )
     values = []
     for name in REQUIRED_STATISTICS[mode]:
@@ -83,6 +89,11 @@ def normalization(
                 f"'{name}' is not finite: the checkpoint was saved without data set statistics"
             )
         values.append(value[:size])
+    if mode == "MEAN_STD" and (values[1] < 0).any():
+        raise ValueError(f"'std' is negative: {shown(values[1].tolist())}")
+    if mode != "MEAN_STD" and values and (values[1] < values[0]).any():
+        low, high = REQUIRED_STATISTICS[mode]
+        raise ValueError(f"'{low}' is above '{high}': {shown((values[1] - values[0]).tolist())}")
 
     if mode == "IDENTITY":
         return Normalization(
@@ -93,10 +104,51 @@ def normalization(
         guarded = std + np.float32(eps)
         return Normalization(mean, guarded, guarded if eps_in_inverse else std)
     low, high = values
-    width = high - low
+    with np.errstate(over="ignore"):
+        width = high - low
+    if not np.isfinite(width).all():
+        raise ValueError("the range is larger than float32 goes")
     if eps_in_range:
         guarded, inverse = width + np.float32(eps), width
         # value = (normalised + 1) / 2 * width + low, and the forward form is centred alike.
         return Normalization(low + guarded / 2, guarded / 2, inverse / 2)
     guarded = np.where(width == 0, np.float32(eps), width)
     return Normalization(low + guarded / 2, guarded / 2, guarded / 2)
+
+
+def normalization_or_problem(
+    what: str,
+    problems: list[str],
+    mode: str,
+    statistics: Mapping[str, np.ndarray],
+    size: int,
+    **rule: Any,
+) -> Normalization:
+    """`normalization`; what is wrong is added to the problems, and the identity returned."""
+    try:
+        return normalization(mode, statistics, size, **rule)
+    except ValueError as error:
+        problems.append(f"{what}: {error}")
+        return normalization("IDENTITY", {}, size)
+
+
+def required_statistics(mode: str, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those that a mode reads and that are there."""
+    names = REQUIRED_STATISTICS.get(mode, ())
+    return {name: statistics[name] for name in names if name in statistics}
+
+
+def read_statistics(tensors: Tensors, prefix: str, problems: list[str]) -> dict[str, np.ndarray]:
+    """Name -> [n] float32 of the tensors under a prefix, whichever dtype they are stored in."""
+    known = {name for names in REQUIRED_STATISTICS.values() for name in names}
+    found = {}
+    with tensors.reader() as read:
+        for key in tensors:
+            name = key.removeprefix(prefix)
+            if name == key or name not in known:
+                continue
+            if np.prod(tensors[key].shape, dtype=float) > _MOST_VALUES:
+                problems.append(f"the statistic {key} has shape {list(tensors[key].shape)}")
+                continue
+            found[name] = read(key).float().numpy().reshape(-1)
+    return found

@@ -1,58 +1,80 @@
-"""Reading checkpoints of openpi's PyTorch port; see `checkpoint`."""
+"""Reading checkpoints of openpi's PyTorch port; see `checkpoint`.
+
+openpi writes its directories in two ways. Its converter from JAX leaves a config.json beside
+model.safetensors; its trainer (`train_pytorch.py`) leaves none. Neither says whether actions are
+relative to the state. Statistics lie in assets/<id>/norm_stats.json, where the id of a data set may
+have slashes.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
-from pi0_ros.checkpoint.common import normalization_of, read_json, sizes_of
+from pi0_ros.checkpoint.document import Document, read_document
+from pi0_ros.checkpoint.features import check_sizes
+from pi0_ros.checkpoint.normalization import REQUIRED_STATISTICS, normalization_or_problem
+from pi0_ros.checkpoint.sizes import (
+    MOST_HORIZON,
+    declared_sizes,
+    published_sizes,
+    read_size,
+    tensor_sizes,
+)
+from pi0_ros.checkpoint.tensors import Tensors
 from pi0_ros.model.config import Pi0Config
 
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+_STATISTICS = "norm_stats.json"
 
 
 def read_openpi(
-    path: Path, document: dict[str, Any], sizes: Pi0Config | None, problems: list[str]
+    path: Path,
+    document: Document | None,
+    tensors: Tensors,
+    sizes: Pi0Config | None,
+    problems: list[str],
+    *,
+    asset: str = "",
+    horizon: int = 0,
 ) -> Checkpoint:
-    config = sizes or sizes_of(
-        document,
-        document.get("paligemma_variant", "gemma_2b"),
-        document.get("action_expert_variant", "gemma_300m"),
-        image=(224, 224),
-        num_steps=10,
-        horizon=document["action_horizon"],
-        problems=problems,
-        action_dim=document.get("action_dim", 32),
-    )
-    found = sorted(path.glob("assets/*/norm_stats.json"))
-    statistics: dict[str, Any] = {}
-    if len(found) == 1:
-        statistics = read_json(found[0]).get("norm_stats", {})
-    else:
-        names = [str(p.relative_to(path)) for p in found]
-        problems.append(f"expected one assets/<id>/norm_stats.json, found {names or 'none'}")
+    """A checkpoint of openpi; what is wrong with it is added to the problems.
+
+    Args:
+        document: config.json; None where there is none.
+        asset: id of the statistics to take, where there are several.
+        horizon: steps in a chunk, where there is no config.json.
+    """
+    config = sizes or _sizes(document, tensors, horizon, problems)
+    file = _statistics_file(path, asset, problems)
+    statistics = Document({}, _STATISTICS, problems)
+    if file:
+        statistics = read_document(path, file, problems).child("norm_stats")
     norms = {}
-    for kind, key in (("state", "state"), ("action", "actions")):
-        values = statistics.get(key, {})
-        if found and not values:
-            problems.append(f"{found[0].relative_to(path)} has no statistics of '{key}'")
-        norms[kind] = normalization_of(
-            f"{kind} ({found[0].relative_to(path) if found else 'norm_stats.json'}: {key})",
+    for kind, key, padded in (
+        ("state", "state", config.max_state_dim),
+        ("action", "actions", config.max_action_dim),
+    ):
+        values = _values(statistics, key)
+        if file and not values:
+            statistics.problem(f"there are no statistics of '{key}'")
+        norms[kind] = normalization_or_problem(
+            f"statistics of the {kind} ({statistics.where}: {key})",
+            problems,
             "MEAN_STD" if values else "IDENTITY",
             values,
-            _unpadded(values),
-            problems,
+            _size(values, padded),
             eps=1e-6,
             eps_in_inverse=True,
         )
-    if norms["state"].size != norms["action"].size:
-        problems.append(
-            f"norm_stats.json: {norms['state'].size} state values but {norms['action'].size} "
-            "actions: a joint trajectory needs one of each per joint"
-        )
+    check_sizes(norms["state"].size, norms["action"].size, _STATISTICS, problems)
     return Checkpoint(
         path,
         "openpi",
         config,
+        tensors,
         OPENPI_CAMERAS,
         norms["action"].size,
         norms["state"],
@@ -64,12 +86,73 @@ def read_openpi(
     )
 
 
-def _unpadded(statistics: dict[str, Any]) -> int:
-    """How many dimensions are real: openpi may pad statistics with zeros to the model's 32."""
-    used = [
-        i + 1
-        for name in ("mean", "std")
-        for i, value in enumerate(statistics.get(name, ()))
-        if value != 0
-    ]
-    return max(used, default=0)
+def _sizes(
+    document: Document | None, tensors: Tensors, horizon: int, problems: list[str]
+) -> Pi0Config:
+    if document is None:
+        if not horizon:
+            problems.append(
+                "there is no config.json, and tensors do not tell how many steps a chunk has: set"
+                " the parameter `horizon` to the action_horizon of the training's configuration"
+                " (50 where it has none)"
+            )
+        return tensor_sizes(tensors, min(horizon, MOST_HORIZON) or 50, problems)
+    declared = read_size(document, "action_horizon", 50, MOST_HORIZON)
+    if horizon and horizon != declared:
+        document.problem(f"action_horizon is {declared}, the parameter `horizon` is {horizon}")
+    return declared_sizes(document) or published_sizes(
+        document,
+        prefix=document.text("paligemma_variant", "gemma_2b"),
+        expert=document.text("action_expert_variant", "gemma_300m"),
+        num_steps=10,
+        horizon=declared,
+        action_dim=read_size(document, "action_dim", 32, 1024),
+    )
+
+
+def _statistics_file(path: Path, asset: str, problems: list[str]) -> str | None:
+    """The one norm_stats.json below assets/, or that of the asset asked for."""
+    below = path / "assets"
+    found = {
+        str(file.parent.relative_to(below)): str(file.relative_to(path))
+        for file in sorted(below.rglob(_STATISTICS))
+        if file.parent != below
+    }
+    names = ", ".join(found)
+    if asset:
+        if asset not in found:
+            problems.append(
+                f"asset '{asset}' has no statistics; those are there: {names or 'none'}"
+            )
+        return found.get(asset)
+    if len(found) > 1:
+        problems.append(
+            f"there are statistics of several data sets: set the parameter `asset` to one of"
+            f" {names}"
+        )
+    if not found:
+        problems.append(
+            f"expected one assets/<id>/{_STATISTICS}, found none: copy the folder assets of the"
+            " checkpoint that this one was converted from, or that the training wrote"
+        )
+    return next(iter(found.values()), None)
+
+
+def _values(statistics: Document, key: str) -> dict[str, np.ndarray]:
+    """The statistics of a key by name: [n] each."""
+    values = statistics.child(key)
+    found = {}
+    for name in dict.fromkeys(name for names in REQUIRED_STATISTICS.values() for name in names):
+        numbers = values.numbers(name)
+        if numbers is not None:
+            found[name] = np.array(numbers, np.float32)
+    return found
+
+
+def _size(statistics: dict[str, np.ndarray], padded: int) -> int:
+    """How many numbers are real: openpi may pad statistics with zeros to the model's 32."""
+    used = [statistics[name] for name in ("mean", "std") if name in statistics]
+    length = max((len(value) for value in used), default=0)
+    if length < padded:
+        return length
+    return max((int(np.flatnonzero(value)[-1]) + 1 for value in used if value.any()), default=0)

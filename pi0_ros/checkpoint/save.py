@@ -11,8 +11,11 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pi0_ros.checkpoint.checkpoint import CONFIG, IMAGE_PREFIX, SIZES_KEY, WEIGHTS
-from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.features import IMAGE_PREFIX
+from pi0_ros.checkpoint.sizes import SIZES_KEY
+from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD
 from pi0_ros.model.config import Pi0Config
 
@@ -112,7 +115,7 @@ def _write_processor(
         if name.endswith("normalizer_processor"):
             step["state_file"] = f"{file.stem}_step_{index}_{name}.safetensors"
             arrays = {
-                f"{feature}.{statistic}": np.asarray(value, np.float32)
+                f"{feature}.{statistic}": np.ascontiguousarray(value, np.float32)
                 for feature, values in (("observation.state", state), ("action", action))
                 for statistic, value in values.items()
             }

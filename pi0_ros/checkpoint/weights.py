@@ -1,6 +1,6 @@
 """Which tensors of a checkpoint make up which parameter of `Pi0`, and loading them.
 
-Names are those of LeRobot 0.4 and of openpi's PyTorch port; `canonical` brings older spellings to
+Names are those of LeRobot 0.4 and of openpi's PyTorch port; `tensors.canonical` brings others to
 them. Fusing (query | key | value, gate | up), adding 1 to norm weights and folding the action
 projection happen here, once.
 """
@@ -8,32 +8,23 @@ projection happen here, once.
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from pi0_ros.errors import UserError
+from pi0_ros.checkpoint.errors import plain
+from pi0_ros.checkpoint.tensors import DTYPES, TensorInfo, Tensors
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""How safetensors spells the dtypes that weights may have."""
-
-_VISION = "paligemma_with_expert.paligemma.model.vision_tower.vision_model."
+VISION = "paligemma_with_expert.paligemma.model.vision_tower.vision_model."
 _PROJECTOR = "paligemma_with_expert.paligemma.model.multi_modal_projector.linear."
-_PREFIX = "paligemma_with_expert.paligemma.model.language_model."
-_EXPERT = "paligemma_with_expert.gemma_expert.model."
-EMBED_TOKENS = _PREFIX + "embed_tokens.weight"
+PREFIX = "paligemma_with_expert.paligemma.model.language_model."
+EXPERT = "paligemma_with_expert.gemma_expert.model."
+EMBED_TOKENS = PREFIX + "embed_tokens.weight"
 LM_HEAD = "paligemma_with_expert.paligemma.lm_head.weight"
 _EXPERT_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
-
-
-class CheckpointError(UserError, ValueError):
-    """A checkpoint cannot be used; the message lists everything that is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +34,6 @@ class Source:
     keys: tuple[str, ...]
     build: Callable[..., Tensor]
     keep_float32: bool = False
-
-
-def canonical(key: str) -> str:
-    """A tensor's name as LeRobot 0.4 and openpi would have it without their `model.` prefix."""
-    key = key.removeprefix("model.")
-    paligemma = "paligemma_with_expert.paligemma."
-    key = key.replace(paligemma + "language_model.lm_head.", paligemma + "lm_head.")
-    key = key.replace(paligemma + "language_model.model.", paligemma + "model.language_model.")
-    for part in ("vision_tower.", "multi_modal_projector."):
-        if key.startswith(paligemma + part):
-            key = paligemma + "model." + key.removeprefix(paligemma)
-    return key
 
 
 def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
@@ -86,27 +65,27 @@ def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
         linear(f"{name}.mlp.down_proj", mlp, width, bias=False)
 
     patch = (c.vision_width, 3, c.patch_size, c.patch_size)
-    shapes[_VISION + "embeddings.patch_embedding.weight"] = patch
-    shapes[_VISION + "embeddings.patch_embedding.bias"] = (c.vision_width,)
+    shapes[VISION + "embeddings.patch_embedding.weight"] = patch
+    shapes[VISION + "embeddings.patch_embedding.bias"] = (c.vision_width,)
     position = (c.tokens_per_image, c.vision_width)
-    shapes[_VISION + "embeddings.position_embedding.weight"] = position
+    shapes[VISION + "embeddings.position_embedding.weight"] = position
     for i in range(c.vision_depth):
-        layer = f"{_VISION}encoder.layers.{i}"
+        layer = f"{VISION}encoder.layers.{i}"
         layer_norm(f"{layer}.layer_norm1")
         layer_norm(f"{layer}.layer_norm2")
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
             linear(f"{layer}.self_attn.{part}", c.vision_width, c.vision_width)
         linear(f"{layer}.mlp.fc1", c.vision_width, c.vision_mlp)
         linear(f"{layer}.mlp.fc2", c.vision_mlp, c.vision_width)
-    layer_norm(_VISION + "post_layernorm")
+    layer_norm(VISION + "post_layernorm")
     linear(_PROJECTOR.removesuffix("."), c.vision_width, c.prefix_width)
 
     shapes[EMBED_TOKENS] = (c.vocab_size, c.prefix_width)
     for i in range(c.depth):
-        gemma_layer(f"{_PREFIX}layers.{i}", c.prefix_width, c.prefix_mlp)
-        gemma_layer(f"{_EXPERT}layers.{i}", c.expert_width, c.expert_mlp)
-    shapes[_PREFIX + "norm.weight"] = (c.prefix_width,)
-    shapes[_EXPERT + "norm.weight"] = (c.expert_width,)
+        gemma_layer(f"{PREFIX}layers.{i}", c.prefix_width, c.prefix_mlp)
+        gemma_layer(f"{EXPERT}layers.{i}", c.expert_width, c.expert_mlp)
+    shapes[PREFIX + "norm.weight"] = (c.prefix_width,)
+    shapes[EXPERT + "norm.weight"] = (c.expert_width,)
     shapes[_EXPERT_HEAD] = (c.vocab_size, c.expert_width)
 
     linear("state_proj", c.max_state_dim, c.expert_width)
@@ -119,9 +98,9 @@ def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
 
 def is_unused(key: str, c: Pi0Config) -> bool:
     """Whether a checkpoint's tensor belongs to pi0 but no action depends on it."""
-    last = re.escape(f"{_PREFIX}layers.{c.depth - 1}.")
+    last = re.escape(f"{PREFIX}layers.{c.depth - 1}.")
     return (
-        key in (_EXPERT_HEAD, _PREFIX + "norm.weight")
+        key in (_EXPERT_HEAD, PREFIX + "norm.weight")
         or re.match(last + r"(self_attn\.[qo]_proj|post_attention_layernorm|mlp\.)", key)
         is not None
     )
@@ -153,27 +132,27 @@ def sources(c: Pi0Config) -> dict[str, Source]:
             linear(f"{ours}.gate_up", f"{theirs}.mlp.gate_proj", f"{theirs}.mlp.up_proj")
             linear(f"{ours}.down", f"{theirs}.mlp.down_proj")
 
-    linear("vision.patch", _VISION + "embeddings.patch_embedding", bias=True)
-    position = _VISION + "embeddings.position_embedding.weight"
+    linear("vision.patch", VISION + "embeddings.patch_embedding", bias=True)
+    position = VISION + "embeddings.position_embedding.weight"
     out["vision.position"] = Source((position,), _joined)
     for i in range(c.vision_depth):
-        ours, theirs = f"vision.layers.{i}", f"{_VISION}encoder.layers.{i}"
+        ours, theirs = f"vision.layers.{i}", f"{VISION}encoder.layers.{i}"
         layer_norm(f"{ours}.attention_norm", f"{theirs}.layer_norm1")
         layer_norm(f"{ours}.mlp_norm", f"{theirs}.layer_norm2")
         linear(f"{ours}.qkv", *(f"{theirs}.self_attn.{p}_proj" for p in "qkv"), bias=True)
         linear(f"{ours}.out", f"{theirs}.self_attn.out_proj", bias=True)
         linear(f"{ours}.up", f"{theirs}.mlp.fc1", bias=True)
         linear(f"{ours}.down", f"{theirs}.mlp.fc2", bias=True)
-    layer_norm("vision.norm", _VISION + "post_layernorm")
+    layer_norm("vision.norm", VISION + "post_layernorm")
     linear("vision.project", _PROJECTOR.removesuffix("."), bias=True)
 
     out["embed_tokens"] = Source((EMBED_TOKENS,), _joined)
-    gemma("prefix", _PREFIX, c.depth - 1)
-    last = f"{_PREFIX}layers.{c.depth - 1}."
+    gemma("prefix", PREFIX, c.depth - 1)
+    last = f"{PREFIX}layers.{c.depth - 1}."
     gain("prefix.norm", last + "input_layernorm")
     linear("prefix_last_kv", last + "self_attn.k_proj", last + "self_attn.v_proj")
-    gemma("expert", _EXPERT, c.depth)
-    gain("expert.norm", _EXPERT + "norm")
+    gemma("expert", EXPERT, c.depth)
+    gain("expert.norm", EXPERT + "norm")
 
     linear("state_in", "state_proj", bias=True)
     linear("action_time", "action_time_mlp_out", bias=True)
@@ -192,30 +171,11 @@ def converts(name: str, source: Source) -> bool:
     return as_they_are and not source.keep_float32 and name != "embed_tokens"
 
 
-class TensorInfo(NamedTuple):
-    """A tensor in a file: its name there, its shape, and its dtype as safetensors writes it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-def read_keys(path: Path) -> dict[str, TensorInfo]:
-    """Canonical name -> tensor, for every tensor of a safetensors file."""
-    with safe_open(path, "pt") as file:
-        names: list[str] = file.keys()
-        slices = {name: file.get_slice(name) for name in names}
-        return {
-            canonical(name): TensorInfo(name, tuple(part.get_shape()), part.get_dtype())
-            for name, part in slices.items()
-        }
-
-
 def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[str]) -> list[str]:
     """Everything wrong with a checkpoint's tensors; empty when they fit.
 
     Args:
-        keys: from `read_keys`.
+        keys: canonical name -> tensor.
         others: canonical names that are there for another purpose (statistics).
     """
     problems = []
@@ -233,45 +193,42 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
             problems.append(f"{key} has dtype {keys[key].dtype}, expected {', '.join(DTYPES)}")
     for key in keys:
         if key not in shapes and key not in others:
-            problems.append(f"unexpected tensor {keys[key].name} {list(keys[key].shape)}")
+            problems.append(f"unexpected tensor {plain(keys[key].name)} {list(keys[key].shape)}")
     return problems
 
 
 def load_weights(
-    path: Path,
+    tensors: Tensors,
     config: Pi0Config,
     dtype: torch.dtype,
     device: torch.device,
     ops: Ops | None = None,
 ) -> Pi0:
-    """A `Pi0` with a safetensors file's weights; check the file with `check_keys` before.
+    """A `Pi0` with a checkpoint's weights; check them with `check_keys` before.
 
     Parameters are built one at a time, so that at no time two copies of the weights are in memory,
-    and nothing depends on the file afterwards. The token embedding stays in host memory, in the
+    and nothing depends on the files afterwards. The token embedding stays in host memory, in the
     file's dtype.
 
     Args:
         ops: what the model computes with, which prepares it (default: `Reference`).
     """
-    keys = read_keys(path)
-    if EMBED_TOKENS not in keys:
-        keys[EMBED_TOKENS] = keys[LM_HEAD]
     with torch.device("meta"):
         model = Pi0(config, ops)
     plan = sources(config)
     for name, parameter in list(model.named_parameters()):
         source = plan[name]
-        infos = [keys[key] for key in source.keys]
         on_host = name == "embed_tokens"
-        # Read through a mapping of its own: once that is closed, the pages read no longer count as
-        # this process's memory.
-        with safe_open(path, "pt") as file:
-            value = source.build(*(file.get_tensor(info.name) for info in infos))
+        # A reader of its own for each: then the pages read do not count as this process's memory.
+        with tensors.reader() as read:
+            is_tied = on_host and EMBED_TOKENS not in tensors
+            keys = (LM_HEAD,) if is_tied else source.keys
+            value = source.build(*map(read, keys))
             if on_host:
                 value = value.clone()
             else:
                 kept = torch.float32 if source.keep_float32 else dtype
-                is_view = len(infos) == 1 and value.device == device and value.dtype == kept
+                is_view = len(keys) == 1 and value.device == device and value.dtype == kept
                 value = value.clone() if is_view else value.to(device, kept)
         if not on_host and device.type != "cpu":
             value = value.contiguous()

@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
     """Write it."""
     import torch
 
-    from pi0_ros.checkpoint.checkpoint import CONFIG, WEIGHTS
+    from pi0_ros.checkpoint.checkpoint import CONFIG
     from pi0_ros.checkpoint.random import write_random_checkpoint
+    from pi0_ros.checkpoint.tensors import WEIGHTS
     from pi0_ros.model.config import TINY, Pi0Config
 
     folder = console.claim_folder(args.directory, [CONFIG, WEIGHTS], args.overwrite)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pi0_ros.checkpoint.checkpoint import WEIGHTS, Checkpoint
-from pi0_ros.checkpoint.weights import read_keys
+from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.device import DeviceError, resolve_device
@@ -89,7 +88,7 @@ def _device(parameters: NodeParameters, checkpoint: Checkpoint | None) -> Iterat
 
 def weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
     """Bytes of a checkpoint's weights once loaded as a dtype, by the tensors' headers."""
-    tensors = read_keys(checkpoint.path / WEIGHTS).values()
+    tensors = checkpoint.tensors.values()
     return sum(math.prod(info.shape) for info in tensors) * dtype.itemsize
 
 

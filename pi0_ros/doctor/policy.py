@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
-from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import preflight

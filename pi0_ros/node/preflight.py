@@ -90,8 +90,8 @@ def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits
 
 def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpoint | None:
     # torch takes seconds to import, which --help and a misspelt parameter need not wait for.
+    from pi0_ros.checkpoint.errors import CheckpointError
     from pi0_ros.checkpoint.formats import read_checkpoint
-    from pi0_ros.checkpoint.weights import CheckpointError
 
     try:
         return read_checkpoint(Path(parameters.checkpoint).expanduser())

@@ -91,8 +91,8 @@ def _time_problems(parameters: NodeParameters, horizon: int) -> list[str]:
 
 def _declared_problems(parameters: NodeParameters, checkpoint: Checkpoint) -> list[str]:
     """Names, their order, and the pace, where the checkpoint records them."""
+    from pi0_ros.checkpoint.errors import CheckpointError
     from pi0_ros.checkpoint.metadata import read_declared
-    from pi0_ros.checkpoint.weights import CheckpointError
 
     try:
         declared = read_declared(checkpoint.path, checkpoint.joints)

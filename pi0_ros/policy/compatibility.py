@@ -96,6 +96,13 @@ def _action_problems(
         ]
     if mode is not None and declared is not None and mode != declared:
         return [f"action_mode '{mode}' contradicts the checkpoint, whose actions are {declared}"]
+    if declared == "delta":
+        if mask is not None and tuple(mask) != checkpoint.delta_mask:
+            return [
+                f"delta_mask {list(mask)} contradicts the checkpoint, whose relative actions are "
+                f"{list(checkpoint.delta_mask or ())}"
+            ]
+        return []
     if (mode == "delta") != (mask is not None):
         return ["delta_mask goes with action_mode 'delta', and only with it"]
     if mask is not None and len(mask) != joints:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.checkpoint.weights import CheckpointError
 from pi0_ros.console import progress
 from pi0_ros.model.pi0 import Layout
 from pi0_ros.policy.compatibility import policy_problems
@@ -102,7 +102,8 @@ class Policy:
             joint_units: the checkpoint's unit of each joint, in joint order; radians by default.
             action_mode: `absolute` or `delta`; needed where the checkpoint does not say (openpi).
             delta_mask: with `delta`: per joint, whether its actions are relative to the observed
-                state (openpi's DeltaActions); typically all but the gripper.
+                state (openpi's DeltaActions); typically all but the gripper. Not needed where the
+                checkpoint says it (LeRobot's relative actions).
             action_dt: seconds between two actions, 1 / the control rate of the training data.
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
             graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
@@ -145,7 +146,7 @@ class Policy:
             words,
             cameras=cameras,
             joint_units=joint_units,
-            delta_mask=np.array(delta_mask if delta_mask is not None else [False] * joints),
+            delta_mask=np.array(delta_mask or read.delta_mask or [False] * joints),
             action_dt=action_dt,
             seed=seed,
         )

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from examples.touch_task.muon import orthogonalised
 from examples.touch_task.weights import checkpoint_tensors, new_model
-from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, check_keys, load_weights, read_keys
+from pi0_ros.checkpoint.tensors import Tensors
+from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, check_keys, load_weights
 from pi0_ros.model.config import TINY
 
 JOINTS = 6
@@ -43,8 +44,9 @@ def test_saved_weights_compute_the_same(tmp_path: Path, model: torch.nn.Module) 
     tensors = checkpoint_tensors(model)
     tensors[LM_HEAD] = tensors.pop(EMBED_TOKENS)
     save_file(tensors, tmp_path / "model.safetensors")
-    assert check_keys(read_keys(tmp_path / "model.safetensors"), TINY, ()) == []
-    loaded = load_weights(tmp_path / "model.safetensors", TINY, torch.float32, torch.device("cpu"))
+    tensors = Tensors.of([tmp_path / "model.safetensors"], [])
+    assert check_keys(tensors, TINY, ()) == []
+    loaded = load_weights(tensors, TINY, torch.float32, torch.device("cpu"))
     for (name, one), (_, other) in zip(
         model.named_parameters(), loaded.named_parameters(), strict=True
     ):

@@ -5,7 +5,7 @@ A case is a JSON object. Keys (defaults in `Case`):
 name            folder name of the case's output, unique within one run
 sizes           object, see `Sizes`; missing keys take the tiny defaults, "sizes": "full" is pi0
 dtype           "float32" or "bfloat16": how LeRobot holds and computes the model. LeRobot 0.3.3
-                itself only knows bfloat16; its "float32" is a run-time hook of oracle_033.py
+                itself only knows bfloat16; its "float32" is a run-time hook of oracle_old.py
 cameras         names; the policy's inputs are observation.images.<name>, in this order
 masked          those of `cameras` that the config declares and the observation lacks
 empty_cameras   PI0Config.empty_cameras: adds that many observation.images.empty_camera_<i>,
@@ -24,8 +24,10 @@ peaked          multiply attention logits (vision, prefix, expert) by `peak_gain
                 over seeds (unpeaked: 2e-6; tiny sizes, float32)
 bf16_weights    round the weights to bfloat16 before use, so that a float32 and a bfloat16 run of
                 the same seed differ by arithmetic only
-state_norm, action_norm   "MEAN_STD", "MIN_MAX", "IDENTITY"; 0.4.4 also "QUANTILES"
-accumulated_time   0.4.4 only: denoise at the times of 0.3.3, openpi and LeRobot 0.4.0-0.4.2, which
+state_norm, action_norm   "MEAN_STD", "MIN_MAX", "IDENTITY"; from 0.4.4 also "QUANTILES"
+relative_actions, exclude_joints, action_names   0.6.1 only: actions are relative to the state,
+those whose name contains an excluded one are not
+accumulated_time   not 0.3.3: denoise at the times of 0.3.3, openpi and LeRobot 0.4.0-0.4.2, which
                 add -1 / num_steps in float32, instead of 1 - k / num_steps. The time embedding
                 turns the last bits of t into 2e-4 of velocity: parity needs the same times
 adapt_to_pi_aloha   0.3.3 only, needs 14 joints
@@ -60,7 +62,7 @@ class Sizes:
     vocab               rows of the embedding table
     chunk_size          points of an action chunk
     max_state_dim, max_action_dim   padded state and action length
-    num_steps           denoising steps (0.4.4 calls them num_inference_steps, 0.3.3 num_steps)
+    num_steps           denoising steps (from 0.4.4 num_inference_steps, in 0.3.3 num_steps)
     tokenizer_max_length   length of the padded prompt
     """
 
@@ -125,6 +127,9 @@ class Case:
     bf16_weights: bool = False
     state_norm: str = "MEAN_STD"
     action_norm: str = "MEAN_STD"
+    relative_actions: bool = False
+    exclude_joints: tuple[str, ...] = ("gripper",)
+    action_names: tuple[str, ...] = ()
     accumulated_time: bool = False
     adapt_to_pi_aloha: bool = False
     hub_layout: bool = False
@@ -139,7 +144,7 @@ class Case:
             sizes = dataclasses.asdict(FULL)
         _refuse_unknown(data, Case, "case")
         _refuse_unknown(sizes, Sizes, "sizes")
-        for key in ("cameras", "masked", "tokens", "image_hw"):
+        for key in ("cameras", "masked", "tokens", "image_hw", "exclude_joints", "action_names"):
             if key in data:
                 data[key] = tuple(data[key])
         if "preprocess_hw" in data:
@@ -179,6 +184,8 @@ class Case:
         for mode in (self.state_norm, self.action_norm):
             if mode not in NORM_MODES:
                 problems.append(f"normalisation {mode!r}: expected one of {NORM_MODES}")
+        if self.action_names and len(self.action_names) != self.joints:
+            problems.append(f"{len(self.action_names)} action_names for {self.joints} joints")
         if self.adapt_to_pi_aloha and self.joints != 14:
             problems.append(f"adapt_to_pi_aloha with {self.joints} joints: expected 14")
         if problems:

@@ -24,7 +24,7 @@ from reference import install
 from reference.oracle_case import Case
 from support import ROOT
 
-VERSIONS = ("0.4.4", "0.3.3")
+VERSIONS = ("0.6.1", "0.4.4", "0.3.3")
 COMMAND = (sys.executable, "-m", "reference.run_oracle")
 # The ROS wheels of PyPI mark an interpreter that they re-executed; a child must not inherit that.
 _DROPPED = ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "PYTHONHOME", "PYTHONSTARTUP")
@@ -70,8 +70,8 @@ def reference_dir() -> Path:
     if not install.is_installed(path):
         raise ReferenceMissing(
             f"the reference LeRobot is not installed in {path}, or not with the pins of "
-            f"{install.REQUIREMENTS} for this Python. Run `make reference`, or set PI0_REFERENCE to a "
-            "folder where `python -m reference.install` was run."
+            f"{install.REQUIREMENTS} for this Python. Run `make reference`, or set PI0_REFERENCE"
+            " to a folder where `python -m reference.install` was run."
         )
     return path
 
@@ -91,7 +91,7 @@ def run_oracles(
     out: Path,
     timeout: float = 600.0,
 ) -> dict[str, OracleResult]:
-    """Run cases through LeRobot `version` ("0.4.4" or "0.3.3") in one process, into out/<name>.
+    """Run cases through LeRobot `version` (one of VERSIONS) in one process, into out/<name>.
 
     timeout is in seconds. Raises ValueError (bad case or version), ReferenceMissing, OracleFailed.
     """

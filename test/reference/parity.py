@@ -2,7 +2,7 @@
 
     python test/reference/parity.py docs/parity.md
 
-runs LeRobot 0.4.4 and 0.3.3 on every case, loads what they saved, gives the policy the same
+runs LeRobot 0.6.1, 0.4.4 and 0.3.3 on every case, loads what they saved, gives the policy the same
 images, state, prompt tokens and noise, and writes the differences into the file, between its
 two marks.
 """
@@ -72,8 +72,32 @@ CASES: list[dict[str, Any]] = [
         },
     },
 ]
-NEW_ONLY = [{"name": "quantile statistics", "state_norm": "QUANTILES", "action_norm": "QUANTILES"}]
-OLD_ONLY = [{"name": "tensor names of the published file", "hub_layout": True, "seed": 8}]
+QUANTILES = {"name": "quantile statistics", "state_norm": "QUANTILES", "action_norm": "QUANTILES"}
+HUB = {"name": "tensor names of the published file", "hub_layout": True, "seed": 8}
+ARM = [f"{joint}.pos" for joint in ("pan", "lift", "elbow_flex", "wrist_flex", "wrist_roll")]
+RELATIVE = [
+    {
+        "name": "relative actions but for the gripper",
+        "relative_actions": True,
+        "action_names": [*ARM, "gripper.pos"],
+        "seed": 10,
+    },
+    {
+        "name": "relative actions, all, quantiles",
+        "relative_actions": True,
+        "state_norm": "QUANTILES",
+        "action_norm": "QUANTILES",
+        "seed": 11,
+    },
+    {
+        "name": "relative actions, names excluded in part",
+        "relative_actions": True,
+        "action_names": [*ARM, "gripper.pos"],
+        "exclude_joints": ["WRIST", "pan"],
+        "seed": 12,
+    },
+]
+ONLY = {"0.6.1": [QUANTILES, *RELATIVE], "0.4.4": [QUANTILES], "0.3.3": [HUB]}
 # The same weights for both precisions, so that only the arithmetic differs.
 ROUNDED = {"name": "bfloat16", "bf16_weights": True, "seed": 9}
 
@@ -143,7 +167,7 @@ def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -
         lambda text: list(case["tokens"]),
         cameras=[name for name in read.cameras if name not in case["masked"]],
         joint_units=JointUnits.radians(case["joints"]),
-        delta_mask=np.zeros(case["joints"], bool),
+        delta_mask=np.array(read.delta_mask or [False] * case["joints"]),
         action_dt=0.02,
         seed=0,
     )
@@ -159,8 +183,8 @@ def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -
 
 
 def measure(version: str, out: Path) -> list[Row]:
-    """All comparisons with one LeRobot version ("0.4.4" or "0.3.3")."""
-    cases = CASES + (NEW_ONLY if version == "0.4.4" else OLD_ONLY) + [ROUNDED]
+    """All comparisons with one LeRobot version (a key of `ONLY`)."""
+    cases = [*CASES, *ONLY[version], ROUNDED]
     results = run_oracles(version, cases, out)
     rows = [
         compare(version, results[case["name"]], "float32", hub=case.get("hub_layout", False))
@@ -191,7 +215,7 @@ BEGIN, END = "<!-- figures: make parity -->", "<!-- end of figures -->"
 def main() -> None:
     file = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as out:
-        rows = [row for v in ("0.4.4", "0.3.3") for row in measure(v, Path(out) / v)]
+        rows = [row for v in ONLY for row in measure(v, Path(out) / v)]
     text = file.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -13,7 +13,11 @@ from reference import oracle_common  # noqa: F401
 
 from benchmarks.race import peer_gemma, peer_stubs
 
-MODULES = {"0.4.4": "reference.oracle_044", "0.3.3": "reference.oracle_033"}
+MODULES = {
+    "0.6.1": "reference.oracle_new",
+    "0.4.4": "reference.oracle_new",
+    "0.3.3": "reference.oracle_old",
+}
 
 
 def main(version: str, *arguments: str) -> None:

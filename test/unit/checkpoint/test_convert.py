@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from pi0_ros.checkpoint import convert as module
-from pi0_ros.checkpoint.checkpoint import WEIGHTS
 from pi0_ros.checkpoint.convert import convert
 from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD
 
 CPU = torch.device("cpu")

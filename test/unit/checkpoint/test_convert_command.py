@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pi0_ros.checkpoint.checkpoint import WEIGHTS
 from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.cli import main
 from pi0_ros.console import FAILED
 

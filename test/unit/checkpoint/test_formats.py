@@ -15,11 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoint.checkpoint import CONFIG, SIZES_KEY, WEIGHTS
+from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
-from pi0_ros.checkpoint.lerobot import POSTPROCESSOR, PREPROCESSOR
 from pi0_ros.checkpoint.openpi import OPENPI_CAMERAS
-from pi0_ros.checkpoint.weights import CheckpointError, canonical, checkpoint_shapes
+from pi0_ros.checkpoint.sizes import SIZES_KEY
+from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.tensors import WEIGHTS, canonical
+from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.model.config import TINY, Pi0Config
 
 STATISTICS = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
@@ -134,12 +137,12 @@ BENT = {
         lambda p: edit_tensors(p / STATISTICS, lambda t: t.update({"action.std": torch.ones(5)})),
         "'std' has 5 values, 6 are needed",
     ),
-    "relative actions": (
+    "unknown step": (
         lambda p: edit_json(
             p / PREPROCESSOR,
-            lambda d: d["steps"].append({"registry_name": "relative_actions_processor"}),
+            lambda d: d["steps"].append({"registry_name": "warp_processor"}),
         ),
-        "'relative_actions_processor', which this package does not know",
+        "'warp_processor', which this package does not know",
     ),
     "unknown normalisation": (
         lambda p: edit_json(
@@ -183,7 +186,7 @@ BENT = {
     ),
     "features that are none": (
         lambda p: edit_json(p / CONFIG, lambda d: d.update(input_features=None)),
-        "has a value of an unexpected kind",
+        "no camera",
     ),
     "unknown size": (
         lambda p: edit_json(p / CONFIG, lambda d: d[SIZES_KEY].update(experts=3)),
@@ -200,10 +203,10 @@ def test_what_is_wrong_is_named(copy: Path, name: str) -> None:
 
 
 def test_everything_wrong_is_listed_at_once(copy: Path) -> None:
-    for name in ("missing tensor", "unexpected tensor", "relative actions", "unknown size"):
+    for name in ("missing tensor", "unexpected tensor", "unknown step", "unknown size"):
         BENT[name][0](copy)
     message = refused(copy)
-    for name in ("missing tensor", "unexpected tensor", "relative actions", "unknown size"):
+    for name in ("missing tensor", "unexpected tensor", "unknown step", "unknown size"):
         assert BENT[name][1] in message
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.metadata import Declared, read_declared
-from pi0_ros.checkpoint.weights import CheckpointError
 
 NAMES = ["pan.pos", "lift.pos"]
 

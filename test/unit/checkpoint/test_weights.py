@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pi0_ros.checkpoint.checkpoint import WEIGHTS
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.random import write_random_checkpoint
+from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.checkpoint.weights import checkpoint_shapes, is_unused, sources
 from pi0_ros.model.config import TINY
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pi0_ros.checkpoint.checkpoint import WEIGHTS
 from pi0_ros.checkpoint.random import JOINTS
+from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.demo import checkpoint
 from pi0_ros.errors import UserError

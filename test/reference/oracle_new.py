@@ -1,8 +1,8 @@
-"""LeRobot 0.4.4's pi0 as an oracle, run by run_oracle.py (case format: oracle_case.py).
+"""LeRobot 0.4.4's and 0.6.1's pi0 as oracles, run by run_oracle.py (case format: oracle_case.py).
 
 Its sizes are hard-coded in PaliGemmaWithExpertModel, so the configurations are changed on their way
-into transformers' classes; nothing of LeRobot's arithmetic is touched. Gemma: see
-benchmarks/race/peer_gemma.py.
+into transformers' classes; nothing of LeRobot's arithmetic is touched. 0.6.1 brings a Gemma of its
+own; that of 0.4.4: see benchmarks/race/peer_gemma.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lerobot
 import lerobot.policies.pi0.modeling_pi0 as pi0
 import lerobot.processor.tokenizer_processor as tokenizer_processor
 import torch
@@ -31,11 +32,18 @@ from reference.oracle_common import (
     write,
 )
 from torch import Tensor, nn
-from transformers.modeling_utils import no_init_weights
 
-VERSION = "0.4.4"
-_PaliGemma = pi0.PaliGemmaForConditionalGeneration
-_Gemma = pi0.GemmaForCausalLM
+if lerobot.__version__ == "0.4.4":
+    from transformers.modeling_utils import no_init_weights
+
+    _CLASSES = ("PaliGemmaForConditionalGeneration", "GemmaForCausalLM")
+else:
+    from transformers.initialization import no_init_weights
+
+    _CLASSES = ("PaliGemmaForConditionalGenerationWithPiGemma", "PiGemmaForCausalLM")
+
+VERSION = lerobot.__version__
+_PaliGemma, _Gemma = (getattr(pi0, name) for name in _CLASSES)
 
 
 def _use_sizes(case: Case) -> None:
@@ -59,8 +67,8 @@ def _use_sizes(case: Case) -> None:
         return _Gemma(config=config)
 
     pi0.get_gemma_config = gemma_config
-    pi0.PaliGemmaForConditionalGeneration = paligemma
-    pi0.GemmaForCausalLM = gemma
+    for name, build_one in zip(_CLASSES, (paligemma, gemma), strict=True):
+        setattr(pi0, name, build_one)
 
 
 def build(case: Case) -> pi0.PI0Policy:
@@ -90,12 +98,26 @@ def build(case: Case) -> pi0.PI0Policy:
             "STATE": NormalizationMode(case.state_norm),
             "ACTION": NormalizationMode(case.action_norm),
         },
+        **_relative_actions(case),
     )
     with no_init_weights():  # every parameter is filled below
         policy = pi0.PI0Policy(config)
     policy.model.paligemma_with_expert.paligemma.tie_weights()
     fill_parameters(policy.model, case)
     return policy.eval()
+
+
+def _relative_actions(case: Case) -> dict[str, Any]:
+    """Settings of LeRobot from 0.5 on."""
+    if VERSION == "0.4.4":
+        if case.relative_actions:
+            raise ValueError(f"case {case.name!r}: LeRobot {VERSION} has no relative actions")
+        return {}
+    return {
+        "use_relative_actions": case.relative_actions,
+        "relative_exclude_joints": list(case.exclude_joints),
+        "action_feature_names": list(case.action_names) or None,
+    }
 
 
 def _accumulate_time(model: pi0.PI0Pytorch, num_steps: int) -> None:
@@ -149,7 +171,7 @@ def infer(case: Case, out: Path) -> None:
         raise RuntimeError("LeRobot's pipeline did not hand the case's tokens to the model")
     embeddings, prefix_mask, _ = taps.calls["embed_prefix"][0][2]
     steps = taps.calls["denoise_step"]
-    key, value = steps[0][1]["past_key_values"][0]
+    key, value, *_ = next(iter(steps[0][1]["past_key_values"]))
     results = {
         "model_actions": model_actions,
         "actions": actions[0],
