@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--controller",
         choices=CONTROLLERS,
-        default="jtc",
-        help="jtc: joint_trajectory_controller up to Kilted; from-desired: with "
-        "interpolate_from_desired_state; splice: master's replacement (default: jtc)",
+        default="jazzy",
+        help="version of joint_trajectory_controller; from-desired: jazzy with "
+        "interpolate_from_desired_state (default: jazzy)",
     )
     add("--no-stitch", action="store_true", help="send chunks as they are, without the executor")
     add("--seconds", type=_at_least(0.1), default=8.0, metavar="S", help="per scene (default: 8)")

@@ -22,6 +22,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from benchmarks.simulated.drive import CONTROLLERS
 from benchmarks.simulated.rollout import Episode, Loop
 from benchmarks.simulated.shadow import Shadow, Tally
 from pi0_ros.node.arguments import NODE_NAME
@@ -29,7 +30,8 @@ from pi0_ros.node.joint_states import positions_of
 from pi0_ros.node.observation import stamp_of
 from pi0_ros.ros.diagnostics import OBSERVATIONS, read_statuses
 from pi0_ros.sim.closed_loop import ANSWER_LIMIT, START_LIMIT, ClosedLoop, closed_loop
-from pi0_ros.sim.controller import points_of
+from pi0_ros.sim.points import points_of
+from pi0_ros.sim.robot import STEP
 from pi0_ros.sim.stage import JOINTS
 
 _CHUNK_LIMIT = 5.0  # seconds of real time for a chunk of a scene
@@ -50,8 +52,9 @@ def judge(
         given: the node's parameters besides those of config/touch.yaml.
     """
     sim = ["--seed", str(seed), "--variant", variant]
-    if loop.controller != "jtc":
-        sim.append(f"--{loop.controller}")
+    version, options = CONTROLLERS[loop.controller]
+    sim += ["--controller", version]
+    sim += ["--from-desired"] * options.interpolate_from_desired_state
     if speed is not None:
         sim += ["--clock", "--speed", str(speed)]
     node = [sys.executable, "-m", "pi0_ros.node"]
@@ -125,7 +128,7 @@ class Judge:
 
         running.wait(answered, START_LIMIT, f"a chunk of pi0_node for {instruction!r}")
         before = self._counted()
-        self._shadow = shadow = Shadow(self._loop.controller)
+        self._shadow = shadow = Shadow(self._loop.controller, STEP)
         running.enable()
         running.wait(
             lambda: shadow.touched is not None or shadow.seconds >= self._loop.seconds,

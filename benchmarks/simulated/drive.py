@@ -6,6 +6,7 @@ Without stitching the chunk goes to the controller as it came, to see what the e
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,14 +17,20 @@ from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.refusal import Measured, Refusal
 from pi0_ros.motion.spline import Trajectory
 from pi0_ros.policy.types import ActionChunk
-from pi0_ros.sim.controller import Controller, Points, Rejected
+from pi0_ros.sim.controller import Controller
+from pi0_ros.sim.points import Points, Rejected
+from pi0_ros.sim.versions import VERSIONS, Parameters
 
-CONTROLLERS = {
-    "jtc": {},
-    "from-desired": {"from_desired": True},
-    "splice": {"splice": True},
+CONTROLLERS = {version: (version, Parameters()) for version in VERSIONS} | {
+    "from-desired": ("jazzy", Parameters(interpolate_from_desired_state=True))
 }
-"""Name -> what makes a Controller of that kind."""
+"""Name -> version and parameters of a Controller."""
+
+
+def controller_of(name: str, joints: Sequence[str], period: int) -> Controller:
+    """The controller of a name in CONTROLLERS; a cycle takes `period` nanoseconds."""
+    version, parameters = CONTROLLERS[name]
+    return Controller(joints, version, period, parameters)
 
 
 class Driver:
@@ -32,6 +39,7 @@ class Driver:
     Args:
         setup: parameters and limits.
         controller: a key of CONTROLLERS.
+        period: nanoseconds between two cycles of it.
         stitched: plan as the node does; otherwise chunks are sent as they are.
 
     Attributes:
@@ -44,13 +52,13 @@ class Driver:
         clamped: limit -> chunks clamped to it.
     """
 
-    def __init__(self, setup: NodeSetup, controller: str, stitched: bool) -> None:
+    def __init__(self, setup: NodeSetup, controller: str, period: int, stitched: bool) -> None:
         self._joints = setup.parameters.joint_names
         self._enable = MotionEnable()
         self._enable.enable(0.0)
         settings = MotionSettings.of(setup.parameters)
         self._executor = Executor(self._joints, setup.limits, settings, self._enable)
-        self._controller = Controller(self._joints, **CONTROLLERS[controller])
+        self._controller = controller_of(controller, self._joints, period)
         self._stitched = stitched
         self.boundaries: list[int] = []
         self.published = 0

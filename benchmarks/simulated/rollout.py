@@ -82,7 +82,7 @@ class Loop:
     setup: NodeSetup
     delay: float = 0.0
     seconds: float = 8.0
-    controller: str = "jtc"
+    controller: str = "jazzy"
     stitched: bool = True
     ablation: str = NONE
 
@@ -149,7 +149,7 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
     instructions = world.instructions()
     meant = instructions[seed % len(instructions)]
     told = ablation.tell(meant, instructions)
-    driver = Driver(loop.setup, loop.controller, loop.stitched)
+    driver = Driver(loop.setup, loop.controller, _STEP, loop.stitched)
     start, commands, inference = world.positions, [], []
     coming: tuple[int, ActionChunk] | None = None  # when it is published
     ticks = busy = 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.simulated.drive import CONTROLLERS
+from benchmarks.simulated.drive import controller_of
 from benchmarks.simulated.rollout import Episode
-from pi0_ros.sim.controller import Controller, Points, Rejected
+from pi0_ros.sim.points import Points, Rejected
 from pi0_ros.sim.stage import JOINTS
 
 
@@ -54,7 +54,8 @@ class Shadow:
     Both are the same program; they differ by the moments at which messages arrive, up to PERIOD.
 
     Args:
-        controller: a key of CONTROLLERS.
+        controller: a key of `drive.CONTROLLERS`.
+        period: nanoseconds between two joint states.
 
     Attributes:
         touched: the object touched first, or None.
@@ -62,8 +63,8 @@ class Shadow:
         inference: seconds of every inference.
     """
 
-    def __init__(self, controller: str) -> None:
-        self._controller = Controller(JOINTS, **CONTROLLERS[controller])
+    def __init__(self, controller: str, period: int) -> None:
+        self._controller = controller_of(controller, JOINTS, period)
         self._start: np.ndarray | None = None
         self._begun = self._now = 0
         self._commands: list[np.ndarray] = []

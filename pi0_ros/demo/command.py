@@ -18,6 +18,7 @@ from typing import Any
 from pi0_ros import console
 from pi0_ros.demo import checkpoint
 from pi0_ros.errors import UserError
+from pi0_ros.sim.versions import VERSIONS
 
 SEED = 5
 OUT = Path("build/demo")
@@ -76,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="simulated per real time (default: 1); less for a machine that cannot keep up",
     )
+    add(
+        "--controller",
+        choices=VERSIONS,
+        default="jazzy",
+        help="version of joint_trajectory_controller that is simulated (default: jazzy)",
+    )
     add("--window", action="store_true", help="show the simulation; needs a display")
     console.add_json(parser)
 
@@ -125,7 +132,7 @@ def _demo(args: argparse.Namespace) -> int:
     from pi0_ros.demo.report import format_report, make_report
     from pi0_ros.demo.run import Plan, run
 
-    plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window)
+    plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window, args.controller)
     with console.deferred_signals() as interrupted:
         record = run(plan, interrupted)
     report = make_report(record)

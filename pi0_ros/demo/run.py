@@ -60,6 +60,7 @@ class Plan:
         out: folder that exists; gets the recording `bag` and the logs.
         speed: simulated per real time; 1: real time.
         window: show the simulation.
+        controller: version of joint_trajectory_controller that is simulated.
     """
 
     seed: int
@@ -68,11 +69,13 @@ class Plan:
     out: Path
     speed: float = 1.0
     window: bool = False
+    controller: str = "jazzy"
 
     def sim_options(self) -> list[str]:
         """The options of pi0_sim."""
         options = ["--compressed", "--camera-hz", str(_CAMERA_HZ)]
         options += ["--seed", str(self.seed), "--variant", self.variant]
+        options += ["--controller", self.controller]
         options += ["--window"] * self.window
         return options + ["--clock", "--speed", str(self.speed)] * (self.speed != 1)
 

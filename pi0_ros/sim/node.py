@@ -13,6 +13,7 @@ from pi0_ros.console import require
 from pi0_ros.errors import UserError
 from pi0_ros.ros.environment import image_profile
 from pi0_ros.sim.task import VARIANTS
+from pi0_ros.sim.versions import VERSIONS
 from pi0_ros.sim.window import Window
 
 if TYPE_CHECKING:
@@ -154,15 +155,16 @@ def _parser() -> argparse.ArgumentParser:
         help="simulated per real time, with --clock",
     )
     add(
+        "--controller",
+        choices=VERSIONS,
+        default="jazzy",
+        help="version of joint_trajectory_controller (default jazzy)",
+    )
+    add(
         "--from-desired",
         action="store_true",
         help="new trajectories begin at the last command, not at the measured state "
         "(interpolate_from_desired_state)",
-    )
-    add(
-        "--splice",
-        action="store_true",
-        help="the old trajectory goes on until the new one starts (ros2_controllers' master)",
     )
     add("--window", action="store_true", help="show it; needs a display")
     return parser

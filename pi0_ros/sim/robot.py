@@ -18,11 +18,13 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import ThrottledLog, printable
 from pi0_ros.sim.cameras import Cameras, Images, Moment
-from pi0_ros.sim.controller import Controller, Rejected, points_of
+from pi0_ros.sim.controller import Controller
 from pi0_ros.sim.pace import Pace
+from pi0_ros.sim.points import Rejected, points_of
 from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
 from pi0_ros.sim.tally import Score
 from pi0_ros.sim.urdf import ARM_URDF
+from pi0_ros.sim.versions import Parameters
 from pi0_ros.sim.world import World
 
 STEP = 10_000_000
@@ -46,7 +48,8 @@ class Options:
         compressed: JPEG instead of raw images.
         clock: simulated time, published on /clock.
         speed: simulated per real time; 1 without `clock`.
-        from_desired, splice: of the `Controller`.
+        controller: version of joint_trajectory_controller, a key of `controller.VERSIONS`.
+        from_desired: its parameter interpolate_from_desired_state.
     """
 
     seed: int = 0
@@ -55,8 +58,8 @@ class Options:
     compressed: bool = False
     clock: bool = False
     speed: float = 1.0
+    controller: str = "jazzy"
     from_desired: bool = False
-    splice: bool = False
 
 
 class SimNode(Node):
@@ -237,9 +240,8 @@ class SimNode(Node):
 
     def _set_up(self) -> None:
         """Begin a scene: nothing is executed, and the possible instructions are published."""
-        self._controller = Controller(
-            JOINTS, from_desired=self._options.from_desired, splice=self._options.splice
-        )
+        parameters = Parameters(interpolate_from_desired_state=self._options.from_desired)
+        self._controller = Controller(JOINTS, self._options.controller, STEP, parameters)
         self._publish_score()
         self.get_logger().info(f"scene {self._seed}: {', '.join(self.world.instructions())}")
 

@@ -84,7 +84,7 @@ def test_controllers_differ(tmp_path: Path) -> None:
     assert (
         run(tmp_path, *now, "--controller", "from-desired")["boundary_step_rad"]["max"] < plain / 5
     )
-    assert run(tmp_path, *now, "--controller", "splice")["boundary_step_rad"]["max"] < plain / 5
+    assert run(tmp_path, *now, "--controller", "master")["boundary_step_rad"]["max"] < plain / 5
 
 
 def test_wrong_pilots_fail(tmp_path: Path) -> None:

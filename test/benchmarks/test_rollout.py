@@ -72,7 +72,16 @@ def assert_same(one: Episode, two: Episode) -> None:
 @pytest.mark.parametrize("stitched", [True, False])
 @pytest.mark.parametrize("delay", [0.0, 0.076, 0.3])
 @pytest.mark.parametrize("controller", CONTROLLERS)
-def test_the_expert_succeeds(world: World, controller: str, delay: float, stitched: bool) -> None:
+def test_the_expert_succeeds(
+    world: World,
+    controller: str,
+    delay: float,
+    stitched: bool,
+    request: pytest.FixtureRequest,
+) -> None:
+    if (controller, delay, stitched) == ("master", 0.3, True):
+        why = "master executes what is stamped in the past as if it began now"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     pilot = ExpertPilot(world)
     how = loop(controller=controller, delay=delay, stitched=stitched)
     for seed in SEEDS:

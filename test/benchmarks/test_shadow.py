@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated.shadow import Shadow, Tally
-from pi0_ros.sim.controller import Points
+from pi0_ros.sim.points import Points
 from pi0_ros.sim.stage import JOINTS
 
 START = 5_000_000_000
@@ -23,7 +23,7 @@ def to(position: float, stamp: int, seconds: float, names: tuple[str, ...] = JOI
 
 
 def test_commands_and_takeovers_are_those_of_the_controller() -> None:
-    shadow = Shadow("from-desired")
+    shadow = Shadow("from-desired", STEP)
     states(shadow, 0, 10)
     shadow.trajectory(to(0.5, START + 9 * STEP, 0.2))
     states(shadow, 10, 50)
@@ -45,7 +45,7 @@ def test_commands_and_takeovers_are_those_of_the_controller() -> None:
 
 
 def test_what_the_controller_rejects_is_counted() -> None:
-    shadow = Shadow("jtc")
+    shadow = Shadow("jazzy", STEP)
     shadow.trajectory(to(0.5, 0, 0.2))  # of before
     states(shadow, 0, 5)
     shadow.trajectory(to(0.5, 0, 0.2, ("elbow", *JOINTS[1:])))
@@ -59,7 +59,7 @@ def test_what_the_controller_rejects_is_counted() -> None:
 def test_counts_are_those_of_the_episode() -> None:
     before = Tally(10, 2, 1, {"stale": 3, "limits": 1}, {"velocity": 2})
     after = Tally(30, 4, 1, {"stale": 3, "limits": 2, "frozen": 1}, {"velocity": 2}, True)
-    shadow = Shadow("jtc")
+    shadow = Shadow("jazzy", STEP)
     states(shadow, 0, 2)
     episode = shadow.episode(0, "touch the red cube", "red cube", before, after)
     assert (episode.ticks, episode.busy, episode.stops) == (20, 2, 0)

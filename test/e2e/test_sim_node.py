@@ -286,5 +286,5 @@ def test_help_names_the_topics(start_process: Start) -> None:
     process = start_process([*SIM, "--help"], COLUMNS="100")
     assert process.wait() == 0
     assert process.output.startswith("usage: pi0_sim")
-    for word in ("joint_trajectory", "~/score", "~/next_scene", "--splice", "--from-desired"):
+    for word in ("joint_trajectory", "~/score", "~/next_scene", "--controller", "--from-desired"):
         assert word in process.output

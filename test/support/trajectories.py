@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pi0_ros.sim.controller import Controller, Points
+from pi0_ros.sim.controller import Controller
+from pi0_ros.sim.points import Points
+from pi0_ros.sim.versions import Parameters
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -28,9 +30,9 @@ def ramp(**changes) -> Points:
     return replace(points([100, 200], [[1, 2], [2, 4]]), **changes)
 
 
-def running(options=None, first=None) -> Controller:
-    """A controller at rest at HERE, told of `first` at NOW."""
-    controller = Controller(("a", "b"), **(options or {}))
+def running(first=None, version="humble", **parameters) -> Controller:
+    """A controller at 1 kHz, at rest at HERE, told of `first` at NOW."""
+    controller = Controller(("a", "b"), version, MS, Parameters(**parameters))
     np.testing.assert_array_equal(controller.command(NOW, HERE), HERE)
     if first is not None:
         controller.accept(first, NOW)

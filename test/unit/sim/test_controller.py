@@ -1,5 +1,6 @@
 """The simulated joint_trajectory_controller, held to the documented rules of ros2_controllers."""
 
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from support.controller import execute
 from support.trajectories import HERE, MS, NOW, SECOND, at, points, ramp, running
 
-from pi0_ros.sim.controller import Controller, Points, Rejected, points_of
+from pi0_ros.sim.controller import Controller
+from pi0_ros.sim.points import Points, Reason, Rejected, points_of
+from pi0_ros.sim.versions import VERSIONS, Parameters
 
 
 def test_before_any_trajectory_it_holds_where_the_joints_were_at_first() -> None:
@@ -18,7 +21,7 @@ def test_before_any_trajectory_it_holds_where_the_joints_were_at_first() -> None
 
 
 def test_positions_alone_are_joined_by_lines_from_the_measured_state() -> None:
-    controller = running(first=ramp())
+    controller = running(ramp())
     np.testing.assert_allclose(at(controller, 0, [0.0, 1.0]), [0.0, 1.0])
     np.testing.assert_allclose(at(controller, 50), [0.5, 1.5])
     np.testing.assert_allclose(at(controller, 100), [1.0, 2.0])
@@ -30,10 +33,10 @@ def test_positions_alone_are_joined_by_lines_from_the_measured_state() -> None:
 def test_velocities_make_cubics() -> None:
     """From rest at 0 to rest at 1 in a second: 3 t^2 - 2 t^3; then one that sets out at 2 rad/s."""
     still = [[0, 0], [0, 0]]
-    controller = running(first=points([0, 1000], [[0, 0], [1, -1]], still))
+    controller = running(points([0, 1000], [[0, 0], [1, -1]], still, NOW))
     np.testing.assert_allclose(at(controller, 0), [0, 0])
     np.testing.assert_allclose(at(controller, 250), [0.15625, -0.15625])
-    controller = running(first=points([0, 1000], [[0, 0], [1, 1]], [[2, 0], [0, 0]]))
+    controller = running(points([0, 1000], [[0, 0], [1, 1]], [[2, 0], [0, 0]], NOW))
     # p(t) = 2 t - t^2 for the first joint, 3 t^2 - 2 t^3 for the second
     np.testing.assert_allclose(at(controller, 250), [0.4375, 0.15625])
 
@@ -45,7 +48,7 @@ def test_sampling_agrees_with_an_independent_execution(seed: int, count: int) ->
     times[0] = 0
     positions, velocities = rng.normal(0, 1, (2, count, 2))
     velocities[-1] = 0
-    controller = running(first=Points(("a", "b"), NOW, times, positions, velocities))
+    controller = running(Points(("a", "b"), NOW, times, positions, velocities))
     looks = NOW + np.sort(rng.integers(0, times[-1] + 100 * MS, 40))
     expected, _, _ = execute(NOW + times, positions, velocities, looks)
     got = [controller.command(int(time), HERE) for time in looks]
@@ -53,7 +56,7 @@ def test_sampling_agrees_with_an_independent_execution(seed: int, count: int) ->
 
 
 def test_a_stamp_of_zero_starts_at_the_arrival_and_another_at_itself() -> None:
-    now, later = running(first=ramp()), running(first=ramp(stamp=NOW + 100 * MS))
+    now, later = running(ramp()), running(ramp(stamp=NOW + 100 * MS))
     for controller in (now, later):
         at(controller, 0, [0, 0])
     np.testing.assert_allclose(at(now, 150), [1.5, 3.0])
@@ -63,7 +66,7 @@ def test_a_stamp_of_zero_starts_at_the_arrival_and_another_at_itself() -> None:
 
 def test_the_measured_velocity_counts_where_the_robot_tells_it() -> None:
     still = points([1000], [[1, 1]], [[0, 0]])
-    told, untold = running(first=still), running(first=still)
+    told, untold = running(still), running(still)
     told.command(NOW, np.zeros(2), np.array([1.0, 0.0]))
     untold.command(NOW, np.zeros(2))
     half = NOW + SECOND // 2
@@ -73,12 +76,12 @@ def test_the_measured_velocity_counts_where_the_robot_tells_it() -> None:
 
 
 def test_points_in_the_past_make_it_step_to_the_current_segment() -> None:
-    controller = running(first=ramp(stamp=NOW - 150 * MS))
+    controller = running(ramp(stamp=NOW - 150 * MS))
     np.testing.assert_allclose(at(controller, 0), [1.5, 3.0])
 
 
 def test_a_new_trajectory_makes_it_forget_the_old_one_at_once() -> None:
-    controller = running(first=ramp())
+    controller = running(ramp())
     at(controller, 0, [0, 0])
     np.testing.assert_allclose(at(controller, 150), [1.5, 3.0])
     controller.accept(ramp(stamp=NOW + 200 * MS), NOW + 150 * MS)
@@ -89,17 +92,17 @@ def test_a_new_trajectory_makes_it_forget_the_old_one_at_once() -> None:
 
 
 def test_from_desired_the_new_way_begins_at_the_last_command() -> None:
-    controller = running({"from_desired": True}, ramp())
+    controller = running(ramp(), interpolate_from_desired_state=True)
     at(controller, 0)
     np.testing.assert_allclose(at(controller, 140), [1.4, 2.8])
     controller.accept(points([100], [[0, 0]]), NOW + 150 * MS)
-    # From (1.4, 2.8) at 140 ms to 0 at 250 ms; what is measured does not count.
-    np.testing.assert_allclose(at(controller, 150, [9, 9]), [1.4 * 10 / 11, 2.8 * 10 / 11])
-    np.testing.assert_allclose(at(controller, 195), [0.7, 1.4])
+    np.testing.assert_allclose(at(controller, 150, [9, 9]), [1.4, 2.8])
+    np.testing.assert_allclose(at(controller, 200, [9, 9]), [0.7, 1.4])
 
 
 def test_from_desired_starts_at_the_measured_state_before_any_command() -> None:
-    controller = Controller(("a", "b"), from_desired=True)
+    desired = Parameters(interpolate_from_desired_state=True)
+    controller = Controller(("a", "b"), "humble", MS, desired)
     controller.accept(ramp(), NOW)
     np.testing.assert_allclose(at(controller, 0, [0, 0]), [0, 0])
     np.testing.assert_allclose(at(controller, 50), [0.5, 1.0])
@@ -107,13 +110,13 @@ def test_from_desired_starts_at_the_measured_state_before_any_command() -> None:
 
 def test_names_in_another_order() -> None:
     swapped = points([100], [[2, 1]], [[0, 0]], names=("b", "a"))
-    controller = running(first=swapped)
+    controller = running(swapped)
     at(controller, 0)
     np.testing.assert_allclose(at(controller, 100), [1, 2])
 
 
 def test_joints_left_out_hold_their_last_command() -> None:
-    controller = running({"allow_partial": True}, ramp())
+    controller = running(ramp(), allow_partial_joints_goal=True)
     at(controller, 0, [0, 0])
     np.testing.assert_allclose(at(controller, 150), [1.5, 3.0])
     controller.accept(points([100], [[0.0]], names=("b",)), NOW + 150 * MS)
@@ -125,41 +128,107 @@ MOVING_END = points([100, 200], [[1, 2], [2, 4]], [[0, 0], [0, 0.5]])
 
 
 @pytest.mark.parametrize(
-    ("trajectory", "says"),
+    ("trajectory", "reason", "says"),
     [
-        (ramp(names=("a", "elbow")), "unknown joints: elbow; expected a, b"),
-        (points([100], [[1]], names=("a",)), "joints left out: b; expected a, b"),
-        (ramp(names=("a", "a")), "named twice: a"),
-        (points([100], np.zeros((1, 0)), names=()), "names no joints"),
-        (points([], np.zeros((0, 2))), "no points"),
-        (points([100], [[1, 2, 3]]), r"positions must be \[1 points, 2 joints\], got \[1, 3\]"),
-        (points([100], [[1, 2], [1, 2]]), r"got \[2, 2\]"),
-        (points([100, 200], [[1, 2], [1, 2]], [[0, 0]]), r"velocities must be \[2 points"),
-        (points([100, 100], [[1, 2], [1, 2]]), "point 0 is at 0.1 s, point 1 at 0.1 s"),
-        (points([100, 90], [[1, 2], [1, 2]]), "strictly increase"),
-        (points([-1, 100], [[1, 2], [1, 2]]), "before the start"),
-        (ramp(stamp=NOW - 300 * MS), "ended 0.100 s ago"),
-        (MOVING_END, "last velocity of joint b must be 0, got 0.5"),
-        (points([100], [[1, np.nan]]), "positions must be finite, got nan for joint b at point 0"),
-        (points([100], [[1, 2]], [[-np.inf, 0]]), "velocities must be finite, got -inf"),
+        (ramp(names=("a", "elbow")), Reason.UNKNOWN_JOINT, "elbow; expected a, b"),
+        (points([100], [[1]], names=("a",)), Reason.JOINT_COUNT, "got a; expected a, b"),
+        (ramp(names=("a", "a")), Reason.DOUBLED_JOINT, ": a; expected"),
+        (points([100], np.zeros((1, 0)), names=()), Reason.JOINT_COUNT, "got none"),
+        (points([], np.zeros((0, 2))), Reason.NO_POINTS, "empty"),
+        (points([100], [[1, 2, 3]]), Reason.FIELDS, r"positions must be \[1 points, 2 joints\]"),
+        (points([100], [[1, 2], [1, 2]]), Reason.FIELDS, r"got \[2, 2\]"),
+        (
+            points([100, 200], [[1, 2], [1, 2]], [[0, 0]]),
+            Reason.FIELDS,
+            r"velocities must be \[2 points",
+        ),
+        (
+            points([100, 100], [[1, 2], [1, 2]]),
+            Reason.TIMES,
+            "point 0 is at 0.1 s, the next at 0.1 s",
+        ),
+        (points([100, 90], [[1, 2], [1, 2]]), Reason.TIMES, "strictly increasing"),
+        (ramp(stamp=NOW - 300 * MS), Reason.ENDED, "ended 0.100 s ago"),
+        (MOVING_END, Reason.NOT_AT_REST, "joint b at 0.5 rad/s; expected 0"),
+        (points([100], [[1, np.nan]]), Reason.NOT_FINITE, "nan for joint b at point 0"),
+        (points([100, 200], [[1, 2]] * 2, [[-np.inf, 0], [0, 0]]), Reason.NOT_FINITE, "have -inf"),
     ],
 )
-def test_what_is_rejected_is_named_and_the_old_goes_on(trajectory: Points, says: str) -> None:
-    controller = running(first=ramp())
-    at(controller, 0, [0, 0])
-    with pytest.raises(Rejected, match=says):
-        controller.accept(trajectory, NOW)
-    np.testing.assert_allclose(at(controller, 150), [1.5, 3.0])
+def test_what_is_rejected_is_named_and_the_old_goes_on(
+    trajectory: Points, reason: Reason, says: str
+) -> None:
+    for version in VERSIONS:
+        controller = running(ramp(), version, allow_nonzero_velocity_at_trajectory_end=False)
+        at(controller, 0, [0, 0])
+        with pytest.raises(Rejected, match=says) as rejected:
+            controller.accept(trajectory, NOW)
+        assert rejected.value.reason is reason
+        later = 150 if version == "humble" else 149  # the others are a period ahead
+        np.testing.assert_allclose(at(controller, later), [1.5, 3.0])
+
+
+def test_a_trajectory_without_joints_is_none_where_joints_may_be_left_out() -> None:
+    with pytest.raises(Rejected, match="no joint names") as rejected:
+        running(points([100], np.zeros((1, 0)), names=()), allow_partial_joints_goal=True)
+    assert rejected.value.reason is Reason.NO_JOINTS
 
 
 def test_an_end_in_motion_can_be_allowed_and_still_holds() -> None:
-    controller = running({"allow_nonzero_end": True}, MOVING_END)
+    controller = running(MOVING_END)  # by default on humble
     at(controller, 0)
     np.testing.assert_allclose(at(controller, 300), [2, 4])
 
 
 def test_float_noise_in_the_last_velocity_is_taken_for_rest() -> None:
-    running(first=points([100], [[1, 2]], [[1e-8, -1e-8]]))
+    running(points([100], [[1, 2]], [[1e-8, -1e-8]]), "jazzy")
+
+
+def noisy(rng: np.random.Generator, stamp: int) -> Points:
+    count = int(rng.integers(1, 6))
+    times = np.cumsum(rng.integers(20, 200, count))
+    velocities = np.vstack([rng.normal(0, 1, (count - 1, 2)), np.zeros((1, 2))])
+    curved = rng.random() < 0.7
+    return points(times, rng.normal(0, 1, (count, 2)), velocities if curved else None, stamp)
+
+
+@given(seed=st.integers(0, 2**32), version=st.sampled_from(sorted(VERSIONS)))
+def test_many_cycles_at_once_are_those_cycles(seed: int, version: str) -> None:
+    rng = np.random.default_rng(seed)
+    parameters = {"interpolate_from_desired_state": bool(rng.random() < 0.5)}
+    one, all_at_once = (running(None, version, **parameters) for _ in range(2))
+    now = NOW
+    for _ in range(5):
+        now += MS
+        stamp = int(rng.choice([0, now + int(rng.integers(-100, 100)) * MS]))
+        sent = noisy(rng, stamp)
+        for controller in (one, all_at_once):
+            with suppress(Rejected):
+                controller.accept(sent, now)
+        times = now + np.arange(1, int(rng.integers(2, 150))) * MS
+        expected = [one.command(int(time), HERE, HERE) for time in times]
+        got = []
+        while len(times):
+            due = all_at_once.due
+            cut = len(times) if due is None else max(int(np.searchsorted(times, due)), 1)
+            if all_at_once._new is not None:
+                cut = 1  # whether it waits is known after the next cycle
+            got.append(all_at_once.commands(times[:cut], HERE, HERE))
+            times = times[cut:]
+        np.testing.assert_allclose(np.concatenate(got), expected, atol=1e-9)
+        now = now + len(expected) * MS
+
+
+def test_many_cycles_at_once_need_to_be_independent_of_what_is_measured() -> None:
+    with pytest.raises(ValueError, match="tolerances"):
+        running(path_tolerance=0.1).commands(np.array([NOW + MS]), HERE)
+    waits = running(ramp(), "6.9.0")
+    at(waits, 0)
+    waits.accept(ramp(stamp=NOW + 50 * MS), NOW)
+    assert waits.due is None
+    at(waits, 1)
+    assert waits.due == NOW + 50 * MS
+    with pytest.raises(ValueError, match="is due"):
+        waits.commands(NOW + np.arange(2, 60) * MS, HERE)
 
 
 def message(rows, velocities=(), stamp=0, **fields) -> SimpleNamespace:
@@ -186,7 +255,7 @@ def test_a_message_becomes_plain_data() -> None:
     np.testing.assert_array_equal(got.velocities, [[5, 6], [0, 0]])
     assert points_of(message([[1, 2]])).velocities is None
     with pytest.raises(Rejected, match="no points"):
-        running(first=points_of(message([])))
+        running(points_of(message([])))
 
 
 @pytest.mark.parametrize(
