@@ -123,8 +123,8 @@ def test_a_trajectory_moves_the_joints_to_where_it_says(sim: Sim) -> None:
 @pytest.mark.parametrize(
     ("names", "times", "says"),
     [
-        (("pan", *JOINTS[1:]), [0.2, 0.4], "unknown joints: pan; expected shoulder_pan"),
-        (JOINTS, [0.4, 0.4], "times must strictly increase"),
+        (("pan", *JOINTS[1:]), [0.2, 0.4], "unknown joint: pan; expected shoulder_pan"),
+        (JOINTS, [0.4, 0.4], "times not strictly increasing"),
     ],
 )
 def test_a_bad_trajectory_is_rejected_and_moves_nothing(
