@@ -77,7 +77,7 @@ def _qos(interface: Interface, collected: Collected) -> Iterator[Finding]:
             bad = [e.node for e in offers if e.reliability == "best_effort"]
             why = "publishes best effort, the node subscribes reliable: no message arrives"
             advice = "publish reliable"
-        elif topic.sent and topic.name.startswith("~"):
+        elif topic.sent and topic.name != "/diagnostics":
             asks = collected.subscribers.get(name, ())
             bad = [e.node for e in asks if e.durability == "transient_local"]
             why = "subscribes transient local, the node publishes volatile: no message arrives"

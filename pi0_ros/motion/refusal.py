@@ -44,6 +44,9 @@ class Reason(str, Enum):
     TIMEOUT = "timeout"
     """The inference took longer than `inference_timeout`."""
 
+    UNSERVED = "unserved"
+    """An output has no subscriber, so nothing is sent to any."""
+
     # The value in every Python: 3.12 changed what format() makes of a member.
     __str__ = str.__str__
     __format__ = str.__format__

@@ -20,14 +20,14 @@ from rclpy.publisher import Publisher
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
-from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
 from pi0_ros.motion.screening import check_shape
 from pi0_ros.node.diagnostics import Counts, Timings
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inputs import InputSubscriptions
-from pi0_ros.node.messages import chunk_message, trajectory_message
+from pi0_ros.node.messages import chunk_message
 from pi0_ros.node.observation import ObservationBuffer
+from pi0_ros.node.outputs import CommandOutputs
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.qos import QosProfiles
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, StreamStatus
@@ -47,14 +47,15 @@ class Outputs:
     """Where the control loop tells what happens; counts and timings outlive it.
 
     Attributes:
-        chunks, trajectories: publishers.
+        chunks: publisher.
+        commands: takes the trajectories.
         on_refusal: called with every refusal, after it was counted.
         on_disabled: called whenever motion may have been disabled.
         log: takes lines about events that may repeat.
     """
 
     chunks: Publisher
-    trajectories: Publisher
+    commands: CommandOutputs
     on_refusal: Callable[[Refusal], None]
     on_disabled: Callable[[], None]
     log: ThrottledLog
@@ -90,6 +91,8 @@ class ControlLoop:
         self._node, self._clock = node, node.get_clock()
         self._parameters, self._qos, self._limits = parameters, qos, limits
         self._enable = enable
+        if limits is not None:
+            outputs.commands.set_velocity_limits(limits.velocity)
         self._outputs, self._counts, self._timings = outputs, outputs.counts, outputs.timings
         self._inference_ended = node.create_guard_condition(self.collect)
         self.worker = PolicyWorker(self._inference_ended.trigger)
@@ -254,7 +257,11 @@ class ControlLoop:
             Refusal: it leads to none; the chunk is published as rejected.
         """
         chunk, now = inference.chunk, self._now()
-        result = self.executor.update(chunk, self.buffer.measured(now), now)
+        unserved = self._outputs.commands.unserved() if self._enable.enabled else ""
+        if unserved:  # nobody would execute it, so it must not count as executing
+            result = Refusal(Reason.UNSERVED, unserved)
+        else:
+            result = self.executor.update(chunk, self.buffer.measured(now), now)
         if isinstance(result, Refusal):
             self._counts.rejected += result.reason in REJECTIONS
             self.stop_if_needed()
@@ -263,7 +270,7 @@ class ControlLoop:
         self._counts.clamped.update(result.clamped)
         executed = result.trajectory is not None
         if executed:
-            self._publish_trajectory(result)
+            self._outputs.commands.publish(result.trajectory, result.motion, now)
             self._counts.trajectories += 1
         overhead = time.perf_counter() - inference.ticked - inference.seconds
         self._publish_chunk(inference, executed, "")
@@ -283,17 +290,13 @@ class ControlLoop:
         )
         self._outputs.chunks.publish(message)
 
-    def _publish_trajectory(self, planned: Plan) -> None:
-        message = trajectory_message(planned.trajectory, self._joints)
-        self._outputs.trajectories.publish(message)
-
     def stop_if_needed(self) -> None:
         """Stop the executing trajectory if motion was disabled, or if no chunk follows it."""
         if self.active:
             now = self._now()
             planned = self.executor.tick(self.buffer.measured(now), now)
             if planned is not None:
-                self._publish_trajectory(planned)
+                self._outputs.commands.publish(planned.trajectory, planned.motion, now)
                 self._counts.stops += 1
                 self._outputs.log.warning("stop", f"decelerating to a stop: {planned.stop_cause}")
         self._outputs.on_disabled()
@@ -302,6 +305,9 @@ class ControlLoop:
         # A guard condition that is triggered just as the executor's wait ends may go unheard.
         self.collect()
         self._enable.check_deadman(time.monotonic())
+        lost = self._outputs.commands.lost(self._now()) if self._enable.enabled else ""
+        if lost:
+            self._enable.latch(lost)
         self.stop_if_needed()
         refusal = self.worker.give_up(self._parameters.inference_timeout)
         if refusal is not None:

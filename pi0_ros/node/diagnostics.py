@@ -3,6 +3,7 @@
 One status, named "<node>: <about>" as REP 107 wants it, for each of
 observations: what became of the ticks, and what the node is doing;
 camera <name>, joint states, instruction: one per input stream;
+output <name>: one per controller ("all" where one has all joints);
 inference: how long the stages take, and whether the policy works;
 limits: what was clamped and rejected, and whether trajectories go out;
 memory: of the process and of the device.
@@ -25,6 +26,8 @@ from pi0_ros.ros.throttle import printable
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+    from pi0_ros.node.outputs import OutputStatus
 
 LONGEST_MESSAGE = 4000
 """Characters of a status's message; a failed preflight may list much."""
@@ -54,7 +57,7 @@ class Counts:
         ticks: times the timer fired.
         busy: ticks that found the previous inference still running.
         chunks: messages on ~/action_chunk, without rejected ones.
-        trajectories: messages on ~/joint_trajectory, without stops.
+        trajectories: those that were sent to the controllers, without stops.
         refused: reason -> ticks that led to no chunk, or to a rejected one.
         clamped: limit -> chunks that were brought within it; see `pi0_ros.motion.planner.Plan`.
         rejected: chunks with NaN, Inf or a large excess.
@@ -99,6 +102,7 @@ class Report:
         state: of the life cycle: active, inactive, ...
         ok, summary: whether chunks come as they should, and the state in a sentence.
         streams: every input; none unless the node is active.
+        outputs: every output.
         timings: stage -> p50, p95, p99 in seconds; `inference` is decoding and all of the policy.
         period: seconds between two ticks.
         queue: jobs that wait for the worker or run in it.
@@ -116,6 +120,7 @@ class Report:
     ok: bool
     summary: str
     streams: Sequence[StreamStatus]
+    outputs: Sequence[OutputStatus]
     timings: Mapping[str, Mapping[str, float]]
     period: float
     queue: int
@@ -142,6 +147,7 @@ def statuses(report: Report) -> list[Status]:
     entries = {
         "observations": _observations(report),
         **{stream.name: _stream(stream) for stream in report.streams},
+        **{f"output {output.name}": _output(output, report) for output in report.outputs},
         "inference": _inference(report),
         "limits": _limits(report),
         "memory": _memory(report),
@@ -201,6 +207,22 @@ def _stream(stream: StreamStatus) -> _Entry:
         **{f"dropped.{reason}": count for reason, count in sorted(stream.dropped.items())},
     }
     return stream.level, stream.detail or "fresh", values
+
+
+def _output(output: OutputStatus, report: Report) -> _Entry:
+    values = {
+        "topic": output.topic,
+        "type": output.type,
+        "joints": ", ".join(output.joints),
+        "subscribers": output.subscribers,
+        "sent": output.sent,
+    }
+    if output.late is not None:
+        values |= {"late": output.late, "delay_s": _number(output.delay, 3)}
+    if output.subscribers:
+        return "ok", f"{output.subscribers} subscribe", values
+    level: Level = "error" if report.enabled else "warn"
+    return level, f"no controller subscribes to {output.topic}", values
 
 
 def _inference(report: Report) -> _Entry:

@@ -52,10 +52,18 @@ def node_topics(parameters: NodeParameters) -> tuple[Topic, ...]:
     ]
     if parameters.deadman_timeout:
         topics.append(Topic(parameters.deadman_topic, "std_msgs/msg/Header", "deadman"))
-    trajectory = "trajectory_msgs/msg/JointTrajectory"
+    outputs = (
+        Topic(
+            output.topic,
+            output.type.replace("/", "/msg/"),
+            f"output {output.name}" if parameters.outputs else "trajectories",
+            sent=True,
+        )
+        for output in parameters.effective_outputs
+    )
     return (
         *topics,
-        Topic("~/joint_trajectory", trajectory, "trajectories", sent=True),
+        *outputs,
         Topic("~/action_chunk", "pi0_ros/msg/ActionChunk", "chunks", sent=True),
         Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "diagnostics", sent=True),
     )

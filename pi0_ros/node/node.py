@@ -15,7 +15,6 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.limits import JointLimits, read_limits
@@ -27,6 +26,7 @@ from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from pi0_ros.node.loading import LoadError, LoadPolicy, make_policy
 from pi0_ros.node.memory import memory, release, settle
 from pi0_ros.node.operator_interface import Callbacks, OperatorInterface
+from pi0_ros.node.outputs import CommandOutputs
 from pi0_ros.node.parameters import (
     NodeParameters,
     ParameterError,
@@ -51,7 +51,7 @@ _ERROR = TransitionCallbackReturn.ERROR
 
 
 class Pi0Node(LifecycleNode):
-    """Cameras, joint states and an instruction in; JointTrajectory chunks out.
+    """Cameras, joint states and an instruction in; trajectories out.
 
     Attributes:
         parameters: as they are now; some change while the node runs.
@@ -105,9 +105,7 @@ class Pi0Node(LifecycleNode):
             self.create_lifecycle_publisher(
                 ActionChunkMessage, "~/action_chunk", self._qos.action_chunk
             ),
-            self.create_lifecycle_publisher(
-                JointTrajectory, "~/joint_trajectory", self._qos.joint_trajectory
-            ),
+            CommandOutputs(self, self.parameters, self._qos.outputs),
             self._on_refusal,
             self._operator.tell_if_disabled,
             self._log,
@@ -361,6 +359,7 @@ class Pi0Node(LifecycleNode):
             ok=ok,
             summary=summary,
             streams=loop.streams() if loop else (),
+            outputs=self._outputs.commands.statuses(),
             timings=self.timings.percentiles(),
             period=1 / self.parameters.rate_hz,
             queue=int(worker is not None and worker.busy),

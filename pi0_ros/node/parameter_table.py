@@ -21,7 +21,7 @@ class Spec:
     """One row of the table.
 
     Attributes:
-        name: with `<camera>` or `<joint>` where there is one parameter per camera or joint.
+        name: with `<camera>`, `<joint>` or `<output>` where there is one parameter for each.
         default: `<camera>` in it stands for the camera's name.
         doc: meaning and unit, in sentences.
         low, high: bounds, both allowed; None: any finite number.
@@ -40,7 +40,7 @@ class Spec:
     section: str = ""
 
     def of(self, placeholder: str, name: str) -> Spec:
-        """The row of one camera or joint."""
+        """The row of one camera, joint or output."""
         default = self.default
         if isinstance(default, str):
             default = default.replace(placeholder, name)
@@ -57,6 +57,10 @@ def _rows(table: type, prefix: str = "") -> tuple[Spec, ...]:
     return tuple(
         Spec(prefix + row.name, **row.metadata["row"]) for row in fields(table) if row.metadata
     )
+
+
+JOINT_TRAJECTORY = "trajectory_msgs/JointTrajectory"
+FLOAT64_MULTI_ARRAY = "std_msgs/Float64MultiArray"
 
 
 # fmt: off
@@ -87,8 +91,32 @@ class Joint:
 
 
 @dataclass(frozen=True)
+class Output:
+    """Parameters of one output: the controller of some of the joints."""
+
+    name: str
+    topic: str = _row("", changes=START, doc=
+        "Topic on which the controller receives commands, such as "
+        "/arm_controller/joint_trajectory or /gripper_controller/commands. Required.")
+    joints: tuple[str, ...] = _row((), changes=START, doc=
+        "The controller's joints. Each joint belongs to exactly one output. Required.")
+    type: str = _row(JOINT_TRAJECTORY, choices=(JOINT_TRAJECTORY, FLOAT64_MULTI_ARRAY),
+        changes=START, doc=
+        "trajectory_msgs/JointTrajectory for joint_trajectory_controller. "
+        "std_msgs/Float64MultiArray for forward_command_controller and position_controllers/"
+        "JointGroupPositionController: the node samples the executing trajectory, and `joints` "
+        "are in the controller's order.")
+    rate_hz: float = _row(100.0, 10.0, 1000.0, changes=START, doc=
+        "Samples per second of a std_msgs/Float64MultiArray.")
+
+
+@dataclass(frozen=True)
 class NodeParameters:
-    """The configuration of the node."""
+    """The configuration of the node.
+
+    Attributes:
+        outputs: as given; `effective_outputs` are those that the node has.
+    """
 
     checkpoint: str = _row("", changes=START, section="Model", doc=
         "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required.")
@@ -159,6 +187,10 @@ class NodeParameters:
         " no check, as for a simulated camera, whose image may stand still.")
     joints: tuple[Joint, ...] = _row((), changes=START, section="Joints", doc=
         "Names of the joints, in the order of the checkpoint's state and actions. Required.")
+    outputs: tuple[Output, ...]
+    joint_trajectory_topic: str = _row("~/joint_trajectory", changes=START, doc=
+        "Topic of the trajectories of all joints, where one controller has them all. Robots with "
+        "several controllers have `outputs` instead.")
     joint_states_topic: str = _row("joint_states", changes=START, doc=
         "Topic of sensor_msgs/JointState. The joints come in any order; others are ignored.")
     joint_states_max_age: float = _row(0.2, 0.001, 60.0, changes=LIVE, doc=
@@ -206,7 +238,16 @@ class NodeParameters:
     def joint_names(self) -> tuple[str, ...]:
         return tuple(joint.name for joint in self.joints)
 
+    @property
+    def effective_outputs(self) -> tuple[Output, ...]:
+        """The given outputs, or one for all joints."""
+        if self.outputs:
+            return self.outputs
+        topic = self.joint_trajectory_topic
+        return (Output("all", topic, self.joint_names, JOINT_TRAJECTORY, rate_hz=100.0),)
+
 
 SPECS = _rows(NodeParameters)
 CAMERA_SPECS = _rows(Camera, "camera.<camera>.")
 JOINT_SPECS = _rows(Joint, "joint.<joint>.")
+OUTPUT_SPECS = _rows(Output, "outputs.<output>.")

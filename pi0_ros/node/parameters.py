@@ -8,25 +8,30 @@
 from __future__ import annotations
 
 import difflib
-import math
-import re
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from pi0_ros.errors import UserError
+from pi0_ros.node.parameter_checks import (
+    checked_value,
+    cross_problems,
+    name_problems,
+    output_problems,
+)
 from pi0_ros.node.parameter_table import (
     CAMERA_SPECS,
     CONFIGURE,
     JOINT_SPECS,
+    OUTPUT_SPECS,
     SPECS,
     START,
     Camera,
     Joint,
     NodeParameters,
+    Output,
     Spec,
     Value,
 )
@@ -35,8 +40,6 @@ if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
 
-# A relative, absolute or private topic name of plain tokens (no {substitutions}).
-_TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _OF_OTHERS = ("use_sim_time", "start_type_description_service")  # rclpy's own parameters
 
 
@@ -66,14 +69,14 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
 
     Args:
         given: parameter name -> value as ROS gives it. Names that are no parameter of this node are
-            ignored, except below `camera.` and `joint.`: a misspelt `joint.elbow.scale` would move
-            an arm wrongly.
+            ignored, except below `camera.`, `joint.` and `outputs.`: a misspelt
+            `joint.elbow.scale` would move an arm wrongly.
 
     Raises:
         ParameterError: lists every unusable value.
     """
     problems: list[str] = []
-    values = {spec.name: _value(spec, given, problems) for spec in SPECS}
+    values = {spec.name: checked_value(spec, given, problems) for spec in SPECS}
     refused = {problem.split(":", 1)[0] for problem in problems}  # their defaults stand in
     if not values["checkpoint"] and "checkpoint" not in refused:
         problems.append("checkpoint: empty; give the directory of a pi0 checkpoint")
@@ -83,25 +86,39 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
     ):
         names = values[listing]
         if listing not in refused:
-            problems += _name_problems(listing, names)
+            problems += name_problems(listing, names)
         for name in dict.fromkeys(names):
             for spec in specs:
                 spec = spec.of(f"<{kind}>", name)
-                values[spec.name] = _value(spec, given, problems)
+                values[spec.name] = checked_value(spec, given, problems)
+    outputs = _output_names(given)
+    for name in outputs:
+        for spec in OUTPUT_SPECS:
+            spec = spec.of("<output>", name)
+            values[spec.name] = checked_value(spec, given, problems)
     if values["image_transport"] == "compressed":
         for name in dict.fromkeys(values["cameras"]):
             topic = values[f"camera.{name}.topic"].removesuffix("/compressed")
             values[f"camera.{name}.topic"] = f"{topic}/compressed"  # image_transport's rule
-    problems += _cross_problems(values)
+    problems += cross_problems(values)
+    problems += output_problems(values, outputs)
+    listings = {"camera": "the names in `cameras`", "joint": "the names in `joints`"}
+    listings["outputs"] = "an output (outputs.<name>.topic, .joints, .type, .rate_hz)"
     for name in sorted(set(given) - set(values)):
-        if name.startswith(("camera.", "joint.")):
+        kind = name.split(".", 1)[0]
+        if kind in listings:
             near = difflib.get_close_matches(name, values, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            kind = name.split(".", 1)[0]
-            problems.append(f"{name}: no such parameter for the names in `{kind}s`{hint}")
+            problems.append(f"{name}: no such parameter for {listings[kind]}{hint}")
     if problems:
         raise ParameterError(problems)
-    return _build(values)
+    return _build(values, outputs)
+
+
+def _output_names(given: Mapping[str, object]) -> tuple[str, ...]:
+    """<output> of every outputs.<output>.<field>."""
+    fields = (name.removeprefix("outputs.") for name in given if name.startswith("outputs."))
+    return tuple(dict.fromkeys(name.rpartition(".")[0] for name in fields if "." in name))
 
 
 def values_of(parameters: NodeParameters) -> dict[str, Value]:
@@ -171,13 +188,14 @@ def _table(parameters: NodeParameters) -> Iterator[tuple[Spec, Any]]:
     for kind, entries, specs in (
         ("camera", parameters.cameras, CAMERA_SPECS),
         ("joint", parameters.joints, JOINT_SPECS),
+        ("output", parameters.outputs, OUTPUT_SPECS),
     ):
         for entry in entries:
             for spec in specs:
                 yield spec.of(f"<{kind}>", entry.name), getattr(entry, spec.name.split(".")[-1])
 
 
-def _build(values: Mapping[str, Any]) -> NodeParameters:
+def _build(values: Mapping[str, Any], outputs: Sequence[str]) -> NodeParameters:
     def entry(kind: type, prefix: str, name: str) -> Any:
         own = {row.name: values[f"{prefix}.{name}.{row.name}"] for row in fields(kind)[1:]}
         return kind(name, **own)
@@ -185,88 +203,8 @@ def _build(values: Mapping[str, Any]) -> NodeParameters:
     plain = {spec.name: values[spec.name] for spec in SPECS}
     plain["cameras"] = tuple(entry(Camera, "camera", name) for name in values["cameras"])
     plain["joints"] = tuple(entry(Joint, "joint", name) for name in values["joints"])
+    plain["outputs"] = tuple(entry(Output, "outputs", name) for name in outputs)
     return NodeParameters(**plain)
-
-
-# Checks -------------------------------------------------------------------------------------------
-
-
-def _value(spec: Spec, given: Mapping[str, object], problems: list[str]) -> Any:
-    """The checked value of one parameter, or a problem and the default instead."""
-    if spec.name not in given:
-        return spec.default
-    value, problem = _checked(spec, given[spec.name])
-    if problem:
-        hint = " (quote it in YAML)" if problem == "a string" else ""
-        problems.append(f"{spec.name}: must be {problem}, got {given[spec.name]!r}{hint}")
-        return spec.default
-    return value
-
-
-def _checked(spec: Spec, given: Any) -> tuple[Any, str]:
-    """The value, and what it should be instead or ""."""
-    kind = type(spec.default)
-    if kind is tuple:
-        given = () if given is None else given  # rcl has no empty list: `[]` arrives as None
-        if not isinstance(given, (list, tuple)) or not all(isinstance(v, str) for v in given):
-            return None, "a list of strings"
-        return tuple(given), ""
-    if kind is str and not isinstance(given, str):
-        return None, "a string"
-    if kind is bool and not isinstance(given, bool):
-        return None, "true or false"
-    if kind in (int, float):
-        if isinstance(given, bool) or not isinstance(given, (int, kind)):
-            return None, "a number" if kind is float else "a whole number"
-        if not math.isfinite(given):
-            return None, "finite"
-        if spec.low is not None and not spec.low <= given <= spec.high:
-            return None, f"in [{spec.low}, {spec.high}]"
-    if spec.choices and given not in spec.choices:
-        return None, f"one of {list(spec.choices)}"
-    return kind(given), ""
-
-
-def _name_problems(listing: str, names: Sequence[str]) -> list[str]:
-    hint = {
-        "cameras": "name them as the checkpoint does",
-        "joints": "name the robot's joints in the order of the checkpoint's state",
-    }
-    problems = [] if names else [f"{listing}: empty; {hint[listing]}"]
-    if "" in names:
-        problems.append(f"{listing}: holds an empty name: {list(names)}")
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        problems.append(f"{listing}: named more than once: {doubled}")
-    return problems
-
-
-def _cross_problems(values: Mapping[str, Any]) -> list[str]:
-    """Topic names, topics of several cameras, scales, and delta_joints."""
-    problems = []
-    by_topic: dict[str, list[str]] = {}
-    for camera in dict.fromkeys(values["cameras"]):
-        name = f"camera.{camera}.topic"
-        by_topic.setdefault(values[name], []).append(name)
-    for topic, names in by_topic.items():
-        if len(names) > 1:
-            problems.append(f"{' and '.join(names)}: one topic for several cameras: {topic!r}")
-    for name, value in values.items():
-        is_topic = name.endswith("_topic") or re.fullmatch(r"camera\..*\.topic", name)
-        if is_topic and not _TOPIC.fullmatch(value):
-            problems.append(f"{name}: not a ROS topic name: {value!r}")
-        if re.fullmatch(r"joint\..*\.scale", name) and value == 0.0:
-            problems.append(f"{name}: must not be 0")
-    delta = values["action_mode"] == "delta"
-    if delta != bool(values["delta_joints"]):
-        problems.append(
-            f"delta_joints: action_mode is {values['action_mode']!r}, delta_joints is"
-            f" {list(values['delta_joints'])}; give both (mode delta) or neither"
-        )
-    strangers = [name for name in values["delta_joints"] if name not in values["joints"]]
-    if strangers:
-        problems.append(f"delta_joints: not in joints: {strangers}")
-    return problems
 
 
 # Documentation ------------------------------------------------------------------------------------
@@ -324,6 +262,11 @@ def as_yaml() -> str:
             lines.append("    # Units, for each joint that needs them:")
             lines += ["    #   joint:", "    #     shoulder_pan:"]
             for row in JOINT_SPECS:
+                entry = _yaml_entry(row, row.name.split(".")[-1], 4, width=92)
+                lines += [f"    #   {line}" for line in entry]
+            lines.append("    # Where several controllers move the joints, one output for each:")
+            lines += ["    #   outputs:", "    #     arm:"]
+            for row in OUTPUT_SPECS:
                 entry = _yaml_entry(row, row.name.split(".")[-1], 4, width=92)
                 lines += [f"    #   {line}" for line in entry]
     return _HEADER + "\n".join(lines[1:]) + _FOOTER

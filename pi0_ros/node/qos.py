@@ -27,7 +27,7 @@ _OF_RCLPY = ("qos_overrides./clock.", "qos_overrides./parameter_events.")
 
 @dataclass(frozen=True)
 class QosProfiles:
-    """One profile per topic, overrides applied; `images` by the camera's name."""
+    """One profile per topic, overrides applied; `images` by camera, `outputs` by output."""
 
     images: Mapping[str, QoSProfile]
     joint_states: QoSProfile
@@ -35,7 +35,7 @@ class QosProfiles:
     emergency_stop: QoSProfile
     deadman: QoSProfile
     action_chunk: QoSProfile
-    joint_trajectory: QoSProfile
+    outputs: Mapping[str, QoSProfile]
 
 
 def declare_qos(node: Node, parameters: NodeParameters) -> QosProfiles:
@@ -82,7 +82,10 @@ def declare_qos(node: Node, parameters: NodeParameters) -> QosProfiles:
         emergency_stop=profile(parameters.emergency_stop_topic, "subscription", 10, "reliable"),
         deadman=profile(parameters.deadman_topic, "subscription", 1, "best_effort"),
         action_chunk=profile("~/action_chunk", "publisher", 1, "reliable"),
-        joint_trajectory=profile("~/joint_trajectory", "publisher", 1, "reliable"),
+        outputs={
+            output.name: profile(output.topic, "publisher", 1, "reliable")
+            for output in parameters.effective_outputs
+        },
     )
     if problems:
         raise ParameterError(problems)

@@ -24,6 +24,20 @@ def stream(name: str, **changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**(fine | changes))
 
 
+def output(name: str, **changes: Any) -> SimpleNamespace:
+    fine = {
+        "name": name,
+        "topic": f"/{name}_controller/joint_trajectory",
+        "type": "trajectory_msgs/JointTrajectory",
+        "joints": ("pan", "lift"),
+        "subscribers": 1,
+        "sent": 12,
+        "late": None,
+        "delay": None,
+    }
+    return SimpleNamespace(**(fine | changes))
+
+
 def report(**changes: Any) -> Report:
     """Of an active and enabled node that is well."""
     fine = Report(
@@ -33,6 +47,7 @@ def report(**changes: Any) -> Report:
         ok=True,
         summary="publishing",
         streams=[stream("camera front"), stream("joint states"), stream("instruction")],
+        outputs=[output("arm")],
         timings={
             "model": {"p50": 0.04, "p95": 0.05, "p99": 0.06},
             "inference": {"p50": 0.0412, "p95": 0.05, "p99": 0.0634},

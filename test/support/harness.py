@@ -103,11 +103,13 @@ class Harness:
         before: Callable[[Any], None] = lambda robot: None,
         activate: bool = True,
         check: Callable[..., list[str]] = lambda *_: [],
+        deaf: Sequence[str] = (),
         **changes: Any,
     ) -> None:
         """The node is active and enabled, unless told otherwise.
 
-        `before` is called with the robot's rclpy node before there is a pi0 node.
+        `before` is called with the robot's rclpy node before there is a pi0 node. Nobody subscribes
+        to the outputs `deaf`.
         """
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
@@ -118,10 +120,11 @@ class Harness:
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from rosgraph_msgs.msg import Clock
         from sensor_msgs.msg import CompressedImage, Image, JointState
-        from std_msgs.msg import String
+        from std_msgs.msg import Float64MultiArray, String
         from trajectory_msgs.msg import JointTrajectory
 
         from pi0_ros.node.node import Pi0Node
+        from pi0_ros.node.parameter_table import FLOAT64_MULTI_ARRAY, JOINT_TRAJECTORY
 
         self.policy = policy
         self.now = 1_000_050_000_000  # between two ticks of a node at 10 Hz
@@ -146,15 +149,22 @@ class Harness:
         if activate:
             assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
             assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        self.trajectories: list[JointTrajectory] = []
+        self.commands: dict[str, list[Any]] = {}
+        """Output -> messages."""
         self.chunks: list[ActionChunkMessage] = []
         self.diagnostics: list[DiagnosticArray] = []
         name = self.node.get_fully_qualified_name()
         heard_topics = {
-            f"{name}/joint_trajectory": (JointTrajectory, self.trajectories),
             f"{name}/action_chunk": (ActionChunkMessage, self.chunks),
             "/diagnostics": (DiagnosticArray, self.diagnostics),
         }
+        kinds = {JOINT_TRAJECTORY: JointTrajectory, FLOAT64_MULTI_ARRAY: Float64MultiArray}
+        for output in self.node.parameters.effective_outputs:
+            self.commands[output.name] = []
+            if output.name not in deaf:
+                topic = self.node.resolve_topic_name(output.topic)
+                heard_topics[topic] = kinds[output.type], self.commands[output.name]
+        self.trajectories: list[JointTrajectory] = next(iter(self.commands.values()))
         for topic, (kind, heard) in heard_topics.items():
             self.robot.create_subscription(kind, topic, heard.append, 100)
         image = Image if changes.get("image_transport", "raw") == "raw" else CompressedImage

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from support.diagnostics_cases import report, stream
+from support.diagnostics_cases import output, report, stream
 
 from pi0_ros.motion.refusal import Refusal
 from pi0_ros.node.diagnostics import Counts, Status, diagnostics_message, statuses
@@ -26,6 +26,7 @@ def test_all_is_well() -> None:
         "pi0: camera front",
         "pi0: joint states",
         "pi0: instruction",
+        "pi0: output arm",
         "pi0: inference",
         "pi0: limits",
         "pi0: memory",
@@ -73,6 +74,23 @@ def test_a_stream_that_never_came_has_no_figures() -> None:
     silent = stream("camera front", received=0, rate=None, age=None, level="stale")
     values = status("camera front", streams=[silent]).values
     assert (values["received"], values["rate_hz"], values["age_s"]) == ("0", "", "")
+
+
+def test_an_output_shows_who_listens_and_how_late_its_samples_are() -> None:
+    told = status("output arm")
+    assert (told.level, told.message) == ("ok", "1 subscribe")
+    assert told.values == {
+        "topic": "/arm_controller/joint_trajectory",
+        "type": "trajectory_msgs/JointTrajectory",
+        "joints": "pan, lift",
+        "subscribers": "1",
+        "sent": "12",
+    }
+    alone = output("gripper", topic="/gripper/commands", subscribers=0, late=3, delay=0.0312)
+    told = status("output gripper", outputs=[output("arm"), alone])
+    assert (told.level, told.message) == ("error", "no controller subscribes to /gripper/commands")
+    assert (told.values["late"], told.values["delay_s"]) == ("3", "0.031")
+    assert status("output gripper", outputs=[alone], enabled=False).level == "warn"
 
 
 def test_inference_tells_percentiles_in_milliseconds() -> None:
@@ -171,6 +189,7 @@ def test_message() -> None:
     assert [(s.name, s.level) for s in message.status] == [
         ("pi0: observations", WARN),
         ("pi0: camera front", STALE),
+        ("pi0: output arm", OK),
         ("pi0: inference", OK),
         ("pi0: limits", ERROR),
         ("pi0: memory", OK),

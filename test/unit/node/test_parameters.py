@@ -6,7 +6,16 @@ import pytest
 import yaml
 from support.harness import configure, given
 
-from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, LIVE, SPECS, Spec
+from pi0_ros.node.parameter_table import (
+    CAMERA_SPECS,
+    FLOAT64_MULTI_ARRAY,
+    JOINT_SPECS,
+    JOINT_TRAJECTORY,
+    LIVE,
+    OUTPUT_SPECS,
+    SPECS,
+    Spec,
+)
 from pi0_ros.node.parameters import (
     ParameterError,
     as_yaml,
@@ -116,6 +125,72 @@ def test_delta_joints():
     assert parameters.delta_joints == ("pan", "lift")
 
 
+ARM = {"outputs__arm__topic": "/arm/joint_trajectory", "outputs__arm__joints": ["pan", "lift"]}
+GRIPPER = {
+    "outputs__gripper__topic": "/gripper/commands",
+    "outputs__gripper__joints": ["gripper"],
+    "outputs__gripper__type": "std_msgs/msg/Float64MultiArray",
+}
+
+
+def test_without_outputs_one_topic_has_all_joints():
+    (only,) = configure().effective_outputs
+    assert (only.topic, only.joints) == ("~/joint_trajectory", ("pan", "lift", "gripper"))
+    parameters = configure(joint_trajectory_topic="/arm_controller/joint_trajectory")
+    assert parameters.outputs == ()
+    assert parameters.effective_outputs[0].topic == "/arm_controller/joint_trajectory"
+
+
+def test_outputs():
+    parameters = configure(**ARM, **GRIPPER, outputs__gripper__rate_hz=50)
+    arm, gripper = parameters.effective_outputs
+    assert (arm.name, arm.topic, arm.joints) == ("arm", "/arm/joint_trajectory", ("pan", "lift"))
+    assert (arm.type, gripper.type) == (JOINT_TRAJECTORY, FLOAT64_MULTI_ARRAY)
+    assert gripper.rate_hz == 50.0
+    values = values_of(parameters)
+    assert values["outputs.gripper.joints"] == ("gripper",)
+    assert read_parameters(values) == parameters
+    with pytest.raises(ParameterError, match=r"outputs\.arm\.topic: read only"):
+        changed(parameters, {"outputs.arm.topic": "/other"}, configured=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (ARM, "outputs: joints that no output has: ['gripper']"),
+        (
+            ARM | GRIPPER | {"outputs__gripper__joints": ["gripper", "lift"]},
+            "outputs: joint 'lift' is named more than once: in arm and gripper",
+        ),
+        (
+            ARM | GRIPPER | {"outputs__arm__joints": ["pan", "lift", "pan"]},
+            "outputs: joint 'pan' is named more than once: in arm and arm",
+        ),
+        (
+            ARM | GRIPPER | {"outputs__gripper__joints": ["gripper", "finger"]},
+            "outputs: not in joints: ['finger']",
+        ),
+        (
+            ARM | GRIPPER | {"outputs__gripper__topic": "/arm/joint_trajectory"},
+            "outputs: one topic for arm and gripper: '/arm/joint_trajectory'",
+        ),
+        (ARM | GRIPPER | {"outputs__arm__joints": None}, "outputs.arm.joints: empty"),
+        (ARM | GRIPPER | {"outputs__arm__topic": ""}, "outputs.arm.topic: not a ROS topic name"),
+        (
+            ARM | GRIPPER | {"outputs__arm__topik": "/arm"},
+            "outputs.arm.topik: no such parameter for an output (outputs.<name>.topic, .joints,"
+            " .type, .rate_hz); did you mean outputs.arm.topic?",
+        ),
+        (ARM | GRIPPER | {"outputs__arm__type": "Float64"}, "outputs.arm.type: must be one of"),
+        (ARM | GRIPPER | {"outputs__arm__rate_hz": 0.0}, "outputs.arm.rate_hz: must be in [10.0"),
+        ({"outputs": ["arm", "gripper"]}, "outputs: no such parameter for an output"),
+        (ARM | GRIPPER | {"joint_trajectory_topic": "/all"}, "give one of them"),
+    ],
+)
+def test_which_outputs_are_refused(changes, says):
+    assert says in problems(**changes)
+
+
 def test_everything_wrong_is_listed_at_once():
     text = problems(rate_hz=0.0, cameras=[], joint__elbow__scale=1.0, image_transport="x")
     assert len(text.splitlines()) == 4
@@ -222,7 +297,8 @@ def test_pi0_yaml_has_every_parameter_with_its_default():
     }
     assert file_parameters("pi0.yaml") == expected
     text = (CONFIG / "pi0.yaml").read_text()
-    for spec in JOINT_SPECS:  # `joints` is empty by default, so they stand in a comment
+    # `joints` and `outputs` are empty by default, so they stand in a comment.
+    for spec in (*JOINT_SPECS, *OUTPUT_SPECS):
         assert f"{spec.name.rsplit('.', 1)[1]}:" in text
 
 

@@ -1,0 +1,199 @@
+"""Where trajectories go: one message per output, all or none; some are sampled by the node."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ros.motion.sampling import Sampler
+from pi0_ros.motion.spline import Motion, Trajectory
+from pi0_ros.node.messages import trajectory_message
+from pi0_ros.node.parameter_table import JOINT_TRAJECTORY, NodeParameters, Output
+
+_Path = TypeVar("_Path", Motion, Trajectory)
+
+
+@dataclass(frozen=True)
+class OutputStatus:
+    """An output as /diagnostics shows it.
+
+    Attributes:
+        name: of the output; "all" where one controller has all joints.
+        topic: absolute.
+        type: of its messages.
+        subscribers: nodes that receive them now, controllers and recorders alike.
+        sent: messages since the node began.
+        late: samples that came too late for the motion to go on as planned; None: not sampled.
+        delay: seconds by which the samples are behind the motion; None: not sampled.
+    """
+
+    name: str
+    topic: str
+    type: str
+    joints: Sequence[str]
+    subscribers: int
+    sent: int
+    late: int | None = None
+    delay: float | None = None
+
+
+class CommandOutputs:
+    """From the node's beginning to its end; every method belongs to the executor's thread.
+
+    A controller of joint trajectories finishes what it has, even if the node is deactivated
+    meanwhile; so do the samples of an output that the node samples.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, parameters: NodeParameters, qos: Mapping[str, QoSProfile]
+    ) -> None:
+        """Create the publishers.
+
+        Args:
+            qos: output -> profile.
+        """
+        make = {True: _Trajectories, False: _Samples}
+        names = parameters.joint_names
+        self._outputs = [
+            make[output.type == JOINT_TRAJECTORY](node, output, names, qos[output.name])
+            for output in parameters.effective_outputs
+        ]
+        self._end = 0
+
+    def set_velocity_limits(self, limits: np.ndarray) -> None:
+        """[joints] radians per second that no sample exceeds."""
+        for output in self._outputs:
+            output.set_velocity_limits(limits)
+
+    def unserved(self) -> str:
+        """Which outputs nobody subscribes to, in a sentence; "" where all have a subscriber."""
+        missing = [o for o in self._outputs if not o.publisher.get_subscription_count()]
+        if not missing:
+            return ""
+        text = ", ".join(f"{o.output.name} ({o.publisher.topic_name})" for o in missing)
+        return f"no controller subscribes to output {text}: nothing is sent to any"
+
+    def lost(self, now: int) -> str:
+        """What is unserved while a trajectory is executing; "" if nothing is."""
+        return self.unserved() if now < self._end else ""
+
+    def publish(self, trajectory: Trajectory, motion: Motion, now: int) -> None:
+        """Send a trajectory: one message per output, with one stamp.
+
+        Args:
+            trajectory: what is sent; its columns are the node's joints.
+            motion: what the arm then does, in the node's time.
+            now: nanoseconds of the node's clock.
+        """
+        ready = [output.prepare(trajectory, motion, now) for output in self._outputs]
+        for send in ready:
+            send()
+        self._end = motion.end
+
+    def statuses(self) -> list[OutputStatus]:
+        """Every output, in the order of the parameters."""
+        return [output.status() for output in self._outputs]
+
+
+class _Trajectories:
+    """One trajectory_msgs/JointTrajectory for each trajectory."""
+
+    def __init__(
+        self, node: LifecycleNode, output: Output, joints: Sequence[str], qos: QoSProfile
+    ) -> None:
+        self.output = output
+        self.publisher: Publisher = node.create_lifecycle_publisher(
+            JointTrajectory, output.topic, qos
+        )
+        self._columns = [joints.index(name) for name in output.joints]
+        self._sent = 0
+
+    def set_velocity_limits(self, limits: np.ndarray) -> None:
+        """The trajectories are within them."""
+
+    def prepare(self, trajectory: Trajectory, motion: Motion, now: int) -> Callable[[], None]:
+        message = trajectory_message(_of(trajectory, self._columns), self.output.joints)
+
+        def send() -> None:
+            self.publisher.publish(message)
+            self._sent += 1
+
+        return send
+
+    def status(self) -> OutputStatus:
+        return _status(self.output, self.publisher, self._sent)
+
+
+class _Samples:
+    """std_msgs/Float64MultiArray, sampled from the executing motion until it is at rest."""
+
+    def __init__(
+        self, node: LifecycleNode, output: Output, joints: Sequence[str], qos: QoSProfile
+    ) -> None:
+        self.output = output
+        # Not a lifecycle publisher: what moves when the node is deactivated comes to rest.
+        self.publisher: Publisher = node.create_publisher(Float64MultiArray, output.topic, qos)
+        self._columns = [joints.index(name) for name in output.joints]
+        self._clock = node.get_clock()
+        self._sampler = Sampler(round(1e9 / output.rate_hz), np.full(len(self._columns), np.inf))
+        self._sent = 0
+        # Simulated time may pass faster; the system's clock may be set.
+        simulated = node.get_parameter("use_sim_time").value
+        clock = self._clock if simulated else Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(1 / output.rate_hz, self._on_timer, clock=clock)
+        self._timer.cancel()
+
+    def set_velocity_limits(self, limits: np.ndarray) -> None:
+        self._sampler.velocity = limits[self._columns]
+
+    def prepare(self, trajectory: Trajectory, motion: Motion, now: int) -> Callable[[], None]:
+        own = _of(motion, self._columns)
+
+        def send() -> None:
+            if self._sampler.at_rest:
+                self._timer.reset()
+            self._sampler.follow(own, now)
+
+        return send
+
+    def _on_timer(self) -> None:
+        positions = self._sampler.sample(self._clock.now().nanoseconds)
+        if positions is not None:
+            self.publisher.publish(Float64MultiArray(data=array("d", positions.tobytes())))
+            self._sent += 1
+        if self._sampler.at_rest:
+            self._timer.cancel()
+
+    def status(self) -> OutputStatus:
+        sampler = self._sampler
+        return _status(self.output, self.publisher, self._sent, sampler.late, sampler.delay)
+
+
+def _of(path: _Path, columns: Sequence[int]) -> _Path:
+    """Some of the joints."""
+    positions, velocities = path.positions[:, columns], path.velocities[:, columns]
+    return replace(path, positions=positions, velocities=velocities)
+
+
+def _status(
+    output: Output,
+    publisher: Publisher,
+    sent: int,
+    late: int | None = None,
+    delay: float | None = None,
+) -> OutputStatus:
+    subscribers = publisher.get_subscription_count()
+    topic = publisher.topic_name
+    return OutputStatus(
+        output.name, topic, output.type, output.joints, subscribers, sent, late, delay
+    )

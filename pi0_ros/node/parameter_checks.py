@@ -1,0 +1,124 @@
+"""Checks of the parameters' values; each problem is a sentence that begins with a name."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pi0_ros.node.parameter_table import Spec
+
+# A relative, absolute or private topic name of plain tokens (no {substitutions}).
+_TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def checked_value(spec: Spec, given: Mapping[str, object], problems: list[str]) -> Any:
+    """The checked value of one parameter, or a problem and the default instead."""
+    if spec.name not in given:
+        return spec.default
+    value = given[spec.name]
+    if spec.name.endswith(".type") and isinstance(value, str):
+        value = value.replace("/msg/", "/")  # as `ros2 topic info` writes message types
+    value, problem = _checked(spec, value)
+    if problem:
+        hint = " (quote it in YAML)" if problem == "a string" else ""
+        problems.append(f"{spec.name}: must be {problem}, got {given[spec.name]!r}{hint}")
+        return spec.default
+    return value
+
+
+def _checked(spec: Spec, given: Any) -> tuple[Any, str]:
+    """The value, and what it should be instead or ""."""
+    kind = type(spec.default)
+    if kind is tuple:
+        given = () if given is None else given  # rcl has no empty list: `[]` arrives as None
+        if not isinstance(given, (list, tuple)) or not all(isinstance(v, str) for v in given):
+            return None, "a list of strings"
+        return tuple(given), ""
+    if kind is str and not isinstance(given, str):
+        return None, "a string"
+    if kind is bool and not isinstance(given, bool):
+        return None, "true or false"
+    if kind in (int, float):
+        if isinstance(given, bool) or not isinstance(given, (int, kind)):
+            return None, "a number" if kind is float else "a whole number"
+        if not math.isfinite(given):
+            return None, "finite"
+        if spec.low is not None and not spec.low <= given <= spec.high:
+            return None, f"in [{spec.low}, {spec.high}]"
+    if spec.choices and given not in spec.choices:
+        return None, f"one of {list(spec.choices)}"
+    return kind(given), ""
+
+
+def name_problems(listing: str, names: Sequence[str]) -> list[str]:
+    hint = {
+        "cameras": "name them as the checkpoint does",
+        "joints": "name the robot's joints in the order of the checkpoint's state",
+    }
+    problems = [] if names else [f"{listing}: empty; {hint[listing]}"]
+    if "" in names:
+        problems.append(f"{listing}: holds an empty name: {list(names)}")
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        problems.append(f"{listing}: named more than once: {doubled}")
+    return problems
+
+
+def cross_problems(values: Mapping[str, Any]) -> list[str]:
+    """Topic names, topics of several cameras, scales, and delta_joints."""
+    problems = []
+    by_topic: dict[str, list[str]] = {}
+    for camera in dict.fromkeys(values["cameras"]):
+        name = f"camera.{camera}.topic"
+        by_topic.setdefault(values[name], []).append(name)
+    for topic, names in by_topic.items():
+        if len(names) > 1:
+            problems.append(f"{' and '.join(names)}: one topic for several cameras: {topic!r}")
+    for name, value in values.items():
+        is_topic = name.endswith("_topic") or re.fullmatch(r"(camera|outputs)\..*\.topic", name)
+        if is_topic and not _TOPIC.fullmatch(value):
+            problems.append(f"{name}: not a ROS topic name: {value!r}")
+        if re.fullmatch(r"joint\..*\.scale", name) and value == 0.0:
+            problems.append(f"{name}: must not be 0")
+    delta = values["action_mode"] == "delta"
+    if delta != bool(values["delta_joints"]):
+        problems.append(
+            f"delta_joints: action_mode is {values['action_mode']!r}, delta_joints is"
+            f" {list(values['delta_joints'])}; give both (mode delta) or neither"
+        )
+    strangers = [name for name in values["delta_joints"] if name not in values["joints"]]
+    if strangers:
+        problems.append(f"delta_joints: not in joints: {strangers}")
+    return problems
+
+
+def output_problems(values: Mapping[str, Any], outputs: Sequence[str]) -> Iterator[str]:
+    """Joints that do not belong to exactly one output, and topics of several outputs."""
+    if not outputs:
+        return
+    if values["joint_trajectory_topic"] != "~/joint_trajectory":
+        yield "joint_trajectory_topic: `outputs` take its place; give one of them"
+    owners: dict[str, list[str]] = {}
+    topics: dict[str, list[str]] = {}
+    for output in outputs:
+        names = values[f"outputs.{output}.joints"]
+        if not names:
+            yield f"outputs.{output}.joints: empty; name the joints of its controller"
+        for joint in names:
+            owners.setdefault(joint, []).append(output)
+        topics.setdefault(values[f"outputs.{output}.topic"], []).append(output)
+    unknown = [joint for joint in owners if joint not in values["joints"]]
+    if unknown:
+        yield f"outputs: not in joints: {unknown}"
+    absent = [joint for joint in values["joints"] if joint not in owners]
+    if absent:
+        yield f"outputs: joints that no output has: {absent}"
+    for joint, its in owners.items():
+        if len(its) > 1:
+            yield f"outputs: joint {joint!r} is named more than once: in {' and '.join(its)}"
+    for topic, its in topics.items():
+        if topic and len(its) > 1:
+            yield f"outputs: one topic for {' and '.join(its)}: {topic!r}"

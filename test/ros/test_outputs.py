@@ -1,0 +1,157 @@
+"""Several controllers: one message per output with one stamp, all or none; sampled outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.harness import FakePolicy
+from support.waiting import wait_until
+
+pytest.importorskip("rclpy")
+
+TWO = {
+    "outputs.arm.topic": "/arm_controller/joint_trajectory",
+    "outputs.arm.joints": ["lift", "pan"],  # the controller's order is its own
+    "outputs.gripper.topic": "/gripper_controller/joint_trajectory",
+    "outputs.gripper.joints": ["gripper"],
+}
+FORWARD = TWO | {
+    "outputs.gripper.topic": "/gripper_controller/commands",
+    "outputs.gripper.type": "std_msgs/Float64MultiArray",
+}
+
+
+def test_each_controller_gets_its_joints_with_one_stamp(start):
+    robot = start(**TWO)
+    robot.chunk()
+    robot.wait(lambda: robot.commands["gripper"], "the gripper's trajectory")
+    (arm,), (gripper,) = robot.commands["arm"], robot.commands["gripper"]
+    assert list(arm.joint_names) == ["lift", "pan"]
+    assert list(gripper.joint_names) == ["gripper"]
+    assert arm.header.stamp == gripper.header.stamp
+    times = [[p.time_from_start for p in m.points] for m in (arm, gripper)]
+    assert times[0] == times[1]
+    # The policy adds 0.01, 0.02 and 0.03 rad per step to 0.1, 0.2 and 0.3.
+    ends = np.array([*arm.points[-1].positions, *gripper.points[-1].positions])
+    way = ends - [0.2, 0.1, 0.3]
+    np.testing.assert_allclose(way / way[1], [2.0, 1.0, 3.0], atol=0.05)
+    shown = {pair.key: pair.value for pair in robot.status("output gripper").values}
+    assert shown["topic"] == "/gripper_controller/joint_trajectory"
+    assert shown["subscribers"] == "1"
+
+
+def test_a_stop_goes_to_all(start):
+    robot = start(**TWO)
+    robot.chunk()
+    robot.node.motion_enable.disable("a test")
+    robot.wait(lambda: robot.node.counts.stops == 1, "a stop")
+    for name in ("arm", "gripper"):
+        robot.wait(lambda name=name: len(robot.commands[name]) == 2, f"the stop of {name}")
+    stamps = {(m[1].header.stamp.sec, m[1].header.stamp.nanosec) for m in robot.commands.values()}
+    assert len(stamps) == 1
+
+
+def test_one_output_without_a_subscriber_holds_all(start):
+    robot = start(deaf=["gripper"], **TWO)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"unserved": 1}, "the refusal")
+    robot.wait(lambda: robot.chunks, "the chunk")
+    assert robot.chunks[0].verdict == robot.chunks[0].REJECTED
+    assert "gripper (/gripper_controller/joint_trajectory)" in robot.chunks[0].rejected_reason
+    robot.wait(lambda: "no controller subscribes" in robot.summary(), "the summary")
+    assert robot.status("output gripper").level == b"\x02"
+    robot.settle()
+    assert not robot.commands["arm"] and robot.node.loop.executor.tick(None, robot.now) is None
+    # It goes on by itself once the controller is there.
+    from trajectory_msgs.msg import JointTrajectory
+
+    heard: list[JointTrajectory] = []
+    topic = TWO["outputs.gripper.topic"]
+    robot.robot.create_subscription(JointTrajectory, topic, heard.append, 10)
+    robot.wait(lambda: not robot.node._outputs.commands.unserved(), "the controller")
+    robot.chunk()
+    robot.wait(lambda: heard, "the gripper's trajectory")
+
+
+def test_a_controller_that_goes_while_the_arm_moves_stops_and_latches(start):
+    robot = start(**TWO)
+    robot.chunk()
+    (gripper,) = (
+        s for s in robot.robot.subscriptions if s.topic_name == TWO["outputs.gripper.topic"]
+    )
+    robot.robot.destroy_subscription(gripper)
+    robot.wait(lambda: robot.node.counts.stops == 1, "a stop")
+    assert "output gripper" in robot.node.motion_enable.latched
+    robot.wait(lambda: len(robot.commands["arm"]) == 2, "the arm's stop")
+
+
+def test_outputs_that_nobody_needs_are_not_asked_for(start):
+    """A dry run needs no controller."""
+    robot = start(deaf=["arm", "gripper"], start_enabled=False, **TWO)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.chunks, "a chunk")
+    assert robot.chunks[0].verdict == robot.chunks[0].DRY_RUN
+
+
+def sampled(robot, seconds: float, step: float = 0.01) -> list[tuple[int, float]]:
+    """Move /clock step by step; (nanoseconds, position) of the gripper's samples."""
+    found = []
+    for _ in range(round(seconds / step)):
+        before = robot.node._outputs.commands.statuses()[1].sent
+        robot.advance(step)
+        robot.settle()
+        sent = robot.node._outputs.commands.statuses()[1].sent
+        if sent > before:
+            heard = robot.commands["gripper"]
+            wait_until(lambda heard=heard, sent=sent: len(heard) >= sent, "the sample")
+            found.append((robot.now, float(heard[-1].data[0])))
+    return found
+
+
+def pan_at(trajectory, times: list[int]) -> np.ndarray:
+    """Positions of `pan` at times in nanoseconds, between the points by lines."""
+    begin = trajectory.header.stamp.sec * 10**9 + trajectory.header.stamp.nanosec
+    due = [p.time_from_start.sec + p.time_from_start.nanosec / 1e9 for p in trajectory.points]
+    pan = [point.positions[1] for point in trajectory.points]
+    return np.interp([(at - begin) / 1e9 for at in times], due, pan)
+
+
+def test_a_forward_controller_gets_samples_of_the_executing_motion(start):
+    robot = start(FakePolicy(), starve_timeout=0.3, rate_hz=1.0, **FORWARD)
+    robot.advance(0.9)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: len(robot.commands["arm"]) == 1, "the arm's trajectory")
+    assert not robot.commands["gripper"], "nothing before it begins"
+    found = sampled(robot, 0.28)
+    assert len(found) >= 25
+    # The gripper moves three times as far as `pan`.
+    expected = 0.3 + 3 * (pan_at(robot.commands["arm"][0], [at for at, _ in found]) - 0.1)
+    np.testing.assert_allclose([position for _, position in found], expected, atol=0.02)
+    # No chunk follows: it brakes, comes to rest, and then nothing is published.
+    rest = sampled(robot, 0.7)
+    assert robot.node.counts.stops == 1 and len(robot.commands["arm"]) == 2
+    stop = robot.commands["arm"][1]
+    end = 0.3 + 3 * (stop.points[-1].positions[1] - 0.1)
+    assert rest[-1][1] == pytest.approx(end, abs=1e-3)
+    assert rest[-1][0] < robot.now - 100_000_000, "it goes on after the motion"
+    shown = {pair.key: pair.value for pair in robot.status("output gripper").values}
+    assert shown["late"] == "0"
+
+
+def test_a_deactivated_node_lets_the_motion_come_to_rest(start):
+    robot = start(rate_hz=1.0, **FORWARD)
+    robot.advance(0.9)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: len(robot.commands["arm"]) == 1, "the arm's trajectory")
+    sampled(robot, 0.1)
+    robot.node.trigger_deactivate()
+    found = sampled(robot, 1.5)
+    positions = np.array([position for _, position in found])
+    end = robot.commands["arm"][0].points[-1].positions[1]
+    assert positions[-1] == pytest.approx(0.3 + 3 * (end - 0.1), abs=0.02)
+    assert abs(positions[-1] - positions[-2]) < 0.005, "it ends at rest"
+    assert len(robot.commands["arm"]) == 1
