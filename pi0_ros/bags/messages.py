@@ -14,6 +14,7 @@ from pi0_ros.share import find_shared_file
 
 CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+SAMPLES_TYPE = "std_msgs/msg/Float64MultiArray"
 STATES_TYPE = "sensor_msgs/msg/JointState"
 TRAJECTORY_TYPE = "trajectory_msgs/msg/JointTrajectory"
 
@@ -59,8 +60,9 @@ def decode(data: bytes, kind: str) -> Any:
         message: Any = message_types().deserialize_cdr(data, kind)
     except Exception as error:  # of many kinds, depending on where the bytes end
         raise ValueError(f"{len(data)} bytes that are no {kind}: {error}") from error
-    if isinstance(getattr(message, "data", None), np.ndarray):
-        message.data = bytearray(message.data)
+    data = getattr(message, "data", None)
+    if isinstance(data, np.ndarray) and data.dtype == np.uint8:
+        message.data = bytearray(data)
     return message
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_messages
 from pi0_ros.bags.chunks import ChunkRecord, RecordedTrajectory, chunk_record, read_trajectory
@@ -67,7 +69,7 @@ class Results:
 
 
 def read_results(path: str | Path) -> Results:
-    """Reads ~/action_chunk and ~/joint_trajectory of a recording.
+    """Reads ~/action_chunk and ~/joint_trajectory of a recording, or what controllers got instead.
 
     Args:
         path: OUT of a replay, its bag, or any recording in which the node's chunks are.
@@ -82,10 +84,9 @@ def read_results(path: str | Path) -> Results:
     prefix = chunk_topic.rpartition("/")[0]
     types = {chunk_topic: CHUNK_TYPE}
     beside = {topic.name for topic in bag.topics if topic.type == TRAJECTORY_TYPE}
-    if f"{prefix}/joint_trajectory" in beside:
-        types[f"{prefix}/joint_trajectory"] = TRAJECTORY_TYPE
-    elif len(beside) == 1:  # remapped to a controller's
-        types[beside.pop()] = TRAJECTORY_TYPE
+    own = f"{prefix}/joint_trajectory"
+    # Under other names the topics are those of controllers, one or several.
+    types |= dict.fromkeys([own] if own in beside else beside, TRAJECTORY_TYPE)
     found: list[TimedChunk] = []
     trajectories = []
     for message in read_messages(bag, types):
@@ -103,7 +104,29 @@ def read_results(path: str | Path) -> Results:
         raise BagError(f"{bag.path}: its chunks have changing joints: {sorted(names)}")
     chunks = tuple(timed for timed in found if not timed.chunk.rejected)
     rejected = tuple(timed for timed in found if timed.chunk.rejected)
-    return Results(bag.path, chunks, tuple(trajectories), rejected)
+    joints = {name for timed in found for name in timed.chunk.joint_names}
+    ours = [t for t in trajectories if joints.issuperset(t.joint_names)]  # not another robot's
+    return Results(bag.path, chunks, tuple(_joined(ours)), rejected)
+
+
+def _joined(parts: Sequence[RecordedTrajectory]) -> list[RecordedTrajectory]:
+    """Messages of several controllers that were sent as one trajectory, with all their joints."""
+    found: list[RecordedTrajectory] = []
+    places: dict[tuple[int, bytes], int] = {}
+    for part in parts:
+        key = part.start, part.times.tobytes()
+        place = places.get(key)
+        if place is None or not set(found[place].joint_names).isdisjoint(part.joint_names):
+            places[key] = len(found)
+            found.append(part)
+        else:
+            whole = found[place]
+            found[place] = replace(
+                whole,
+                joint_names=(*whole.joint_names, *part.joint_names),
+                positions=np.hstack([whole.positions, part.positions]),
+            )
+    return found
 
 
 def _only(bag: Bag, kind: str) -> str:

@@ -9,17 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pi0_ros import console
 from pi0_ros.bags.bag import Message, read_messages
-from pi0_ros.bags.messages import CHUNK_TYPE, TRAJECTORY_TYPE, encode, make, make_header
+from pi0_ros.bags.messages import CHUNK_TYPE, encode
 from pi0_ros.bags.results import Results
 from pi0_ros.bags.writer import BagWriter
-from pi0_ros.motion.spline import Trajectory
 from pi0_ros.node.interface import Topic
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case
+from pi0_ros.replay.outputs import Outputs, output_topics
 from pi0_ros.replay.report import ReplayError, Report, make_report, report_json
 from pi0_ros.replay.results import FIGURES, claim_results, plot_results
 from pi0_ros.replay.steps import Moved, SeededPolicy, Steps
@@ -76,23 +74,26 @@ def replay_steps(
     claim_results(out, case.bag, overwrite)
     joints = case.parameters.joint_names
     chunk_topic = case.interface.absolute("~/action_chunk")
-    trajectory_topic = case.interface.absolute("~/joint_trajectory")
     topics = {chunk_topic: CHUNK_TYPE}
     if options.enable:
-        topics[trajectory_topic] = TRAJECTORY_TYPE
+        topics |= output_topics(case.interface)
     digest = hashlib.sha256()
     chunks = []
     with (
         BagWriter(out / "bag", case.bag.storage, topics) as writer,
         _bar(case) as on_message,
     ):
+        outputs = Outputs(case.interface, case.limits(), writer.write) if options.enable else None
         for event in steps.run(_played(case, digest, on_message)):
+            if outputs is not None:
+                outputs.sample_until(event.time)
             if isinstance(event, Moved):
-                message = trajectory_message(event.trajectory, joints)
-                writer.write(trajectory_topic, event.time, encode(message))
+                outputs.send(event)
             else:
                 chunks.append(event.record(joints))
                 writer.write(chunk_topic, event.time, encode(chunks[-1].message()))
+        if outputs is not None:
+            outputs.sample_until()
     good = [chunk for chunk in chunks if not chunk.rejected]
     report = make_report(
         recording,
@@ -101,7 +102,7 @@ def replay_steps(
         case.cameras,
         good,
         len(good),
-        writer.counts[trajectory_topic],
+        outputs.trajectories if outputs is not None else 0,
         steps.counters,
         [*_warnings(steps), *plot_results(out, case, good, steps.playback.start)],
     )
@@ -110,25 +111,6 @@ def replay_steps(
     figures = {**report_json(timeless), "latency_s": options.latency, "enabled": options.enable}
     console.write_json(out / FIGURES, figures)
     return Outcome(report, digest.hexdigest())
-
-
-def trajectory_message(trajectory: Trajectory, joints: tuple[str, ...]) -> Any:
-    """trajectory_msgs/JointTrajectory as `pi0_ros.node.messages.trajectory_message` fills it."""
-    empty = np.zeros(0)
-    points = [
-        make(
-            "trajectory_msgs/msg/JointTrajectoryPoint",
-            positions,
-            velocities,
-            empty,
-            empty,
-            make("builtin_interfaces/msg/Duration", *divmod(time, 1_000_000_000)),
-        )
-        for time, positions, velocities in zip(
-            trajectory.times, trajectory.positions, trajectory.velocities, strict=True
-        )
-    ]
-    return make(TRAJECTORY_TYPE, make_header(trajectory.stamp), list(joints), points)
 
 
 def _steps(case: Case, policy: SeededPolicy, options: Options) -> Steps | Again:

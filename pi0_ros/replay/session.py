@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
@@ -12,12 +14,13 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.bags.bag import Message, read_messages
 from pi0_ros.bags.chunks import ChunkRecord, chunk_record
 from pi0_ros.msg import ActionChunk
-from pi0_ros.node.interface import Interface, Topic
+from pi0_ros.node.interface import Interface, Topic, node_topics
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.playback import Playback
 from pi0_ros.replay.player import ReadAhead, play
@@ -28,12 +31,11 @@ from pi0_ros.ros.services import Refused, StateChange
 from pi0_ros.ros.spinning import wait_until
 
 CLOCK_TOPIC = "/clock"
-OUTPUTS = {
-    "~/joint_trajectory": JointTrajectory,
-    "~/action_chunk": ActionChunk,
-    "/diagnostics": DiagnosticArray,
+KINDS = {
+    Recorded(kind).type: kind
+    for kind in (JointTrajectory, Float64MultiArray, ActionChunk, DiagnosticArray)
 }
-"""What is recorded of the node: topic as written in it -> message class."""
+"""What is recorded of the node: message type -> class."""
 
 # DDS matches a node's subscriptions within milliseconds of each other; what has not matched this
 # many seconds after the first one never will.
@@ -48,7 +50,8 @@ ARRIVAL_LIMIT = 2.0
 
 def output_types(interface: Interface) -> dict[str, str]:
     """Topic -> message type of what is recorded."""
-    return {interface.absolute(name): Recorded(kind).type for name, kind in OUTPUTS.items()}
+    topics = node_topics(interface.parameters)
+    return {interface.absolute(topic.name): topic.type for topic in topics if topic.sent}
 
 
 class Output:
@@ -57,29 +60,34 @@ class Output:
     Attributes:
         recorder: polled by the session.
         chunks: every ~/action_chunk that the node did not reject, in order.
-        trajectories: number of ~/joint_trajectory.
+        received: topic of an output -> messages.
         counters: the node's counters in every /diagnostics message, in order.
     """
 
     def __init__(self, node: Node, interface: Interface, now: Callable[[], int]) -> None:
         """Subscribes; `now`: the recording's time in ns."""
         self.chunks: list[ChunkRecord] = []
-        self.trajectories = 0
+        self.received: Counter[str] = Counter()
         self.counters: list[Counters] = []
         self._name = interface.name
-        listeners = {
-            JointTrajectory: self._on_trajectory,
-            ActionChunk: self._on_chunk,
-            DiagnosticArray: self._on_diagnostics,
-        }
-        topics = {
-            interface.absolute(name): Recorded(kind, listeners[kind])
-            for name, kind in OUTPUTS.items()
-        }
+        self._types = output_types(interface)
+        listeners = {ActionChunk: self._on_chunk, DiagnosticArray: self._on_diagnostics}
+        topics = {}
+        for topic, kind in self._types.items():
+            count = partial(self._on_command, topic)
+            topics[topic] = Recorded(KINDS[kind], listeners.get(KINDS[kind], count))
         self.recorder = Recorder(node, topics, now)
 
-    def _on_trajectory(self, _: JointTrajectory) -> None:
-        self.trajectories += 1
+    @property
+    def trajectories(self) -> int:
+        """Trajectories that came whole: on each of the topics that carry them."""
+        topics = [topic for topic, kind in self._types.items() if KINDS[kind] is JointTrajectory]
+        if topics:
+            return min(self.received[topic] for topic in topics)
+        return self.counters[-1].trajectories if self.counters else 0
+
+    def _on_command(self, topic: str, _: object) -> None:
+        self.received[topic] += 1
 
     def _on_chunk(self, message: ActionChunk) -> None:
         record = chunk_record(message)
@@ -202,8 +210,8 @@ class Session:
         return f"Its last output:\n{self._process.last_output()}"
 
     def _check_alone(self) -> None:
-        outputs = ("~/joint_trajectory", "~/action_chunk")
-        for topic in (CLOCK_TOPIC, *map(self._case.interface.absolute, outputs)):
+        shared = "/diagnostics"
+        for topic in (CLOCK_TOPIC, *(t for t in output_types(self._case.interface) if t != shared)):
             if self._node.count_publishers(topic) > 1:
                 raise NodeError(
                     f"another process publishes {topic} in this ROS domain and would be mixed up "

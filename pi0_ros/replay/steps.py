@@ -24,7 +24,7 @@ from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.motion.screening import check_shape
-from pi0_ros.motion.spline import Trajectory
+from pi0_ros.motion.spline import Motion, Trajectory
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Interface, Topic
@@ -87,10 +87,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Moved:
-    """A trajectory that an enabled node would publish at `time` (ns)."""
+    """A trajectory that an enabled node would publish at `time` (ns); `motion` is of the arm then."""
 
     time: int
     trajectory: Trajectory
+    motion: Motion
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ class Steps(Pass):
             return
         if result.trajectory is not None:
             self._counts.trajectories += 1
-            yield Moved(self._now, result.trajectory)
+            yield Moved(self._now, result.trajectory, result.motion)
         self._counts.chunks += 1
         yield replace(published, verdict=EXECUTED if result.trajectory is not None else DRY_RUN)
 
@@ -307,7 +308,7 @@ class Steps(Pass):
         """A stop, if motion was disabled or no chunk follows the executing trajectory."""
         planned = self._executor.tick(self._buffer.measured(self._now), self._now)
         if planned is not None:
-            yield Moved(self._now, planned.trajectory)
+            yield Moved(self._now, planned.trajectory, planned.motion)
 
     def _refuse(self, refusal: Refusal) -> None:
         if refusal.stream:

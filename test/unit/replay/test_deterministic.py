@@ -14,6 +14,7 @@ import torch
 from support.recordings import (
     SIX,
     START,
+    THREE,
     FakePolicy,
     arm_at_work,
     motion,
@@ -23,6 +24,8 @@ from support.recordings import (
 )
 
 from pi0_ros import cli
+from pi0_ros.bags.bag import open_bag, read_messages
+from pi0_ros.bags.messages import SAMPLES_TYPE, decode
 from pi0_ros.bags.results import read_results
 from pi0_ros.errors import UserError
 from pi0_ros.replay.report import ReplayError
@@ -166,6 +169,44 @@ def test_old_results_are_left_alone_unless_told(argv, tmp_path):
     with pytest.raises(UserError, match="exists: choose another --out"):
         run_offline(words)
     assert run_offline([*words, "--overwrite"]) == 0
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_each_output_gets_its_messages(argv, tmp_path):
+    """The arm's as trajectories, the gripper's as samples; readers join what belongs together."""
+    limits = tmp_path / "limits.yaml"
+    entry = "{min_position: -4.0, max_position: 4.0, max_velocity: 4.0, max_acceleration: 60.0}"
+    limits.write_text("joint_limits:\n" + "".join(f"  {name}: {entry}\n" for name in THREE))
+    first, second, third = THREE
+    given = {
+        "joint_limits": limits,
+        "outputs.one.topic": "/one/joint_trajectory",
+        "outputs.one.joints": f"[{second}]",
+        "outputs.two.topic": "/two/joint_trajectory",
+        "outputs.two.joints": f"[{first}]",
+        "outputs.three.topic": "/three/commands",
+        "outputs.three.joints": f"[{third}]",
+        "outputs.three.type": "std_msgs/Float64MultiArray",
+    }
+    write_params(tmp_path / "params.yaml", **given)
+    out = tmp_path / "out"
+    assert run_offline([*argv, "--out", out, "--enable"]) == 0
+    figures = json.loads((out / "figures.json").read_text())
+    results = read_results(out)
+    assert len(results.trajectories) == figures["trajectories"] > 5
+    assert {t.joint_names for t in results.trajectories} == {(second, first)}
+    bag = open_bag(out / "bag")
+    samples = [
+        (message.time, float(decode(message.data, SAMPLES_TYPE).data[0]))
+        for message in read_messages(bag, {"/three/commands": SAMPLES_TYPE})
+    ]
+    times, positions = np.array([t for t, _ in samples]), np.array([p for _, p in samples])
+    assert set(np.diff(times)) == {10_000_000}, "100 a second"
+    begin = results.trajectories[0].time
+    assert times[0] == begin + 10_000_000 and len(times) > 50
+    assert np.abs(np.diff(positions)).max() <= 4.0 * 0.01
+    # They end at rest, where the last trajectory does.
+    assert abs(positions[-1] - positions[-2]) < 1e-3
 
 
 def test_enable_needs_limits(argv, tmp_path):
