@@ -15,6 +15,7 @@ from pi0_ros.ros.environment import image_profile
 from pi0_ros.sim.task import VARIANTS
 from pi0_ros.sim.versions import VERSIONS
 from pi0_ros.sim.window import Window
+from pi0_ros.sim.wiring import WIRINGS
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
@@ -33,7 +34,12 @@ publishes    front/image_raw, wrist/image_raw   sensor_msgs/Image, rgb8 640x480;
              ~/score               std_msgs/String: the tally so far, as JSON
              /clock                rosgraph_msgs/Clock, with --clock
 subscribes   joint_trajectory      trajectory_msgs/JointTrajectory, executed as by ros2_control's
-                                   joint_trajectory_controller
+                                   joint_trajectory_controller; with --wiring two
+                                   arm_controller/joint_trajectory and
+                                   gripper_controller/joint_trajectory, with forward-gripper
+                                   gripper_controller/commands (std_msgs/Float64MultiArray) instead
+                                   of the latter, with forward all joints as Float64MultiArray on
+                                   position_controller/commands
              instruction           std_msgs/String, such as "touch the red cube"
 services     ~/next_scene          std_srvs/Trigger: other objects, the arm back home
 """
@@ -165,6 +171,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="new trajectories begin at the last command, not at the measured state "
         "(interpolate_from_desired_state)",
+    )
+    add(
+        "--wiring",
+        choices=WIRINGS,
+        default="one",
+        help="which controllers there are (default one, which has all joints)",
     )
     add("--window", action="store_true", help="show it; needs a display")
     return parser

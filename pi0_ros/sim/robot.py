@@ -11,20 +11,20 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Header, String
+from std_msgs.msg import Float64MultiArray, Header, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import ThrottledLog, printable
 from pi0_ros.sim.cameras import Cameras, Images, Moment
-from pi0_ros.sim.controller import Controller
 from pi0_ros.sim.pace import Pace
-from pi0_ros.sim.points import Rejected, points_of
+from pi0_ros.sim.points import Rejected
 from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
 from pi0_ros.sim.tally import Score
 from pi0_ros.sim.urdf import ARM_URDF
 from pi0_ros.sim.versions import Parameters
+from pi0_ros.sim.wiring import WIRINGS, Controllers, TrajectoryController
 from pi0_ros.sim.world import World
 
 STEP = 10_000_000
@@ -49,6 +49,7 @@ class Options:
         clock: simulated time, published on /clock.
         speed: simulated per real time; 1 without `clock`.
         controller: version of joint_trajectory_controller, a key of `controller.VERSIONS`.
+        wiring: which controllers there are, a key of `wiring.WIRINGS`.
         from_desired: its parameter interpolate_from_desired_state.
     """
 
@@ -59,6 +60,7 @@ class Options:
     clock: bool = False
     speed: float = 1.0
     controller: str = "jazzy"
+    wiring: str = "one"
     from_desired: bool = False
 
 
@@ -96,14 +98,15 @@ class SimNode(Node):
         rendered = self.create_guard_condition(self._publish_images)
         self._cameras = Cameras(options.variant, options.compressed, rendered.trigger)
         self._advertise()
-        subscribe(
-            self,
-            JointTrajectory,
-            "joint_trajectory",
-            self._on_trajectory,
-            QoSProfile(depth=10),
-            partial(self._say, "trajectory", "joint_trajectory"),
-        )
+        for entry in WIRINGS[options.wiring]:
+            subscribe(
+                self,
+                Float64MultiArray if entry.forward else JointTrajectory,
+                entry.topic,
+                partial(self._on_command, entry.topic),
+                QoSProfile(depth=10),
+                partial(self._say, entry.topic, entry.topic),
+            )
         malformed = partial(self._say, "instruction", "instruction")
         LatchedSubscription(self, String, "instruction", self._on_instruction, _NEWEST, malformed)
         self.create_service(Trigger, "~/next_scene", self._next_scene)
@@ -118,7 +121,7 @@ class SimNode(Node):
     def advance(self) -> None:
         """Take the steps that are due."""
         for stamp in self.pace.steps():
-            command = self._controller.command(
+            command = self._controllers.command(
                 stamp - STEP, self.world.positions, self.world.velocities
             )
             self.world.step(command, STEP / 1e9)
@@ -199,11 +202,11 @@ class SimNode(Node):
 
     # ---- what comes in ------------------------------------------------------------------------
 
-    def _on_trajectory(self, message: JointTrajectory) -> None:
+    def _on_command(self, topic: str, message: JointTrajectory | Float64MultiArray) -> None:
         try:
-            self._controller.accept(points_of(message), self.pace.now)
+            self._controllers.accept(topic, message, self.pace.now)
         except Rejected as error:
-            self._say("trajectory", "joint_trajectory rejected", str(error))
+            self._say(topic, f"{topic} rejected", str(error))
 
     def _on_instruction(self, message: String) -> None:
         text = " ".join(message.data.split())
@@ -241,7 +244,10 @@ class SimNode(Node):
     def _set_up(self) -> None:
         """Begin a scene: nothing is executed, and the possible instructions are published."""
         parameters = Parameters(interpolate_from_desired_state=self._options.from_desired)
-        self._controller = Controller(JOINTS, self._options.controller, STEP, parameters)
+        self._controllers = Controllers(
+            self._options.wiring,
+            lambda joints: TrajectoryController(joints, self._options.controller, STEP, parameters),
+        )
         self._publish_score()
         self.get_logger().info(f"scene {self._seed}: {', '.join(self.world.instructions())}")
 
