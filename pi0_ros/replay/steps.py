@@ -87,7 +87,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Moved:
-    """A trajectory that an enabled node would publish at `time` (ns), and the motion it leads to."""
+    """A trajectory that an enabled node would publish at `time` (ns), and the motion of the arm."""
 
     time: int
     trajectory: Trajectory

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.harness import FakePolicy
+from support.harness import JOINTS, FakePolicy
 from support.waiting import wait_until
+
+from pi0_ros.sim.wiring import ForwardController, TrajectoryController
 
 pytest.importorskip("rclpy")
 
@@ -15,6 +17,7 @@ TWO = {
     "outputs.gripper.topic": "/gripper_controller/joint_trajectory",
     "outputs.gripper.joints": ["gripper"],
 }
+STEP = 10_000_000
 FORWARD = TWO | {
     "outputs.gripper.topic": "/gripper_controller/commands",
     "outputs.gripper.type": "std_msgs/Float64MultiArray",
@@ -155,3 +158,60 @@ def test_a_deactivated_node_lets_the_motion_come_to_rest(start):
     assert positions[-1] == pytest.approx(0.3 + 3 * (end - 0.1), abs=0.02)
     assert abs(positions[-1] - positions[-2]) < 0.005, "it ends at rest"
     assert len(robot.commands["arm"]) == 1
+
+
+def test_limits_hold_in_closed_loop_with_a_forward_controller(start, tmp_path):
+    """Every sample is judged by its own time; a stop is among them, and ticks that are lost."""
+    velocity, acceleration = 1.0, 5.0
+    limits = tmp_path / "limits.yaml"
+    entry = (
+        f"{{min_position: -3.0, max_position: 3.0, max_velocity: {velocity},"
+        f" max_acceleration: {acceleration}}}"
+    )
+    limits.write_text("joint_limits:\n" + "".join(f"  {name}: {entry}\n" for name in JOINTS))
+    robot = start(joint_limits=str(limits), max_jump=2.0, clamp_velocity=100.0, **FORWARD)
+    arm = TrajectoryController(("lift", "pan"), "jazzy", STEP)
+    gripper = ForwardController(("gripper",))
+    state = {"lift": 0.2, "pan": 0.1, "gripper": 0.3}
+    heard = {"arm": 0, "gripper": 0}
+    commands: list[tuple[int, float]] = []
+
+    def cycle(seconds: float = 0.01) -> None:
+        outputs = robot.node._outputs.commands
+        robot.advance(seconds)
+        robot.settle()
+        for status, controller in zip(outputs.statuses(), (arm, gripper), strict=True):
+            messages = robot.commands[status.name]
+            wait_until(lambda m=messages, s=status: len(m) >= s.sent, "what was sent")
+            for message in messages[heard[status.name] :]:
+                controller.accept(message, robot.now)
+            if len(messages) > heard[status.name] and status.name == "gripper":
+                commands.append((robot.now, float(messages[-1].data[0])))
+            heard[status.name] = len(messages)
+        measured = np.array([state["lift"], state["pan"]])
+        state["lift"], state["pan"] = arm.command(robot.now, measured, np.zeros(2)).tolist()
+        (state["gripper"],) = gripper.command(robot.now, np.array([state["gripper"]]), 0).tolist()
+        robot.send(robot.joints, robot.state(**state))
+
+    for step in range(180):
+        if step % 10 == 9:
+            for publisher in robot.cameras.values():
+                robot.send(publisher, robot.image(np.full((4, 6, 3), 100, np.uint8)))
+        if step == 100:
+            cycle(0.08)  # the timer was late
+        if step == 140:
+            robot.node.motion_enable.disable("a test")
+        cycle()
+    assert robot.node.counts.trajectories >= 8 and robot.node.counts.stops == 1
+    times = np.array([at for at, _ in commands]) / 1e9
+    positions = np.array([position for _, position in commands])
+    passed = np.diff(times)
+    speeds = np.diff(positions) / passed
+    assert len(commands) > 100 and np.abs(speeds).max() > 0.4
+    assert np.abs(speeds).max() <= velocity * 1.05
+    regular = (passed[1:] < 0.0101) & (passed[:-1] < 0.0101)
+    hardest = np.abs(np.diff(speeds) / 0.01)[regular]
+    assert hardest.max() <= acceleration * 1.05
+    assert positions[-1] == positions[-2] or abs(speeds[-1]) < acceleration * 0.01
+    late = {pair.key: pair.value for pair in robot.status("output gripper").values}["late"]
+    assert late == "1"
