@@ -1,4 +1,4 @@
-"""python -m examples.touch_task: train a tiny pi0 to touch the named object in simulation.
+"""python -m examples.touch_task: train a tiny pi0 or pi0.5 to touch the named object in simulation.
 
 Demonstrations of a scripted expert, then flow matching on one thread. Writes a checkpoint in
 LeRobot 0.4's format, its tokenizer, training.json and loss.png. Needs mujoco.
@@ -20,8 +20,9 @@ FIGURES, CURVE = "training.json", "loss.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; what is not given is the recipe of the checkpoint that ships."""
+    """The options; what is not given is the recipe of the checkpoints that ship."""
     from examples.touch_task.train import Recipe
+    from pi0_ros.model.config import VARIANTS
 
     def add(name: str, default: int, text: str) -> None:
         text = f"{text} (default: {default})"
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     recipe = Recipe()
     parser.add_argument("directory", metavar="DIR", type=Path, help="checkpoint to write")
+    parser.add_argument(
+        "--model", choices=VARIANTS, default=recipe.variant, help="which (default: pi0)"
+    )
     add("--seed", recipe.seed, "decides everything")
     add("--scenes", recipe.scenes, "to demonstrate in")
     add("--pointing-steps", recipe.pointing_steps, "of the prefix alone")
@@ -46,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.model.config import TINY
 
     names = ("seed", "scenes", "pointing_steps", "steps")
-    recipe = Recipe(**{name: getattr(args, name) for name in names})
+    recipe = Recipe(args.model, **{name: getattr(args, name) for name in names})
     # One thread: the same seed gives the same weights, and more do not help matrices this small.
     torch.set_num_threads(1)
     began = time.perf_counter()

@@ -8,12 +8,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.objective import POINTED_JOINTS, Batch
+from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
 from pi0_ros.sim.task import INSTRUCTIONS
+
+STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
+"""How each variant normalises the state."""
 
 _LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
 _BRIGHTNESS = 0.06  # how much an image is made brighter or darker, of the whole range
@@ -29,8 +34,8 @@ class TrainingData:
         generator: of the draws.
 
     Attributes:
-        state, action: statistics `mean` and `std`, [joints] float32 radians, as a checkpoint
-            stores them.
+        state, action: statistics `mean`, `std`, `q01` and `q99`, [joints] float32 radians, as a
+            checkpoint stores them.
     """
 
     def __init__(
@@ -45,15 +50,12 @@ class TrainingData:
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64)
         self.state = _statistics(demonstrations.state)
+        self._state = normalization(
+            STATE_MODES[config.variant], self.state, self.state["mean"].size
+        )
         self.action = _statistics(demonstrations.chunks)
         self._goal = _statistics(demonstrations.goals)
-        words = load_tokenizer(tokenizer, None)
-        limits = {"length": config.prompt_length, "vocab_size": config.vocab_size}
-        tokens = [tokenize(words, text, cleans=False, **limits) for text in INSTRUCTIONS]
-        lengths = {text: t.shape[1] for text, t in zip(INSTRUCTIONS, tokens, strict=True)}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"prompts must have one length in tokens, got {lengths}")
-        self._tokens = torch.cat(tokens)
+        self._tokenizer = load_tokenizer(tokenizer, None)
 
     def draw(self, size: int) -> Batch:
         """Observations that were not seen in this round, each with one of its instructions."""
@@ -72,15 +74,28 @@ class TrainingData:
             vary: change the brightness of each image at random.
         """
         d, c = self._demonstrations, self._config
-        state = _normalised(d.state[rows], self.state)
+        state = torch.from_numpy(self._state.normalize(d.state[rows].numpy()))
+        tokens = [
+            self._prompt(INSTRUCTIONS[which], values)
+            for which, values in zip(d.instructions[rows, chosen], state, strict=True)
+        ]
+        goal = _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS]
         return Batch(
             self._images(d.images[rows], vary),
-            self._tokens[d.instructions[rows, chosen]],
+            pad_sequence(tokens, batch_first=True),
+            torch.tensor([len(t) for t in tokens]),
             F.pad(state, (0, c.max_state_dim - state.shape[1])),
             _normalised(d.chunks[rows, chosen], self.action),
-            _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS],
+            torch.cat((goal, state), dim=1) if c.pi05 else goal,
             self._patches(d.places[rows, chosen], *d.images.shape[2:4]),
         )
+
+    def _prompt(self, instruction: str, state: Tensor) -> Tensor:
+        """[length] token ids, as the policy makes them of a normalised state."""
+        c = self._config
+        limits = {"length": c.prompt_length, "vocab_size": c.vocab_size}
+        values = state.numpy() if c.pi05 else None
+        return tokenize(self._tokenizer, instruction, cleans=c.pi05, state=values, **limits)[0]
 
     def _patches(self, places: Tensor, height: int, width: int) -> Tensor:
         """Places in images [n, cameras, 2] -> patches of the square [n, cameras], -1 for none."""
@@ -108,9 +123,13 @@ class TrainingData:
 
 def _statistics(values: Tensor) -> dict[str, np.ndarray]:
     flat = values.reshape(-1, values.shape[-1]).double()
+    q01, q99 = np.quantile(flat.numpy(), (0.01, 0.99), axis=0)
+    middle, half = (q01 + q99) / 2, np.maximum((q99 - q01) / 2, 2 * _LEAST_STD)
     return {
         "mean": flat.mean(0).float().numpy(),
         "std": flat.std(0).clamp(min=_LEAST_STD).float().numpy(),
+        "q01": (middle - half).astype(np.float32),
+        "q99": (middle + half).astype(np.float32),
     }
 
 

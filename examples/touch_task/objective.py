@@ -25,20 +25,28 @@ POINTED_JOINTS = 4
 """How many joints of the expert's goal the prefix points with: pan, lift, elbow, wrist."""
 
 
+def goal_size(config: Pi0Config, joints: int) -> int:
+    """Numbers in `Batch.goal`."""
+    return POINTED_JOINTS + (joints if config.pi05 else 0)
+
+
 class Batch(NamedTuple):
     """Everything normalised.
 
     Attributes:
         images: [batch, cameras, 3, image_size, image_size] float32 in [-1, 1].
-        tokens: [batch, length] int64, all of one length.
+        tokens: [batch, length] int64, padded with zeros.
+        lengths: [batch] int64, tokens that are no padding.
         state: [batch, max_state_dim] float32, padded with zeros.
         actions: [batch, horizon, joints] float32.
-        goal: [batch, POINTED_JOINTS] float32.
+        goal: [batch, goal_size] float32: where the expert goes; for pi0.5 then where the arm is,
+            which it has to read in its prompt.
         patches: [batch, cameras] int64: which patch of each image shows the object; -1: none.
     """
 
     images: Tensor
     tokens: Tensor
+    lengths: Tensor
     state: Tensor
     actions: Tensor
     goal: Tensor
@@ -48,11 +56,11 @@ class Batch(NamedTuple):
 class Pointer(nn.Module):
     """Reads the prefix's output; thrown away after training."""
 
-    def __init__(self, config: Pi0Config, seed: int) -> None:
+    def __init__(self, config: Pi0Config, joints: int, seed: int) -> None:
         super().__init__()
         width = config.prefix_width
         self.patches = config.tokens_per_image
-        self.goal = Linear(width, POINTED_JOINTS, bias=True)
+        self.goal = Linear(width, goal_size(config, joints), bias=True)
         self.query = Linear(width, width)
         self.key = Linear(width, width)
         generator = torch.Generator().manual_seed(seed)
@@ -67,7 +75,9 @@ class Pointer(nn.Module):
         Args:
             prefix: [batch, tokens, prefix_width], images first.
         """
-        last, cameras = prefix[:, -1], batch.patches.shape[1]
+        cameras = batch.patches.shape[1]
+        rows = torch.arange(len(prefix))
+        last = prefix[rows, cameras * self.patches + batch.lengths - 1]
         goal = (self.goal(last) - batch.goal).square().mean()
         keys = self.key(prefix[:, : cameras * self.patches]).unflatten(1, (cameras, -1))
         scores = torch.einsum("bw,bcpw->bcp", self.query(last), keys) * last.shape[1] ** -0.5
@@ -76,9 +86,21 @@ class Pointer(nn.Module):
 
 
 def layout_of(model: Pi0, batch: Batch) -> Layout:
-    """Nothing is masked: all prompts of a batch have the same length."""
+    """Nothing is masked where all prompts of a batch have the same length."""
     image_tokens = batch.images.shape[1] * model.config.tokens_per_image
-    return model.layout(torch.ones(1, image_tokens + batch.tokens.shape[1], dtype=torch.bool))
+    tokens = torch.arange(image_tokens + batch.tokens.shape[1])
+    valid = tokens < image_tokens + batch.lengths[:, None]
+    return model.layout(valid[:1] if valid.all() else valid)
+
+
+def repeated(layout: Layout, times: int) -> Layout:
+    """The layout of a batch in which each row stands so many times."""
+    if layout.prefix_mask is None:
+        return layout
+    rope = tuple(t.repeat_interleave(times, 0) for t in layout.suffix_rope)
+    return layout._replace(
+        suffix_rope=rope, suffix_mask=layout.suffix_mask.repeat_interleave(times, 0)
+    )
 
 
 def pointing_losses(model: Pi0, pointer: Pointer, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -110,8 +132,9 @@ def losses(
         hook.remove()
     goal, patches = pointer.losses(seen[0], batch)
 
+    state = context.state
     context = Context(
-        context.state.repeat_interleave(draws, 0),
+        None if state is None else state.repeat_interleave(draws, 0),
         [tuple(t.repeat_interleave(draws, 0) for t in kv) for kv in context.past],
     )
     actions = batch.actions.repeat_interleave(draws, 0)
@@ -121,5 +144,7 @@ def losses(
     noise = torch.randn(actions.shape, generator=generator)
     t = times[:, None, None]
     padded = F.pad(t * noise + (1 - t) * actions, (0, model.config.max_action_dim - joints))
-    velocity = model.velocity(padded, model.time_bias(times.numpy())[:, None], context, layout)
+    rows = model.time_rows(times.numpy())[..., None, :]
+    time = rows.movedim(0, 2) if model.config.pi05 else rows
+    velocity = model.velocity(padded, time, context, repeated(layout, draws))
     return (velocity[..., :joints] - (noise - actions)).square().mean(), goal, patches

@@ -9,21 +9,24 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from examples.touch_task.data import TrainingData
+from examples.touch_task.data import STATE_MODES, TrainingData
 from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.objective import Pointer, losses, pointing_losses
 from examples.touch_task.optimiser import Optimiser, schedule
 from examples.touch_task.tokenizer import write_task_tokenizer
-from examples.touch_task.weights import checkpoint_tensors, new_model
+from examples.touch_task.weights import checkpoint_tensors, line_up_numbers, new_model
 from pi0_ros import console
 from pi0_ros.checkpoint.checkpoint import CONFIG
 from pi0_ros.checkpoint.save import save_checkpoint
-from pi0_ros.model.config import TINY, Pi0Config
+from pi0_ros.checkpoint.tokenizer import STATE_SENTENCES
+from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.policy.prompt import load_tokenizer
 from pi0_ros.sim.expert import CONTROL_SECONDS
 from pi0_ros.sim.stage import CAMERAS, JOINTS
 from pi0_ros.sim.task import INSTRUCTIONS
 
+CONFIGS = {"pi0": TINY, "pi05": TINY_PI05}
 _SAVE_EVERY = 300  # steps: what an interrupted training leaves behind
 
 
@@ -32,6 +35,7 @@ class Recipe:
     """Everything that decides the weights.
 
     Attributes:
+        variant: `pi0` or `pi05`.
         seed: of demonstrations, initial weights, draws and noise.
         scenes: how many the expert works in; each gives eight observations.
         wrist_share: share of them of the variant `wrist`.
@@ -45,6 +49,7 @@ class Recipe:
         patch_weight: of the patches beside the goal.
     """
 
+    variant: str = "pi0"
     seed: int = 0
     scenes: int = 3600
     wrist_share: float = 0.3
@@ -76,7 +81,7 @@ def train(
     demonstrations: Demonstrations,
     directory: Path,
     recipe: Recipe,
-    config: Pi0Config = TINY,
+    config: Pi0Config | None = None,
 ) -> Losses:
     """Train on demonstrations and write a checkpoint directory in LeRobot 0.4's format.
 
@@ -84,12 +89,16 @@ def train(
 
     Args:
         directory: gets the checkpoint with tokenizer, statistics and processors.
+        config: default: the tiny one of the recipe's variant.
     """
+    config = CONFIGS[recipe.variant] if config is None else config
     generator = torch.Generator().manual_seed(recipe.seed + 1)
-    write_task_tokenizer(directory, INSTRUCTIONS)
+    write_task_tokenizer(directory, INSTRUCTIONS, STATE_SENTENCES if config.pi05 else ())
     data = TrainingData(demonstrations, config, directory, generator)
     model = new_model(config, len(JOINTS), recipe.seed)
-    pointer = Pointer(config, recipe.seed)
+    if config.pi05:
+        line_up_numbers(model, load_tokenizer(directory, None), recipe.seed)
+    pointer = Pointer(config, len(JOINTS), recipe.seed)
     curves = Losses([], [], [])
 
     optimiser = Optimiser((model, pointer), recipe.rate, recipe.average)
@@ -136,6 +145,7 @@ def _save(directory: Path, model: Pi0, data: TrainingData) -> None:
         cameras=CAMERAS,
         state=data.state,
         action=data.action,
+        state_mode=STATE_MODES[model.config.variant],
     )
     file = directory / CONFIG
     document = json.loads(file.read_text())

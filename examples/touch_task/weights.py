@@ -9,6 +9,7 @@ from pi0_ros.checkpoint.weights import checkpoint_shapes, sources
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.policy.prompt import Tokenizer
 
 
 def new_model(config: Pi0Config, joints: int, seed: int) -> Pi0:
@@ -31,12 +32,35 @@ def new_model(config: Pi0Config, joints: int, seed: int) -> Pi0:
         model.vision.position.normal_(0.0, 0.5, generator=generator)
         # Gemma multiplies by sqrt(width) what it looks up.
         model.embed_tokens.normal_(0.0, config.prefix_width**-0.5, generator=generator)
-        for layer in (model.state_in, model.action_in):
+        for layer in (model.action_in,) if config.pi05 else (model.state_in, model.action_in):
             layer.weight *= (layer.weight.shape[0] / joints) ** 0.5
             layer.weight[joints:] = 0.0
+        if config.pi05:
+            # Norms begin nearly as if there was no time: scale and gate 1, shift 0.
+            for norm in model.time_in.norms:
+                norm.weight *= 0.1
+                norm.bias[-config.expert_width :] = 1.0
         model.action_out.weight *= 0.1
         model.action_out.weight[:, joints:] = 0.0
     return model
+
+
+@torch.no_grad()
+def line_up_numbers(model: Pi0, tokenizer: Tokenizer, seed: int) -> None:
+    """Embed the numbers of a prompt on a curve, so that near ones begin alike.
+
+    A stand-in for what PaliGemma knows of numbers: to a model that begins with nothing they would
+    be 256 unrelated words.
+    """
+    numbers = torch.arange(256)
+    rows = [tokenizer(f"Task {number}")[-1] for number in numbers.tolist()]
+    x = (numbers / 127.5 - 1.0)[:, None]
+    angle = torch.pi * x * torch.tensor([0.5, 1.0, 2.0, 4.0])
+    curve = torch.cat((x, angle.sin(), angle.cos()), dim=1)
+    generator = torch.Generator().manual_seed(seed)
+    width = model.config.prefix_width
+    directions = torch.randn(curve.shape[1], width, generator=generator)
+    model.embed_tokens[rows] = curve @ directions * (curve.shape[1] * width) ** -0.5 * 2**0.5
 
 
 def checkpoint_tensors(model: Pi0) -> dict[str, Tensor]:
@@ -48,16 +72,19 @@ def checkpoint_tensors(model: Pi0) -> dict[str, Tensor]:
     c = model.config
     shapes, out = checkpoint_shapes(c), {}
     for name, source in sources(c).items():
-        if name.startswith(("action_in.", "time_in.")):
+        folded = not c.pi05 and name.startswith(("action_in.", "time_in."))
+        if folded or not source.keys:
             continue
         value = model.get_parameter(name).detach()
-        if source.keep_float32:
+        if name.endswith("norm") and source.keep_float32:
             value = value - 1.0
         elif name.endswith(".weight") and value.dim() == 2:
             value = value.t()
         parts = value.split([shapes[key][0] for key in source.keys])
         for key, part in zip(source.keys, parts, strict=True):
             out[key] = part.reshape(shapes[key]).clone(memory_format=torch.contiguous_format)
+    if c.pi05:
+        return out
     width = c.expert_width
     out["action_in_proj.weight"] = model.action_in.weight.detach().t().contiguous()
     out["action_in_proj.bias"] = torch.zeros(width)

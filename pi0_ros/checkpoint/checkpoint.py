@@ -49,10 +49,12 @@ class Checkpoint:
         joints: number of joints.
         state, action: normalisation of `joints` values, in the checkpoint's own unit.
         image: how images are fitted.
-        accumulates_time: how the format steps through the flow; see `pi0.flow_times`.
-        cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi).
+        accumulates_time: how the format steps through the flow; see `flow_time.flow_times`.
+        cleans_prompt: whether underscores and newlines of a prompt become spaces (openpi, pi0.5).
         action_mode: `absolute` or `delta`; None where the format does not say (openpi).
         delta_mask: with `delta`, per joint whether its actions are relative to the observed state.
+        prompt_state: how many values of the state stand in the prompt (pi0.5), those beyond the
+            joints being 0; 0: none; None where the format does not say (openpi).
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Checkpoint:
     cleans_prompt: bool
     action_mode: str | None
     delta_mask: tuple[bool, ...] | None = None
+    prompt_state: int | None = 0
 
     def load_model(self, dtype: torch.dtype, device: torch.device, ops: Ops | None = None) -> Pi0:
         """The model with this checkpoint's weights; see `weights.load_weights`."""

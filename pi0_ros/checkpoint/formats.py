@@ -13,7 +13,7 @@ from pi0_ros.checkpoint.lerobot import OLD_STATISTICS, read_lerobot
 from pi0_ros.checkpoint.openpi import read_openpi
 from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors
 from pi0_ros.checkpoint.weights import check_keys
-from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.config import VARIANTS, Pi0Config
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def read_checkpoint(
             asset=options.asset,
             horizon=options.horizon,
         )
-    elif document.raw("type") != "pi0":
+    elif document.raw("type") not in VARIANTS:
         raise CheckpointError(
-            f"{path / CONFIG}: expected a LeRobot policy of type 'pi0' or an openpi PyTorch "
-            f"configuration, got type {shown(document.raw('type'))} with keys"
+            f"{path / CONFIG}: expected a LeRobot policy of type 'pi0' or 'pi05' or an openpi "
+            f"PyTorch configuration, got type {shown(document.raw('type'))} with keys"
             f" {shown(sorted(document))}"
         )
     else:

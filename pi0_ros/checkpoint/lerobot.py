@@ -25,6 +25,7 @@ from pi0_ros.checkpoint.steps import (
     NORMALIZER,
     POSTPROCESSOR,
     PREPROCESSOR,
+    RELATIVE,
     UNNORMALIZER,
     Steps,
 )
@@ -51,8 +52,9 @@ def read_lerobot(
     sizes: Pi0Config | None,
     problems: list[str],
 ) -> Checkpoint:
-    """A checkpoint of type pi0; what is wrong with it is added to the problems."""
-    is_new = (path / PREPROCESSOR).is_file()
+    """A checkpoint of type pi0 or pi05; what is wrong with it is added to the problems."""
+    variant = document.text("type", "pi0")
+    is_new = (path / PREPROCESSOR).is_file() or variant == "pi05"
     for flag in ("adapt_to_pi_aloha", "use_delta_joint_actions_aloha"):
         if document.flag(flag):
             problems.append(f"{flag} is set: ALOHA's own joint conversions are not supported")
@@ -64,8 +66,8 @@ def read_lerobot(
             )
     if document.integer("n_obs_steps", 1, 1, 1000) != 1:
         document.problem("n_obs_steps is not 1: pi0 gets one observation")
-    config = sizes or declared_sizes(document) or _sizes(document, is_new)
-    steps = Steps(path, problems) if is_new else None
+    config = sizes or declared_sizes(document, variant) or _sizes(document, variant, is_new)
+    steps = Steps(path, problems, config.pi05) if is_new else None
     sources = (
         _from_steps(path, steps, problems) if steps else _from_weights(document, tensors, problems)
     )
@@ -85,10 +87,13 @@ def read_lerobot(
         )
     joints = norms[ACTION].size
     check_sizes(norms[STATE].size, joints, document.where, problems)
-    relative = None
+    relative, prompt_state = None, 0
     if steps:
         steps.check_prompt(config.prompt_length)
         relative = steps.relative_actions(document, joints)
+        if config.pi05:
+            # Without that step it is of LeRobot 0.4, which fills the state up with zeros first.
+            prompt_state = joints if steps.get(RELATIVE) else config.max_state_dim
         if "resize_imgs_with_padding" in document:
             document.problem(
                 "resize_imgs_with_padding is a setting of LeRobot up to 0.3, but the processors"
@@ -107,13 +112,14 @@ def read_lerobot(
         norms[ACTION],
         ImageRule(antialias=False, centred=is_new),
         accumulates_time=not is_new,
-        cleans_prompt=False,
+        cleans_prompt=config.pi05,
         action_mode="absolute" if relative is None else "delta",
         delta_mask=relative,
+        prompt_state=prompt_state,
     )
 
 
-def _sizes(document: Document, is_new: bool) -> Pi0Config:
+def _sizes(document: Document, variant: str, is_new: bool) -> Pi0Config:
     """Sizes of a published variant, under the names of old or of new configurations."""
     if is_new:
         images = document.integers("image_resolution") or (224, 224)
@@ -129,6 +135,7 @@ def _sizes(document: Document, is_new: bool) -> Pi0Config:
         document.problem(f"images of {list(images)}; SigLIP So400m/14 takes 224 x 224")
     return published_sizes(
         document,
+        variant,
         prefix=prefix,
         expert=expert,
         num_steps=read_size(document, steps, 10, MOST_HORIZON),

@@ -19,11 +19,13 @@ class Normalization:
 
     Attributes:
         offset, scale, inverse_scale: [n] float32, in the checkpoint's unit.
+        low: [n] float32, where -1 is, in the modes that have a range.
     """
 
     offset: np.ndarray
     scale: np.ndarray
     inverse_scale: np.ndarray
+    low: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -32,6 +34,14 @@ class Normalization:
     def normalize(self, value: np.ndarray) -> np.ndarray:
         """[..., n] -> [..., n] float32."""
         return ((np.asarray(value, np.float32) - self.offset) / self.scale).astype(np.float32)
+
+    def normalize_for_prompt(self, value: np.ndarray) -> np.ndarray:
+        """As `normalize`, rounded as LeRobot does it: where a range is cut into parts and written
+        down as numbers, the last bit decides at their edges.
+        """
+        if self.low is None:
+            return self.normalize(value)
+        return ((np.asarray(value, np.float32) - self.low) / self.scale - 1).astype(np.float32)
 
     def unnormalize(self, value: np.ndarray) -> np.ndarray:
         """[..., n] -> [..., n] float32."""
@@ -109,11 +119,12 @@ def normalization(
     if not np.isfinite(width).all():
         raise ValueError("the range is larger than float32 goes")
     if eps_in_range:
-        guarded, inverse = width + np.float32(eps), width
+        guarded = width + np.float32(eps)
+        inverse = guarded if eps_in_inverse else width
         # value = (normalised + 1) / 2 * width + low, and the forward form is centred alike.
-        return Normalization(low + guarded / 2, guarded / 2, inverse / 2)
+        return Normalization(low + guarded / 2, guarded / 2, inverse / 2, low)
     guarded = np.where(width == 0, np.float32(eps), width)
-    return Normalization(low + guarded / 2, guarded / 2, guarded / 2)
+    return Normalization(low + guarded / 2, guarded / 2, guarded / 2, low)
 
 
 def normalization_or_problem(

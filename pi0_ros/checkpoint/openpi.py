@@ -22,6 +22,7 @@ from pi0_ros.checkpoint.sizes import (
     published_sizes,
     read_size,
     tensor_sizes,
+    variant_of,
 )
 from pi0_ros.checkpoint.tensors import Tensors
 from pi0_ros.model.config import Pi0Config
@@ -52,6 +53,7 @@ def read_openpi(
     statistics = Document({}, _STATISTICS, problems)
     if file:
         statistics = read_document(path, file, problems).child("norm_stats")
+    mode = "QUANTILES" if config.pi05 else "MEAN_STD"
     norms = {}
     for kind, key, padded in (
         ("state", "state", config.max_state_dim),
@@ -63,11 +65,12 @@ def read_openpi(
         norms[kind] = normalization_or_problem(
             f"statistics of the {kind} ({statistics.where}: {key})",
             problems,
-            "MEAN_STD" if values else "IDENTITY",
+            mode if values else "IDENTITY",
             values,
             _size(values, padded),
             eps=1e-6,
             eps_in_inverse=True,
+            eps_in_range=True,
         )
     check_sizes(norms["state"].size, norms["action"].size, _STATISTICS, problems)
     return Checkpoint(
@@ -83,6 +86,7 @@ def read_openpi(
         accumulates_time=True,
         cleans_prompt=True,
         action_mode=None,
+        prompt_state=None if config.pi05 else 0,
     )
 
 
@@ -100,8 +104,10 @@ def _sizes(
     declared = read_size(document, "action_horizon", 50, MOST_HORIZON)
     if horizon and horizon != declared:
         document.problem(f"action_horizon is {declared}, the parameter `horizon` is {horizon}")
-    return declared_sizes(document) or published_sizes(
+    variant = variant_of(tensors)
+    return declared_sizes(document, variant) or published_sizes(
         document,
+        variant,
         prefix=document.text("paligemma_variant", "gemma_2b"),
         expert=document.text("action_expert_variant", "gemma_300m"),
         num_steps=10,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pi0_ros.checkpoint.save import save_checkpoint
-from pi0_ros.checkpoint.tokenizer import write_tokenizer
+from pi0_ros.checkpoint.tokenizer import STATE_SENTENCES, write_tokenizer
 from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.console import progress
 from pi0_ros.model.config import TINY, Pi0Config
@@ -62,9 +62,11 @@ def write_random_checkpoint(
     """
     path.mkdir(parents=True, exist_ok=True)
     mean, std = np.array(list(JOINTS.values()), np.float32).T
-    statistics = {"mean": mean, "std": std}
+    statistics = {"mean": mean, "std": std, "q01": mean - 2 * std, "q99": mean + 2 * std}
     words = _WORDS.split()
     sentences = [f"{a} {b} {c}" for a in words for b in words for c in words[::7]]
+    if config.pi05:
+        sentences += STATE_SENTENCES
     write_tokenizer(path, sentences, min(config.vocab_size, TINY.vocab_size))
     save_checkpoint(
         path,
@@ -73,4 +75,5 @@ def write_random_checkpoint(
         cameras=CAMERAS,
         state=statistics,
         action=statistics,
+        state_mode="QUANTILES" if config.pi05 else "MEAN_STD",
     )

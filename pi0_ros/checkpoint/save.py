@@ -14,10 +14,10 @@ from torch import Tensor
 from pi0_ros.checkpoint.checkpoint import CONFIG
 from pi0_ros.checkpoint.features import IMAGE_PREFIX
 from pi0_ros.checkpoint.sizes import SIZES_KEY
-from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
+from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR, RELATIVE, STATE_PROMPT
 from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD
-from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.config import PI05, Pi0Config
 
 Statistics = Mapping[str, np.ndarray]
 """Statistic (`mean`, `std`, ...) -> [joints]."""
@@ -31,24 +31,27 @@ def save_checkpoint(
     cameras: Sequence[str],
     state: Statistics,
     action: Statistics,
+    state_mode: str = "MEAN_STD",
 ) -> None:
     """Write config.json, model.safetensors, both processors and their statistics.
 
     Args:
         path: directory, made when it is not there.
         tensors: canonical name -> tensor, see `weights.checkpoint_shapes`.
-        state, action: statistics with `mean` and `std` in the checkpoint's unit.
+        state, action: statistics in the checkpoint's unit: what `state_mode` reads; `mean` and
+            `std`.
+        state_mode: a key of `normalization.REQUIRED_STATISTICS`.
     """
     path.mkdir(parents=True, exist_ok=True)
-    joints = len(state["mean"])
+    joints = len(action["mean"])
     inputs: dict[str, Any] = {
         IMAGE_PREFIX + name: {"type": "VISUAL", "shape": [3, 480, 640]} for name in cameras
     }
     inputs["observation.state"] = {"type": "STATE", "shape": [joints]}
     outputs = {"action": {"type": "ACTION", "shape": [joints]}}
-    norm_map = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
+    norm_map = {"VISUAL": "IDENTITY", "STATE": state_mode, "ACTION": "MEAN_STD"}
     document = {
-        "type": "pi0",
+        "type": config.variant,
         "input_features": inputs,
         "output_features": outputs,
         "normalization_mapping": norm_map,
@@ -60,7 +63,7 @@ def save_checkpoint(
         "tokenizer_max_length": config.prompt_length,
         "image_resolution": [config.image_size, config.image_size],
     }
-    if config != Pi0Config():
+    if config not in (Pi0Config(), PI05):
         document[SIZES_KEY] = asdict(config)
     _write_json(path / CONFIG, document)
 
@@ -74,19 +77,27 @@ def save_checkpoint(
         "tokenizer_name": "google/paligemma-3b-pt-224",
     }
     device = {"device": "cpu", "float_dtype": None}
-    _write_processor(
-        path / PREPROCESSOR,
-        [
-            ("rename_observations_processor", {"rename_map": {}}),
-            ("to_batch_processor", {}),
+    before: list[tuple[str, Any]] = [
+        ("rename_observations_processor", {"rename_map": {}}),
+        ("to_batch_processor", {}),
+    ]
+    if config.pi05:
+        relative = {"enabled": False, "exclude_joints": [], "action_names": None}
+        before += [
+            (RELATIVE, relative),
+            ("normalizer_processor", normalizer),
+            (STATE_PROMPT, {}),
+            ("tokenizer_processor", tokenizer),
+            ("device_processor", device),
+        ]
+    else:
+        before += [
             ("pi0_new_line_processor", {}),
             ("tokenizer_processor", tokenizer),
             ("device_processor", device),
             ("normalizer_processor", normalizer),
-        ],
-        state,
-        action,
-    )
+        ]
+    _write_processor(path / PREPROCESSOR, before, state, action)
     _write_processor(
         path / POSTPROCESSOR,
         [

@@ -11,7 +11,7 @@ from pi0_ros.checkpoint.document import Document
 from pi0_ros.checkpoint.errors import shown
 from pi0_ros.checkpoint.tensors import TensorInfo
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, EXPERT, LM_HEAD, PREFIX, VISION
-from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.config import PI05, Pi0Config
 
 SIZES_KEY = "pi0_ros_sizes"
 """Key of config.json under which this package writes sizes that no published variant has."""
@@ -46,7 +46,7 @@ def read_size(document: Document, key: str, default: int, most: int) -> int:
     return document.integer(key, default, 1, most)
 
 
-def declared_sizes(document: Document) -> Pi0Config | None:
+def declared_sizes(document: Document, variant: str) -> Pi0Config | None:
     """The sizes that this package wrote into config.json itself; None where it did not."""
     if SIZES_KEY not in document:
         return None
@@ -60,12 +60,14 @@ def declared_sizes(document: Document) -> Pi0Config | None:
         if name in _PERIODS
         else read_size(sizes, name, default, _MOST.get(name, _MOST_WIDTH))
         for name, default in defaults.items()
+        if name != "variant"
     }
-    return _config(values, document)
+    return _config(variant, values, document)
 
 
 def published_sizes(
     document: Document,
+    variant: str,
     *,
     prefix: str,
     expert: str,
@@ -76,8 +78,10 @@ def published_sizes(
     """Sizes of a published variant.
 
     Args:
+        variant: of `Pi0Config`.
         prefix, expert: variants of Gemma, see `GEMMA_VARIANTS`.
     """
+    length = (PI05 if variant == "pi05" else Pi0Config()).prompt_length
     values: dict[str, float] = {
         "max_state_dim": read_size(document, "max_state_dim", action_dim, _MOST["max_state_dim"]),
         "max_action_dim": read_size(
@@ -85,26 +89,33 @@ def published_sizes(
         ),
         "horizon": horizon,
         "num_steps": num_steps,
-        "prompt_length": read_size(document, "tokenizer_max_length", 48, _MOST["prompt_length"]),
+        "prompt_length": read_size(
+            document, "tokenizer_max_length", length, _MOST["prompt_length"]
+        ),
         "min_period": document.number("min_period", 4e-3, 1e-9, 1e9),
         "max_period": document.number("max_period", 4.0, 1e-9, 1e9),
     }
-    for part, variant in (("prefix", prefix), ("expert", expert)):
-        sizes = GEMMA_VARIANTS.get(variant)
+    for part, gemma in (("prefix", prefix), ("expert", expert)):
+        sizes = GEMMA_VARIANTS.get(gemma)
         if sizes is None:
             known = ", ".join(GEMMA_VARIANTS)
-            document.problem(f"unknown Gemma variant {shown(variant)}; known: {known}")
+            document.problem(f"unknown Gemma variant {shown(gemma)}; known: {known}")
         else:
             values |= {f"{part}_{name}": size for name, size in sizes.items()}
-    return _config(values, document)
+    return _config(variant, values, document)
 
 
-def _config(values: Mapping[str, float], document: Document) -> Pi0Config:
+def _config(variant: str, values: Mapping[str, float], document: Document) -> Pi0Config:
     try:
-        return Pi0Config(**values)  # type: ignore[arg-type]
+        return Pi0Config(variant, **values)  # type: ignore[arg-type]
     except ValueError as error:
         document.problem(str(error))
-        return Pi0Config()
+        return Pi0Config(variant)
+
+
+def variant_of(infos: Mapping[str, TensorInfo]) -> str:
+    """What the tensors are of: openpi's configurations do not say it."""
+    return "pi05" if "time_mlp_in.weight" in infos else "pi0"
 
 
 def tensor_sizes(infos: Mapping[str, TensorInfo], horizon: int, problems: list[str]) -> Pi0Config:
@@ -123,6 +134,7 @@ def tensor_sizes(infos: Mapping[str, TensorInfo], horizon: int, problems: list[s
         layers = re.compile(re.escape(prefix) + r"layers\.(\d+)\.")
         return 1 + max((int(m[1]) for m in map(layers.match, infos) if m), default=-1)
 
+    published = PI05 if variant_of(infos) == "pi05" else Pi0Config()
     embedding = EMBED_TOKENS if EMBED_TOKENS in infos else LM_HEAD
     patch = VISION + "embeddings.patch_embedding.weight"
     layer = {name: f"{name}layers.0." for name in (PREFIX, EXPERT)}
@@ -149,7 +161,7 @@ def tensor_sizes(infos: Mapping[str, TensorInfo], horizon: int, problems: list[s
     # Whatever does not fit is left at its default, and `check_keys` says what is there instead.
     sane = {k: v for k, v in found.items() if 1 <= v <= _MOST.get(k, _MOST_WIDTH)}
     try:
-        return replace(Pi0Config(), **sane, horizon=horizon)
+        return replace(published, **sane, horizon=horizon)
     except ValueError as error:
         problems.append(f"the shapes of the tensors do not fit each other: {error}")
-        return Pi0Config(horizon=horizon)
+        return replace(published, horizon=horizon)

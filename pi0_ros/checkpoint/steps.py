@@ -16,13 +16,15 @@ PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.
 
 NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
 NEW_LINE, TOKENIZER = "pi0_new_line_processor", "tokenizer_processor"
+STATE_PROMPT = "pi05_prepare_state_tokenizer_processor_step"
+"""Writes the normalised state into the prompt of pi0.5."""
 RELATIVE, ABSOLUTE = "relative_actions_processor", "absolute_actions_processor"
 # Two names of one step: LeRobot 0.5.1 wrote the first.
 _ALIASES = {"delta_actions_processor": RELATIVE}
 
 # In the order in which they have to run; the others may stand anywhere.
-_BEFORE = (NEW_LINE, TOKENIZER)
-_BEFORE_STATE = (RELATIVE, NORMALIZER)
+_BEFORE = ((NEW_LINE, TOKENIZER), (RELATIVE, NORMALIZER))
+_BEFORE_PI05 = ((RELATIVE, NORMALIZER, STATE_PROMPT, TOKENIZER),)
 _AFTER = (UNNORMALIZER, ABSOLUTE)
 _HARMLESS = ("rename_observations_processor", "to_batch_processor", "device_processor")
 
@@ -32,11 +34,12 @@ _TOKENIZER_NAME = "paligemma-3b-pt-224"
 class Steps:
     """The steps of both processors of a checkpoint's directory, by name."""
 
-    def __init__(self, path: Path, problems: list[str]) -> None:
+    def __init__(self, path: Path, problems: list[str], pi05: bool) -> None:
         self._problems = problems
+        self._pi05 = pi05
         self._steps: dict[str, Document] = {}
         for file, orders in (
-            (PREPROCESSOR, (_BEFORE, _BEFORE_STATE)),
+            (PREPROCESSOR, _BEFORE_PI05 if pi05 else _BEFORE),
             (POSTPROCESSOR, (_AFTER,)),
         ):
             if not (path / file).is_file():
@@ -80,7 +83,12 @@ class Steps:
 
     def check_prompt(self, prompt_length: int) -> None:
         """The prompt's steps must do what `policy.prompt` does."""
-        self.required(NEW_LINE, "pi0 was trained with prompts that end in a new line")
+        if self._pi05:
+            self.required(
+                STATE_PROMPT, "pi0.5 was trained with prompts that have the state in them"
+            )
+        else:
+            self.required(NEW_LINE, "pi0 was trained with prompts that end in a new line")
         step = self.required(TOKENIZER, "nothing says how prompts become tokens")
         if step is None:
             return

@@ -11,6 +11,9 @@ from sentencepiece import SentencePieceTrainer
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
 
+STATE_SENTENCES = ("Task: , State: -1 ; Action: ", *(f" {number}" for number in range(256)))
+"""What stands around an instruction in the prompts of pi0.5."""
+
 
 def write_tokenizer(directory: Path, sentences: Sequence[str], vocab_size: int) -> None:
     """Train a SentencePiece model, and write it with what `transformers` reads.

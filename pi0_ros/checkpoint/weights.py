@@ -8,6 +8,7 @@ projection happen here, once.
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,14 +53,20 @@ def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
     def layer_norm(name: str) -> None:
         shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (c.vision_width,)
 
-    def gemma_layer(name: str, width: int, mlp: int) -> None:
+    def norm(name: str, width: int, adaptive: bool = False) -> None:
+        if adaptive:
+            linear(f"{name}.dense", width, 3 * width)
+        else:
+            shapes[f"{name}.weight"] = (width,)
+
+    def gemma_layer(name: str, width: int, mlp: int, adaptive: bool = False) -> None:
         kv = c.kv_heads * c.head_dim
-        shapes[f"{name}.input_layernorm.weight"] = (width,)
+        norm(f"{name}.input_layernorm", width, adaptive)
         linear(f"{name}.self_attn.k_proj", width, kv, bias=False)
         linear(f"{name}.self_attn.v_proj", width, kv, bias=False)
         linear(f"{name}.self_attn.q_proj", width, c.heads * c.head_dim, bias=False)
         linear(f"{name}.self_attn.o_proj", c.heads * c.head_dim, width, bias=False)
-        shapes[f"{name}.post_attention_layernorm.weight"] = (width,)
+        norm(f"{name}.post_attention_layernorm", width, adaptive)
         linear(f"{name}.mlp.gate_proj", width, mlp, bias=False)
         linear(f"{name}.mlp.up_proj", width, mlp, bias=False)
         linear(f"{name}.mlp.down_proj", mlp, width, bias=False)
@@ -83,15 +90,19 @@ def checkpoint_shapes(c: Pi0Config) -> dict[str, tuple[int, ...]]:
     shapes[EMBED_TOKENS] = (c.vocab_size, c.prefix_width)
     for i in range(c.depth):
         gemma_layer(f"{PREFIX}layers.{i}", c.prefix_width, c.prefix_mlp)
-        gemma_layer(f"{EXPERT}layers.{i}", c.expert_width, c.expert_mlp)
-    shapes[PREFIX + "norm.weight"] = (c.prefix_width,)
-    shapes[EXPERT + "norm.weight"] = (c.expert_width,)
+        gemma_layer(f"{EXPERT}layers.{i}", c.expert_width, c.expert_mlp, c.pi05)
+    norm(PREFIX + "norm", c.prefix_width)
+    norm(EXPERT + "norm", c.expert_width, c.pi05)
     shapes[_EXPERT_HEAD] = (c.vocab_size, c.expert_width)
 
-    linear("state_proj", c.max_state_dim, c.expert_width)
     linear("action_in_proj", c.max_action_dim, c.expert_width)
-    linear("action_time_mlp_in", 2 * c.expert_width, c.expert_width)
-    linear("action_time_mlp_out", c.expert_width, c.expert_width)
+    if c.pi05:
+        linear("time_mlp_in", c.expert_width, c.expert_width)
+        linear("time_mlp_out", c.expert_width, c.expert_width)
+    else:
+        linear("state_proj", c.max_state_dim, c.expert_width)
+        linear("action_time_mlp_in", 2 * c.expert_width, c.expert_width)
+        linear("action_time_mlp_out", c.expert_width, c.expert_width)
     linear("action_out_proj", c.expert_width, c.max_action_dim)
     return shapes
 
@@ -110,10 +121,11 @@ def sources(c: Pi0Config) -> dict[str, Source]:
     """Name of each parameter of `Pi0` -> where it comes from."""
     out: dict[str, Source] = {}
 
-    def linear(name: str, *keys: str, bias: bool = False) -> None:
-        out[f"{name}.weight"] = Source(tuple(f"{k}.weight" for k in keys), _transposed)
+    def linear(name: str, *keys: str, bias: bool = False, keep_float32: bool = False) -> None:
+        weights = tuple(f"{k}.weight" for k in keys)
+        out[f"{name}.weight"] = Source(weights, _transposed, keep_float32)
         if bias:
-            out[f"{name}.bias"] = Source(tuple(f"{k}.bias" for k in keys), _joined)
+            out[f"{name}.bias"] = Source(tuple(f"{k}.bias" for k in keys), _joined, keep_float32)
 
     def gain(name: str, key: str) -> None:
         out[name] = Source((f"{key}.weight",), _one_plus, keep_float32=True)
@@ -154,15 +166,34 @@ def sources(c: Pi0Config) -> dict[str, Source]:
     gemma("expert", EXPERT, c.depth)
     gain("expert.norm", EXPERT + "norm")
 
+    linear("action_out", "action_out_proj", bias=True)
+    if c.pi05:
+        _pi05_sources(c, out, linear)
+        return out
     linear("state_in", "state_proj", bias=True)
     linear("action_time", "action_time_mlp_out", bias=True)
-    linear("action_out", "action_out_proj", bias=True)
     mlp_in = ("action_time_mlp_in.weight", "action_time_mlp_in.bias")
     action = ("action_in_proj.weight", "action_in_proj.bias")
     out["action_in.weight"] = Source((action[0], mlp_in[0]), _fold_action_weight)
     out["time_in.weight"] = Source(mlp_in[:1], lambda w: w[:, w.shape[0] :].t())
     out["time_in.bias"] = Source((action[1], *mlp_in), _fold_action_bias)
     return out
+
+
+def _pi05_sources(c: Pi0Config, out: dict[str, Source], linear: Callable[..., None]) -> None:
+    """What pi0.5 has instead of a state token and an action-time MLP."""
+    linear("action_in", "action_in_proj", bias=True)
+    linear("time_in.mlp.0", "time_mlp_in", bias=True, keep_float32=True)
+    linear("time_in.mlp.1", "time_mlp_out", bias=True, keep_float32=True)
+    norms = {}
+    for i in range(c.depth):
+        ours, theirs = f"expert.layers.{i}", f"{EXPERT}layers.{i}"
+        norms[f"{ours}.attention_norm"] = f"{theirs}.input_layernorm"
+        norms[f"{ours}.mlp_norm"] = f"{theirs}.post_attention_layernorm"
+    norms["expert.norm"] = EXPERT + "norm"
+    for index, (name, key) in enumerate(norms.items()):
+        out[name] = Source((), partial(torch.ones, c.expert_width), keep_float32=True)
+        linear(f"time_in.norms.{index}", f"{key}.dense", bias=True, keep_float32=True)
 
 
 def converts(name: str, source: Source) -> bool:
@@ -207,8 +238,8 @@ def load_weights(
     """A `Pi0` with a checkpoint's weights; check them with `check_keys` before.
 
     Parameters are built one at a time, so that at no time two copies of the weights are in memory,
-    and nothing depends on the files afterwards. The token embedding stays in host memory, in the
-    file's dtype.
+    and nothing depends on the files afterwards. pi0's token embedding stays in host memory, in the
+    file's dtype; pi0.5, whose prompt changes all the time, has it on its device.
 
     Args:
         ops: what the model computes with, which prepares it (default: `Reference`).
@@ -218,10 +249,11 @@ def load_weights(
     plan = sources(config)
     for name, parameter in list(model.named_parameters()):
         source = plan[name]
-        on_host = name == "embed_tokens"
+        is_embedding = name == "embed_tokens"
+        on_host = is_embedding and (not config.pi05 or device.type == "cpu")
         # A reader of its own for each: then the pages read do not count as this process's memory.
         with tensors.reader() as read:
-            is_tied = on_host and EMBED_TOKENS not in tensors
+            is_tied = is_embedding and EMBED_TOKENS not in tensors
             keys = (LM_HEAD,) if is_tied else source.keys
             value = source.build(*map(read, keys))
             if on_host:

@@ -1,17 +1,22 @@
-"""Sizes of a pi0 model."""
+"""Variant and sizes of a pi0 model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+VARIANTS = ("pi0", "pi05")
 
 
 @dataclass(frozen=True)
 class Pi0Config:
-    """Sizes of pi0 (Black et al. 2024, "pi0: A Vision-Language-Action Flow Model").
+    """Sizes of pi0 (Black et al. 2024, "pi0: A Vision-Language-Action Flow Model") and of pi0.5
+    (Physical Intelligence 2025, "pi0.5: a VLA with Open-World Generalization").
 
     The defaults are the published model: SigLIP So400m/14 and Gemma 2B as the prefix expert, a 300M
     Gemma as the action expert (openpi `gemma_2b`, `gemma_300m`). The number of cameras is not a
     size of the model: it follows from the images given to it.
 
     Attributes:
+        variant: `pi0`, or `pi05`: its action expert has adaptive norms, by which the flow time
+            enters, and no state token; the state stands in the prompt, in words.
         image_size: side of the square input image, pixels; a multiple of `patch_size`.
         vision_*: the SigLIP tower. `vision_mlp` is the hidden width of its feed-forward layers.
         prefix_*, expert_*: width of the residual stream and hidden width of the feed-forward layers
@@ -23,6 +28,8 @@ class Pi0Config:
         num_steps: number of denoise steps (Euler steps of the flow from t = 1 to t = 0).
         min_period, max_period: of the sinusoids that encode the flow time.
     """
+
+    variant: str = "pi0"
 
     image_size: int = 224
     patch_size: int = 14
@@ -50,6 +57,10 @@ class Pi0Config:
     max_period: float = 4.0
 
     def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(
+                f"Pi0Config.variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}"
+            )
         for name, divisor in (
             ("image_size", self.patch_size),
             ("vision_width", self.vision_heads),
@@ -63,9 +74,16 @@ class Pi0Config:
                 )
 
     @property
+    def pi05(self) -> bool:
+        return self.variant == "pi05"
+
+    @property
     def tokens_per_image(self) -> int:
         return (self.image_size // self.patch_size) ** 2
 
+
+PI05 = Pi0Config(variant="pi05", prompt_length=200)
+"""The published pi0.5."""
 
 TINY = Pi0Config(
     image_size=64,
@@ -85,3 +103,6 @@ TINY = Pi0Config(
     head_dim=32,
 )
 """A model small enough for a laptop's CPU and for tests: under a million parameters."""
+
+TINY_PI05 = replace(TINY, variant="pi05", prompt_length=200, vocab_size=512)
+"""The same of pi0.5."""

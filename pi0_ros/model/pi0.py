@@ -1,14 +1,16 @@
-"""pi0: images, prompt and state to a chunk of actions by flow matching.
+"""pi0 and pi0.5: images, prompt and state to a chunk of actions by flow matching.
 
 Written for a whole-graph compiler: shapes are static, noise is an argument, no argument is changed,
-and everything that does not depend on the observation is a constant. The state token runs with the
-actions in every denoise step, as published. Three parts of the published computation are rearranged
-without changing its result:
+and everything that does not depend on the observation is a constant. The state token of pi0 runs
+with the actions in every denoise step, as published. Parts of the published computation are
+rearranged without changing its result:
 
 * Of the last prefix layer only keys and values exist; nothing reads the rest of it.
 * The state's projection does not depend on the flow time and is computed once.
 * The projection of actions and the first layer of the action-time MLP are one product, and the
   time's share of it is a table with one row per denoise step.
+* pi0.5 has neither state token nor action-time MLP: the flow time scales, shifts and gates at each
+  norm of its action expert. What it makes of the norms is such a table, too.
 """
 
 import math
@@ -20,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.flow_time import TimeModulation, flow_times, sinusoids
 from pi0_ros.model.gemma import Gemma
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops import KeysValues, Ops, Rope
@@ -27,46 +30,32 @@ from pi0_ros.model.ops.reference import Reference
 from pi0_ros.model.siglip import VisionTower
 
 
-def flow_times(num_steps: int, accumulated: bool = False) -> np.ndarray:
-    """[num_steps] float32 times of the denoise steps, from 1 (noise) towards 0.
-
-    Args:
-        accumulated: subtract 1 / num_steps again and again in float32, as openpi and LeRobot 0.3
-            do, instead of taking 1 - i / num_steps, as LeRobot 0.4 does. The last bits of a time
-            change an action by 1e-4, by way of the sinusoids, and more where attention is sharp.
-    """
-    if not accumulated:
-        return (1.0 - np.arange(num_steps) / num_steps).astype(np.float32)
-    steps = np.full(num_steps - 1, -1.0 / num_steps, np.float32)
-    return np.cumsum(np.concatenate((np.ones(1, np.float32), steps)), dtype=np.float32)
-
-
 class Layout(NamedTuple):
-    """What follows from which prefix tokens are valid: made once per instruction, not per frame.
+    """What follows from which prefix tokens are valid.
 
-    Positions count valid tokens only. The suffix is the state token and the actions.
+    Positions count valid tokens only. The suffix is the state token, which pi0.5 does not have,
+    and the actions.
 
     Attributes:
         prefix_rope, suffix_rope: from `Ops.rope_tables`.
-        prefix_mask, suffix_mask: from `Ops.attention_mask`; the prefix has none where all of its
-            tokens are valid.
+        prefix_mask, suffix_mask: from `Ops.attention_mask`; None where nothing is masked out.
     """
 
     prefix_rope: Rope
     suffix_rope: Rope
     prefix_mask: Tensor | None
-    suffix_mask: Tensor
+    suffix_mask: Tensor | None
 
 
 class Context(NamedTuple):
     """What the denoise steps start from, constant over them.
 
     Attributes:
-        state: the state token [batch, 1, expert_width].
+        state: the state token [batch, 1, expert_width]; None in pi0.5.
         past: per layer, keys and values of the prefix.
     """
 
-    state: Tensor
+    state: Tensor | None
     past: list[KeysValues]
 
 
@@ -83,15 +72,21 @@ class Pi0(nn.Module):
         c = self.config = config
         self.ops: Ops = Reference() if ops is None else ops
         self.vision = VisionTower(c, self.ops)
-        # Prompts are embedded once per instruction: the table may stay in host memory, and in the
-        # checkpoint's dtype.
+        # pi0's prompts are embedded once per instruction: its table may stay in host memory, and in
+        # the checkpoint's dtype.
         self.embed_tokens = nn.Parameter(torch.empty(c.vocab_size, c.prefix_width))
         self.prefix = Gemma(c, self.ops, c.prefix_width, c.prefix_mlp, c.depth - 1)
         self.prefix_last_kv = Linear(c.prefix_width, 2 * c.kv_heads * c.head_dim)
-        self.state_in = Linear(c.max_state_dim, c.expert_width, bias=True)
-        self.action_in = Linear(c.max_action_dim, c.expert_width)
-        self.time_in = Linear(c.expert_width, c.expert_width, bias=True)
-        self.action_time = Linear(c.expert_width, c.expert_width, bias=True)
+        # Only `time_rows` reads it.
+        self.time_in: nn.Module
+        if c.pi05:
+            self.action_in = Linear(c.max_action_dim, c.expert_width, bias=True)
+            self.time_in = TimeModulation(c)
+        else:
+            self.state_in = Linear(c.max_state_dim, c.expert_width, bias=True)
+            self.action_in = Linear(c.max_action_dim, c.expert_width)
+            self.time_in = Linear(c.expert_width, c.expert_width, bias=True)
+            self.action_time = Linear(c.expert_width, c.expert_width, bias=True)
         self.expert = Gemma(c, self.ops, c.expert_width, c.expert_mlp, c.depth)
         self.action_out = Linear(c.expert_width, c.max_action_dim, bias=True)
 
@@ -128,53 +123,73 @@ class Pi0(nn.Module):
             raise ValueError(
                 f"layout: valid must be bool [batch, tokens], got {valid.dtype} {list(valid.shape)}"
             )
-        batch, prefix = valid.shape
-        suffix = 1 + c.horizon
-        prefix_positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
-        steps = torch.arange(suffix, device=valid.device)
-        suffix_positions = valid.sum(dim=1, keepdim=True) + steps
+        positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
+        return self._layout(
+            ~valid,
+            valid.sum(dim=1, keepdim=True),
+            ops.rope_tables(positions, c, self.dtype),
+            masked=always_masked or not bool(valid.all()),
+        )
+
+    def padded_layout(self, count: Tensor, tokens: int, prefix_rope: Rope) -> Layout:
+        """`layout` where the first tokens are valid and the others padding, made inside of a graph.
+
+        Args:
+            count: int32 [batch], how many of the prefix's tokens are valid.
+            tokens: of the prefix, padding included.
+            prefix_rope: of the positions 0 to tokens - 1; those of the padding do not matter.
+        """
+        numbers = torch.arange(tokens, dtype=count.dtype, device=count.device)
+        return self._layout(numbers >= count[:, None], count[:, None], prefix_rope, masked=True)
+
+    def _layout(self, padding: Tensor, count: Tensor, prefix_rope: Rope, masked: bool) -> Layout:
+        """See `Layout`.
+
+        Args:
+            padding: bool [batch, prefix tokens].
+            count: [batch, 1], how many tokens are none.
+            masked: whether the padding has to be masked out.
+        """
+        c, ops = self.config, self.ops
+        batch, prefix = padding.shape
+        suffix = c.horizon if c.pi05 else 1 + c.horizon
+        steps = torch.arange(suffix, dtype=count.dtype, device=count.device)
 
         def mask(queries: int, own: Tensor) -> Tensor:
             """Padding for all queries, and then what is masked out of their own keys."""
-            padding = ~valid[:, None, None].expand(batch, 1, queries, prefix)
-            masked = torch.cat((padding, own.expand(batch, 1, -1, -1)), dim=3)
-            return ops.attention_mask(masked, c.heads // c.kv_heads, self.dtype)
+            rows = padding[:, None, None].expand(batch, 1, queries, prefix)
+            rows = torch.cat((rows, own.expand(batch, 1, -1, -1)), dim=3)
+            return ops.attention_mask(rows, c.heads // c.kv_heads, self.dtype)
 
-        prefix_mask = None
-        if always_masked or not bool(valid.all()):
-            prefix_mask = mask(prefix, valid.new_empty(prefix, 0))
-        # The state token does not attend to the actions.
-        actions = (steps[:, None] == 0) & (steps > 0)
-        return Layout(
-            ops.rope_tables(prefix_positions, c, self.dtype),
-            ops.rope_tables(suffix_positions, c, self.dtype),
-            prefix_mask,
-            mask(suffix, actions),
-        )
+        prefix_mask = mask(prefix, padding.new_empty(prefix, 0)) if masked else None
+        if c.pi05:
+            suffix_mask = mask(suffix, padding.new_zeros(suffix, suffix)) if masked else None
+        else:
+            # The state token does not attend to the actions.
+            suffix_mask = mask(suffix, (steps[:, None] == 0) & (steps > 0))
+        suffix_rope = ops.rope_tables(count + steps, c, self.dtype)
+        return Layout(prefix_rope, suffix_rope, prefix_mask, suffix_mask)
 
-    def time_bias(self, times: np.ndarray) -> Tensor:
-        """Share of the flow time in the first layer of the action-time MLP.
+    def time_rows(self, times: np.ndarray) -> Tensor:
+        """All that the denoise steps need of the flow time.
 
         Args:
             times: [n] flow times, 1 = noise, 0 = actions.
 
         Returns:
-            [n, expert_width] in the model's dtype.
+            In the model's dtype. pi0: [n, expert_width], the time's share in the first layer of the
+            action-time MLP. pi0.5: [n, norms, 3, expert_width], scale, shift and gate of each norm
+            of the action expert.
         """
-        c = self.config
-        # Angles reach 1570 rad, where float32 is off by 1e-4 rad: they are taken in double on the
-        # host, which no graph sees.
-        fraction = np.linspace(0.0, 1.0, c.expert_width // 2)
-        period = c.min_period * (c.max_period / c.min_period) ** fraction
-        angle = 2.0 * np.pi * np.asarray(times, dtype=np.float64)[:, None] / period
-        sinusoid = np.concatenate((np.sin(angle), np.cos(angle)), axis=1).astype(np.float32)
+        embedding = sinusoids(times, self.config).to(self.device)
+        if self.config.pi05:
+            return self.time_in(embedding).to(self.dtype)
         weight, bias = self.time_in.weight, self.time_in.bias
-        embedding = torch.from_numpy(sinusoid).to(weight.device)
         return (embedding @ weight.float() + bias.float()).to(weight.dtype)
 
     def time_table(self, accumulated: bool = False) -> Tensor:
-        """[num_steps, expert_width]: `time_bias` at `flow_times`."""
-        return self.time_bias(flow_times(self.config.num_steps, accumulated))
+        """[num_steps, ...]: `time_rows` at `flow_times`."""
+        return self.time_rows(flow_times(self.config.num_steps, accumulated))
 
     # ---- the computation ----------------------------------------------------------------------
 
@@ -184,36 +199,43 @@ class Pi0(nn.Module):
         Args:
             images: [batch, cameras, 3, image_size, image_size] in [-1, 1], any float dtype.
             prompt: [batch, length, prefix_width], from `embed_prompt`.
-            state: [batch, max_state_dim] normalised and padded with zeros.
+            state: [batch, max_state_dim] normalised and padded with zeros; pi0.5 does not read it.
         """
         embedded = self.vision(images.flatten(0, 1)).unflatten(0, images.shape[:2]).flatten(1, 2)
         h = torch.cat((embedded, prompt), dim=1)
         x, past = self.prefix(h, layout.prefix_rope, layout.prefix_mask)
         _, last = self.ops.qkv(x, self.prefix_last_kv, 0, self.config.kv_heads, layout.prefix_rope)
-        return Context(self.state_in(state.to(self.dtype))[:, None], [*past, last])
+        token = None if self.config.pi05 else self.state_in(state.to(self.dtype))[:, None]
+        return Context(token, [*past, last])
 
-    def velocity(
-        self, actions: Tensor, time_bias: Tensor, context: Context, layout: Layout
-    ) -> Tensor:
+    def velocity(self, actions: Tensor, time: Tensor, context: Context, layout: Layout) -> Tensor:
         """The flow field at noisy actions: d actions / d t, pointing from actions to noise.
 
         Args:
             actions: [batch, horizon, max_action_dim] float32.
-            time_bias: a row of `time_table`; or [batch, 1, expert_width], from `time_bias`.
+            time: a row of `time_rows`. Where rows of the batch differ in time: [batch, 1,
+                expert_width], in pi0.5 [norms, 3, batch, 1, expert_width].
 
         Returns:
             [batch, horizon, max_action_dim] in the model's dtype.
         """
-        h = self.action_in(actions.to(self.dtype), time_bias)
-        h = torch.cat((context.state, self.action_time(F.silu(h))), dim=1)
-        x, _ = self.expert(h, layout.suffix_rope, layout.suffix_mask, context.past)
+        rope, mask, past = layout.suffix_rope, layout.suffix_mask, context.past
+        actions = actions.to(self.dtype)
+        if self.config.pi05:
+            # As one operator: a graph has no view of a part of a tensor.
+            parts = [part.squeeze(0) for part in time.flatten(0, 1).split(1)]
+            norms = [parts[i : i + 3] for i in range(0, len(parts), 3)]
+            x, _ = self.expert(self.action_in(actions), rope, mask, past, norms)
+            return self.action_out(x)
+        h = self.action_time(F.silu(self.action_in(actions, time)))
+        x, _ = self.expert(torch.cat((context.state, h), dim=1), rope, mask, past)
         return self.action_out(x[:, 1:])
 
     def denoise_step(
-        self, actions: Tensor, time_bias: Tensor, context: Context, layout: Layout
+        self, actions: Tensor, time: Tensor, context: Context, layout: Layout
     ) -> Tensor:
         """One Euler step, in float32, of the flow from t to t - 1 / num_steps; see `velocity`."""
-        velocity = self.velocity(actions, time_bias, context, layout)
+        velocity = self.velocity(actions, time, context, layout)
         return torch.add(actions, velocity, alpha=-1.0 / self.config.num_steps)
 
     def forward(
@@ -236,6 +258,6 @@ class Pi0(nn.Module):
         """
         context = self.context(images, prompt, state, layout)
         actions = noise
-        for time_bias in time_table.unbind():
-            actions = self.denoise_step(actions, time_bias, context, layout)
+        for time in time_table.unbind():
+            actions = self.denoise_step(actions, time, context, layout)
         return actions

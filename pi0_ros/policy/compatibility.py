@@ -26,17 +26,19 @@ def policy_problems(
     action_mode: str | None,
     delta_mask: Sequence[bool] | None,
     action_dt: float,
+    discrete_state_input: bool | None = None,
 ) -> list[str]:
     """Everything that does not fit; empty when all does.
 
     Args:
-        cameras, action_mode, delta_mask, action_dt: as for `Policy.load`.
+        cameras, action_mode, delta_mask, action_dt, discrete_state_input: as for `Policy.load`.
         joints: how many the robot has.
     """
     problems = [
         *_camera_problems(checkpoint, cameras),
         *_joint_problems(checkpoint, joints),
         *_action_problems(checkpoint, action_mode, delta_mask, joints),
+        *_prompt_problems(checkpoint, discrete_state_input),
         *_statistics_problems("state", checkpoint.state),
         *_statistics_problems("action", checkpoint.action),
     ]
@@ -45,6 +47,13 @@ def policy_problems(
     if not checkpoint.config.horizon > 0:
         problems.append(f"the checkpoint's chunks have {checkpoint.config.horizon} steps")
     return problems
+
+
+def prompt_state(checkpoint: Checkpoint, discrete_state_input: bool | None) -> int:
+    """How many values of the state stand in the prompt, those beyond the joints being 0."""
+    if checkpoint.prompt_state is None:
+        return checkpoint.joints if discrete_state_input else 0
+    return checkpoint.prompt_state
 
 
 def has_statistics(norm: Normalization) -> bool:
@@ -107,6 +116,23 @@ def _action_problems(
         return ["delta_mask goes with action_mode 'delta', and only with it"]
     if mask is not None and len(mask) != joints:
         return [f"delta_mask has {len(mask)} values for {joints} joints"]
+    return []
+
+
+def _prompt_problems(checkpoint: Checkpoint, discrete_state_input: bool | None) -> list[str]:
+    declared = checkpoint.prompt_state
+    if declared is None and discrete_state_input is None:
+        return [
+            f"{checkpoint.format} checkpoints do not say whether prompts of pi0.5 have the state in"
+            " them: set discrete_state_input to true or false, as the training configuration has"
+            " it (openpi: true unless it says discrete_state_input=False, as pi05_libero does)"
+        ]
+    if None not in (declared, discrete_state_input) and bool(declared) != discrete_state_input:
+        has = "has" if declared else "does not have"
+        return [
+            f"discrete_state_input {discrete_state_input} contradicts the checkpoint, whose prompt "
+            f"{has} the state in it"
+        ]
     return []
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,29 @@ class GraphOptions:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
+class Prompt(NamedTuple):
+    """A prompt as graphs take it.
+
+    Attributes:
+        tokens: pi0: from `Pi0.embed_prompt`, made once per instruction. pi0.5, whose prompt changes
+            with the state: [1, length] int64 ids, which the graph embeds.
+        layout: pi0: `flatten_layout`. pi0.5: the prefix's RoPE tables, and int32 [1], the number of
+            valid prefix tokens, of which the graph makes masks and positions.
+    """
+
+    tokens: Tensor
+    layout: tuple[Tensor, ...]
+
+    def unpacked(self, model: Pi0, cameras: int) -> tuple[Tensor, Layout]:
+        """The embedded prompt and the layout, for `Pi0.context`."""
+        if not model.config.pi05:
+            return self.tokens, unflatten_layout(self.layout)
+        tokens = cameras * model.config.tokens_per_image + self.tokens.shape[1]
+        *rope, count = self.layout
+        layout = model.padded_layout(count, tokens, tuple(rope))
+        return model.embed_prompt(self.tokens), layout
+
+
 class Frame(nn.Module):
     """`Pi0.forward` with plain tensors as arguments, which is what graph caches take."""
 
@@ -63,11 +86,12 @@ class Frame(nn.Module):
         time_table: Tensor,
         *layout: Tensor,
     ) -> Tensor:
-        return self.model(images, prompt, state, noise, unflatten_layout(layout), time_table)
+        embedded, made = Prompt(prompt, layout).unpacked(self.model, images.shape[1])
+        return self.model(images, embedded, state, noise, made, time_table)
 
 
 class Prefix(nn.Module):
-    """`Pi0.context` with plain tensors in and out."""
+    """`Pi0.context` with plain tensors in and out: what `Step` takes after actions and time."""
 
     def __init__(self, model: Pi0) -> None:
         super().__init__()
@@ -76,27 +100,38 @@ class Prefix(nn.Module):
     def forward(
         self, images: Tensor, prompt: Tensor, state: Tensor, *layout: Tensor
     ) -> tuple[Tensor, ...]:
-        context = self.model.context(images, prompt, state, unflatten_layout(layout))
-        return (context.state, *(tensor for pair in context.past for tensor in pair))
+        embedded, made = Prompt(prompt, layout).unpacked(self.model, images.shape[1])
+        context = self.model.context(images, embedded, state, made)
+        past = [tensor for pair in context.past for tensor in pair]
+        if context.state is None:
+            return (*made.suffix_rope, made.suffix_mask, *past)
+        return (context.state, *past)
 
 
 class Step(nn.Module):
-    """`Pi0.denoise_step` with plain tensors as arguments."""
+    """`Pi0.denoise_step` with plain tensors as arguments.
+
+    `rest` is what `Prefix` gives, and for pi0 the flattened layout, which pi0.5's `Prefix` makes.
+    """
 
     def __init__(self, model: Pi0) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, actions: Tensor, time_bias: Tensor, state: Tensor, *rest: Tensor) -> Tensor:
-        end = 2 * self.model.config.depth
-        past = list(zip(rest[:end:2], rest[1:end:2], strict=True))
-        layout = unflatten_layout(rest[end:])
-        return self.model.denoise_step(actions, time_bias, Context(state, past), layout)
+    def forward(self, actions: Tensor, time: Tensor, *rest: Tensor) -> Tensor:
+        if self.model.config.pi05:
+            state, past = None, rest[3:]
+            layout = Layout(rest[:2], rest[:2], None, rest[2])
+        else:
+            end = 1 + 2 * self.model.config.depth
+            state, past, layout = rest[0], rest[1:end], unflatten_layout(rest[end:])
+        pairs = list(zip(past[::2], past[1::2], strict=True))
+        return self.model.denoise_step(actions, time, Context(state, pairs), layout)
 
 
 def flatten_layout(layout: Layout) -> tuple[Tensor, ...]:
     """The tensors of a layout that has all masks and whose RoPE tables are pairs."""
-    assert layout.prefix_mask is not None
+    assert layout.prefix_mask is not None and layout.suffix_mask is not None
     return (*layout.prefix_rope, *layout.suffix_rope, layout.prefix_mask, layout.suffix_mask)
 
 

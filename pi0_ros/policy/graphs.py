@@ -6,26 +6,35 @@ are padded to a few lengths, and all of them are compiled before the first obser
 
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
-from pi0_ros.model.ops import select
+from pi0_ros.model.ops import Rope, select
 from pi0_ros.model.pi0 import Layout, Pi0
 from pi0_ros.policy.compile import (
     Frame,
     GraphOptions,
     Prefix,
+    Prompt,
     Step,
     compile_module,
     flatten_layout,
 )
 from pi0_ros.policy.graph_cache import MEASURED, plan_graphs
 
-PROMPT_LENGTHS = (16, 32, 48)
-"""Lengths that prompts are padded to; longer limits of a model are added to them."""
+PROMPT_LENGTHS = {"pi0": (16, 32, 48), "pi05": (64, 128)}
+"""Lengths that prompts are padded to, by variant; longer limits of a model are added to them."""
+
+
+class Eager(NamedTuple):
+    """A prompt as it is computed with where nothing is compiled: embedding and layout."""
+
+    embedded: Tensor
+    layout: Layout
 
 
 class Graphs:
@@ -44,6 +53,7 @@ class Graphs:
         self.time_table = time_table
         self.key = key
         self._cache = None if options.cache is None else options.cache / key
+        self._ropes: dict[int, Rope] = {}
         self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
 
     @property
@@ -52,47 +62,74 @@ class Graphs:
 
     def prompt_lengths(self) -> list[int]:
         """Lengths to compile for; empty where nothing is compiled."""
-        limit = self.model.config.prompt_length
-        return [] if self.is_eager else sorted({min(n, limit) for n in PROMPT_LENGTHS} | {limit})
+        if self.is_eager:
+            return []
+        c = self.model.config
+        known = PROMPT_LENGTHS[c.variant]
+        return sorted({min(n, c.prompt_length) for n in known} | {c.prompt_length})
 
     def padded_length(self, length: int) -> int:
         """The length that a prompt of `length` tokens is padded to."""
         return next((n for n in self.prompt_lengths() if n >= length), length)
 
+    def prompt(self, tokens: Tensor, cameras: int) -> Prompt | Eager:
+        """What `infer` takes of a prompt.
+
+        Args:
+            tokens: [1, length] int64 on the host.
+        """
+        model, device = self.model, self.model.device
+        images, length = cameras * model.config.tokens_per_image, tokens.shape[1]
+        if not self.is_eager:
+            tokens = F.pad(tokens, (0, self.padded_length(length) - length))
+        total = images + tokens.shape[1]
+        if model.config.pi05 and not self.is_eager:
+            count = torch.tensor([images + length], dtype=torch.int32)
+            return Prompt(tokens.to(device), (*self._prefix_rope(total), count.to(device)))
+        valid = torch.arange(total, device=device)[None] < images + length
+        layout = model.layout(valid, always_masked=not self.is_eager)
+        embedded = model.embed_prompt(tokens.to(model.embed_tokens.device))
+        if self.is_eager:
+            return Eager(embedded, layout)
+        return Prompt(embedded, flatten_layout(layout))
+
     def infer(
         self,
         images: Tensor,
-        prompt: Tensor,
+        prompt: Prompt | Eager,
         state: Tensor,
         noise: Tensor,
-        layout: Layout,
         lap: Callable[[str], None],
     ) -> Tensor:
         """Normalised actions; arguments as those of `Pi0.forward`.
 
         Args:
+            prompt: from `prompt`.
             lap: called with the name of each stage at its end: `frame`, or `prefix` and `denoise`.
         """
-        if self.is_eager:
-            context = self.model.context(images, prompt, state, layout)
+        if isinstance(prompt, Eager):
+            embedded, layout = prompt
+            context = self.model.context(images, embedded, state, layout)
             lap("prefix")
             actions = noise
-            for time_bias in self.time_table.unbind():
-                actions = self.model.denoise_step(actions, time_bias, context, layout)
+            for time in self.time_table.unbind():
+                actions = self.model.denoise_step(actions, time, context, layout)
             lap("denoise")
             return actions
-        flat, length = flatten_layout(layout), prompt.shape[1]
+        tokens, flat = prompt
+        length = tokens.shape[1]
         if self.options.form == "frame":
             frame = self._graph("frame", length, Frame)
-            actions = frame(images, prompt, state, noise, self.time_table, *flat)
+            actions = frame(images, tokens, state, noise, self.time_table, *flat)
             lap("frame")
             return actions
-        context = self._graph("prefix", length, Prefix)(images, prompt, state, *flat)
+        context = self._graph("prefix", length, Prefix)(images, tokens, state, *flat)
         lap("prefix")
         step = self._graph("step", length, Step)
+        rest = context if self.model.config.pi05 else (*context, *flat)
         actions = noise
-        for time_bias in self.time_table.unbind():
-            actions = step(actions, time_bias, *context, *flat)
+        for time in self.time_table.unbind():
+            actions = step(actions, time, *rest)
         lap("denoise")
         return actions
 
@@ -108,6 +145,14 @@ class Graphs:
             elif entry.name != MEASURED:
                 entry.unlink()
         return True
+
+    def _prefix_rope(self, tokens: int) -> Rope:
+        """RoPE tables of a prefix without gaps; made once per length."""
+        if tokens not in self._ropes:
+            model = self.model
+            positions = torch.arange(tokens, device=model.device)[None]
+            self._ropes[tokens] = model.ops.rope_tables(positions, model.config, model.dtype)
+        return self._ropes[tokens]
 
     def _graph(self, name: str, length: int, kind: type[nn.Module]) -> Callable[..., Any]:
         """The graph of that name for prompts of that length; compiled at its first call."""
@@ -139,4 +184,7 @@ def load_graphs(
         device, dtype, options.graph, attention=options.attention, weights_nz=options.weights_nz
     )
     model = checkpoint.load_model(dtype, device, ops)
-    return Graphs(model, options, model.time_table(checkpoint.accumulates_time), key)
+    table = model.time_table(checkpoint.accumulates_time)
+    # Its results are all that is needed of it; in pi0.5 it is large.
+    del model.time_in
+    return Graphs(model, options, table, key)

@@ -3,23 +3,20 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.console import progress
-from pi0_ros.model.pi0 import Layout
-from pi0_ros.policy.compatibility import policy_problems
-from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.policy.compatibility import policy_problems, prompt_state
+from pi0_ros.policy.compile import GraphOptions, Prompt
 from pi0_ros.policy.device import resolve_device
-from pi0_ros.policy.graphs import Graphs, load_graphs
+from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
 from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
 from pi0_ros.policy.types import ActionChunk, Observation
@@ -28,14 +25,6 @@ from pi0_ros.policy.units import JointUnits
 _LOG = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WARM_UP_INSTRUCTION = "warm up"
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """Tensors of an instruction: computed once, used by every inference with it."""
-
-    embedding: Tensor
-    layout: Layout
 
 
 class Policy:
@@ -55,6 +44,7 @@ class Policy:
         delta_mask: np.ndarray,
         action_dt: float,
         seed: int,
+        prompt_state: int = 0,
     ) -> None:
         """See `Policy.load`, which checks what is given here."""
         self.checkpoint = checkpoint
@@ -71,7 +61,9 @@ class Policy:
         self._state_norm = checkpoint.state
         self._action_norm = checkpoint.action
         self._device = graphs.time_table.device
-        self._prompts: dict[str, _Prompt] = {}
+        # How many values of the state stand in the prompt.
+        self._prompt_state = prompt_state
+        self._prompts: dict[str, Prompt | Eager] = {}
         self._sequence = 0
 
     @staticmethod
@@ -88,6 +80,7 @@ class Policy:
         action_dt: float = 0.02,
         tokenizer: str | Path | None = None,
         graph: GraphOptions | None = None,
+        discrete_state_input: bool | None = None,
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits the arguments, and warm up.
 
@@ -108,6 +101,8 @@ class Policy:
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
             graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
                 be needed.
+            discrete_state_input: whether prompts of pi0.5 have the state in them; needed where the
+                checkpoint does not say (openpi).
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -128,6 +123,7 @@ class Policy:
             action_mode=action_mode,
             delta_mask=delta_mask,
             action_dt=action_dt,
+            discrete_state_input=discrete_state_input,
         )
         left_out = [name for name in read.cameras if name not in cameras]
         if left_out:
@@ -149,6 +145,7 @@ class Policy:
             delta_mask=np.array(delta_mask or read.delta_mask or [False] * joints),
             action_dt=action_dt,
             seed=seed,
+            prompt_state=prompt_state(read, discrete_state_input),
         )
         policy._warm_up()
         return policy
@@ -176,7 +173,7 @@ class Policy:
         c = self.checkpoint.config
         clock = _StageClock(self._device)
         images, state = self._inputs(observation)
-        prompt = self._prompt(observation.instruction)
+        prompt = self._prompt(observation.instruction, state)
         if noise is None:
             noise = self.noise(self._sequence)
         if noise.shape != (c.horizon, c.max_action_dim):
@@ -189,9 +186,7 @@ class Policy:
         images, padded = images.to(self._device), torch.from_numpy(padded).to(self._device)
         clock.lap("prepare")
 
-        actions = self.graphs.infer(
-            images, prompt.embedding, padded, actions, prompt.layout, clock.lap
-        )
+        actions = self.graphs.infer(images, prompt, padded, actions, clock.lap)
 
         values = self._action_norm.unnormalize(actions[0, :, : self.num_joints].cpu().numpy())
         positions = self._units.to_radians(values + np.where(self._delta_mask, state, 0.0))
@@ -229,41 +224,33 @@ class Policy:
         images = [fit_image(observation.images[name], size, rule) for name in self.cameras]
         return torch.stack(images)[None], self._units.from_radians(state)
 
-    def _prompt(self, instruction: str) -> _Prompt:
+    def _prompt(self, instruction: str, state: np.ndarray) -> Prompt | Eager:
+        """The prompt for an instruction; where it has the state in it, made anew."""
         cached = self._prompts.get(instruction)
-        if cached is None:
-            c = self.checkpoint.config
-            cached = self._prompt_of(
-                tokenize(
-                    self._tokenizer,
-                    instruction,
-                    cleans=self.checkpoint.cleans_prompt,
-                    length=c.prompt_length,
-                    vocab_size=c.vocab_size,
-                )
-            )
+        if cached is not None:
+            return cached
+        c = self.checkpoint.config
+        values = None
+        if self._prompt_state:
+            values = self._state_norm.normalize_for_prompt(state)
+            values = np.pad(values, (0, self._prompt_state - len(values)))
+        tokens = tokenize(
+            self._tokenizer,
+            instruction,
+            cleans=self.checkpoint.cleans_prompt,
+            length=c.prompt_length,
+            vocab_size=c.vocab_size,
+            state=values,
+        )
+        prompt = self.graphs.prompt(tokens, len(self.cameras))
+        if values is None:
             # Bounded: a node may run for weeks.
             if len(self._prompts) >= 64:
                 self._prompts.pop(next(iter(self._prompts)))
-            self._prompts[instruction] = cached
-        return cached
+            self._prompts[instruction] = prompt
+        return prompt
 
     @torch.inference_mode()
-    def _prompt_of(self, tokens: Tensor) -> _Prompt:
-        """[1, length] token ids, padded to a length that has a graph.
-
-        In inference mode always: a graph compiled for other tensors would be compiled again.
-        """
-        length = tokens.shape[1]
-        padding = self.graphs.padded_length(length) - length
-        image_tokens = len(self.cameras) * self.checkpoint.config.tokens_per_image
-        valid = torch.ones(1, image_tokens + length, dtype=torch.bool, device=self._device)
-        valid = F.pad(valid, (0, padding), value=False)
-        return _Prompt(
-            self._model.embed_prompt(F.pad(tokens, (0, padding))),
-            self._model.layout(valid, always_masked=not self.graphs.is_eager),
-        )
-
     def _warm_up(self) -> None:
         """Infer on black images once per graph, so that all are compiled before a real one."""
         black = np.zeros((480, 640, 3), np.uint8)
@@ -272,7 +259,7 @@ class Policy:
         lengths = self.graphs.prompt_lengths()
         for length in progress(lengths, desc="compiling graphs", unit="graph"):
             tokens = torch.zeros(1, length, dtype=torch.int64)
-            self._prompts[WARM_UP_INSTRUCTION] = self._prompt_of(tokens)
+            self._prompts[WARM_UP_INSTRUCTION] = self.graphs.prompt(tokens, len(self.cameras))
             try:
                 self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
             except Exception:

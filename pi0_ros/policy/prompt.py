@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pi0_ros.errors import UserError
@@ -77,26 +79,50 @@ def _from_sentencepiece(file: Path) -> Tokenizer:
     return lambda text: list(loaded.encode(text, add_bos=True))
 
 
+def discretized(state: np.ndarray) -> np.ndarray:
+    """A normalised state -> int64: which of 256 equal parts of [-1, 1] each value lies in.
+
+    Parts count from 0 to 255; below -1 is -1, and 255 is also everything from 1 on.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    if not np.isfinite(state).all():
+        raise ValueError(f"the state is not finite: {state.tolist()}")
+    return np.digitize(state, np.linspace(-1.0, 1.0, 257)[:-1]) - 1
+
+
 def tokenize(
-    tokenizer: Tokenizer, instruction: str, *, cleans: bool, length: int, vocab_size: int
+    tokenizer: Tokenizer,
+    instruction: str,
+    *,
+    cleans: bool,
+    length: int,
+    vocab_size: int,
+    state: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """The tokens of an instruction as in training: BOS, the text, a newline.
+    """The tokens of a prompt as in training: BOS, and the instruction and a newline; or, for
+    pi0.5, `Task: {instruction}, State: {numbers};\\nAction: `.
 
     Args:
         cleans: replace underscores and newlines by spaces first, as openpi does.
         length: longest prompt; longer ones are cut, with a warning, as in training.
         vocab_size: rows of the model's token embedding.
+        state: normalised; written into the prompt after `discretized`. None: the prompt has none.
 
     Returns:
         [1, n] int64, n <= length; not padded.
 
     Raises:
-        ValueError: the instruction is empty, or a token is none of the model's.
+        ValueError: the instruction is empty, the state not finite, or a token unknown to the model.
     """
     text = instruction.strip().replace("_", " ").replace("\n", " ") if cleans else instruction
     if not text.strip():
         raise ValueError("the instruction is empty: pi0 needs a task in words")
-    if not text.endswith("\n"):
+    if state is not None:
+        numbers = " ".join(map(str, discretized(state)))
+        text = f"Task: {text}, State: {numbers};\nAction: "
+    elif not text.endswith("\n"):
         text += "\n"
     ids = tokenizer(text)
     if max(ids) >= vocab_size:
@@ -105,5 +131,11 @@ def tokenize(
             f"{vocab_size} rows: the tokenizer is another model's"
         )
     if len(ids) > length:
-        _LOG.warning("instruction cut from %d to %d tokens: %r", len(ids), length, instruction)
+        _warn_of_cut(instruction, len(ids), length)
     return torch.tensor([ids[:length]], dtype=torch.int64)
+
+
+@lru_cache(maxsize=64)
+def _warn_of_cut(instruction: str, tokens: int, length: int) -> None:
+    """Once: a prompt with a state is made for every observation."""
+    _LOG.warning("the prompt of %r is cut from %d to %d tokens", instruction, tokens, length)

@@ -95,8 +95,8 @@ class OneDnn:
         names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
         for name in names:
             owner, _, leaf = name.rpartition(".")
-            packed = c.horizon + 1 if owner.startswith("expert.") else None
-            if name != "time_in":
+            packed = c.horizon + (not c.pi05) if owner.startswith("expert.") else None
+            if not name.startswith("time_in"):
                 linear = Rows(model.get_submodule(name), 2 if leaf == "gate_up" else 1, packed)
                 setattr(model.get_submodule(owner), leaf, linear)
         return model

@@ -9,7 +9,8 @@ import torch
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import TINY, Pi0Config
-from pi0_ros.model.pi0 import Pi0, flow_times
+from pi0_ros.model.flow_time import flow_times
+from pi0_ros.model.pi0 import Pi0
 
 PATCHES = TINY.tokens_per_image
 

@@ -196,6 +196,6 @@ def test_old_instructions_leave_the_cache(policy: Policy) -> None:
     noise = policy.noise(0)
     first = policy.infer(observation(), noise)
     for i in range(70):
-        policy._prompt(f"touch the red cube {i}")
+        policy._prompt(f"touch the red cube {i}", np.zeros(6))
     assert len(policy._prompts) <= 64
     assert np.array_equal(policy.infer(observation(), noise).positions, first.positions)
