@@ -7,16 +7,14 @@ compares the two); everything else is refused.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pi0_ros.errors import UserError
+from pi0_ros.plain_yaml import YamlError, read_yaml, read_yaml_file, short
 
 NODE_NAME = "pi0"
 _LOGGING = {"--log-level": 1, "--log-config-file": 1, "-e": 1, "--enclave": 1}
@@ -26,11 +24,6 @@ _LOGGING |= {
     for log in ("rosout", "stdout", "external-lib")
 }
 """Arguments that change neither parameters nor names -> how many words follow them."""
-_TRUE = {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"}
-_FALSE = {"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}
-_WHOLE = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-_SPECIAL = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
 
 
 class ArgumentsError(UserError, ValueError):
@@ -135,7 +128,10 @@ def _read_rule(word: str, text: str, arguments: NodeArguments) -> None:
     if word in ("-p", "--param"):
         pattern = f"/{node.lstrip('/')}" if colon else "/**"
         values = arguments.parameters.setdefault(pattern, {})
-        values[name] = _value(_compose(right, f"-p {text}"), f"-p {text}")
+        try:
+            values[name] = _value(read_yaml(right, aliases=False), f"-p {text}")
+        except YamlError as error:
+            raise ArgumentsError(f"-p {text}: {error}") from error
     elif colon and node != arguments.name:
         return  # of another node
     elif name == "__node":
@@ -148,74 +144,52 @@ def _read_rule(word: str, text: str, arguments: NodeArguments) -> None:
 
 def _read_file(path: Path, parameters: dict[str, dict[str, Any]]) -> None:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentsError(f"{path}: {getattr(error, 'strerror', error)}") from error
-    root = _compose(text, str(path))
-    if not isinstance(root, yaml.MappingNode):
+        root = read_yaml_file(path, aliases=False)
+    except OSError as error:
+        raise ArgumentsError(f"{path}: {error.strerror}") from error
+    except YamlError as error:
+        raise ArgumentsError(f"{path}: {error}") from error
+    if not isinstance(root, dict):
         raise ArgumentsError(f"{path}: expected node names such as /**: at the top")
     _read_nodes(root, "", path, parameters)
 
 
 def _read_nodes(
-    tree: yaml.MappingNode, prefix: str, path: Path, parameters: dict[str, dict[str, Any]]
+    tree: dict[str, Any], prefix: str, path: Path, parameters: dict[str, dict[str, Any]]
 ) -> None:
-    for key, node in tree.value:
-        if not isinstance(node, yaml.MappingNode):
+    for key, value in tree.items():
+        if not isinstance(value, dict):
             raise ArgumentsError(
-                f"{path}, line {key.start_mark.line + 1}: {key.value}: expected the name of a node"
-                " or namespace, with ros__parameters: below it"
+                f"{path}: {key}: expected the name of a node or namespace, with ros__parameters:"
+                " below it"
             )
-        if key.value == "ros__parameters":
+        if key == "ros__parameters":
             if not prefix:
                 raise ArgumentsError(f"{path}: ros__parameters: needs a node's name above it: /**:")
-            _flatten(node, "", path, parameters.setdefault(prefix, {}))
+            _flatten(value, "", path, parameters.setdefault(prefix, {}))
         else:
-            _read_nodes(node, f"{prefix}/{key.value.strip('/')}", path, parameters)
+            _read_nodes(value, f"{prefix}/{key.strip('/')}", path, parameters)
 
 
-def _flatten(tree: yaml.MappingNode, prefix: str, path: Path, values: dict[str, Any]) -> None:
-    for key, node in tree.value:
-        name = f"{prefix}{key.value}"
-        if isinstance(node, yaml.MappingNode):
-            _flatten(node, f"{name}.", path, values)
+def _flatten(tree: dict[str, Any], prefix: str, path: Path, values: dict[str, Any]) -> None:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _flatten(value, f"{name}.", path, values)
         else:
-            values[name] = _value(node, f"{path}: {name}")
+            values[name] = _value(value, f"{path}: {name}")
 
 
-def _compose(text: str, where: str) -> yaml.Node | None:
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ArgumentsError(f"{where}: not YAML: {error}") from error
-
-
-def _value(node: yaml.Node | None, where: str) -> Any:
+def _value(value: Any, where: str) -> Any:
     """A parameter's value: a scalar, a list of one type, or None for an empty list."""
-    if isinstance(node, yaml.SequenceNode):
-        items = [_value(item, where) for item in node.value]
-        if len({type(item) for item in items}) > 1:
-            raise ArgumentsError(f"{where}: a list must hold one type, got {items}")
-        return items or None
-    if not isinstance(node, yaml.ScalarNode):
+    if isinstance(value, list):
+        types = {type(item) for item in value}
+        if len(types) > 1 or types & {list, dict}:
+            raise ArgumentsError(f"{where}: a list must hold one type, got {short(value)}")
+        return value or None
+    if value is None or isinstance(value, dict):
         raise ArgumentsError(f"{where}: expected a value or a list")
-    return node.value if node.style else _plain(node.value)
-
-
-def _plain(text: str) -> bool | int | float | str:
-    """An unquoted scalar."""
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    if _WHOLE.fullmatch(text):
-        digits = text.lstrip("+-")
-        octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
-        return int(text, 8) if octal else int(text, 0)
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if _SPECIAL.fullmatch(text):
-        value = float(text.replace(".", ""))
-        return math.nan if math.isnan(value) else value
-    return text
+    return value
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -115,9 +115,14 @@ def test_a_later_file_wins_over_an_earlier_one(tmp_path):
     ("text", "message"),
     [
         ("- a\n", "expected node names"),
-        ("pi0: 3\n", "line 1: pi0: expected the name of a node"),
+        ("pi0: 3\n", "pi0: expected the name of a node"),
         ("ros__parameters: {a: 1}\n", "needs a node's name above it"),
-        ("a: [\n", "not YAML"),
+        ("a: [\n", "no YAML"),
+        ("/**: {ros__parameters: {a: 1, a: 2}}", r"line 1: /\*\*.ros__parameters.a is declared"),
+        ("/**: {ros__parameters: {a: &x 1, b: *x}}", r"line 1: the alias \*x; ROS reads none"),
+        ("/**: {ros__parameters: {a: !degrees 90}}", "line 1: the tag !degrees is xacro.s; write 1.57"),
+        ("/**: {ros__parameters: {a: 99999999999999999999}}", "beyond 64 bits"),
+        ("[" * 50_000, "deeper than 50 levels"),
     ],
 )
 def test_files_that_are_no_parameters(tmp_path, text, message):
