@@ -106,6 +106,7 @@ def measure(checkpoint: Path | None) -> dict[str, dict[str, None]]:
             "joints": list(JOINTS),
             "instruction": "touch the red cube",
             "joint_limits": str(limits),
+            "allow_wide_limits": True,
             "start_enabled": True,
             "frozen_frames": 0,
             "max_skew": 60.0,  # no refusals, whose way is another one

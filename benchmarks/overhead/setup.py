@@ -44,6 +44,7 @@ def case_arguments(case: Case, joints: Sequence[str], folder: Path) -> list[str]
         "rate_hz": case.rate_hz,
         "policy_process": case.policy_process,
         "joint_limits": str(limits),
+        "allow_wide_limits": True,
         "image_transport": "raw",
         "use_sim_time": False,
         "autostart": True,

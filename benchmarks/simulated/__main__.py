@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.simulated.ablations import ABLATIONS, NONE
 from benchmarks.simulated.drive import CONTROLLERS
 from pi0_ros import cli, console
+from pi0_ros.plain_yaml import read_yaml
 from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS
 
 EPILOG = "\n".join(["ablations:", *(f"  {n:<18} {a.fault}" for n, a in ABLATIONS.items())])
@@ -131,12 +132,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parameter(text: str) -> tuple[str, object]:
-    import yaml
-
     name, assigned, value = text.partition(":=")
     if not (name and assigned):
         raise argparse.ArgumentTypeError(f"expected NAME:=VALUE, got {text!r}")
-    return name, yaml.safe_load(value)
+    return name, read_yaml(value)
 
 
 def _at_least(least: float) -> Callable[[str], float]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pi0_ros.motion.limits import JointLimits, read_limits
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.arguments import read_arguments, write_arguments
 from pi0_ros.node.parameters import NodeParameters, read_parameters
+from pi0_ros.node.preflight import load_limits
 from pi0_ros.share import find_shared_file
 
 PARAMETERS, LIMITS = "touch.yaml", "so101_limits.yaml"
@@ -35,5 +36,4 @@ def read_setup(**given: object) -> NodeSetup:
     arguments = read_arguments(write_arguments(files[:1]))
     values = {**arguments.overrides, "joint_limits": str(files[1]), **given}
     parameters = read_parameters(values)
-    limits = read_limits(files[1], parameters.joint_names, parameters.default_acceleration)
-    return NodeSetup(parameters, limits)
+    return NodeSetup(parameters, load_limits(parameters))

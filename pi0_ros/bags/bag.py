@@ -12,6 +12,7 @@ from rosbags.rosbag2 import Reader
 
 from pi0_ros.console import table
 from pi0_ros.errors import UserError
+from pi0_ros.plain_yaml import read_yaml_file
 
 _LEAST_HEADER = 4 + 8 + 4
 """Bytes of encapsulation header, stamp and length of the frame id: the shortest std_msgs/Header."""
@@ -70,6 +71,8 @@ def _opened(path: Path) -> Iterator[Reader]:
     if not path.exists():
         raise BagError(f"{path}: no such recording")
     try:
+        if (path / "metadata.yaml").is_file():
+            read_yaml_file(path / "metadata.yaml")  # rosbags' own reader has no bounds
         reader = Reader(path)
         reader.open()
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -10,16 +11,19 @@ from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
+from pi0_ros.motion.limits import WIDE, LimitsError
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import preflight
+from pi0_ros.node.preflight import load_limits, preflight
 from pi0_ros.node.preflight_checkpoint import plain_name
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
 
 
 def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint | None]:
     """All findings of the preflight but the graph's; the checkpoint where it can be read."""
-    problems = preflight(parameters, None)
+    wide = replace(parameters, allow_wide_limits=True)
+    problems = preflight(wide, None)
     findings = [fail("preflight", problem) for problem in problems]
+    findings += _limits(wide, allowed=parameters.allow_wide_limits)
     try:
         checkpoint = read_checkpoint(Path(parameters.checkpoint).expanduser())
     except (CheckpointError, OSError):
@@ -35,12 +39,26 @@ def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint 
     if left_out and not problems:
         text = f"cameras {left_out} of the checkpoint are left out: the model does not see them"
         findings.append(warn("preflight", text, "right only if training had such cases"))
-    if not parameters.joint_limits:
-        advice = "give joint_limits.yaml or the URDF by joint_limits"
+    if not parameters.limit_files:
+        advice = "give joint_limits.yaml as joint_limits, or the URDF as urdf"
         findings.append(warn("preflight", "no joint_limits: the node makes only dry runs", advice))
     findings += _joint_order(parameters, checkpoint)
     findings.append(_tokenizer(parameters, checkpoint))
     return findings, checkpoint
+
+
+def _limits(parameters: NodeParameters, allowed: bool) -> Iterator[Finding]:
+    """What the files of limits say that is legal and unlikely."""
+    try:
+        limits = load_limits(parameters)
+    except LimitsError:
+        return  # is among the problems
+    if limits is None:
+        return
+    for sentence in limits.remarks:
+        yield warn("limits", sentence)
+    for sentence in limits.wide:
+        yield warn("limits", sentence, "" if allowed else f"configure refuses them. {WIDE}")
 
 
 def _joint_order(parameters: NodeParameters, checkpoint: Checkpoint) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Limits of the joints, read from ros2_control's joint_limits.yaml or from a URDF."""
+"""Limits of the joints, read from ros2_control's joint_limits.yaml, MoveIt's, and URDFs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pi0_ros.errors import ProblemsError
-from pi0_ros.motion.urdf import UrdfError, read_elements
+from pi0_ros.motion.limit_files import Entry, Limit, read_file
 
-_LARGEST_FILE = 16 * 2**20  # bytes
+MOST_TURNS = 3.0
+"""Turns between the position limits of a joint in radians beyond which they are implausible."""
+
+FASTEST = 20.0
+"""Radians per second, from which a velocity limit is implausible: degrees, as a rule."""
+
+WIDE = "Write radians and metres, or set allow_wide_limits: true"
+"""What to do about them."""
+
+LONGEST = 10.0
+"""Metres between the position limits of a prismatic joint, and metres per second: likewise."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,9 @@ class JointLimits:
         lower, upper: [joints] float64, radians; -inf and inf for a joint without position limits.
         velocity: [joints] float64, radians per second, above 0, finite.
         acceleration: [joints] float64, radians per second squared, above 0; may be inf.
+        units: per joint "rad", or "m" for one that a URDF says is prismatic; its limits are metres.
+        remarks: what is worth telling about the files, in sentences.
+        wide: sentences about limits that are implausible.
         unscaled: what `scaled` was called on; None: these are the joint's own limits.
         full: the joints' own limits, whatever they are scaled by.
     """
@@ -35,9 +47,13 @@ class JointLimits:
     velocity: np.ndarray
     acceleration: np.ndarray
     unscaled: JointLimits | None = None
+    units: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
     full: JointLimits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "units", self.units or ("rad",) * len(self.names))
         object.__setattr__(self, "full", self.unscaled or self)
 
     def scaled(self, velocity: float, acceleration: float) -> JointLimits:
@@ -51,194 +67,128 @@ class JointLimits:
 
 
 class LimitsError(ProblemsError):
-    """The file does not give every limit that is needed."""
+    """The files do not give every limit that is needed."""
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """One joint as a file declares it; NaN where it says nothing or something wrong."""
-
-    lower: float
-    upper: float
-    velocity: float
-    acceleration: float
-
-
-def read_limits(path: Path, joints: Sequence[str], default_acceleration: float) -> JointLimits:
+def read_limits(
+    paths: Sequence[Path],
+    joints: Sequence[str],
+    default_acceleration: float,
+    allow_wide: bool = False,
+) -> JointLimits:
     """Read the limits of `joints`.
 
     A `.yaml` or `.yml` file holds `joint_limits: {<joint>: {...}}` at any depth, as ros2_control
-    and MoveIt write it; other files are URDF. Every joint needs a velocity limit, and a position
-    limit unless the file says that there is none (`has_position_limits: false`, a continuous
-    joint). Soft limits and deceleration limits count where they are tighter. Jerk and effort are
-    not used.
+    and MoveIt write it; other files are URDF. Where several declare a limit, the tightest counts:
+    those of several files, soft limits (ros2_control's, a URDF's <safety_controller>), deceleration
+    limits and the command interfaces in a URDF's <ros2_control>. Jerk and effort are not used.
+
+    Every joint needs a velocity limit, and a position limit unless a file says that there is none
+    (`has_position_limits: false`, a continuous joint).
 
     Args:
-        default_acceleration: rad/s^2, where the file has none (a URDF cannot).
+        default_acceleration: rad/s^2, where the files have none (a URDF cannot).
+        allow_wide: take limits that are implausible.
 
     Raises:
         LimitsError: lists everything that is wrong.
     """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise LimitsError([f"{path}: larger than {_LARGEST_FILE} bytes; no file of limits"])
-        content = path.read_bytes()
-    except OSError as error:
-        raise LimitsError([f"joint limits {path}: {error.strerror or error}"]) from error
     problems: list[str] = []
-    if path.suffix.lower() in (".yaml", ".yml"):
-        declared = _declared_in_yaml(content, path)
-        limits = _each(joints, declared, path, problems, _from_yaml)
-    else:
-        declared = _declared_in_urdf(content, path)
-        limits = _each(joints, declared, path, problems, _from_urdf)
+    declared = [read_file(path, problems) for path in paths]
+    if problems:
+        raise LimitsError(problems)
+    merged, remarks, wide = [], [], []
+    for joint in joints:
+        own = [file[joint](problems) for file in declared if joint in file]
+        if not own:
+            problems.append(_unknown(joint, paths, declared))
+            continue
+        merged.append(_tightest(own))
+        problems += _incomplete(joint, merged[-1], own, paths, problems)
+        remarks += [limit.remark for limit in own if limit.remark]
+        wide += _implausible(joint, merged[-1])
+    if not allow_wide:
+        problems += [f"{one} {WIDE}" for one in wide]
     if problems:
         raise LimitsError(problems)
     lower, upper, velocity, acceleration = np.array(
-        [(one.lower, one.upper, one.velocity, one.acceleration) for one in limits]
+        [(one.lower, one.upper, one.velocity, one.acceleration) for one in merged]
     ).T.reshape(4, len(joints))
     acceleration = np.where(np.isnan(acceleration), default_acceleration, acceleration)
-    return JointLimits(tuple(joints), lower, upper, velocity, acceleration)
+    units = tuple(one.unit or "rad" for one in merged)
+    return JointLimits(
+        tuple(joints),
+        lower,
+        upper,
+        velocity,
+        acceleration,
+        units=units,
+        remarks=tuple(remarks),
+        wide=tuple(wide),
+    )
 
 
-def _each(
-    joints: Sequence[str],
-    declared: Mapping[str, Mapping[str, Any]],
-    path: Path,
-    problems: list[str],
-    read: Any,
-) -> list[_Limit]:
-    limits = []
-    for joint in joints:
-        where = f"{path.name}: joint {joint}"
-        entry = declared.get(joint)
-        if not isinstance(entry, Mapping):
-            named = ", ".join(map(str, list(declared)[:20])) or "none"
-            problems.append(f"{where} has no limits; the file has those of: {named}")
-            continue
-        limit = read(entry, where, problems)
-        if limit.lower >= limit.upper:
-            problems.append(
-                f"{where}: the lower position limit {limit.lower:g} is not below the upper one"
-                f" {limit.upper:g}"
-            )
-        for name in ("velocity", "acceleration"):
-            if getattr(limit, name) <= 0:
-                problems.append(f"{where}: the {name} limit must be above 0")
-        limits.append(limit)
-    return limits
+def _tightest(limits: Sequence[Limit]) -> Limit:
+    """What all of them allow; NaN where none says anything."""
+    return Limit(
+        lower=np.fmax.reduce([one.lower for one in limits]),
+        upper=np.fmin.reduce([one.upper for one in limits]),
+        velocity=np.fmin.reduce([one.velocity for one in limits]),
+        acceleration=np.fmin.reduce([one.acceleration for one in limits]),
+        unit=next((one.unit for one in limits if one.unit), ""),
+    )
 
 
-# YAML -------------------------------------------------------------------------------------------
+def _unknown(joint: str, paths: Sequence[Path], declared: Sequence[Mapping[str, Entry]]) -> str:
+    named = ", ".join(map(str, [name for file in declared for name in file][:20])) or "none"
+    files = " and ".join(path.name for path in paths)
+    has = "the file has" if len(paths) == 1 else "they have"
+    return f"{files}: joint {joint} has no limits; {has} those of: {named}"
 
 
-def _declared_in_yaml(content: bytes, path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise LimitsError([f"{path.name} is no YAML: {' '.join(str(error).split())}"]) from error
-    found = _find(document, "joint_limits")
-    if len(found) != 1 or not isinstance(found[0], Mapping):
-        raise LimitsError(
-            [
-                f"{path.name}: expected one mapping `joint_limits: {{<joint>: {{...}}}}`, found"
-                f" {len(found) or 'none'}"
-            ]
-        )
-    return found[0]
-
-
-def _find(document: Any, key: str) -> list[Any]:
-    """Every value of `key` in nested mappings; aliases are looked into once."""
-    found, seen, todo = [], set(), [document]
-    while todo:
-        node = todo.pop()
-        if not isinstance(node, Mapping) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        for name, value in node.items():
-            if name == key:
-                found.append(value)
-            else:
-                todo.append(value)
-    return found
-
-
-def _from_yaml(entry: Mapping[str, Any], where: str, problems: list[str]) -> _Limit:
-    def declared(kind: str, *names: str) -> bool | None:
-        """Whether there is such a limit; None if the file does not say."""
-        given = entry.get(f"has_{kind}_limits")
-        if given is not None and not isinstance(given, bool):
-            problems.append(f"{where}: has_{kind}_limits must be true or false, got {given!r}")
-        elif given is None and any(name in entry for name in names):
-            return True
-        return given
-
-    def number(name: str) -> float:
-        value = entry.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            problems.append(f"{where}: {name} must be a number, got {value!r}")
-        elif not -1e9 < value < 1e9:  # NaN too, and integers that no float can hold
-            problems.append(f"{where}: {name} must be finite")
-        else:
-            return float(value)
-        return math.nan
-
-    lower, upper = -math.inf, math.inf
-    has_position = declared("position", "min_position", "max_position")
-    if has_position is None:
+def _incomplete(
+    joint: str, limit: Limit, own: Sequence[Limit], paths: Sequence[Path], known: list[str]
+) -> list[str]:
+    """What the files leave open; nothing for a joint with wrong values, which were told."""
+    if any(f"joint {joint}:" in problem for problem in known):
+        return []
+    files = " and ".join(path.name for path in paths)
+    problems = []
+    if math.isnan(limit.lower) or math.isnan(limit.upper):
         problems.append(
-            f"{where}: min_position and max_position are needed, or has_position_limits: false for"
-            " a joint that turns without end"
+            f"{files}: joint {joint}: no position limits. Without them the arm may go anywhere:"
+            " give min_position and max_position, or the URDF, which has them, by the parameter"
+            " `urdf`"
         )
-    elif has_position:
-        lower, upper = number("min_position"), number("max_position")
-    if entry.get("has_soft_limits") is True:
-        lower = max(lower, number("soft_lower_limit"))
-        upper = min(upper, number("soft_upper_limit"))
-    velocity = math.nan
-    if declared("velocity", "max_velocity"):
-        velocity = number("max_velocity")
-    else:
-        problems.append(f"{where}: a velocity limit is needed (has_velocity_limits, max_velocity)")
-    accelerations = [
-        number(f"max_{kind}")
-        for kind in ("acceleration", "deceleration")
-        if declared(kind, f"max_{kind}")
-    ]
-    return _Limit(lower, upper, velocity, min(accelerations, default=math.nan))
+    elif limit.lower >= limit.upper:
+        problems.append(
+            f"{files}: joint {joint}: the lower position limit {limit.lower:g} is not below the"
+            f" upper one {limit.upper:g}"
+        )
+    if math.isnan(limit.velocity):
+        problems.append(
+            f"{files}: joint {joint}: a velocity limit is needed (max_velocity, <limit velocity>)"
+        )
+    for name in ("velocity", "acceleration"):
+        if getattr(limit, name) <= 0:
+            problems.append(f"{files}: joint {joint}: the {name} limit must be above 0")
+    return problems
 
 
-# URDF -------------------------------------------------------------------------------------------
-
-
-def _declared_in_urdf(content: bytes, path: Path) -> Mapping[str, Mapping[str, str]]:
-    """Joint name -> its type and the attributes of its <limit>."""
-    try:
-        _, joints = read_elements(content)
-    except UrdfError as error:
-        raise LimitsError([f"{path.name}: {problem}" for problem in error.problems]) from error
-    return {joint["name"]: {**joint["limit"], "type": joint["type"]} for joint in joints}
-
-
-def _from_urdf(entry: Mapping[str, str], where: str, problems: list[str]) -> _Limit:
-    def number(name: str, default: str | None = None) -> float:
-        text = entry.get(name, default)
-        try:
-            value = float(text) if text is not None else math.nan
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            problems.append(f"{where}: <limit {name}> must be a number, got {text!r}")
-            return math.nan
-        return value
-
-    kind = entry["type"]
-    lower, upper = -math.inf, math.inf
-    if kind in ("revolute", "prismatic"):
-        lower, upper = number("lower", "0"), number("upper", "0")
-    elif kind != "continuous":
-        problems.append(f"{where} is of type {kind!r}; revolute, prismatic or continuous ones move")
-    return _Limit(lower, upper, number("velocity"), math.nan)
+def _implausible(joint: str, limit: Limit) -> list[str]:
+    """Sentences about limits in degrees or millimetres, and such that are none."""
+    span, found = limit.upper - limit.lower, []
+    if limit.unit == "m":
+        if math.isfinite(span) and span > LONGEST:
+            found.append(f"joint {joint}: {span:g} m between its position limits: millimetres?")
+        if limit.velocity > LONGEST:
+            found.append(f"joint {joint}: {limit.velocity:g} m/s: millimetres per second?")
+        return found
+    if math.isfinite(span) and span > MOST_TURNS * math.tau:
+        found.append(
+            f"joint {joint}: position limits {limit.lower:g} to {limit.upper:g} rad are"
+            f" {span / math.tau:.3g} turns: degrees?"
+        )
+    if limit.velocity >= FASTEST:
+        found.append(f"joint {joint}: {limit.velocity:g} rad/s: degrees per second?")
+    return found

@@ -10,14 +10,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from pi0_ros.motion.enable import MotionEnable
-from pi0_ros.motion.limits import JointLimits, read_limits
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Refusal
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.control_loop import ControlLoop, Outputs
@@ -36,7 +35,7 @@ from pi0_ros.node.parameters import (
     read_parameters,
     unknown_names,
 )
-from pi0_ros.node.preflight import PreflightError, preflight
+from pi0_ros.node.preflight import PreflightError, load_limits, preflight
 from pi0_ros.node.qos import declare_qos
 from pi0_ros.ros.throttle import ThrottledLog, refusal_line
 
@@ -215,12 +214,10 @@ class Pi0Node(LifecycleNode):
         problems = self._check(parameters, topics, self.resolve_topic_name)
         if problems:
             raise PreflightError(problems)
-        self._limits = None
-        if parameters.joint_limits:
-            path = Path(parameters.joint_limits).expanduser()
-            self._limits = read_limits(
-                path, parameters.joint_names, parameters.default_acceleration
-            )
+        self._limits = load_limits(parameters)
+        if self._limits is not None:
+            for sentence in (*self._limits.remarks, *self._limits.wide):
+                self.get_logger().warning(sentence)
         self.get_logger().info(f"loading {parameters.checkpoint}")
         self._summary = "loading the checkpoint"
         self._end_loop(0.0)

@@ -34,6 +34,8 @@ def _checked(spec: Spec, given: Any) -> tuple[Any, str]:
     kind = type(spec.default)
     if kind is tuple:
         given = () if given is None else given  # rcl has no empty list: `[]` arrives as None
+        if spec.single and isinstance(given, str):
+            given = (given,) if given else ()
         if not isinstance(given, (list, tuple)) or not all(isinstance(v, str) for v in given):
             return None, "a list of strings"
         return tuple(given), ""

@@ -6,6 +6,7 @@ Plain data; `pi0_ros.node.parameters` makes everything else of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 Value = bool | int | float | str | tuple[str, ...]
@@ -26,6 +27,7 @@ class Spec:
         doc: meaning and unit, in sentences.
         low, high: bounds, both allowed; None: any finite number.
         choices: the allowed strings; empty: any.
+        single: a string stands for a list of one; an empty one, for an empty list.
         changes: START, CONFIGURE or LIVE.
         section: heading that begins with this parameter; "" for none.
     """
@@ -36,6 +38,7 @@ class Spec:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    single: bool = False
     changes: str = CONFIGURE
     section: str = ""
 
@@ -195,11 +198,19 @@ class NodeParameters:
         "Topic of sensor_msgs/JointState. The joints come in any order; others are ignored.")
     joint_states_max_age: float = _row(0.2, 0.001, 60.0, changes=LIVE, doc=
         "Seconds; an older joint state is refused (stale).")
-    joint_limits: str = _row("", changes=START, section="Limits", doc=
-        "File with the limits of the joints: joint_limits.yaml of ros2_control, or a URDF. Without"
-        " one the node makes only dry runs (~/action_chunk, no trajectory).")
+    joint_limits: tuple[str, ...] = _row((), single=True, changes=START, section="Limits", doc=
+        "File with the limits of the joints, or a list of files: joint_limits.yaml of ros2_control"
+        " or MoveIt, or a URDF. Without one and without `urdf` the node makes only dry runs "
+        "(~/action_chunk, no trajectory). Of several limits the tightest counts.")
+    urdf: str = _row("", changes=START, doc=
+        "URDF file of the robot. Its limits count beside those of `joint_limits`, which may lack "
+        "what it has: MoveIt's joint_limits.yaml has no positions.")
+    allow_wide_limits: bool = _row(False, changes=START, doc=
+        "Take limits that are implausible: several turns, or tens of rad/s, which are degrees as a "
+        "rule.")
     default_acceleration: float = _row(5.0, 0.01, 1000.0, doc=
-        "Acceleration limit where the limits file has none (a URDF cannot), rad/s^2.")
+        "Acceleration limit where the files have none (a URDF cannot), rad/s^2 or, of a prismatic "
+        "joint, m/s^2.")
     velocity_scale: float = _row(1.0, 0.01, 1.0, changes=LIVE, doc=
         "Share of the velocity limits that is used.")
     acceleration_scale: float = _row(1.0, 0.01, 1.0, changes=LIVE, doc=
@@ -229,6 +240,11 @@ class NodeParameters:
         "Seconds without a message on `deadman_topic` that disable the node until ~/reset; 0: no "
         "message is needed.")
 # fmt: on
+
+    @property
+    def limit_files(self) -> tuple[Path, ...]:
+        """Those of `joint_limits`, and `urdf`."""
+        return tuple(Path(name).expanduser() for name in (*self.joint_limits, self.urdf) if name)
 
     @property
     def camera_names(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pi0_ros.errors import UserError
+from pi0_ros.errors import ProblemsError, UserError
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight_checkpoint import checkpoint_problems
@@ -75,15 +75,24 @@ def type_problems(
     return problems
 
 
-def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits | None:
-    if not parameters.joint_limits:
-        return None
-    from pi0_ros.motion.limits import LimitsError, read_limits
+def load_limits(parameters: NodeParameters) -> JointLimits | None:
+    """Of the joints; None without a file.
 
-    path = Path(parameters.joint_limits).expanduser()
+    Raises:
+        LimitsError: lists everything that is wrong with the files.
+    """
+    p = parameters
+    if not p.limit_files:
+        return None
+    from pi0_ros.motion.limits import read_limits
+
+    return read_limits(p.limit_files, p.joint_names, p.default_acceleration, p.allow_wide_limits)
+
+
+def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits | None:
     try:
-        return read_limits(path, parameters.joint_names, parameters.default_acceleration)
-    except LimitsError as error:
+        return load_limits(parameters)
+    except ProblemsError as error:
         problems += error.problems
     return None
 

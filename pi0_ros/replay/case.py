@@ -9,12 +9,12 @@ from pathlib import Path
 from pi0_ros.bags.bag import Bag, BagError, open_bag, read_messages
 from pi0_ros.bags.messages import IMAGE_TYPES, STATES_TYPE, decode
 from pi0_ros.bags.topics import match_topics
-from pi0_ros.motion.limits import JointLimits, read_limits
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.arguments import write_arguments
 from pi0_ros.node.interface import Interface, Topic, read_interface
 from pi0_ros.node.loading import LoadError, load_policy
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import PreflightError, preflight
+from pi0_ros.node.preflight import PreflightError, load_limits, preflight
 from pi0_ros.replay.steps import SeededPolicy
 
 Check = Callable[[NodeParameters, None], list[str]]
@@ -59,13 +59,9 @@ class Case:
         """Of the joints; None without a file.
 
         Raises:
-            LimitsError, OSError: the file cannot be used.
+            LimitsError: a file cannot be used.
         """
-        p = self.parameters
-        if not p.joint_limits:
-            return None
-        path = Path(p.joint_limits).expanduser()
-        return read_limits(path, p.joint_names, p.default_acceleration)
+        return load_limits(self.parameters)
 
 
 def node_arguments(

@@ -28,7 +28,7 @@ FORMAT = 2  # 2: chunks with a verdict
 # Paths, whose contents are hashed where they matter, and what changes no chunk.
 _LEFT_OUT = frozenset(
     {
-        "checkpoint", "joint_limits", "tokenizer", "graph_cache",
+        "checkpoint", "joint_limits", "urdf", "tokenizer", "graph_cache",
         "autostart", "start_enabled", "policy_process", "inference_timeout",
         "emergency_stop_topic", "deadman_topic", "deadman_timeout",
     }
@@ -49,14 +49,15 @@ def ingredients(parameters: NodeParameters, options: Options, messages: str) -> 
     Raises:
         OSError: a file of the checkpoint, the limits or the tokenizer cannot be read.
     """
-    files = {"checkpoint": parameters.checkpoint}
-    files |= {name: getattr(parameters, name) for name in ("joint_limits", "tokenizer")}
+    files = {"checkpoint": parameters.checkpoint, "tokenizer": parameters.tokenizer}
+    limits = "+".join(hash_path(path) for path in parameters.limit_files)
     return {
         "recording": messages,
         **{
             name: hash_path(Path(path).expanduser()) if path else None
             for name, path in files.items()
         },
+        "joint_limits": limits or None,
         "options": {
             "enable": options.enable,
             "latency": options.latency,
@@ -142,7 +143,7 @@ def changes(golden: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str
     what = {
         "recording": "the recording's messages are others (another bag, other topics or --remap)",
         "checkpoint": "the checkpoint's files are others",
-        "joint_limits": "the limits file is another",
+        "joint_limits": "the files of limits are others",
         "tokenizer": "the tokenizer's files are others",
     }
     found = [text for name, text in what.items() if golden.get(name) != now[name]]

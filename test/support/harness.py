@@ -137,7 +137,8 @@ class Harness:
         self.robot = rclpy.create_node("robot", context=self._contexts[1])
         before(self.robot)
         self._folder = tempfile.TemporaryDirectory()
-        limits = {"joint_limits": wide_limits(Path(self._folder.name)), "start_enabled": True}
+        file = wide_limits(Path(self._folder.name))
+        limits = {"joint_limits": file, "allow_wide_limits": True, "start_enabled": True}
         values = given(**{"use_sim_time": True, "action_dt": DT, **limits, **changes})
         self.node = Pi0Node(
             lambda parameters: policy,

@@ -284,6 +284,34 @@ def test_preflight_lines_and_a_checkpoint_that_is_not_there(
     assert any("pan = pan, lift = lift, elbow = elbow, flex = a" in line for line in warned)
 
 
+def test_limits_that_are_legal_and_unlikely(demo_checkpoint: Path, tmp_path: Path) -> None:
+    """Degrees, millimetres and mimic joints are warnings; what configure does with them is told."""
+    one = '<joint name="{}" type="{}"><limit lower="-3" upper="{}" velocity="2"/>{}</joint>'
+    rows = [
+        ("pan", "revolute", 180, ""),
+        ("lift", "prismatic", 400, ""),
+        ("grip", "revolute", 3, '<mimic joint="lift"/>'),
+        *((name, "revolute", 3, "") for name in ("elbow", "flex", "roll")),
+    ]
+    urdf = tmp_path / "arm.urdf"
+    urdf.write_text(f"<robot>{''.join(one.format(*row) for row in rows)}</robot>")
+    joints = ["pan", "lift", "elbow", "flex", "roll", "grip"]
+    given = {"checkpoint": str(demo_checkpoint), "urdf": str(urdf), "joints": joints}
+
+    def found(**changes: Any) -> list[Finding]:
+        findings, _ = judge_policy(settings(**given, **changes).parameters)
+        assert not lines(findings, FAIL)
+        return [finding for finding in findings if finding.check == "limits"]
+
+    mimic, turns, span = found()
+    assert {mimic.level, turns.level, span.level} == {WARN}
+    assert "joint grip follows lift (<mimic>)" in mimic.text
+    assert "joint pan: position limits -3 to 180 rad are 29.1 turns: degrees?" in turns.text
+    assert "joint lift: 403 m between its position limits: millimetres?" in span.text
+    assert all("configure refuses them" in finding.advice for finding in (turns, span))
+    assert not any(finding.advice for finding in found(allow_wide_limits=True))
+
+
 def test_the_table_and_its_json() -> None:
     findings = [Finding(PASS, "a", "fine"), Finding(FAIL, "topic", "word " * 40, "do this")]
     table = format_table(findings, width=60).splitlines()

@@ -120,7 +120,7 @@ def test_a_later_file_wins_over_an_earlier_one(tmp_path):
         ("a: [\n", "no YAML"),
         ("/**: {ros__parameters: {a: 1, a: 2}}", r"line 1: /\*\*.ros__parameters.a is declared"),
         ("/**: {ros__parameters: {a: &x 1, b: *x}}", r"line 1: the alias \*x; ROS reads none"),
-        ("/**: {ros__parameters: {a: !degrees 90}}", "line 1: the tag !degrees is xacro.s; write 1.57"),
+        ("/**: {ros__parameters: {a: !degrees 90}}", "line 1: the tag !degrees is xacro.s; write"),
         ("/**: {ros__parameters: {a: 99999999999999999999}}", "beyond 64 bits"),
         ("[" * 50_000, "deeper than 50 levels"),
     ],

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from pi0_ros.node.interface import node_topics
 from pi0_ros.node.loading import load_policy
-from pi0_ros.node.preflight import PreflightError, preflight
+from pi0_ros.node.preflight import PreflightError, load_limits, preflight
 
 JOINTS = [f"joint{number}" for number in range(6)]
 MEAN = np.array([0.0, -0.4, 0.5, 1.0, 0.0, 0.4], np.float32)
@@ -59,6 +59,33 @@ def test_what_fits_has_no_problems(checkpoint: Path, tmp_path: Path) -> None:
     assert problems(checkpoint) == []
     assert problems(checkpoint, joint_limits=limits_file(tmp_path)) == []
     assert problems(checkpoint, cameras=["wrist"], instruction="") == []
+
+
+def test_limits_in_degrees_are_refused_unless_allowed(checkpoint: Path, tmp_path: Path) -> None:
+    degrees = limits_file(tmp_path, joint1=(-180.0, 180.0))
+    (problem,) = problems(checkpoint, joint_limits=degrees)
+    assert problem.startswith("joint joint1: position limits -180 to 180 rad are 57.3 turns: degre")
+    assert "set allow_wide_limits: true" in problem
+    assert problems(checkpoint, joint_limits=degrees, allow_wide_limits=True) == []
+
+
+def test_the_urdf_completes_the_limits(checkpoint: Path, tmp_path: Path) -> None:
+    velocities = "".join(f"  {joint}: {{max_velocity: 1.0}}\n" for joint in JOINTS)
+    moveit = tmp_path / "moveit.yaml"
+    moveit.write_text(f"joint_limits:\n{velocities}")
+    found = problems(checkpoint, joint_limits=str(moveit))
+    assert len(found) == len(JOINTS) and all("parameter `urdf`" in problem for problem in found)
+    joints = "".join(
+        f'<joint name="{j}" type="revolute"><limit lower="-3" upper="3" velocity="2"/></joint>'
+        for j in JOINTS
+    )
+    urdf = tmp_path / "arm.urdf"
+    urdf.write_text(f"<robot>{joints}</robot>")
+    assert problems(checkpoint, joint_limits=str(moveit), urdf=str(urdf)) == []
+    both = configure(joint_limits=[str(moveit)], urdf=str(urdf), joints=JOINTS)
+    np.testing.assert_array_equal(load_limits(both).velocity, [1.0] * len(JOINTS))
+    assert load_limits(configure(joint_limits=str(urdf), joints=JOINTS)) is not None
+    assert load_limits(configure(joint_limits="", joints=JOINTS)) is None
 
 
 def test_everything_wrong_is_in_one_list(checkpoint: Path, tmp_path: Path) -> None:
