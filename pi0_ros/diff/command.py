@@ -99,8 +99,8 @@ def compare_results(a: Results, b: Results, args: argparse.Namespace) -> Differe
         DiffError: they cannot be compared.
         UrdfError: the URDF does not fit the chunks, or pinocchio is missing; lists everything.
     """
+    from pi0_ros.collision.kinematics import read_arm
     from pi0_ros.diff.compare import compare
-    from pi0_ros.viz.kinematics import read_arm
 
     poses = None
     if args.urdf is not None:

@@ -13,7 +13,7 @@ from pi0_ros.bags.chunks import RecordedTrajectory
 from pi0_ros.bags.results import Results, TimedChunk, same_images
 from pi0_ros.errors import UserError
 
-# [n, joints] rad -> [n, 3] metres and [n, 4] quaternions, as pi0_ros.viz.kinematics.Arm has it.
+# [n, joints] rad -> [n, 3] metres and [n, 4] quaternions, as collision.kinematics.Arm has it.
 ToolPoses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 

@@ -38,6 +38,12 @@ class Reason(str, Enum):
     MOVING = "moving"
     """Nothing executes that this node knows of, but the arm moves: no trajectory can begin."""
 
+    COLLISION = "collision"
+    """Links of the robot would hit each other."""
+
+    WORKSPACE = "workspace"
+    """The tool would leave its box."""
+
     FAILED = "failed"
     """The policy raised, or returned an array of a wrong shape."""
 
@@ -52,7 +58,7 @@ class Reason(str, Enum):
     __format__ = str.__format__
 
 
-REJECTIONS = frozenset({Reason.NONFINITE, Reason.LIMITS})
+REJECTIONS = frozenset({Reason.NONFINITE, Reason.LIMITS, Reason.COLLISION, Reason.WORKSPACE})
 """Reasons that lie in what the policy asks of the arm; `reject_latch` of them in a row latch."""
 
 

@@ -24,7 +24,7 @@ _NAMED = 30  # names that an error lists at most
 _LONGEST = 2**16  # bytes of an element; expat's cost of one with many attributes is high
 _LONGEST_NUMBER = 100  # characters
 _DEEPEST = 50
-_MOST_ELEMENTS = 50_000
+_MOST_ELEMENTS = 100_000
 _XACRO = "{} is xacro, which is to be processed first: xacro FILE.urdf.xacro > FILE.urdf"
 
 _KEPT = {
@@ -127,13 +127,15 @@ def read_elements(content: bytes) -> Elements:
     if len(content) > LARGEST:
         raise UrdfError([f"larger than {LARGEST} bytes; no robot description"])
     if re.search(rb"<[^<]{%d}" % _LONGEST, content):
-        raise UrdfError([f"an element of more than {_LONGEST} bytes; no robot description"])
+        raise UrdfError([f"an element or comment of more than {_LONGEST} bytes; no URDF"])
     reader = _Reader()
     try:
         reader.parser.Parse(content, True)
     except expat.ExpatError as error:
         raise UrdfError([f"no XML: {error}"]) from error
     found = reader.elements
+    if len(found.links) > MOST_LINKS:
+        raise UrdfError([f"{len(found.links)} links; at most {MOST_LINKS} are read"])
     problems = reader.problems
     for what, names in (("link", found.links), ("joint", [j["name"] for j in found.joints])):
         doubled = [name for name, count in Counter(names).items() if count > 1]
@@ -152,6 +154,7 @@ class _Reader:
         self.problems: list[str] = []
         self.written: list[str] = []
         self._open: list[str] = []
+        self._count = 0
         self._command = ("", "", "")  # joint, interface, min or max
         self._text = ""
         parser = self.parser = expat.ParserCreate()
@@ -166,6 +169,9 @@ class _Reader:
         path.append(name)
         if path[0] != "robot":
             raise UrdfError([f"expected a URDF (<robot>), the root is <{name}>"])
+        self._count += 1
+        if self._count > _MOST_ELEMENTS:
+            raise UrdfError([f"more than {_MOST_ELEMENTS} elements; no robot description"])
         if len(path) > _DEEPEST:
             raise UrdfError([f"elements deeper than {_DEEPEST} levels; no robot description"])
         if name.startswith("xacro:"):
@@ -228,8 +234,6 @@ class _Reader:
         return all(child in _KEPT.get(parent, ()) for parent, child in pairwise(kinds))
 
     def _write(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self.written) > 2 * _MOST_ELEMENTS:
-            raise UrdfError([f"more than {_MOST_ELEMENTS} elements; no robot description"])
         kept = {key: value for key, value in attributes.items() if key in _ATTRIBUTES}
         for value in kept.values():
             if "${" in value or "$(" in value:
@@ -248,8 +252,6 @@ def parse_urdf(text: str) -> Urdf:
     """
     found = read_elements(text.encode("utf-8", "surrogatepass"))
     links, joints = found.links, found.joints
-    if len(links) > MOST_LINKS:
-        raise UrdfError([f"{len(links)} links; at most {MOST_LINKS} are read"])
     names = [field.name for field in fields(UrdfJoint)]
     read = [UrdfJoint(**{k: joint[k] for k in names if k in joint}) for joint in joints]
     _check_tree(links, read)

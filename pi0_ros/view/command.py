@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from pi0_ros import console
 
 if TYPE_CHECKING:
+    from pi0_ros.collision.kinematics import Arm
     from pi0_ros.view.page import Page
     from pi0_ros.view.robot import Shape
     from pi0_ros.view.timeline import Moment
-    from pi0_ros.viz.kinematics import Arm
 
 FRAME = 0.05
 """Seconds between two states of the page."""
@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _view_bag(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
     from pi0_ros.bags.results import read_results
+    from pi0_ros.collision.kinematics import read_arm
     from pi0_ros.view.recording import build_timeline, recording_of
-    from pi0_ros.viz.kinematics import read_arm
 
     results = read_results(args.bag)
     arm = read_arm(args.urdf.expanduser(), results.joint_names, args.tool)
@@ -129,9 +129,9 @@ def _view_bag(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None
 
 
 def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
+    from pi0_ros.collision.kinematics import Arm, read_arm
     from pi0_ros.view.live import KEEP, live, now
     from pi0_ros.view.timeline import Timeline
-    from pi0_ros.viz.kinematics import Arm, read_arm
 
     with live(args.node, interrupted) as node:
         joints = node.joint_names()
@@ -153,8 +153,9 @@ def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> Non
 
 
 def _shapes(arm: Arm, urdf: Path | None) -> list[Shape]:
+    from pi0_ros.collision.shapes import package_folders
     from pi0_ros.motion.urdf import UrdfError
-    from pi0_ros.view.robot import package_folders, robot_shapes
+    from pi0_ros.view.robot import robot_shapes
 
     try:
         return robot_shapes(arm, package_folders(urdf))

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import viser
 
+from pi0_ros.collision.kinematics import Arm
 from pi0_ros.view.robot import Shape
 from pi0_ros.view.timeline import Moment
-from pi0_ros.viz.kinematics import Arm
 from pi0_ros.viz.scene import Line
 
 HOST = "127.0.0.1"

@@ -12,10 +12,10 @@ from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_mess
 from pi0_ros.bags.images import TO_RGB
 from pi0_ros.bags.messages import STATES_TYPE, decode_or_blame
 from pi0_ros.bags.results import Results, TimedChunk
+from pi0_ros.collision.kinematics import Arm
 from pi0_ros.console import progress
 from pi0_ros.node.images import ImageError
 from pi0_ros.view.timeline import Timeline
-from pi0_ros.viz.kinematics import Arm
 
 
 @dataclass(frozen=True)

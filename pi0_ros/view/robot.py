@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pi0_ros.collision.kinematics import Arm
 from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.viz.kinematics import Arm
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,11 @@ class Shape:
     colour: tuple[int, int, int]
 
 
-def package_folders(urdf: Path | None) -> list[str]:
-    """Folders in which package://NAME/... is looked for: ROS workspaces, and beside the URDF."""
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    above = [] if urdf is None else list(urdf.resolve().parents)[:4]
-    return [*(str(Path(prefix, "share")) for prefix in prefixes), *map(str, above)]
-
-
 def robot_shapes(arm: Arm, folders: Sequence[str] = ()) -> list[Shape]:
     """The visual shapes of every link, one per link and colour.
 
     Args:
-        folders: see `package_folders`.
+        folders: see `pi0_ros.collision.shapes.package_folders`.
 
     Raises:
         UrdfError: a mesh cannot be found or read, or nothing is to be seen of the robot.

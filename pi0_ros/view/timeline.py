@@ -12,7 +12,7 @@ import numpy as np
 
 from pi0_ros.bags.chunks import EXECUTED, ChunkRecord
 from pi0_ros.bags.images import thumbnail
-from pi0_ros.viz.kinematics import Arm
+from pi0_ros.collision.kinematics import Arm
 from pi0_ros.viz.scene import TRAIL, Scene, ToolPath, tool_path
 
 IMAGE_WIDTH = 320

@@ -19,12 +19,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
+from pi0_ros.collision.kinematics import Arm, read_urdf_file
 from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.msg import ActionChunk
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import ThrottledLog, printable
 from pi0_ros.viz.chunk import EXECUTED, REJECTED, Chunk, ChunkError, read_chunk
-from pi0_ros.viz.kinematics import Arm, read_urdf_file
 from pi0_ros.viz.messages import ghost_message, marker_array, path_message
 from pi0_ros.viz.scene import TRAIL, Scene, tool_path
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pi0_ros.viz.kinematics import Arm
+from pi0_ros.collision.kinematics import Arm
 
 Colour = tuple[float, float, float, float]
 

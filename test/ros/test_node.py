@@ -404,3 +404,9 @@ def test_parameters_are_described_and_change_when_they_may(start):
     assert not result.successful
     assert node.describe_parameter("cameras").read_only
     assert not node.describe_parameter("rate_hz").read_only
+
+
+def test_no_robot_description_reaches_the_control_loop(start):
+    """Whatever is published there is for pi0_viz, a process of its own; limits come from files."""
+    node = start().node
+    assert not [s for s in node.subscriptions if "robot_description" in s.topic_name]

@@ -183,7 +183,7 @@ def test_unusable_descriptions_are_told_and_the_next_one_is_drawn(view, capfd):
         (arm_urdf().replace("pan", "shoulder"), "no joint is called pan"),
         (arm_urdf().replace('xyz="0 0 1"', 'xyz="up"'), "pinocchio does not take it"),
         (f"<robot>{'<link/>' * 3000}</robot>", "3000 links; at most 2000 are read"),
-        ("x" * (16 * 2**20 + 1), "larger than 16777216 bytes"),
+        ("x" * (4 * 2**20 + 1), "larger than 4194304 bytes"),
     ):
         publish_description(viewer.user, text)
         wait_until(lambda text=text: viewer.node._urdf_text == text, "the description")

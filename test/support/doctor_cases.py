@@ -48,7 +48,8 @@ def write_statistics(path: Path, mean: np.ndarray, std: np.ndarray) -> Path:
     """Give a LeRobot 0.4 checkpoint other statistics, of states and actions."""
     values = {"mean": np.asarray(mean, np.float32), "std": np.asarray(std, np.float32)}
     for file in path.glob("policy*.safetensors"):
-        save_file({name: values[name.rsplit(".")[-1]] for name in load_file(file)}, file)
+        kept = load_file(file)
+        save_file({name: values.get(name.rsplit(".")[-1], kept[name]) for name in kept}, file)
     return path
 
 

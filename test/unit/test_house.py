@@ -20,6 +20,7 @@ ORDER = (
     "checkpoint",
     "policy",
     "motion",
+    "collision",
     "profile",
     "serve",
     "ros",
@@ -39,6 +40,7 @@ ORDER = (
 
 APART = {
     "motion": {"model", "checkpoint"},
+    "collision": {"model", "checkpoint", "policy"},
     "viz": {"node", "serve", "checkpoint", "model", "bags"},
     "bags": {"serve", "profile"},
 }
@@ -53,6 +55,7 @@ WITHOUT_ROS = {
     "checkpoint",
     "policy",
     "motion",
+    "collision",
     "profile",
     "serve",
     "bags",

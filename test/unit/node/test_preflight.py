@@ -32,7 +32,8 @@ def checkpoint(demo_checkpoint: Path, tmp_path: Path) -> Path:
 def statistics(path: Path, mean: np.ndarray, std: np.ndarray) -> Path:
     values = {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
     for file in path.glob("policy*.safetensors"):
-        save_file({name: values[name.rsplit(".")[-1]] for name in load_file(file)}, file)
+        kept = load_file(file)
+        save_file({name: values.get(name.rsplit(".")[-1], kept[name]) for name in kept}, file)
     return path
 
 

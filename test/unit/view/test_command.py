@@ -15,9 +15,9 @@ pytest.importorskip("viser")
 from pi0_ros import cli
 from pi0_ros.bags.chunks import REJECTED
 from pi0_ros.bags.results import read_results
+from pi0_ros.collision.kinematics import Arm
 from pi0_ros.view.page import as_html
 from pi0_ros.view.recording import build_timeline
-from pi0_ros.viz.kinematics import Arm
 
 TIMES = (0.3, 0.6, 0.9)
 

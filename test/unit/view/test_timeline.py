@@ -9,9 +9,9 @@ from support.view_cases import DT, JOINTS, STEPS, chunk, urdf
 pytest.importorskip("pinocchio")
 
 from pi0_ros.bags.chunks import EXECUTED, REJECTED
+from pi0_ros.collision.kinematics import Arm
 from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.view.timeline import IMAGE_WIDTH, Timeline
-from pi0_ros.viz.kinematics import Arm
 
 SECOND = 1_000_000_000
 
@@ -116,7 +116,8 @@ def test_round_shapes(shape):
 
 def test_meshes(tmp_path):
     trimesh = pytest.importorskip("trimesh")
-    from pi0_ros.view.robot import package_folders, robot_shapes
+    from pi0_ros.collision.shapes import package_folders
+    from pi0_ros.view.robot import robot_shapes
 
     (tmp_path / "bars/meshes").mkdir(parents=True)
     trimesh.creation.box((100, 20, 20)).export(tmp_path / "bars/meshes/bar.stl")

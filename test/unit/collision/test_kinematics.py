@@ -1,16 +1,18 @@
 """Poses of a robot's links, and what is wrong with a URDF file."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT
 from support.arm_urdf import LENGTHS, arm_urdf, tool_places
 
 from pi0_ros import sim
+from pi0_ros.collision.kinematics import Arm, read_arm
 from pi0_ros.motion.urdf import UrdfError, joint_problems, parse_urdf
-from pi0_ros.viz.kinematics import Arm, read_arm
 
 JOINTS = ("pan", "lift", "gripper")
 
@@ -91,7 +93,7 @@ def test_without_pinocchio_the_error_says_how_to_get_it(tmp_path):
     program = (
         "import sys; sys.modules['pinocchio'] = None\n"
         "from pathlib import Path\n"
-        "from pi0_ros.viz.kinematics import read_arm\n"
+        "from pi0_ros.collision.kinematics import read_arm\n"
         f"try: read_arm(Path({str(path)!r}), ['pan'])\n"
         "except ValueError as error: print(error)\n"
     )
@@ -99,3 +101,75 @@ def test_without_pinocchio_the_error_says_how_to_get_it(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert "pip install pin" in done.stdout
+
+
+HOSTILE = """
+import sys, time
+from pi0_ros.collision.kinematics import Arm
+from support import ROOT
+from support.arm_urdf import arm_urdf
+
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+
+kind, count = sys.argv[1], int(sys.argv[2])
+LIMIT = '<limit lower="-1" upper="1" effort="1" velocity="1"/>'
+attributes = " ".join(f'a{i}="1"' for i in range(count))
+text = arm_urdf()
+if kind == "attributes":
+    text = arm_urdf(extra=f"<x {attributes}/>")
+elif kind == "attributes of a limit":
+    text = text.replace("<limit ", f"<limit {attributes} ", 1)
+elif kind == "joints":
+    text = arm_urdf(extra="".join(
+        f'<link name="z{i}"/><joint name="k{i}" type="revolute"><parent link="'
+        f'{f"z{i - 1}" if i else "tool"}"/><child link="z{i}"/>{LIMIT}<axis xyz="0 0 1"/></joint>'
+        for i in range(count)))
+elif kind == "shapes":
+    box = '<visual><geometry><box size="1 1 1"/></geometry></visual>'
+    text = arm_urdf(extra=f'<link name="z">{box * count}</link><joint name="k" type="fixed">'
+                    '<parent link="tool"/><child link="z"/></joint>')
+elif kind == "elements":
+    text = arm_urdf(extra="<a/>" * count)
+elif kind == "levels":
+    text = arm_urdf(extra="<a>" * count + "</a>" * count)
+elif kind == "numbers":
+    text = text.replace('xyz="0 0 1"', 'xyz="' + "0 " * count + '1"', 1)
+import pinocchio
+memory, begun = peak(), time.process_time()
+try:
+    print("read", Arm(text, ("pan", "lift", "gripper")).model.njoints)
+except ValueError as error:
+    print("refused:", error)
+print(time.process_time() - begun, peak() - memory)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "verdict"),
+    [
+        ("attributes", 100_000, "refused: an element or comment of more than 65536 bytes"),
+        ("attributes", 5_000, "read 5"),
+        ("attributes of a limit", 5_000, "read 5"),
+        ("joints", 90, "read 95"),
+        ("joints", 200, "read 4"),
+        ("joints", 1_900, "read 4"),
+        ("joints", 5_000, "refused: 5006 links; at most 2000 are read"),
+        ("shapes", 20_000, "read 5"),
+        ("elements", 900_000, "refused: more than 100000 elements"),
+        ("levels", 100_000, "refused: elements deeper than 50 levels"),
+        ("numbers", 20_000, "refused: pinocchio does not take it"),
+    ],
+)
+def test_a_hostile_description_costs_little(kind, count, verdict):
+    """Processor time, which a busy machine does not change much, and memory, of a fresh process."""
+    pytest.importorskip("pinocchio")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "test")])
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, kind, str(count)],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said, figures = done.stdout.splitlines()
+    seconds, kibibytes = map(float, figures.split())
+    assert said.startswith(verdict)
+    assert seconds < 2.0 and kibibytes < 100 * 1024, figures

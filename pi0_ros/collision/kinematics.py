@@ -2,15 +2,18 @@
 
 Pinocchio is maintained (robotpkg, apt's ros-<distro>-pinocchio under the rosdep key `pinocchio`,
 PyPI's `pin` for x86_64 and aarch64), takes 8 us per pose, and reads the shapes of a URDF too. It is
-optional, and imported only here. `Urdf` checks the document first, since its errors say more.
+optional, and not imported before it is used. `Urdf` checks the document first, since its errors say
+more, and hands over only what is needed: pinocchio's parser takes minutes for elements with many
+attributes, and its memory grows with the third power of the number of joints.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -22,6 +25,9 @@ MISSING = (
     "forward kinematics needs pinocchio, which is not installed: pip install pin, or apt install"
     " ros-$ROS_DISTRO-pinocchio"
 )
+
+MOST_MOVING = 100
+"""Joints that move, at most: 0.1 s and 70 MB for so many, eight times that for twice as many."""
 
 
 def installed() -> bool:
@@ -38,7 +44,9 @@ class Arm:
         root: the link in whose frame poses are.
         tool: the link whose path is shown.
         moving: every joint that moves by itself, `joints` among them.
-        model: pinocchio's model.
+        tool_frame: number of the tool's frame in `model`.
+        model: pinocchio's model; of a robot with more than MOST_MOVING moving joints, the others
+            than `joints` stand at zero in it.
     """
 
     def __init__(self, text: str, joints: Sequence[str], tool: str = "") -> None:
@@ -65,14 +73,11 @@ class Arm:
         self.moving = tuple(
             joint.name for joint in self.urdf.joints.values() if joint.moves and not joint.mimic
         )
-        try:
-            self.model = pinocchio.buildModelFromXML(text)
-        except (ValueError, RuntimeError) as error:  # what is wrong, urdfdom has written to stderr
-            raise UrdfError([f"pinocchio does not take it: {error} (see stderr)"]) from error
+        self.model = build_model(self.urdf, joints)
         self._pin = pinocchio
         self._data = self.model.createData()
         self._neutral = pinocchio.neutral(self.model)
-        self._tool = self.model.getFrameId(self.tool, pinocchio.FrameType.BODY)
+        self.tool_frame = self.model.getFrameId(self.tool, pinocchio.FrameType.BODY)
 
     def tool_poses(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the tool is for each row of joint positions; other joints stand at zero.
@@ -85,12 +90,24 @@ class Arm:
         """
         places = np.empty((len(positions), 3))
         orientations = np.empty((len(positions), 4))
-        for i, row in enumerate(np.asarray(positions, np.float64)):
-            self._move(dict(zip(self.joints, row, strict=True)))
-            pose = self._pin.updateFramePlacement(self.model, self._data, self._tool)
+        for i, configuration in enumerate(self.configurations(positions)):
+            pose = self._tool_pose(configuration)
             places[i] = pose.translation
             orientations[i] = self._pin.Quaternion(pose.rotation).coeffs()
         return places, orientations
+
+    def tool_place(self, configuration: np.ndarray) -> np.ndarray:
+        """[3] metres: where the tool is."""
+        return self._tool_pose(configuration).translation
+
+    def configurations(self, positions: np.ndarray) -> np.ndarray:
+        """[n, model.nq]: what pinocchio takes for rows of joint positions, other joints at zero.
+
+        Args:
+            positions: [n, joints], radians (metres for prismatic joints), finite.
+        """
+        columns = np.asarray(positions, np.float64).T
+        return self._configurations(dict(zip(self.joints, columns, strict=True)), columns.shape[1])
 
     def link_poses(self, values: Mapping[str, float]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Link -> position [3] in metres and quaternion [4] x, y, z, w.
@@ -99,7 +116,8 @@ class Arm:
             values: joint -> radians or metres; joints that are not in it stand at zero, those that
                 the robot does not have are ignored.
         """
-        self._move(values)
+        (configuration,) = self._configurations(values, 1)
+        self._pin.forwardKinematics(self.model, self._data, configuration)
         self._pin.updateFramePlacements(self.model, self._data)
         poses = {}
         for link in self.urdf.links:
@@ -108,20 +126,58 @@ class Arm:
             poses[link] = (pose.translation.copy(), self._pin.Quaternion(pose.rotation).coeffs())
         return poses
 
-    def _move(self, values: Mapping[str, float]) -> None:
-        configuration = self._neutral.copy()
+    def _tool_pose(self, configuration: np.ndarray) -> Any:
+        self._pin.forwardKinematics(self.model, self._data, configuration)
+        return self._pin.updateFramePlacement(self.model, self._data, self.tool_frame)
+
+    def _configurations(self, values: Mapping[str, Any], count: int) -> np.ndarray:
+        """[count, model.nq] of joint -> a number, or [count] of them."""
+        configurations = np.repeat(self._neutral[None], count, axis=0)
         for joint in self.urdf.joints.values():
-            if not joint.moves:
+            if not joint.moves or not self.model.existJointName(joint.name):
                 continue
             value = values.get(joint.name, 0.0)
             if joint.mimic:
                 value = joint.multiplier * values.get(joint.mimic, 0.0) + joint.offset
             of_model = self.model.joints[self.model.getJointId(joint.name)]
+            place = of_model.idx_q
             if of_model.nq == 2:  # continuous: its configuration is a point on the unit circle
-                configuration[of_model.idx_q : of_model.idx_q + 2] = np.cos(value), np.sin(value)
+                configurations[:, place] = np.cos(value)
+                configurations[:, place + 1] = np.sin(value)
             else:
-                configuration[of_model.idx_q] = value
-        self._pin.forwardKinematics(self.model, self._data, configuration)
+                configurations[:, place] = value
+        return configurations
+
+
+def build_model(urdf: Urdf, joints: Sequence[str], most: int = MOST_MOVING) -> Any:
+    """Pinocchio's model; beyond `most` moving joints only `joints` move, and those they drive.
+
+    Raises:
+        UrdfError: more than `most` move all the same, or pinocchio does not take it.
+    """
+    import pinocchio
+
+    moving = {name for name, joint in urdf.joints.items() if joint.moves}
+    if len(moving) > most:
+        driven = {n for n in moving if n in joints or urdf.joints[n].mimic in joints}
+        if len(driven) > MOST_MOVING:
+            raise UrdfError([f"{len(driven)} joints move; at most {MOST_MOVING} are computed"])
+        text = fixed(urdf.text, moving - driven)
+    else:
+        text = urdf.text
+    try:
+        return pinocchio.buildModelFromXML(text)
+    except (ValueError, RuntimeError) as error:  # what is wrong, urdfdom has written to stderr
+        raise UrdfError([f"pinocchio does not take it: {error} (see stderr)"]) from error
+
+
+def fixed(text: str, joints: Set[str]) -> str:
+    """The URDF with these joints fixed where they are zero."""
+    robot = ElementTree.fromstring(text)
+    for joint in robot.iterfind("joint"):
+        if joint.get("name") in joints:
+            joint.set("type", "fixed")
+    return ElementTree.tostring(robot, encoding="unicode")
 
 
 def read_arm(path: Path, joints: Sequence[str], tool: str = "") -> Arm:
@@ -146,8 +202,8 @@ def read_urdf_file(path: Path) -> str:
 
 def _of_file(path: Path, read: Callable[[str], T]) -> T:
     try:
-        if path.stat().st_size > 4 * LARGEST:
-            raise UrdfError([f"larger than {4 * LARGEST} bytes; no robot description"])
+        if path.stat().st_size > LARGEST:
+            raise UrdfError([f"larger than {LARGEST} bytes; no robot description"])
         return read(path.read_text(encoding="utf-8"))
     except OSError as error:
         problems = [error.strerror or str(error)]

@@ -1,0 +1,1 @@
+"""The robot in space, by pinocchio: where its links are, and what they would hit."""
