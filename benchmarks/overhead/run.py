@@ -184,7 +184,7 @@ def _robot_settings(case: Case, interface: Interface) -> RobotSettings:
     absolute, parameters = interface.absolute, interface.parameters
     return RobotSettings(
         cameras=tuple(absolute(camera.topic) for camera in parameters.cameras),
-        joint_states=absolute(parameters.joint_states_topic),
+        joint_states=absolute(parameters.joint_states_topics[0]),
         instruction=absolute("instruction"),
         joints=parameters.joint_names,
         width=case.width,

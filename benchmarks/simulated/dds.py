@@ -26,7 +26,7 @@ from benchmarks.simulated.drive import CONTROLLERS
 from benchmarks.simulated.rollout import Episode, Loop
 from benchmarks.simulated.shadow import Shadow, Tally
 from pi0_ros.node.arguments import NODE_NAME
-from pi0_ros.node.joint_states import positions_of
+from pi0_ros.node.joint_states import JointStateReader
 from pi0_ros.node.observation import stamp_of
 from pi0_ros.ros.diagnostics import OBSERVATIONS, read_statuses
 from pi0_ros.sim.closed_loop import ANSWER_LIMIT, START_LIMIT, ClosedLoop, closed_loop
@@ -82,6 +82,7 @@ class Judge:
     def __init__(self, running: ClosedLoop, loop: Loop) -> None:
         self._running, self._loop = running, loop
         self._shadow: Shadow | None = None
+        self._reader = JointStateReader(JOINTS)
         self._scene: dict[str, Any] = {}
         self._tally: tuple[int, Tally] = 0, Tally()
         self._now = 0  # nanoseconds of the robot's time
@@ -156,7 +157,7 @@ class Judge:
             velocities = dict(zip(message.name, message.velocity, strict=True))
             self._shadow.state(
                 self._now,
-                positions_of(message, JOINTS),
+                self._reader.read(message).positions,
                 np.array([velocities[name] for name in JOINTS]),
             )
 

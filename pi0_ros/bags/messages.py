@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -81,14 +82,14 @@ def decode_or_blame(bag: Bag, message: Message, kind: str) -> Any:
         raise BagError(f"{bag.path}: a message on {message.topic}: {error}: {cause}") from error
 
 
-def joint_positions(bag: Bag, topic: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Joint name -> (header stamps in ns [k], positions in rad [k]) of a joint-states topic.
+def joint_positions(bag: Bag, topics: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Joint name -> (header stamps in ns [k], positions in rad [k]) of topics of joint states.
 
     Raises:
         BagError: the recording or a message in it is damaged.
     """
     series: dict[str, tuple[list[int], list[float]]] = {}
-    for message in read_messages(bag, {topic: STATES_TYPE}):
+    for message in read_messages(bag, dict.fromkeys(topics, STATES_TYPE)):
         stamp = header_stamp(message)
         state = decode_or_blame(bag, message, STATES_TYPE)
         for name, position in zip(state.name, state.position, strict=False):

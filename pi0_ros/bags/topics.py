@@ -60,7 +60,7 @@ def match_topics(
             + "\n".join(f"  {problem}" for problem in problems)
             + f"\nThe recording holds:\n{describe_topics(bag.topics)}\n"
             "Choose the node's topics with --params (`cameras`, `camera.<name>.topic`, "
-            "`joint_states_topic`, `image_transport`, `instruction`),\n"
+            "`joint_states_topics`, `image_transport`, `instruction`),\n"
             "or play a topic under another name with --remap FROM:=TO."
         )
     return matches

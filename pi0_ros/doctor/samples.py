@@ -60,10 +60,12 @@ class ImageSample(Sample):
 
 @dataclass(frozen=True)
 class JointSample(Sample):
-    """A joint state; the fields are spelled as the message's."""
+    """A joint state and its absolute topic; the other fields are spelled as the message's."""
 
+    topic: str
     name: tuple[str, ...]
     position: tuple[float, ...]
+    velocity: tuple[float, ...] = ()
 
 
 @dataclass
@@ -112,7 +114,10 @@ class Collector:
         parameters = interface.parameters
         self._compressed = parameters.image_transport == "compressed"
         puts: dict[str, Put] = {
-            parameters.joint_states_topic: self._put_joints,
+            **{
+                topic: partial(self._put_joints, interface.absolute(topic))
+                for topic in parameters.joint_states_topics
+            },
             "instruction": lambda m, at, now: collected.instructions.append((at, m.data)),
             parameters.emergency_stop_topic: lambda m, at, now: collected.stops.append(
                 (at, bool(m.data))
@@ -146,6 +151,7 @@ class Collector:
         stamp = stamp_of(message)
         samples.append(ImageSample(arrival, now, stamp, encoding, size, digest, spread, problem))
 
-    def _put_joints(self, message: Any, arrival: int, now: int | None) -> None:
+    def _put_joints(self, topic: str, message: Any, arrival: int, now: int | None) -> None:
         names, positions = tuple(message.name), tuple(float(v) for v in message.position)
-        self.collected.joints.append(JointSample(arrival, now, stamp_of(message), names, positions))
+        stamp = stamp_of(message)
+        self.collected.joints.append(JointSample(arrival, now, stamp, topic, names, positions))

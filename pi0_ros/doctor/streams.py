@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
-from pi0_ros.doctor.samples import Collected, ImageSample, Sample
+from pi0_ros.doctor.samples import Collected, ImageSample, JointSample, Sample
 from pi0_ros.node.interface import Interface, node_topics
+from pi0_ros.node.observation import JOINT_STATES
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE
 
 ENOUGH_TICKS = 0.95
@@ -22,7 +23,7 @@ _SLOW = 0.9
 
 @dataclass(frozen=True)
 class Stream:
-    """A camera or the joint states: label, topic, and what is allowed (seconds)."""
+    """A camera, or joints that come together: label, topic, and what is allowed (seconds)."""
 
     label: str
     topic: str
@@ -30,6 +31,7 @@ class Stream:
     samples: Sequence[Sample]
     max_age: float
     latency: float = 0.0
+    joints: tuple[str, ...] = ()
 
     def ages(self) -> np.ndarray:
         """[n] seconds between the moment shown and the node's clock, where that is known."""
@@ -38,18 +40,30 @@ class Stream:
 
 
 def streams_of(interface: Interface, collected: Collected) -> list[Stream]:
-    """The cameras, then the joint states that name any of the node's joints."""
+    """The cameras, then the joint states by the joints of the node that they name."""
     p = interface.parameters
-    types = {topic.name: topic.type for topic in node_topics(p)}
-    ours = [s for s in collected.joints if not set(s.name).isdisjoint(p.joint_names)]
+    types = {interface.absolute(topic.name): topic.type for topic in node_topics(p)}
     described = [
-        (f"camera {c.name}", c.topic, collected.images[c.name], c.max_age, c.latency)
+        (f"camera {c.name}", c.topic, collected.images[c.name], c.max_age, c.latency, ())
         for c in p.cameras
     ]
-    described.append(("joint states", p.joint_states_topic, ours, p.joint_states_max_age, 0.0))
+    groups: dict[tuple[str, tuple[str, ...]], list[JointSample]] = {
+        (interface.absolute(topic), ()): [] for topic in p.joint_states_topics
+    }
+    for sample in collected.joints:
+        named = tuple(name for name in p.joint_names if name in sample.name)
+        if named and sample.position:
+            groups.setdefault((sample.topic, named), []).append(sample)
+    heard = {topic for topic, named in groups if named}
+    for (topic, named), samples in groups.items():
+        if named or topic not in heard:
+            some = "" if len(named) in (0, len(p.joint_names)) else f" of {', '.join(named)}"
+            label = f"{JOINT_STATES}{some}"
+            described.append((label, topic, samples, p.joint_states_max_age, 0.0, named))
     return [
-        Stream(label, interface.absolute(topic), types[topic], samples, max_age, latency)
-        for label, topic, samples, max_age, latency in described
+        Stream(label, absolute, types[absolute], *more)
+        for label, topic, *more in described
+        for absolute in [interface.absolute(topic)]
     ]
 
 
@@ -68,7 +82,7 @@ def _rate(interface: Interface, collected: Collected, stream: Stream) -> Iterato
     arrivals = np.array([sample.arrival for sample in stream.samples], np.int64)
     if not len(arrivals):
         # A topic that is missing, of another type, or about other joints has a line of its own.
-        strangers = collected.joints and stream.label == "joint states"
+        strangers = any(sample.topic == stream.topic for sample in collected.joints)
         if stream.type in collected.types.get(stream.topic, ()) and not strangers:
             text = f"{stream.label} ({stream.topic}): no message in {collected.seconds:.1f} s"
             yield fail("rate", text, "is its driver running?")
@@ -164,6 +178,11 @@ def _ticks(
     interface: Interface, collected: Collected, streams: Sequence[Stream]
 ) -> Iterator[Finding]:
     """How many of the node's ticks would find a complete, fresh, matching observation."""
+    # A part of the joints that another message has too is not waited for.
+    whole = [set(stream.joints) for stream in streams]
+    streams = [s for s in streams if not s.joints or not any(set(s.joints) < w for w in whole)]
+    if set(interface.parameters.joint_names) - {name for s in streams for name in s.joints}:
+        return
     if any(len(stream.samples) < 2 for stream in streams):
         return
     arrivals = [np.array([s.arrival for s in stream.samples], np.int64) for stream in streams]
@@ -199,5 +218,5 @@ def _refusal(
             return f"{stream.label} stale"
         moments.append(at)
     # Joint states are interpolated to the images: only older ones than those are apart.
-    oldest, newest = min(moments), max(moments[:-1])
+    oldest, newest = min(moments), max(moments[: len(interface.parameters.cameras)])
     return "skewed" if newest - oldest > interface.parameters.max_skew * 1e9 else ""

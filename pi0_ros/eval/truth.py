@@ -28,21 +28,22 @@ class Truth:
     at: Callable[[np.ndarray], np.ndarray]
 
 
-def read_truth(bag: Bag, joint_states: str, target: str, joints: Sequence[str]) -> Truth:
+def read_truth(bag: Bag, joint_states: Sequence[str], target: str, joints: Sequence[str]) -> Truth:
     """What the joints did, or were told to do.
 
     Args:
-        joint_states: topic of the joint states in the recording.
+        joint_states: topics of the joint states in the recording.
         target: topic of commanded trajectories (trajectory_msgs/JointTrajectory) or of commanded
             joint states, as a leader arm sends them (sensor_msgs/JointState); "": the joint states.
 
     Raises:
         BagError: the recording lacks the topic, or the topic some of the joints.
     """
-    topic = target or joint_states
-    types = {t.type for t in bag.topics if t.name == topic and t.count}
+    topics = [target] if target else joint_states
+    topic = " and ".join(topics)
+    types = {t.type for t in bag.topics if t.name in topics and t.count}
     if STATES_TYPE in types:
-        return Truth(topic, _of_states(joint_positions(bag, topic), bag, topic, joints))
+        return Truth(topic, _of_states(joint_positions(bag, topics), bag, topic, joints))
     if TRAJECTORY_TYPE in types:
         return Truth(topic, _of_trajectories(bag, topic, joints))
     there = f"holds {' and '.join(types)}" if types else "is not in the recording or is empty"

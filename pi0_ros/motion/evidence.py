@@ -24,6 +24,7 @@ AGREEING = 3
 """Impossible samples in a row that agree with each other and so show where the arm really is."""
 
 _TURN = 2 * np.pi
+_UNKNOWN = 1e6  # radians per second; finite, so that no time means no way
 
 
 class JointEvidence:
@@ -42,7 +43,7 @@ class JointEvidence:
         count = len(self._joints)
         if limits is None:
             self._continuous = np.full(count, True)
-            self._fastest, self._noise = np.full(count, np.inf), np.full(count, NOISE)
+            self._fastest, self._noise = np.full(count, _UNKNOWN), np.full(count, NOISE)
         else:
             self._continuous = np.isinf(limits.lower) & np.isinf(limits.upper)
             self._fastest = FASTER * limits.velocity

@@ -32,6 +32,7 @@ from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.qos import QosProfiles
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, StreamStatus
 from pi0_ros.node.worker import Inference, PolicyWorker
+from pi0_ros.ros.graph import publishers
 from pi0_ros.ros.throttle import ThrottledLog
 
 SILENCE = 1.0
@@ -105,7 +106,7 @@ class ControlLoop:
         """Nothing received, nothing published."""
         parameters = self._parameters
         self._joints = parameters.joint_names
-        self.buffer = ObservationBuffer(parameters, self._now)
+        self.buffer = ObservationBuffer(parameters, self._now, self._limits, self._publishers_of)
         self.executor = Executor(
             self._joints, self._limits, MotionSettings.of(parameters), self._enable
         )
@@ -120,6 +121,9 @@ class ControlLoop:
 
     def _now(self) -> int:
         return self._clock.now().nanoseconds
+
+    def _publishers_of(self, topic: str) -> list[str]:
+        return publishers(self._node, topic)
 
     # Activation ---------------------------------------------------------------------------------
 
@@ -194,8 +198,8 @@ class ControlLoop:
         self.buffer.put_image(camera, message)
         self.collect()
 
-    def _on_joint_state(self, message: object) -> None:
-        self.buffer.put_joint_state(message)
+    def _on_joint_state(self, topic: str, message: object) -> None:
+        self.buffer.put_joint_state(message, topic)
         self.collect()
 
     def _on_instruction(self, text: str) -> None:

@@ -26,7 +26,7 @@ class InputSubscriptions:
         parameters: NodeParameters,
         qos: QosProfiles,
         on_image: Callable[[str, Any], None],
-        on_joint_state: Callable[[Any], None],
+        on_joint_state: Callable[[str, Any], None],
         on_instruction: Callable[[str], None],
         on_unusable: Callable[[str, Reason, str], None],
     ) -> None:
@@ -34,6 +34,7 @@ class InputSubscriptions:
 
         Args:
             on_image: gets a camera's name and a message.
+            on_joint_state: gets a topic, as the parameters give it, and a message.
             on_unusable: gets a stream's name, the reason and a sentence for each message that
                 cannot be deserialised.
         """
@@ -56,16 +57,17 @@ class InputSubscriptions:
             )
             for camera in parameters.cameras
         ]
-        self._subscriptions.append(
+        self._subscriptions += [
             subscribe(
                 node,
                 JointState,
-                parameters.joint_states_topic,
-                on_joint_state,
-                qos.joint_states,
+                topic,
+                partial(on_joint_state, topic),
+                qos.joint_states[topic],
                 malformed(JOINT_STATES),
             )
-        )
+            for topic in parameters.joint_states_topics
+        ]
         self._instruction = LatchedSubscription(
             node,
             String,

@@ -34,7 +34,10 @@ def observation_topics(parameters: NodeParameters) -> tuple[Topic, ...]:
     image = "sensor_msgs/msg/CompressedImage" if compressed else "sensor_msgs/msg/Image"
     return (
         *(Topic(c.topic, image, f"camera {c.name}") for c in parameters.cameras),
-        Topic(parameters.joint_states_topic, "sensor_msgs/msg/JointState", "joint states"),
+        *(
+            Topic(topic, "sensor_msgs/msg/JointState", "joint states")
+            for topic in parameters.joint_states_topics
+        ),
         Topic(
             "instruction",
             "std_msgs/msg/String",

@@ -1,4 +1,4 @@
-"""The joint states of the last second: where the arm was when an image was taken."""
+"""The joint states of the last second: what messages say, and where the joints were at a time."""
 
 from __future__ import annotations
 
@@ -16,63 +16,108 @@ KEPT = 1_000_000_000
 
 _MOST = 2000  # joint states; at 1 kHz more than KEPT
 _BASE = 20_000_000  # nanoseconds over which a velocity is measured that the message does not give
+_MOST_LISTS = 64  # lists of names that are remembered
+_SAME = 1_000_000  # nanoseconds
+_TURN = 2 * np.pi
+_ROUNDING = 1e-3  # radians by which a driver's half turn may be off pi
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A joint state: nanoseconds, and [joints] radians and radians per second (None: not told)."""
+    """What a message says of the joints that it names.
+
+    Attributes:
+        stamp: nanoseconds.
+        positions: [named] radians, joints without position limits unwrapped.
+        velocities: [named] radians per second; None: not told.
+        told: [named] radians as the message has them; None: as `positions`.
+    """
 
     stamp: int
     positions: np.ndarray
     velocities: np.ndarray | None
+    told: np.ndarray | None = None
 
 
-def read_sample(message: Any, joints: Sequence[str], stamp: int) -> Sample:
-    """A sensor_msgs/JointState as a sample, in the order of `joints`.
+class UnusableJoints(ValueError):
+    """A JointState that cannot be used; `columns` are the joints that it would have told of."""
 
-    Raises:
-        ValueError: see `positions_of`.
+    def __init__(self, text: str, columns: Sequence[int]) -> None:
+        super().__init__(text)
+        self.columns = tuple(columns)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a JointState says of our joints.
+
+    Attributes:
+        columns: the joints, by their numbers in the policy's order, ascending.
+        positions: [columns] radians, finite.
+        velocities: [columns] radians per second; None: not all are told.
     """
-    return Sample(stamp, positions_of(message, joints), _velocities_of(message, joints))
+
+    columns: tuple[int, ...]
+    positions: np.ndarray
+    velocities: np.ndarray | None
 
 
-def positions_of(message: Any, joints: Sequence[str]) -> np.ndarray:
-    """The positions of `joints` in a sensor_msgs/JointState, in that order.
+class JointStateReader:
+    """Reads sensor_msgs/JointState messages by the names of the joints."""
 
-    Returns:
-        [joints] float64, radians (the message's own unit for revolute joints).
+    def __init__(self, joints: Sequence[str]) -> None:
+        """`joints`: names, in the policy's order."""
+        self._columns = {name: column for column, name in enumerate(joints)}
+        self._joints = tuple(joints)
+        # Names -> our columns, ascending, and where the message has them.
+        self._known: dict[tuple[str, ...], tuple[tuple[int, ...], np.ndarray]] = {}
 
-    Raises:
-        ValueError: lengths differ, a name occurs twice, a joint is absent or not finite.
-    """
-    names = list(message.name)
-    if len(message.position) != len(names):
-        raise ValueError(f"{len(names)} names but {len(message.position)} positions")
-    by_name = dict(zip(names, message.position, strict=True))
-    if len(by_name) < len(names):
-        doubled = [name for name, count in Counter(names).items() if count > 1]
-        raise ValueError(f"named more than once: {doubled}")
-    absent = [name for name in joints if name not in by_name]
-    if absent:
-        raise ValueError(f"joints missing: {absent}; the message has {names}")
-    positions = np.array([by_name[name] for name in joints], dtype=np.float64)
-    if not np.isfinite(positions).all():
-        bad = [name for name, ok in zip(joints, np.isfinite(positions), strict=True) if not ok]
-        raise ValueError(f"position not finite: {bad}")
-    return positions
+    def read(self, message: Any) -> Reading | None:
+        """The joints of this node in a message; None if it tells nothing of their positions.
 
+        Other joints may be named too, in any order.
 
-def _velocities_of(message: Any, joints: Sequence[str]) -> np.ndarray | None:
-    """[joints] float64, radians per second; None if the message does not give all of them."""
-    if len(message.velocity) != len(message.name):
-        return None
-    by_name = dict(zip(message.name, message.velocity, strict=True))
-    velocities = np.array([by_name[name] for name in joints], dtype=np.float64)
-    return velocities if np.isfinite(velocities).all() else None
+        Raises:
+            UnusableJoints: lengths differ, a name occurs twice, a position is not finite.
+        """
+        names = tuple(message.name)
+        columns, where = self._find(names)
+        positions = message.position
+        if not columns or (names and not len(positions)):
+            return None
+        if len(positions) != len(names):
+            text = f"{len(names)} names but {len(positions)} positions"
+            raise UnusableJoints(text, columns)
+        told = np.array(positions, np.float64)[where]
+        finite = np.isfinite(told)
+        if not finite.all():
+            bad = [self._joints[column] for column in np.array(columns)[~finite]]
+            raise UnusableJoints(f"position not finite: {bad}", columns)
+        velocities = None
+        if len(message.velocity) == len(names):
+            velocities = np.array(message.velocity, np.float64)[where]
+            if not np.isfinite(velocities).all():
+                velocities = None
+        return Reading(columns, told, velocities)
+
+    def _find(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], np.ndarray]:
+        found = self._known.get(names)
+        if found is not None:
+            return found
+        places = {self._columns[n]: i for i, n in enumerate(names) if n in self._columns}
+        columns = tuple(sorted(places))
+        if columns and len(set(names)) < len(names):
+            doubled = [name for name, count in Counter(names).items() if count > 1]
+            raise UnusableJoints(f"named more than once: {doubled}", columns)
+        if len(self._known) >= _MOST_LISTS:
+            self._known.clear()
+        where = np.array([places[column] for column in columns], np.int64)
+        self._known[names] = columns, where
+        return columns, where
 
 
 class JointHistory:
-    """Samples in the order of their stamps.
+    """Samples of the same joints, in the order of their stamps.
 
     Attributes:
         gap: nanoseconds between two samples after which the arm may be another one.
@@ -96,36 +141,58 @@ class JointHistory:
     def clear(self) -> None:
         self._samples.clear()
 
-    def __len__(self) -> int:
-        return len(self._samples)
+    @property
+    def newest_stamp(self) -> int:
+        """Nanoseconds of the newest sample; there must be one."""
+        return self._samples[-1].stamp
 
     def at(self, time: int) -> tuple[np.ndarray, int]:
-        """[joints] radians at a time in nanoseconds, and the time they hold for.
+        """[named] radians at a time in nanoseconds, and the time they hold for.
 
-        Between two samples it is interpolated; outside of them the nearest one stands, at its own
-        time: nothing is extrapolated. There must be a sample.
+        Between two samples it is interpolated, where a joint wraps the shorter way round; the
+        values are as the publisher tells angles. Outside of the samples the nearest one stands,
+        at its own time: nothing is extrapolated. There must be a sample.
         """
-        after: Sample | None = None
-        for sample in reversed(self._samples):
-            if sample.stamp <= time:
-                break
-            after = sample
-        else:
-            return after.positions, after.stamp
-        if after is None or sample.stamp == time:
-            return sample.positions, sample.stamp
-        share = (time - sample.stamp) / (after.stamp - sample.stamp)
-        return sample.positions + share * (after.positions - sample.positions), time
+        before, after = self._around(time)
+        if before is None or after is None:
+            sample = before or after
+            return sample.positions if sample.told is None else sample.told, sample.stamp
+        positions = _between(before, after, time)
+        if before.told is not None and after.told is not None:
+            positions = _as_told(positions, before, after)
+        return positions, time
+
+    def stamp_near(self, stamp: int) -> int | None:
+        """The stamp of the sample that is less than a millisecond from `stamp`; None: none is."""
+        near = min((sample.stamp for sample in self._samples), key=lambda one: abs(one - stamp))
+        return near if abs(near - stamp) < _SAME else None
 
     def newest(self) -> Measured | None:
         """The newest sample; its velocities are measured over the last ones if it tells none."""
-        if not self._samples:
-            return None
-        last = self._samples[-1]
-        velocities = last.velocities
+        return self.measured(self._samples[-1].stamp) if self._samples else None
+
+    def measured(self, time: int) -> Measured:
+        """The joints at a time, unwrapped, as of `at`."""
+        before, after = self._around(time)
+        sample = before or after
+        positions = sample.positions
+        if before is not None and after is not None:
+            positions = _between(before, after, time)
+        velocities = sample.velocities
         if velocities is None:
-            velocities = self._measured_velocities(last)
-        return Measured(last.positions, velocities, last.stamp, self._since)
+            velocities = self._measured_velocities(sample)
+        return Measured(positions, velocities, min(time, self.newest_stamp), self._since)
+
+    def _around(self, time: int) -> tuple[Sample | None, Sample | None]:
+        """The samples before (or at) and after a time; only one of them at an end or at a hit."""
+        after: Sample | None = None
+        for sample in reversed(self._samples):
+            if sample.stamp == time:
+                return sample, None
+            if sample.stamp < time:
+                return sample, after
+            after = sample
+        return None, after
 
     def _measured_velocities(self, last: Sample) -> np.ndarray:
         for sample in reversed(self._samples):
@@ -133,3 +200,21 @@ class JointHistory:
                 seconds = (last.stamp - sample.stamp) / 1e9
                 return (last.positions - sample.positions) / seconds
         return np.zeros_like(last.positions)
+
+
+def _between(before: Sample, after: Sample, time: int) -> np.ndarray:
+    share = (time - before.stamp) / (after.stamp - before.stamp)
+    return before.positions + share * (after.positions - before.positions)
+
+
+def _as_told(positions: np.ndarray, before: Sample, after: Sample) -> np.ndarray:
+    """Unwrapped positions between two samples, as their publisher would have told them."""
+    told = positions + (before.told - before.positions)
+    wrapped = np.abs((after.told - after.positions) - (before.told - before.positions)) > 1.0
+    for i in np.flatnonzero(wrapped):
+        low, high = sorted((before.told[i], after.told[i]))
+        if -np.pi - _ROUNDING <= low and high <= np.pi + _ROUNDING:
+            told[i] = (told[i] + np.pi) % _TURN - np.pi
+        elif low >= -_ROUNDING and high <= _TURN + _ROUNDING:
+            told[i] %= _TURN
+    return told

@@ -6,15 +6,18 @@ Nothing is ever filled in: an observation is complete and fresh, or it is refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Measured, Reason, Refusal
+from pi0_ros.node.contradictions import Publishers
 from pi0_ros.node.images import ImageError, check
-from pi0_ros.node.joint_states import JointHistory, read_sample
+from pi0_ros.node.joint_groups import JointGroups
+from pi0_ros.node.joint_states import UnusableJoints
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, Fault, Stream, StreamStatus
 from pi0_ros.policy.types import Observation
@@ -22,6 +25,9 @@ from pi0_ros.policy.types import Observation
 BACK_TOLERANCE = 100_000_000
 """Nanoseconds by which a stream's stamps may go back (several publishers, a network); more is a
 recording that begins anew."""
+
+FAR_AHEAD = 1_000_000_000
+"""Nanoseconds by which a joint state may lie ahead of a /clock that comes seldom."""
 
 LONGEST_INSTRUCTION = 1000
 """Characters; the model sees 48 tokens."""
@@ -37,7 +43,7 @@ class Snapshot:
         images: camera name -> message.
         image_stamps: camera name -> nanoseconds, the camera's latency taken off.
         state: [joints] float64, radians, in the policy's order, at the oldest image's time.
-        state_stamp: nanoseconds that the state holds for.
+        state_stamp: nanoseconds that the oldest part of the state holds for.
         instruction: the task in words.
     """
 
@@ -81,23 +87,42 @@ class ObservationBuffer:
         epoch: how often the streams were cleared: what was observed before is of another time.
     """
 
-    def __init__(self, parameters: NodeParameters, now: Callable[[], int]) -> None:
-        """`now`: nanoseconds of the node's clock."""
+    def __init__(
+        self,
+        parameters: NodeParameters,
+        now: Callable[[], int],
+        limits: JointLimits | None = None,
+        publishers: Publishers | None = None,
+    ) -> None:
+        """Nothing has come yet.
+
+        Args:
+            now: nanoseconds of the node's clock.
+            limits: of the joints; impossible joint states are left out by them.
+            publishers: a topic's publishers; None where there is no graph.
+        """
         self.instruction = parameters.instruction
         self.epoch = 0
         self._now = now
         self._parameters = parameters
-        self._joints = parameters.joint_names
         self._latency = {c.name: round(c.latency * 1e9) for c in parameters.cameras}
         self._images: dict[str, Any] = {}
         self._repeated: dict[str, int] = {}
-        self._history = JointHistory(round(parameters.joint_states_max_age * 1e9))
-        topic = parameters.joint_states_topic
-        joints = f"{JOINT_STATES} ({topic}) with the joints of this node"
+        self._states = JointGroups(
+            parameters.joint_names, limits, round(parameters.joint_states_max_age * 1e9), publishers
+        )
+        self._bad_joints: dict[int, Fault] = {}
+        topics = ", ".join(parameters.joint_states_topics)
         self._cameras = {
             c.name: _camera_stream(c.name, c.topic, c.max_age) for c in parameters.cameras
         }
-        self._joint_states = Stream(JOINT_STATES, topic, parameters.joint_states_max_age, joints)
+        self._joint_states = Stream(
+            JOINT_STATES,
+            topics,
+            parameters.joint_states_max_age,
+            f"{JOINT_STATES} ({topics}) with the joints of this node",
+            older=self._older_joints,
+        )
         self._instructions = Stream(INSTRUCTION, INSTRUCTION, None, INSTRUCTION)
         self._timed = (*self._cameras.values(), self._joint_states)
         if self.instruction.strip():
@@ -110,14 +135,19 @@ class ObservationBuffer:
         for camera in parameters.cameras:
             self._cameras[camera.name].max_age = camera.max_age
         self._joint_states.max_age = parameters.joint_states_max_age
-        self._history.gap = round(parameters.joint_states_max_age * 1e9)
+        self._states.set_gap(round(parameters.joint_states_max_age * 1e9))
 
     def clear(self) -> None:
         """Forget images and joint states (the clock jumped); the instruction stays."""
+        self._states.contradictions.clear()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self.epoch += 1
         self._images.clear()
         self._repeated.clear()
-        self._history.clear()
+        self._states.clear()
+        self._bad_joints.clear()
         for stream in self._timed:
             stream.clear()
 
@@ -155,27 +185,72 @@ class ObservationBuffer:
             self._repeated[camera] = self._repeated.get(camera, 0) + 1
         return self._repeated[camera]
 
-    def put_joint_state(self, message: Any) -> None:
-        """Keep a JointState, unless it names none of our joints.
+    def put_joint_state(self, message: Any, topic: str = "") -> None:
+        """Keep a JointState that came on a topic, unless it tells nothing of our joints.
 
-        Several publishers may share the topic (an arm and its base, say); a message about other
-        joints only says nothing about ours. One about some of ours is a fault: half a state is
-        none, and merging halves of different times would hide it.
+        Several publishers may share the work (an arm and its gripper, say) on one topic or on
+        several; what a message says of other joints is ignored.
         """
         stream, now = self._joint_states, self._now()
-        if message.name and set(self._joints).isdisjoint(message.name):
-            stream.hint = f"; the last message names {list(message.name)}"
+        topic = topic or self._parameters.joint_states_topics[0]
+        try:
+            reading = self._states.reader.read(message)
+        except UnusableJoints as error:
+            stream.on_message(now)
+            self._reject_joints(error.columns, Reason.MALFORMED, topic, str(error))
+            return
+        if reading is None:
+            if message.name:
+                none = "" if len(message.position) else " without positions"
+                stream.hint = f"; the last message names {list(message.name)}{none}"
             return
         stream.on_message(now)
         stamp = stamp_of(message)
-        try:
-            sample = read_sample(message, self._joints, stamp)
-        except ValueError as error:
-            stream.reject(Fault(Reason.MALFORMED, f"{stream.label}: {error}"), now)
+        untimely = ""
+        if stamp <= 0:
+            untimely = "its header has no stamp (0)"
+        elif stamp > now + FAR_AHEAD:  # kept, it would hide those that follow
+            untimely = f"stamped {(stamp - now) / 1e9:.3f} s in the future"
+        if untimely:
+            self._reject_joints(reading.columns, Reason.STALE, topic, untimely)
             return
-        self._watch_stamp(stream, stamp)
-        stream.accept(stamp, now)
-        self._history.put(sample)
+        before = self._states.newest_of(topic, reading)
+        if before and stamp < before - BACK_TOLERANCE:
+            back = (before - stamp) / 1e9
+            if not self._states.contradictions.went_back(topic, back, now):
+                self._begin_anew()  # a bag that loops without a clock
+        possible = self._states.put(reading, topic, stamp, now)
+        contradiction = self._states.contradictions.holds(now)
+        if contradiction:
+            stream.reject(Fault(Reason.MALFORMED, f"{JOINT_STATES}: {contradiction}"), now)
+            return
+        if not possible:
+            detail = "impossible: further from the last sample than the joints can move"
+            stream.drop(Fault(Reason.MALFORMED, f"{JOINT_STATES} ({topic}): {detail}"), now)
+            return
+        for column in reading.columns if self._bad_joints else ():
+            self._bad_joints.pop(column, None)
+        if self._states.complete:
+            bad = next(iter(self._bad_joints.values()), None)
+            stream.latest = int(self._states.newest.max())
+            stream.accept(int(self._states.newest.min()), now, stamp, bad)
+        else:
+            absent = self._states.absent()
+            stream.absent = f"{JOINT_STATES} ({stream.topic}) with {absent}"
+            stream.hint = ""
+            stream.count_late(stamp, now)
+
+    def _reject_joints(
+        self, columns: Sequence[int], reason: Reason, topic: str, detail: str
+    ) -> None:
+        """A message about these joints is unusable, and so are they until a usable one comes."""
+        fault = Fault(reason, f"{JOINT_STATES} ({topic}): {detail}")
+        self._bad_joints.update(dict.fromkeys(columns, fault))
+        self._joint_states.reject(fault, self._now())
+
+    def _older_joints(self, stamp: int) -> str:
+        older = self._states.older_than(stamp)
+        return "" if len(older) in (0, len(self._states.joints)) else f", {older}"
 
     def put_instruction(self, text: str) -> str:
         """Take a new task.
@@ -215,9 +290,9 @@ class ObservationBuffer:
         stream.reject(Fault(reason, detail if named else f"{stream.label}: {detail}"), now)
 
     def _watch_stamp(self, stream: Stream, stamp: int) -> None:
-        """Begin anew where a stream's stamps go back: a bag that loops without a clock."""
+        """Begin anew where a camera's stamps go back: a bag that loops without a clock."""
         if stream.stamp and stamp and stamp < stream.stamp - BACK_TOLERANCE:
-            self.clear()
+            self._begin_anew()
 
     # What is made of it -------------------------------------------------------------------------
 
@@ -230,14 +305,14 @@ class ObservationBuffer:
         """
         self._refuse_faults(now)
         stamps = {name: self._cameras[name].stamp for name in self._cameras}
-        state, state_stamp = self._history.at(min(stamps.values()))
-        self._refuse_skewed(stamps, state_stamp)
+        state, state_stamps = self._states.at(min(stamps.values()))
+        self._refuse_skewed(stamps, state_stamps)
         images = {name: self._images[name] for name in stamps}
-        return Snapshot(images, stamps, state, state_stamp, self.instruction)
+        return Snapshot(images, stamps, state, int(state_stamps.min()), self.instruction)
 
     def measured(self, now: int) -> Measured | None:
-        """The newest joint state; None if it is too old, or stamped ahead of the clock."""
-        newest = self._history.newest()
+        """The newest joint state of all joints; None if it is too old, or ahead of the clock."""
+        newest = self._states.measured(self._now())
         if newest is None:
             return None
         age = now - newest.stamp
@@ -256,17 +331,18 @@ class ObservationBuffer:
             if details:
                 raise Refusal(reason, "; ".join(details))
 
-    def _refuse_skewed(self, stamps: Mapping[str, int], state_stamp: int) -> None:
-        labelled = {self._cameras[name].label: stamp for name, stamp in stamps.items()}
-        labelled[self._joint_states.label] = state_stamp
-        oldest, newest = min(labelled, key=labelled.get), max(labelled, key=labelled.get)
-        skew = (labelled[newest] - labelled[oldest]) / 1e9
+    def _refuse_skewed(self, stamps: Mapping[str, int], state_stamps: np.ndarray) -> None:
+        labelled = [(stamp, self._cameras[name].label) for name, stamp in stamps.items()]
+        joints = self._joint_states.label
+        labelled += [(int(stamp), joints) for stamp in (state_stamps.min(), state_stamps.max())]
+        (first, oldest), (last, newest) = min(labelled), max(labelled)
+        skew = (last - first) / 1e9
         if skew > self._parameters.max_skew:
-            raise Refusal(
-                Reason.SKEWED,
-                f"{oldest} is {skew:.3f} s older than {newest},"
-                f" allowed are {self._parameters.max_skew:.3f} s",
-            )
+            allowed = f"allowed are {self._parameters.max_skew:.3f} s"
+            rate = self._joint_states.status(last).rate
+            if oldest == joints and rate and rate * self._parameters.max_skew < 1:
+                allowed += f"; at {rate:.1f} Hz they need a max_skew of {1.5 / rate:.2f} s"
+            raise Refusal(Reason.SKEWED, f"{oldest} is {skew:.3f} s older than {newest}, {allowed}")
 
 
 def _same(one: Any, other: Any) -> bool:

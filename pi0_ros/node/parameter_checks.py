@@ -79,10 +79,17 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
     for topic, names in by_topic.items():
         if len(names) > 1:
             problems.append(f"{' and '.join(names)}: one topic for several cameras: {topic!r}")
+    joint_topics = values["joint_states_topics"]
+    if not joint_topics:
+        problems.append("joint_states_topics: empty; name the topics of the joint states")
+    doubled = [topic for topic, count in Counter(joint_topics).items() if count > 1]
+    if doubled:
+        problems.append(f"joint_states_topics: named more than once: {doubled}")
     for name, value in values.items():
         is_topic = name.endswith("_topic") or re.fullmatch(r"(camera|outputs)\..*\.topic", name)
-        if is_topic and not _TOPIC.fullmatch(value):
-            problems.append(f"{name}: not a ROS topic name: {value!r}")
+        for topic in (value,) if is_topic else value if name.endswith("_topics") else ():
+            if not _TOPIC.fullmatch(topic):
+                problems.append(f"{name}: not a ROS topic name: {topic!r}")
         if re.fullmatch(r"joint\..*\.scale", name) and value == 0.0:
             problems.append(f"{name}: must not be 0")
     delta = values["action_mode"] == "delta"

@@ -194,10 +194,12 @@ class NodeParameters:
     joint_trajectory_topic: str = _row("~/joint_trajectory", changes=START, doc=
         "Topic of the trajectories of all joints, where one controller has them all. Robots with "
         "several controllers have `outputs` instead.")
-    joint_states_topic: str = _row("joint_states", changes=START, doc=
-        "Topic of sensor_msgs/JointState. The joints come in any order; others are ignored.")
+    joint_states_topics: tuple[str, ...] = _row(("joint_states",), changes=START, doc=
+        "Topics of sensor_msgs/JointState. Each message may have some of the joints, in any order, "
+        "from any publisher; other joints are ignored.")
     joint_states_max_age: float = _row(0.2, 0.001, 60.0, changes=LIVE, doc=
-        "Seconds; an older joint state is refused (stale).")
+        "Seconds; an older joint state is refused (stale), of whichever joints. Joint states at "
+        "5 Hz need 0.5, and a max_skew of 0.3.")
     joint_limits: tuple[str, ...] = _row((), single=True, changes=START, section="Limits", doc=
         "File with the limits of the joints, or a list of files: joint_limits.yaml of ros2_control"
         " or MoveIt, or a URDF. Without one and without `urdf` the node makes only dry runs "

@@ -96,6 +96,12 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
         for spec in OUTPUT_SPECS:
             spec = spec.of("<output>", name)
             values[spec.name] = checked_value(spec, given, problems)
+    if "joint_states_topic" in given:
+        topic = given["joint_states_topic"]
+        problems.append(
+            "joint_states_topic: replaced by joint_states_topics, a list; give"
+            f" joint_states_topics: [{topic}]"
+        )
     if values["image_transport"] == "compressed":
         for name in dict.fromkeys(values["cameras"]):
             topic = values[f"camera.{name}.topic"].removesuffix("/compressed")

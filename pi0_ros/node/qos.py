@@ -27,10 +27,11 @@ _OF_RCLPY = ("qos_overrides./clock.", "qos_overrides./parameter_events.")
 
 @dataclass(frozen=True)
 class QosProfiles:
-    """One profile per topic, overrides applied; `images` by camera, `outputs` by output."""
+    """One profile per topic, overrides applied; `images` by camera, `joint_states` by topic,
+    `outputs` by output."""
 
     images: Mapping[str, QoSProfile]
-    joint_states: QoSProfile
+    joint_states: Mapping[str, QoSProfile]
     instruction: QoSProfile
     emergency_stop: QoSProfile
     deadman: QoSProfile
@@ -75,8 +76,11 @@ def declare_qos(node: Node, parameters: NodeParameters) -> QosProfiles:
             camera.name: profile(camera.topic, "subscription", 1, "best_effort")
             for camera in parameters.cameras
         },
-        # Deeper, because messages about joints of other robots may lie between two of ours.
-        joint_states=profile(parameters.joint_states_topic, "subscription", 10, "best_effort"),
+        # Deep: between two messages of a slow publisher lie many of a fast one.
+        joint_states={
+            topic: profile(topic, "subscription", 100, "best_effort")
+            for topic in parameters.joint_states_topics
+        },
         instruction=profile("instruction", "subscription", 1, "reliable"),
         # Deep, so that later messages do not push a stop out of the queue.
         emergency_stop=profile(parameters.emergency_stop_topic, "subscription", 10, "reliable"),

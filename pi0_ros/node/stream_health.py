@@ -6,6 +6,7 @@ Pure Python; times are nanoseconds of the node's clock.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -70,7 +71,10 @@ class Stream:
         max_age: seconds; None: its messages do not age.
         absent: what to say while nothing came.
         stamp: of the newest usable message; None: none came since `clear`.
+        latest: of the newest part of it, where parts come apart.
         hint: what else to say while the stream is missing or stale; begins with "; ".
+        older: gets a stamp; which part of the stream is older than that, to follow the label; "" if
+            all of it is.
     """
 
     name: str
@@ -78,7 +82,9 @@ class Stream:
     max_age: float | None
     absent: str
     stamp: int | None = None
+    latest: int | None = None
     hint: str = ""
+    older: Callable[[int], str] = lambda stamp: ""
     received: int = 0
     dropped: Counter[Reason] = field(default_factory=Counter)
     _arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_ARRIVALS))
@@ -95,12 +101,28 @@ class Stream:
         self.received += 1
         self._arrivals.append(now)
 
-    def accept(self, stamp: int, now: int) -> None:
-        """A usable message came; one that comes too late or from the future counts as dropped."""
-        self.stamp, self._bad, self.hint = stamp, None, ""
-        late = self._untimely(now)
+    def accept(
+        self, stamp: int, now: int, part: int | None = None, bad: Fault | None = None
+    ) -> None:
+        """A usable message came; one that comes too late or from the future counts as dropped.
+
+        Args:
+            stamp: of the newest complete state.
+            part: of the message, where it is only a part of the state.
+            bad: why another part cannot be used.
+        """
+        self.stamp, self._bad, self.hint = stamp, bad, ""
+        self.count_late(stamp if part is None else part, now)
+
+    def count_late(self, stamp: int, now: int) -> None:
+        """Count a message as dropped if it came too late or from the future."""
+        late = self._untimely(stamp, now)
         if late is not None:
             self._count(late, now)
+
+    def drop(self, fault: Fault, now: int) -> None:
+        """A message is left out; the newest one before it stands."""
+        self._count(fault, now)
 
     def reject(self, fault: Fault, now: int) -> None:
         """An unusable message came; until a usable one follows, the stream is not to be used."""
@@ -109,7 +131,7 @@ class Stream:
 
     def clear(self) -> None:
         """What came belongs to another time; the counts stay."""
-        self.stamp, self._bad, self._last_drop, self.hint = None, None, None, ""
+        self.stamp, self.latest, self._bad, self._last_drop, self.hint = None, None, None, None, ""
         self._arrivals.clear()
 
     def _count(self, fault: Fault, now: int) -> None:
@@ -122,23 +144,25 @@ class Stream:
             return self._bad
         if self.stamp is None:
             return Fault(Reason.MISSING, f"no {self.absent}{self.hint}")
-        return self._untimely(now)
+        return self._untimely(self.stamp, now)
 
     def _silent(self, now: int) -> bool:
         """Whether no message came for longer than one may be old."""
         return self.max_age is not None and now - self._last_drop[0] > self.max_age * 1e9
 
-    def _untimely(self, now: int) -> Fault | None:
+    def _untimely(self, stamp: int, now: int) -> Fault | None:
         if self.max_age is None:
             return None
-        age = now - self.stamp
-        if self.stamp <= 0:
+        age = now - stamp
+        if stamp <= 0:
             return Fault(Reason.STALE, f"{self.label}: its header has no stamp (0)")
         if age > self.max_age * 1e9:
+            older = self.older(now - round(self.max_age * 1e9))
             allowed = f"allowed are {self.max_age:.3f} s{self.hint}"
-            return Fault(Reason.STALE, f"{self.label}: {age / 1e9:.3f} s old, {allowed}")
-        if age < -FUTURE_TOLERANCE:
-            return Fault(Reason.STALE, f"{self.label}: stamped {-age / 1e9:.3f} s in the future")
+            return Fault(Reason.STALE, f"{self.label}{older}: {age / 1e9:.3f} s old, {allowed}")
+        ahead = max(stamp, self.latest or stamp) - now
+        if ahead > FUTURE_TOLERANCE:
+            return Fault(Reason.STALE, f"{self.label}: stamped {ahead / 1e9:.3f} s in the future")
         return None
 
     def status(self, now: int) -> StreamStatus:
@@ -160,7 +184,7 @@ class Stream:
         fault = self.fault(now)
         if fault is not None:
             absent = fault.reason == Reason.MISSING
-            old = fault.reason == Reason.STALE and 0 < self.stamp < now
+            old = fault.reason == Reason.STALE and 0 < (self.stamp or 0) < now
             return "stale" if absent or old else "error", f"{fault.reason}: {fault.detail}"
         if self._last_drop is not None and 0 <= now - self._last_drop[0] <= REMEMBERED:
             dropped = self._last_drop[1]

@@ -15,8 +15,9 @@ from pi0_ros.bags.messages import decode
 from pi0_ros.bags.results import SAME_STAMP, TimedChunk
 from pi0_ros.motion.refusal import Refusal
 from pi0_ros.node.interface import Interface, Topic
-from pi0_ros.node.joint_states import KEPT, JointHistory, Sample, read_sample
-from pi0_ros.node.observation import Snapshot, stamp_of
+from pi0_ros.node.joint_groups import JointGroups
+from pi0_ros.node.joint_states import KEPT
+from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, Snapshot, stamp_of
 from pi0_ros.replay.steps import Pass, Published, SeededPolicy
 
 SPAN = 1_000_000_000
@@ -44,33 +45,31 @@ class Again(Pass):
         self.wanted = sorted(chunks, key=lambda timed: timed.chunk.stamp)
         cameras = self._parameters.cameras
         self._latency = {camera.name: round(camera.latency * 1e9) for camera in cameras}
-        names = [*self._latency, "joint states", "instruction"]
+        topics = self._parameters.joint_states_topics
+        names = [*self._latency, *(JOINT_STATES for _ in topics), INSTRUCTION]
         self._names = dict(zip((t.name for t in self._observed), names, strict=True))
         self._images: dict[str, deque[tuple[int, Any]]] = {n: deque() for n in self._latency}
-        self._states = JointHistory(KEPT)
-        self._samples: deque[Sample] = deque()
+        self._states = JointGroups(self._parameters.joint_names, None, KEPT)
 
     def run(self, messages: Iterable[Message]) -> Iterator[Published]:
         for message in messages:
             self.playback.count(message)
             topic = self._topics[message.topic]
-            self._keep(self._names[topic.name], message, topic.type)
+            self._keep(self._names[topic.name], message, topic)
             self._now = message.time
             yield from self._compute()
         self._count()
 
-    def _keep(self, name: str, message: Message, kind: str) -> None:
+    def _keep(self, name: str, message: Message, topic: Topic) -> None:
         """Keep an image or a joint state; what cannot be read was refused before, too."""
-        if name == "instruction":
+        if name == INSTRUCTION:
             return
         try:
-            content = decode(message.data, kind)
-            if name not in self._images:
-                joints = self._parameters.joint_names
-                self._samples.append(read_sample(content, joints, stamp_of(content)))
-                self._states.put(self._samples[-1])
-                while self._samples[0].stamp < self._samples[-1].stamp - SPAN:
-                    self._samples.popleft()
+            content = decode(message.data, topic.type)
+            if name == JOINT_STATES:
+                reading = self._states.reader.read(content)
+                if reading is not None:
+                    self._states.put(reading, topic.name, stamp_of(content), message.time)
                 return
         except ValueError:
             return
@@ -81,7 +80,7 @@ class Again(Pass):
 
     def _compute(self) -> Iterator[Published]:
         """The wanted chunks whose observations are complete."""
-        newest = self._samples[-1].stamp if self._samples else 0
+        newest = int(self._states.newest.min()) if self._states.complete else 0
         left: list[TimedChunk] = []
         for timed in self.wanted:
             snapshot = None
@@ -118,8 +117,6 @@ class Again(Pass):
         time = oldest if abs(wanted - oldest) <= SAME_STAMP else wanted
         if newest < time:
             return None
-        state, stamp = self._states.at(time)
-        if time != oldest:
-            sample = min(self._samples, key=lambda sample: abs(sample.stamp - time))
-            state, stamp = sample.positions, sample.stamp
-        return Snapshot(images, exact, state, stamp, timed.chunk.instruction)
+        # Of several groups the oldest has such a sample; the others are taken at the image.
+        state, stamps = self._states.at(oldest, None if time == oldest else time)
+        return Snapshot(images, exact, state, int(stamps.min()), timed.chunk.instruction)

@@ -51,9 +51,9 @@ class Case:
         return [topic for topic, kind in self.types.items() if kind in IMAGE_TYPES]
 
     @property
-    def joint_states(self) -> str:
-        """Topic in the recording of the joint states."""
-        return next(topic for topic, kind in self.types.items() if kind == STATES_TYPE)
+    def joint_states(self) -> list[str]:
+        """Topics in the recording of the joint states."""
+        return [topic for topic, kind in self.types.items() if kind == STATES_TYPE]
 
     def limits(self) -> JointLimits | None:
         """Of the joints; None without a file.
@@ -108,7 +108,7 @@ def check_case(case: Case, check: Check = preflight) -> None:
 
     Raises:
         PreflightError: parameters, checkpoint and limits do not; lists everything.
-        BagError: no joint state names all the joints.
+        BagError: the joint states do not name all the joints.
     """
     problems = check(case.parameters, None)
     if problems:
@@ -116,24 +116,23 @@ def check_case(case: Case, check: Check = preflight) -> None:
     _check_joints(case.bag, case.joint_states, case.parameters.joint_names)
 
 
-def _check_joints(bag: Bag, topic: str, joints: Sequence[str]) -> None:
-    best: tuple[str, ...] = ()
-    for number, message in enumerate(read_messages(bag, {topic: STATES_TYPE})):
+def _check_joints(bag: Bag, topics: Sequence[str], joints: Sequence[str]) -> None:
+    named: dict[str, None] = {}  # in the order in which they come
+    for number, message in enumerate(read_messages(bag, dict.fromkeys(topics, STATES_TYPE))):
         try:
-            names = tuple(decode(message.data, STATES_TYPE).name)
+            named.update(dict.fromkeys(decode(message.data, STATES_TYPE).name))
         except ValueError:
             continue  # counted as malformed where it is played
-        if set(joints) <= set(names):
+        if set(joints) <= set(named):
             return
-        if len(set(names) & set(joints)) > len(set(best) & set(joints)) or not best:
-            best = names
         if number + 1 >= MOST_STATES:
             break
-    missing = [name for name in joints if name not in best]
+    missing = [name for name in joints if name not in named]
     raise BagError(
-        f"{bag.path}: no joint state on {topic} names the {len(joints)} joints of the parameters.\n"
+        f"{bag.path}: the joint states on {' and '.join(topics)} do not name the {len(joints)}"
+        " joints of the parameters.\n"
         f"  wanted:   {', '.join(joints)}\n"
-        f"  recorded: {', '.join(best) or 'no names'} ({len(best)} joints)\n"
+        f"  recorded: {', '.join(named) or 'no names'} ({len(named)} joints)\n"
         f"  missing:  {', '.join(missing)}\n"
         "If it is this robot under other names, give those as `joints` in --params, in the"
         " checkpoint's order;\notherwise the recording is of another robot, and needs a checkpoint"

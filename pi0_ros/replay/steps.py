@@ -193,7 +193,7 @@ class Steps(Pass):
         super().__init__(interface, topics, policy)
         parameters = self._parameters
         self._latency = round(latency * 1e9)
-        self._buffer = buffer = ObservationBuffer(parameters, lambda: self._now)
+        self._buffer = buffer = ObservationBuffer(parameters, lambda: self._now, limits)
         self._enable = MotionEnable()
         if enable:
             self._enable.enable(0.0)
@@ -205,7 +205,10 @@ class Steps(Pass):
         names = parameters.camera_names
         puts: list[tuple[str, Callable[[Any], object]]] = [
             *((f"camera {name}", partial(buffer.put_image, name)) for name in names),
-            (JOINT_STATES, buffer.put_joint_state),
+            *(
+                (JOINT_STATES, partial(buffer.put_joint_state, topic=topic))
+                for topic in parameters.joint_states_topics
+            ),
             (INSTRUCTION, lambda message: buffer.put_instruction(message.data)),
         ]
         streams = zip(self._observed, puts, strict=True)

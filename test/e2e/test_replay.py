@@ -128,7 +128,7 @@ def test_sqlite3_faster_than_recorded_with_renamed_topics(run, make_bag, tmp_pat
         "--rate", "2",
         "--remap", "/cam0/image_raw:=/front/image_raw",
         "--ros-args", "-p", "instruction:=push the cube",
-        "-p", "joint_states_topic:=/robot/joint_states",
+        "-p", "joint_states_topics:=[/robot/joint_states]",
     )  # fmt: skip
     assert status == 0
     assert [path.suffix for path in (tmp_path / "out" / "bag").glob("bag.*")] == [".db3"]
@@ -139,7 +139,7 @@ def test_sqlite3_faster_than_recorded_with_renamed_topics(run, make_bag, tmp_pat
     # A second one does not touch these results unless told to.
     status, _, error = run(bag, "--remap", "/cam0/image_raw:=/front/image_raw",
                            "--ros-args", "-p", "instruction:=x",
-                           "-p", "joint_states_topic:=/robot/joint_states")  # fmt: skip
+                           "-p", "joint_states_topics:=[/robot/joint_states]")  # fmt: skip
     assert status == 1 and "exists: choose another --out" in error
     assert len(messages(tmp_path / "out" / "bag")) == len(recorded)
 

@@ -23,8 +23,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
         put_image(buffer, camera, message)
         arrivals.append((camera, stamp_of(message)))
 
-    def counted_joint_state(buffer: ObservationBuffer, message: Any) -> None:
-        put_joint_state(buffer, message)
+    def counted_joint_state(buffer: ObservationBuffer, message: Any, topic: str = "") -> None:
+        put_joint_state(buffer, message, topic)
         arrivals.append(("joints", stamp_of(message)))
 
     monkeypatch.setattr(ObservationBuffer, "put_image", counted_image)

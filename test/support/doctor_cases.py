@@ -30,7 +30,7 @@ STORE = get_typestore(Stores.ROS2_HUMBLE)
 TYPES = STORE.types
 
 Change = Callable[[str, Any], "Any | None"]
-"""Takes a topic and a message and returns the message to record instead; None: none."""
+"""Takes a topic and a message and returns the message or messages to record instead; None: none."""
 
 
 def given(**changes: Any) -> dict[str, Any]:
@@ -91,12 +91,13 @@ def write_bag(path: Path, change: Change = lambda topic, m: m, seconds: float = 
     connections: dict[tuple[str, str], Any] = {}
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         for at, topic, message in messages:
-            message = change(topic, message)
-            if message is None:
-                continue
-            kind = message.__msgtype__
-            if (topic, kind) not in connections:
-                connections[topic, kind] = writer.add_connection(topic, kind, typestore=STORE)
-            data = STORE.serialize_cdr(message, kind)
-            writer.write(connections[topic, kind], at, data)
+            changed = change(topic, message)
+            for message in changed if isinstance(changed, list) else [changed]:
+                if message is None:
+                    continue
+                kind = message.__msgtype__
+                if (topic, kind) not in connections:
+                    connections[topic, kind] = writer.add_connection(topic, kind, typestore=STORE)
+                data = STORE.serialize_cdr(message, kind)
+                writer.write(connections[topic, kind], at, data)
     return path

@@ -102,7 +102,7 @@ CAMERAS = (
 
 JOINT_STATES = (
     _joints("joint states stop", "silent", "stale"),
-    _joints("joint states lack a joint", "missing", "missing", "gripper"),
+    _joints("joint states lack a joint", "missing", "stale", "gripper"),
     _joints("joint states with NaN", "NaN", "finite"),
     _joints("joint states of wrong length", "lengths", "4 positions"),
     _joints("joint states with a doubled name", "doubled", "more than once"),

@@ -154,7 +154,7 @@ def test_a_message_shorter_than_a_header_is_a_bag_error(size):
 def test_a_joint_state_cut_short_is_a_bag_error(make_bag, size):
     bag = make_bag(["/joint_states"], seconds=0.1, cut={"/joint_states": size})
     with pytest.raises(BagError, match=r"a message o.*/joint_states.*the recording is damaged"):
-        joint_positions(open_bag(bag), "/joint_states")
+        joint_positions(open_bag(bag), ["/joint_states"])
 
 
 def test_messages_come_in_order_and_only_from_the_topics_asked_for(recording):
@@ -168,7 +168,7 @@ def test_messages_come_in_order_and_only_from_the_topics_asked_for(recording):
 
 
 def test_joint_positions_are_sorted_out_by_name(recording):
-    series = joint_positions(open_bag(recording), "/joint_states")
+    series = joint_positions(open_bag(recording), ["/joint_states"])
     assert list(series) == ["shoulder", "elbow", "gripper"]
     times, positions = series["elbow"]
     np.testing.assert_allclose(positions, np.sin(np.arange(200) / 30 + 1))

@@ -114,6 +114,15 @@ def no_grip(message: Any) -> None:
     message.name, message.position = message.name[:-1], message.position[:-1]
 
 
+def and_zeros(topic: str, message: Any) -> Any:
+    """A second publisher of the same joints."""
+    if topic != "/joint_states":
+        return message
+    zeros = type(message)(**vars(message))
+    zeros.position = np.zeros(len(message.name))
+    return [message, zeros]
+
+
 def other_sign(message: Any) -> None:
     message.position[3] *= -1
 
@@ -148,6 +157,28 @@ def late(message: Any) -> Any:
     return message
 
 
+def in_parts(topic: str, message: Any) -> Any:
+    """The gripper's joint state is a message of its own; another has efforts only."""
+    if topic != "/joint_states":
+        return message
+    kind, none = type(message), np.zeros(0)
+    return [
+        kind(message.header, message.name[:5], message.position[:5], none, none),
+        kind(message.header, message.name, none, none, np.ones(6)),
+        kind(message.header, message.name[5:], message.position[5:], none, none),
+    ]
+
+
+def test_joint_states_in_parts(tmp_path: Path, arguments: list[str]) -> None:
+    status, lines = examine(tmp_path, arguments, in_parts)
+    assert status == 0, [line for line in lines if line[0] == "FAIL"]
+    texts = [text for _, _, text in lines]
+    assert "all 6 are there, in 2 parts: pan, lift, elbow, flex, roll; grip" in texts
+    assert "100 of 300 joint states have no positions (velocity or effort only)" in texts
+    assert any(text.startswith("joint states of grip: 50.0 Hz") for text in texts)
+    assert any(text.startswith("20 of 20 ticks") for text in texts)
+
+
 @pytest.mark.parametrize(
     ("change", "check", "text"),
     [
@@ -158,7 +189,8 @@ def late(message: Any) -> Any:
         (on_joints(other_sign), "values", "flex is of the other sign"),
         (on_joints(percent), "values", "grip is in percent"),
         (on_joints(no_number), "joints", r"100 of 100 .* not finite: \['elbow'\]"),
-        (on_joints(no_grip), "joints", r"joints missing: \['grip'\]"),
+        (on_joints(no_grip), "joints", r"no joint state has a position of \['grip'\]"),
+        (and_zeros, "joints", r"lift is .* roll is .* in turn: do two publishers contradict"),
         (on_joints(of_other_joints), "joints", "no joint state names any of"),
         (on_front(lambda m: None), "topic", r"/front/image_raw .* not in the bag; .*/wrist/image"),
         (on_front(compressed), "topic", "has the type sensor_msgs/msg/CompressedImage, the node"),

@@ -159,7 +159,7 @@ def test_a_leaders_joint_states_can_be_compared_with(tmp_path):
         for k in (0, 10, 20, 80, 90)
     ]
     bag = open_bag(write_bag(tmp_path / "bag", entries))
-    truth = read_truth(bag, "/joint_states", "", SIX[:2])
+    truth = read_truth(bag, ["/joint_states"], "", SIX[:2])
     seconds = np.array([-0.01, 0.0, 0.05, 0.15, 0.4, 0.85, 0.91])
     found = truth.at(START + (seconds * 1e9).astype(np.int64))
     # Interpolated; unknown outside of the recording and in a gap of more than 0.5 s.
@@ -274,7 +274,7 @@ def test_each_fault_is_one_clear_problem(two_bags, demo_checkpoint, tmp_path, ca
     dark = write_bag(tmp_path / "dark", arm_at_work(0.4, SIX, camera_offset=0.39))
     expected = {
         empty: "not a rosbag2 recording (no metadata.yaml in it)",
-        other: "no joint state on /joint_states names the 6 joints",
+        other: "the joint states on /joint_states do not name the 6 joints",
         blind: "/wrist/image_raw (camera wrist, sensor_msgs/msg/Image) is missing",
         cut: "cannot be opened as a rosbag2 recording",
         dark: "no chunk came; refused: missing",

@@ -43,7 +43,7 @@ def test_files_are_read_by_the_rules_of_ros(tmp_path):
     cameras: [top, side]
     joints: [a, b]
     delta_joints: []
-    joint_states_topic: states
+    joint_states_topics: [states]
     camera.top.topic: /overview/image
 /arm/pi0:
   ros__parameters:

@@ -8,7 +8,6 @@ from support.harness import configure, header
 
 from pi0_ros.motion.refusal import Refusal
 from pi0_ros.node.images import ImageError
-from pi0_ros.node.joint_states import positions_of
 from pi0_ros.node.observation import LONGEST_INSTRUCTION, ObservationBuffer
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, REMEMBERED
 
@@ -169,7 +168,7 @@ def test_clear_forgets_all_but_the_instruction():
 
 def test_malformed_joint_state_names_topic_and_joint():
     buffer = filled()
-    buffer.put_joint_state(joint_state(NOW, pan=1.0, gripper=3.0))
+    buffer.put_joint_state(joint_state(NOW, pan=1.0, lift=float("nan"), gripper=3.0))
     error = refusal(buffer)
     assert error.reason == "malformed"
     assert "joint_states" in error.detail and "['lift']" in error.detail
@@ -377,25 +376,3 @@ def test_rate():
         buffer.put_image("front", image(now[0], f"{i:06}"))
     assert status(buffer, "camera front", now[0]).rate == pytest.approx(1000 / 33)
     assert status(buffer, "camera front", now[0] + 10**10).rate is None
-
-
-def test_positions_in_the_order_asked_for():
-    message = joint_state(a=1.0, b=2.0, c=3.0, extra=float("nan"))
-    np.testing.assert_array_equal(positions_of(message, ["c", "a", "b"]), [3.0, 1.0, 2.0])
-
-
-@pytest.mark.parametrize(
-    ("names", "positions", "says"),
-    [
-        (["a", "b"], [1.0], "2 names but 1 positions"),
-        (["a", "b"], [], "2 names but 0 positions"),
-        (["a", "b"], [1.0, 2.0, 3.0], "2 names but 3 positions"),
-        (["a", "b", "a"], [1.0, 2.0, 3.0], r"more than once: \['a'\]"),
-        (["a", "c"], [1.0, 2.0], r"joints missing: \['b'\]"),
-        (["b", "a"], [1.0, float("nan")], r"not finite: \['a'\]"),
-        (["b", "a"], [float("-inf"), 1.0], r"not finite: \['b'\]"),
-    ],
-)
-def test_bad_joint_states(names, positions, says):
-    with pytest.raises(ValueError, match=says):
-        positions_of(SimpleNamespace(name=names, position=positions), ["a", "b"])

@@ -31,8 +31,9 @@ TENTH = 100_000_000
 def run(tmp_path):
     """Steps through messages: run(entries, policy=, params=, **options) -> (steps, events)."""
 
-    def call(entries, policy=None, params=None, **options):
-        bag = write_bag(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", entries)
+    def call(entries, policy=None, params=None, types=(), **options):
+        path = tmp_path / f"bag{len(list(tmp_path.iterdir()))}"
+        bag = write_bag(path, entries, types=dict(types))
         file = write_params(tmp_path / "params.yaml", **(params or {}))
         case = open_case(bag, node_arguments(tmp_path, [file], []))
         check_case(case, lambda *_: [])
@@ -209,6 +210,42 @@ def test_five_rejected_chunks_latch_as_in_the_node(run, tmp_path):
     assert chunks[-1] > 1.8, "chunks go on"
 
 
+@pytest.mark.parametrize("topics", [["/joint_states"], ["/joint_states", "/gripper/states"]])
+def test_joint_states_in_parts_make_the_same_observations(run, topics):
+    entries = arm_at_work(seconds=1.0)
+    whole = [event.snapshot for event in run(entries)[1]]
+    parts = []
+    for at, topic, message in entries:
+        if topic == "/joint_states":
+            first, last = list(message.name)[:-1], list(message.name)[-1:]
+            stamp = header_stamp_of(message)
+            position = np.array(message.position)
+            parts.append((at, topics[-1], joint_state(stamp, last, position[-1:])))
+            message = joint_state(stamp, first, position[:-1])
+        parts.append((at, topic, message))
+    types = dict.fromkeys(topics, "sensor_msgs/msg/JointState")
+    steps, events, _ = run(parts, params={"joint_states_topics": topics}, types=types)
+    assert len(events) == len(whole) == 9 and steps.counters[-1].refused == {"missing": 1}
+    for event, expected in zip(events, whole, strict=True):
+        np.testing.assert_array_equal(event.snapshot.state, expected.state)
+        assert event.snapshot.state_stamp == expected.state_stamp
+
+
+def header_stamp_of(message) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def test_two_publishers_of_one_joint_are_told(run):
+    entries = arm_at_work(seconds=2.0)
+    zeros = [
+        (at + 3_000_000, topic, joint_state(at + 3_000_000, THREE, np.full(3, 0.8)))
+        for at, topic, _ in entries
+        if topic == "/joint_states"
+    ]
+    steps, _, _ = run(sorted([*entries, *zeros], key=lambda entry: entry[0]))
+    assert "in turn: do two publishers contradict each other" in steps.first_refused["malformed"][1]
+
+
 def test_another_robots_joints_are_explained(run):
     states = [
         (START + k * 10_000_000, "/joint_states", joint_state(START, SIX, motion(0.0, 6)))
@@ -218,5 +255,5 @@ def test_another_robots_joints_are_explained(run):
     with pytest.raises(BagError) as caught:
         run([*others, *states])
     text = str(caught.value)
-    assert "names the 3 joints of the parameters" in text
+    assert "do not name the 3 joints of the parameters" in text
     assert "(6 joints)" in text and "missing:  shoulder, elbow" in text
