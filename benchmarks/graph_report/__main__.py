@@ -17,12 +17,15 @@ from benchmarks.graph_report import stand_ins
 from pi0_ros.cli import call
 from pi0_ros.console import DONE, FAILED, add_json, count, output_file, table, warn, write_json
 from pi0_ros.errors import UserError
-from pi0_ros.model.config import TINY, Pi0Config
+from pi0_ros.model.config import PI05, TINY, TINY_PI05, Pi0Config
 
 if TYPE_CHECKING:
     from benchmarks.graph_report.cost import Summary
 
-CONFIGS = {"tiny": TINY, "full": Pi0Config()}
+CONFIGS = {
+    "pi0": {"tiny": TINY, "full": Pi0Config()},
+    "pi05": {"tiny": TINY_PI05, "full": PI05},
+}
 FORMS = ("frame", "two-graph")
 ATTENTION_KERNELS = ("fia", "pfa")
 
@@ -77,7 +80,7 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
         ) from error
 
     start = time.monotonic()
-    warn(f"lowering {args.config}, {config.num_steps} steps, as {args.form} ...")
+    warn(f"lowering {args.model} {args.config}, {config.num_steps} steps, as {args.form} ...")
     graphs = lower(config, args.form, args.op)
     failed = [name for graph in graphs for name in graph.unsupported]
     summary = cost.summarize(
@@ -104,7 +107,7 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
 
 def run(args: argparse.Namespace) -> int:
     """The command; FAILED also where something is wrong with the graph."""
-    config = CONFIGS[args.config]
+    config = CONFIGS[args.model][args.config]
     if args.layers is not None:
         config = replace(config, depth=args.layers, vision_depth=args.layers)
     if args.steps is not None:
@@ -141,7 +144,7 @@ def text(config: Pi0Config, form: str, report: Report, summary: "Summary") -> st
     launches = report.kernel_nodes * cost.LAUNCH_SECONDS * 1e3
     return "\n".join(
         (
-            f"pi0, {config.vision_depth}+{config.depth}+{config.depth}x{config.num_steps} layers, "
+            f"{config.variant}, {config.vision_depth}+{config.depth}+{config.depth}x{config.num_steps} layers, "
             f"two cameras, {config.prompt_length} prompt tokens, bfloat16, {form} form",
             "lowered to GE with torchair on a pretend NPU; nothing was run\n",
             table(counts.items(), align="<>") + "\n",
@@ -166,7 +169,10 @@ def _giga(number: int) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     add = parser.add_argument
-    add("--config", choices=CONFIGS, default="full", help="size of the model (default: full)")
+    add("--model", choices=CONFIGS, default="pi0", help="which (default: pi0)")
+    add(
+        "--config", choices=CONFIGS["pi0"], default="full", help="size of the model (default: full)"
+    )
     add("--layers", type=count(1), metavar="N", help="of each stack, for a quick look")
     add("--steps", type=count(1), metavar="N", help="denoise steps (default: 10)")
     add(

@@ -61,14 +61,21 @@ def lower(config: Pi0Config, form: str, attention: str, cameras: int = 2) -> lis
     with fake_model(config, ops, cameras) as (model, inputs):
         images, prompt, state, noise, layout, times = inputs
         flat = flatten_layout(layout)
+        made = []
+        if config.pi05:
+            # Its graphs get token ids and their number, and make the rest.
+            prompt = torch.empty(prompt.shape[:2], dtype=torch.int64, device=npu)
+            count = torch.empty(1, dtype=torch.int32, device=npu)
+            made, flat = [*layout.suffix_rope, layout.suffix_mask], (*layout.prefix_rope, count)
         if form == "frame":
             arguments = (images, prompt, state, noise, times, *flat)
             return [lower_module("frame", 1, Frame(model), arguments)]
         prefix = lower_module("prefix", 1, Prefix(model), (images, prompt, state, *flat))
         shape = (1, _prefix_tokens(config, cameras), config.kv_heads, config.head_dim)
-        token = torch.empty(1, 1, config.expert_width, device=npu)
         past = [torch.empty(shape, device=npu) for _ in range(2 * config.depth)]
-        step = (noise, times[0], token, *past, *flat)
+        token = torch.empty(1, 1, config.expert_width, device=npu)
+        rest = (*made, *past) if config.pi05 else (token, *past, *flat)
+        step = (noise, times[0], *rest)
         return [prefix, lower_module("step", config.num_steps, Step(model), step)]
 
 
@@ -108,13 +115,17 @@ def fake_model(c: Pi0Config, ops: Ops, cameras: int = 2) -> Iterator[tuple[Pi0, 
 
     New tensors in the body are fake, and in the model's dtype.
     """
-    tokens, suffix = _prefix_tokens(c, cameras), 1 + c.horizon
+    tokens, suffix = _prefix_tokens(c, cameras), c.horizon + (not c.pi05)
     default = torch.get_default_dtype()
     torch.set_default_dtype(DTYPE)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with fake, torch.device("npu"):
-            model = ops.prepare(Pi0(c, ops).eval().requires_grad_(False))
+            model = Pi0(c, ops).eval().requires_grad_(False)
+            # As `load_graphs` leaves it.
+            del model.time_in
+            ops.prepare(model)
+            row = (2 * c.depth + 1, 3, c.expert_width) if c.pi05 else (c.expert_width,)
             # As the policy's graphs take it: one graph serves every prompt that fits its length.
             # Not made by `Pi0.layout`, since nothing can be computed here.
             layout = Layout(
@@ -130,7 +141,7 @@ def fake_model(c: Pi0Config, ops: Ops, cameras: int = 2) -> Iterator[tuple[Pi0, 
                 torch.empty(1, c.max_state_dim, dtype=torch.float32),
                 torch.empty(1, c.horizon, c.max_action_dim, dtype=torch.float32),
                 layout,
-                torch.empty(c.num_steps, c.expert_width),
+                torch.empty(c.num_steps, *row),
             )
         # A default device makes every call that is traced slower: from here on it is named.
         with fake:

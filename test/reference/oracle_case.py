@@ -4,6 +4,7 @@ A case is a JSON object. Keys (defaults in `Case`):
 
 name            folder name of the case's output, unique within one run
 sizes           object, see `Sizes`; missing keys take the tiny defaults, "sizes": "full" is pi0
+variant         "pi0" or, with 0.6.1, "pi05"
 dtype           "float32" or "bfloat16": how LeRobot holds and computes the model. LeRobot 0.3.3
                 itself only knows bfloat16; its "float32" is a run-time hook of oracle_old.py
 cameras         names; the policy's inputs are observation.images.<name>, in this order
@@ -24,6 +25,8 @@ peaked          multiply attention logits (vision, prefix, expert) by `peak_gain
                 over seeds (unpeaked: 2e-6; tiny sizes, float32)
 bf16_weights    round the weights to bfloat16 before use, so that a float32 and a bfloat16 run of
                 the same seed differ by arithmetic only
+state_on_edges  the state lies on edges between the 256 parts of its quantiles' range, or one unit
+                in the last place beside them
 state_norm, action_norm   "MEAN_STD", "MIN_MAX", "IDENTITY"; from 0.4.4 also "QUANTILES"
 relative_actions, exclude_joints, action_names   0.6.1 only: actions are relative to the state,
 those whose name contains an excluded one are not
@@ -112,6 +115,7 @@ class Case:
 
     name: str
     mode: str = "infer"
+    variant: str = "pi0"
     sizes: Sizes = field(default_factory=Sizes)
     dtype: str = "float32"
     cameras: tuple[str, ...] = ("front", "wrist")
@@ -125,6 +129,7 @@ class Case:
     peaked: bool = False
     peak_gain: float = 8.0
     bf16_weights: bool = False
+    state_on_edges: bool = False
     state_norm: str = "MEAN_STD"
     action_norm: str = "MEAN_STD"
     relative_actions: bool = False
@@ -163,6 +168,8 @@ class Case:
         problems = []
         if self.mode not in ("infer", "preprocess"):
             problems.append(f"mode {self.mode!r}: expected infer or preprocess")
+        if self.variant not in ("pi0", "pi05"):
+            problems.append(f"variant {self.variant!r}: expected pi0 or pi05")
         if self.dtype not in ("float32", "bfloat16"):
             problems.append(f"dtype {self.dtype!r}: expected float32 or bfloat16")
         if not set(self.masked) < set(self.cameras):

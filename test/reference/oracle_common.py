@@ -127,6 +127,14 @@ def observation(case: Case) -> dict[str, Tensor]:
     images = {camera: random_image(*case.image_hw, g) for camera in case.cameras}
     stats = statistics(case)["observation.state"]
     unit = torch.randn(case.joints, generator=generator(case, "state"))
+    state = stats["mean"] + stats["std"] * unit
+    if case.state_on_edges:
+        low, high = stats["q01"], stats["q99"]
+        edges = torch.randint(-1, 259, (case.joints,), generator=generator(case, "edges"))
+        edges[:4] = torch.tensor([0, 256, 1, 128])[: case.joints]
+        state = low + (high - low) * edges / 256
+        beside = torch.tensor([-1.0, 0.0, 1.0]).repeat(case.joints)[: case.joints]
+        state = torch.where(beside == 0, state, torch.nextafter(state, beside * torch.inf))
     length = case.sizes.tokenizer_max_length
     tokens = torch.zeros(length, dtype=torch.int64)
     tokens[: len(case.tokens)] = torch.tensor(case.tokens)
@@ -134,7 +142,7 @@ def observation(case: Case) -> dict[str, Tensor]:
         1, case.sizes.chunk_size, case.sizes.max_action_dim, generator=generator(case, "noise")
     )
     result = {
-        "state": stats["mean"] + stats["std"] * unit,
+        "state": state,
         "tokens": tokens,
         "token_mask": torch.arange(length) < len(case.tokens),
         "noise": noise,

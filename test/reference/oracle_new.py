@@ -1,5 +1,6 @@
-"""LeRobot 0.4.4's and 0.6.1's pi0 as oracles, run by run_oracle.py (case format: oracle_case.py).
+"""LeRobot 0.4.4's and 0.6.1's pi0, and 0.6.1's pi0.5, as oracles.
 
+Run by run_oracle.py; case format: oracle_case.py.
 Its sizes are hard-coded in PaliGemmaWithExpertModel, so the configurations are changed on their way
 into transformers' classes; nothing of LeRobot's arithmetic is touched. 0.6.1 brings a Gemma of its
 own; that of 0.4.4: see benchmarks/race/peer_gemma.py.
@@ -14,12 +15,15 @@ from typing import Any
 
 import lerobot
 import lerobot.policies.pi0.modeling_pi0 as pi0
+import lerobot.policies.pi05.modeling_pi05 as pi05
 import lerobot.processor.tokenizer_processor as tokenizer_processor
 import torch
 import transformers
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.pi0.configuration_pi0 import PI0Config
 from lerobot.policies.pi0.processor_pi0 import make_pi0_pre_post_processors
+from lerobot.policies.pi05.configuration_pi05 import PI05Config
+from lerobot.policies.pi05.processor_pi05 import make_pi05_pre_post_processors
 from reference.oracle_case import Case
 from reference.oracle_common import (
     FixedTokenizer,
@@ -44,6 +48,10 @@ else:
 
 VERSION = lerobot.__version__
 _PaliGemma, _Gemma = (getattr(pi0, name) for name in _CLASSES)
+_VARIANTS = {
+    "pi0": (pi0, pi0.PI0Policy, PI0Config, make_pi0_pre_post_processors),
+    "pi05": (pi05, pi05.PI05Policy, PI05Config, make_pi05_pre_post_processors),
+}
 
 
 def _use_sizes(case: Case) -> None:
@@ -66,21 +74,25 @@ def _use_sizes(case: Case) -> None:
         config.vocab_size = s.vocab
         return _Gemma(config=config)
 
-    pi0.get_gemma_config = gemma_config
+    module = _VARIANTS[case.variant][0]
+    module.get_gemma_config = gemma_config
     for name, build_one in zip(_CLASSES, (paligemma, gemma), strict=True):
-        setattr(pi0, name, build_one)
+        setattr(module, name, build_one)
 
 
-def build(case: Case) -> pi0.PI0Policy:
+def build(case: Case) -> pi0.PI0Policy | pi05.PI05Policy:
     """A policy of the case's sizes with the case's weights."""
+    if case.variant == "pi05" and VERSION == "0.4.4":
+        raise ValueError(f"case {case.name!r}: the oracle of LeRobot {VERSION} has no pi05")
     _use_sizes(case)
+    _, policy_class, config_class, _ = _VARIANTS[case.variant]
     s = case.sizes
     features = {
         f"observation.images.{c}": PolicyFeature(FeatureType.VISUAL, (3, *case.image_hw))
         for c in case.cameras
     }
     features["observation.state"] = PolicyFeature(FeatureType.STATE, (case.joints,))
-    config = PI0Config(
+    config = config_class(
         input_features=features,
         output_features={"action": PolicyFeature(FeatureType.ACTION, (case.joints,))},
         device="cpu",
@@ -101,7 +113,7 @@ def build(case: Case) -> pi0.PI0Policy:
         **_relative_actions(case),
     )
     with no_init_weights():  # every parameter is filled below
-        policy = pi0.PI0Policy(config)
+        policy = policy_class(config)
     policy.model.paligemma_with_expert.paligemma.tie_weights()
     fill_parameters(policy.model, case)
     return policy.eval()
@@ -142,7 +154,7 @@ def infer(case: Case, out: Path) -> None:
     policy = build(case)
     tokenizer = FixedTokenizer(case)
     tokenizer_processor.AutoTokenizer = SimpleNamespace(from_pretrained=lambda name: tokenizer)
-    before, after = make_pi0_pre_post_processors(policy.config, statistics(case))
+    before, after = _VARIANTS[case.variant][3](policy.config, statistics(case))
     for part in (policy, before, after):
         part.save_pretrained(out / "checkpoint")
 
@@ -163,7 +175,8 @@ def infer(case: Case, out: Path) -> None:
 
     absent = [k for k in policy.config.image_features if k not in batch]
     order = list(case.present) + [k.removeprefix("observation.images.") for k in absent]
-    (images, _, tokens, token_mask, state), _, model_actions = taps.calls["sample_actions"][0]
+    arguments, _, model_actions = taps.calls["sample_actions"][0]
+    images, _, tokens, token_mask, *state = arguments
     if not (
         torch.equal(tokens[0], inputs["tokens"])
         and torch.equal(token_mask[0], inputs["token_mask"])
@@ -175,7 +188,6 @@ def infer(case: Case, out: Path) -> None:
     results = {
         "model_actions": model_actions,
         "actions": actions[0],
-        "tap.state": state[0],
         "tap.prefix_embedding": embeddings[0],
         "tap.prefix_mask": prefix_mask[0],
         "tap.prefix_key": key[0],
@@ -183,6 +195,8 @@ def infer(case: Case, out: Path) -> None:
         "tap.time": torch.cat([kwargs["timestep"] for _, kwargs, _ in steps]),
         "tap.velocity": torch.cat([result for _, _, result in steps]),
     }
+    if state:  # pi0.5 gets it in words
+        results["tap.state"] = state[0][0]
     for camera, image, (_, _, embedding) in zip(
         order, images, taps.calls["embed_image"], strict=True
     ):

@@ -20,7 +20,8 @@ from reference.oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.policy.compatibility import prompt_state
+from pi0_ros.policy.compile import FORMS, GraphOptions
 from pi0_ros.policy.graphs import load_graphs
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
@@ -28,6 +29,22 @@ from pi0_ros.policy.units import JointUnits
 
 THREE = ["left", "top", "right"]
 FULL_PROMPT = list(range(2, 50))
+OTHER_SIZES = {
+    "width": 40,
+    "expert_width": 24,
+    "heads": 6,
+    "kv_heads": 2,
+    "head_dim": 10,
+    "depth": 2,
+    "vision_width": 30,
+    "vision_heads": 5,
+    "vision_depth": 1,
+    "image_size": 42,
+    "chunk_size": 7,
+    "num_steps": 3,
+    "max_state_dim": 12,
+    "max_action_dim": 9,
+}
 CASES: list[dict[str, Any]] = [
     {"name": "two cameras, 6 joints"},
     {"name": "one camera, 7 joints, one token", "cameras": ["top"], "joints": 7, "tokens": [2]},
@@ -54,22 +71,7 @@ CASES: list[dict[str, Any]] = [
         "joints": 5,
         "seed": 7,
         "image_hw": [42, 42],
-        "sizes": {
-            "width": 40,
-            "expert_width": 24,
-            "heads": 6,
-            "kv_heads": 2,
-            "head_dim": 10,
-            "depth": 2,
-            "vision_width": 30,
-            "vision_heads": 5,
-            "vision_depth": 1,
-            "image_size": 42,
-            "chunk_size": 7,
-            "num_steps": 3,
-            "max_state_dim": 12,
-            "max_action_dim": 9,
-        },
+        "sizes": OTHER_SIZES,
     },
 ]
 QUANTILES = {"name": "quantile statistics", "state_norm": "QUANTILES", "action_norm": "QUANTILES"}
@@ -97,7 +99,46 @@ RELATIVE = [
         "seed": 12,
     },
 ]
-ONLY = {"0.6.1": [QUANTILES, *RELATIVE], "0.4.4": [QUANTILES], "0.3.3": [HUB]}
+
+
+def pi05(name: str, **case: Any) -> dict[str, Any]:
+    """A case of pi0.5, by default with the normalisation and the prompt length of its defaults."""
+    sizes = {"tokenizer_max_length": 200, **case.pop("sizes", {})}
+    modes = {"state_norm": "QUANTILES", "action_norm": "QUANTILES"}
+    return {"name": f"pi0.5: {name}", "variant": "pi05", "sizes": sizes, **modes, **case}
+
+
+LONG_PROMPT = list(range(2, 202))
+PI05 = [
+    pi05("two cameras, 6 joints"),
+    pi05("one camera, 7 joints, one token", cameras=["top"], joints=7, tokens=[2]),
+    pi05("three cameras, 200 tokens", cameras=THREE, joints=14, tokens=LONG_PROMPT, seed=2),
+    pi05("masked camera", cameras=THREE, masked=["top"], empty_cameras=1, joints=14, seed=3),
+    pi05("peaked attention", peaked=True, tokens=LONG_PROMPT, seed=4),
+    pi05("state on edges", state_on_edges=True, joints=32, task=" pick_up\nthe cube ", seed=5),
+    pi05("state on edges, again", state_on_edges=True, joints=31, seed=6),
+    pi05("mean and deviation", state_norm="MEAN_STD", action_norm="MEAN_STD", seed=7),
+    pi05(
+        "relative actions",
+        relative_actions=True,
+        action_names=[*ARM, "gripper.pos"],
+        seed=8,
+    ),
+    pi05("wide heads", sizes={"head_dim": 32, "expert_width": 64, "depth": 4}, seed=9),
+]
+PI05_COMPILED = pi05(
+    "grouped heads, horizon 7, 3 steps",
+    joints=5,
+    seed=10,
+    image_hw=[42, 42],
+    sizes=OTHER_SIZES,
+)
+PI05_ROUNDED = pi05("bfloat16", bf16_weights=True, seed=11)
+ONLY = {
+    "0.6.1": [QUANTILES, *RELATIVE, *PI05, PI05_COMPILED, PI05_ROUNDED],
+    "0.4.4": [QUANTILES],
+    "0.3.3": [HUB],
+}
 # The same weights for both precisions, so that only the arithmetic differs.
 ROUNDED = {"name": "bfloat16", "bf16_weights": True, "seed": 9}
 
@@ -107,7 +148,7 @@ BFLOAT16_GATE = 0.9999
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: LeRobot in float32 on a case against the policy in `dtype`.
+    """One comparison: LeRobot in float32 on a case against the policy in `dtype`, compiled or not.
 
     `max_abs` is over normalised actions (root mean square about 1) and `cosine` too.
     """
@@ -117,6 +158,7 @@ class Row:
     dtype: str
     max_abs: float
     cosine: float
+    form: str = "eager"
 
     @property
     def passes(self) -> bool:
@@ -129,6 +171,7 @@ def sizes_of(case: dict[str, Any]) -> Pi0Config:
     """The sizes of an oracle's case, which LeRobot's config.json does not hold."""
     s = case["sizes"]
     return Pi0Config(
+        variant=case["variant"],
         image_size=s["image_size"],
         patch_size=s["patch"],
         vision_width=s["vision_width"],
@@ -152,34 +195,50 @@ def sizes_of(case: dict[str, Any]) -> Pi0Config:
     )
 
 
-def compare(version: str, result: OracleResult, dtype: str, hub: bool = False) -> Row:
-    """Run the policy on what an oracle saved, and compare."""
+def compare(
+    version: str, result: OracleResult, dtype: str, hub: bool = False, form: str = "eager"
+) -> Row:
+    """Run the policy on what an oracle saved, and compare.
+
+    Args:
+        form: `eager`, or a form of a graph, which inductor compiles.
+    """
     record = result.record
     case, tensors = record["case"], result.tensors()
     path = result.path / "checkpoint_hub" if hub else result.checkpoint
     read = read_checkpoint(path, sizes_of(case))
-    graphs = load_graphs(
-        read, GraphOptions("eager"), getattr(torch, dtype), torch.device("cpu"), cameras=0
-    )
+    options = GraphOptions("eager") if form == "eager" else GraphOptions("inductor", form)
+    graphs = load_graphs(read, options, getattr(torch, dtype), torch.device("cpu"), cameras=0)
+    prompts = []
+
+    def tokenizer(text: str) -> list[int]:
+        prompts.append(text)
+        return list(case["tokens"])
+
     policy = Policy(
         read,
         graphs,
-        lambda text: list(case["tokens"]),
+        tokenizer,
         cameras=[name for name in read.cameras if name not in case["masked"]],
         joint_units=JointUnits.radians(case["joints"]),
         delta_mask=np.array(read.delta_mask or [False] * case["joints"]),
         action_dt=0.02,
         seed=0,
+        prompt_state=prompt_state(read, None),
     )
     images = {name: tensors[f"image_u8.{name}"].numpy() for name in policy.cameras}
     observation = Observation(images, tensors["state"].numpy(), case["task"])
     chunk = policy.infer(observation, tensors["noise"][0].numpy())
+    asked = [call["text"][0] for call in record["tokenizer_calls"]]
+    if prompts != asked:
+        raise AssertionError(f"{case['name']}: the prompt is {prompts}, LeRobot has {asked}")
     ours, theirs = (
         ((actions - read.action.offset) / read.action.inverse_scale).ravel().astype(np.float64)
         for actions in (chunk.positions, tensors["actions"].numpy())
     )
     cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
-    return Row(version, case["name"], dtype, float(abs(ours - theirs).max()), float(cosine))
+    most = float(abs(ours - theirs).max())
+    return Row(version, case["name"], dtype, most, float(cosine), form)
 
 
 def measure(version: str, out: Path) -> list[Row]:
@@ -190,7 +249,12 @@ def measure(version: str, out: Path) -> list[Row]:
         compare(version, results[case["name"]], "float32", hub=case.get("hub_layout", False))
         for case in cases
     ]
-    return [*rows, compare(version, results[ROUNDED["name"]], "bfloat16")]
+    rows.append(compare(version, results[ROUNDED["name"]], "bfloat16"))
+    if PI05_ROUNDED in cases:
+        compiled = results[PI05_COMPILED["name"]]
+        rows += [compare(version, compiled, "float32", form=form) for form in FORMS]
+        rows.append(compare(version, results[PI05_ROUNDED["name"]], "bfloat16"))
+    return rows
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -201,10 +265,11 @@ def table(rows: Iterable[Row]) -> str:
     ]
     for row in rows:
         gate = f"max <= {FLOAT32_GATE:g}" if row.dtype == "float32" else f"cos >= {BFLOAT16_GATE}"
+        form = "" if row.form == "eager" else f", compiled as {row.form}"
         verdict = "met" if row.passes else "NOT met"
         lines.append(
-            f"| {row.version} | {row.case} | {row.dtype} | {row.max_abs:.1e} | {row.cosine:.7f} "
-            f"| {gate}: {verdict} |"
+            f"| {row.version} | {row.case} | {row.dtype}{form} | {row.max_abs:.1e} "
+            f"| {row.cosine:.7f} | {gate}: {verdict} |"
         )
     return "\n".join(lines)
 
