@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch_npu  # noqa: F401  registers the device and its operators
 import torchair
@@ -121,11 +122,9 @@ def fake_model(c: Pi0Config, ops: Ops, cameras: int = 2) -> Iterator[tuple[Pi0, 
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with fake, torch.device("npu"):
-            model = Pi0(c, ops).eval().requires_grad_(False)
-            # As `load_graphs` leaves it.
-            del model.time_in
-            ops.prepare(model)
-            row = (2 * c.depth + 1, 3, c.expert_width) if c.pi05 else (c.expert_width,)
+            model = ops.prepare(Pi0(c, ops).eval().requires_grad_(False))
+            row = model.time_rows(np.ones(1)).shape[1:]
+            del model.time_in  # as `load_graphs` does
             # As the policy's graphs take it: one graph serves every prompt that fits its length.
             # Not made by `Pi0.layout`, since nothing can be computed here.
             layout = Layout(

@@ -144,7 +144,6 @@ def losses(
     noise = torch.randn(actions.shape, generator=generator)
     t = times[:, None, None]
     padded = F.pad(t * noise + (1 - t) * actions, (0, model.config.max_action_dim - joints))
-    rows = model.time_rows(times.numpy())[..., None, :]
-    time = rows.movedim(0, 2) if model.config.pi05 else rows
+    time = model.time_rows(times.numpy())[:, None]
     velocity = model.velocity(padded, time, context, repeated(layout, draws))
     return (velocity[..., :joints] - (noise - actions)).square().mean(), goal, patches

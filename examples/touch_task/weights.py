@@ -73,7 +73,7 @@ def checkpoint_tensors(model: Pi0) -> dict[str, Tensor]:
     shapes, out = checkpoint_shapes(c), {}
     for name, source in sources(c).items():
         folded = not c.pi05 and name.startswith(("action_in.", "time_in."))
-        if folded or not source.keys:
+        if folded:
             continue
         value = model.get_parameter(name).detach()
         if name.endswith("norm") and source.keep_float32:

@@ -8,7 +8,6 @@ projection happen here, once.
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -134,11 +133,12 @@ def sources(c: Pi0Config) -> dict[str, Source]:
         for part in ("weight", "bias"):
             out[f"{name}.{part}"] = Source((f"{key}.{part}",), _joined)
 
-    def gemma(name: str, key: str, depth: int) -> None:
+    def gemma(name: str, key: str, depth: int, adaptive: bool = False) -> None:
         for i in range(depth):
             ours, theirs = f"{name}.layers.{i}", f"{key}layers.{i}"
-            gain(f"{ours}.attention_norm", f"{theirs}.input_layernorm")
-            gain(f"{ours}.mlp_norm", f"{theirs}.post_attention_layernorm")
+            if not adaptive:
+                gain(f"{ours}.attention_norm", f"{theirs}.input_layernorm")
+                gain(f"{ours}.mlp_norm", f"{theirs}.post_attention_layernorm")
             linear(f"{ours}.qkv", *(f"{theirs}.self_attn.{p}_proj" for p in "qkv"))
             linear(f"{ours}.out", f"{theirs}.self_attn.o_proj")
             linear(f"{ours}.gate_up", f"{theirs}.mlp.gate_proj", f"{theirs}.mlp.up_proj")
@@ -163,13 +163,13 @@ def sources(c: Pi0Config) -> dict[str, Source]:
     last = f"{PREFIX}layers.{c.depth - 1}."
     gain("prefix.norm", last + "input_layernorm")
     linear("prefix_last_kv", last + "self_attn.k_proj", last + "self_attn.v_proj")
-    gemma("expert", EXPERT, c.depth)
-    gain("expert.norm", EXPERT + "norm")
+    gemma("expert", EXPERT, c.depth, c.pi05)
 
     linear("action_out", "action_out_proj", bias=True)
     if c.pi05:
-        _pi05_sources(c, out, linear)
+        _pi05_sources(c, linear)
         return out
+    gain("expert.norm", EXPERT + "norm")
     linear("state_in", "state_proj", bias=True)
     linear("action_time", "action_time_mlp_out", bias=True)
     mlp_in = ("action_time_mlp_in.weight", "action_time_mlp_in.bias")
@@ -180,19 +180,17 @@ def sources(c: Pi0Config) -> dict[str, Source]:
     return out
 
 
-def _pi05_sources(c: Pi0Config, out: dict[str, Source], linear: Callable[..., None]) -> None:
+def _pi05_sources(c: Pi0Config, linear: Callable[..., None]) -> None:
     """What pi0.5 has instead of a state token and an action-time MLP."""
     linear("action_in", "action_in_proj", bias=True)
     linear("time_in.mlp.0", "time_mlp_in", bias=True, keep_float32=True)
     linear("time_in.mlp.1", "time_mlp_out", bias=True, keep_float32=True)
-    norms = {}
-    for i in range(c.depth):
-        ours, theirs = f"expert.layers.{i}", f"{EXPERT}layers.{i}"
-        norms[f"{ours}.attention_norm"] = f"{theirs}.input_layernorm"
-        norms[f"{ours}.mlp_norm"] = f"{theirs}.post_attention_layernorm"
-    norms["expert.norm"] = EXPERT + "norm"
-    for index, (name, key) in enumerate(norms.items()):
-        out[name] = Source((), partial(torch.ones, c.expert_width), keep_float32=True)
+    norms = [
+        f"{EXPERT}layers.{i}.{norm}"
+        for i in range(c.depth)
+        for norm in ("input_layernorm", "post_attention_layernorm")
+    ]
+    for index, key in enumerate([*norms, EXPERT + "norm"]):
         linear(f"time_in.norms.{index}", f"{key}.dense", bias=True, keep_float32=True)
 
 

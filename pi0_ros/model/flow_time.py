@@ -49,10 +49,10 @@ class TimeModulation(nn.Module):
         self.norms = nn.ModuleList(Linear(width, 3 * width, bias=True) for _ in range(norms))
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """[n, expert_width] of `sinusoids` -> [n, norms, 3, expert_width]: scale, shift and gate of
-        each norm; see `Gemma.forward`. Checkpoints have scale - 1.
+        """[n, expert_width] of `sinusoids` -> [n, norms, 3, expert_width]: scale, shift and gate.
+
+        Of an adaptive norm: y = norm(h) * (1 + scale) + shift, h = h + gate * block(y).
         """
         for linear in self.mlp:
             embedding = F.silu(linear(embedding))
-        rows = torch.stack([norm(embedding) for norm in self.norms], dim=1).unflatten(2, (3, -1))
-        return rows + rows.new_tensor([1.0, 0.0, 0.0])[:, None]
+        return torch.stack([norm(embedding) for norm in self.norms], dim=1).unflatten(2, (3, -1))

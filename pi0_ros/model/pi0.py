@@ -10,7 +10,8 @@ rearranged without changing its result:
 * The projection of actions and the first layer of the action-time MLP are one product, and the
   time's share of it is a table with one row per denoise step.
 * pi0.5 has neither state token nor action-time MLP: the flow time scales, shifts and gates at each
-  norm of its action expert. What it makes of the norms is such a table, too.
+  norm of its action expert. That is such a table, too, with the shifts as biases of the products
+  that read the norms.
 """
 
 import math
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.flow_time import TimeModulation, flow_times, sinusoids
-from pi0_ros.model.gemma import Gemma
+from pi0_ros.model.gemma import Gemma, Norm
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops import KeysValues, Ops, Rope
 from pi0_ros.model.ops.reference import Reference
@@ -87,7 +88,7 @@ class Pi0(nn.Module):
             self.action_in = Linear(c.max_action_dim, c.expert_width)
             self.time_in = Linear(c.expert_width, c.expert_width, bias=True)
             self.action_time = Linear(c.expert_width, c.expert_width, bias=True)
-        self.expert = Gemma(c, self.ops, c.expert_width, c.expert_mlp, c.depth)
+        self.expert = Gemma(c, self.ops, c.expert_width, c.expert_mlp, c.depth, adaptive=c.pi05)
         self.action_out = Linear(c.expert_width, c.max_action_dim, bias=True)
 
     @property
@@ -178,14 +179,37 @@ class Pi0(nn.Module):
 
         Returns:
             In the model's dtype. pi0: [n, expert_width], the time's share in the first layer of the
-            action-time MLP. pi0.5: [n, norms, 3, expert_width], scale, shift and gate of each norm
-            of the action expert.
+            action-time MLP. pi0.5: [n, ...], gain, bias and gate of each norm of the action
+            expert, one after the other; see `gemma.Norm`.
         """
         embedding = sinusoids(times, self.config).to(self.device)
-        if self.config.pi05:
-            return self.time_in(embedding).to(self.dtype)
-        weight, bias = self.time_in.weight, self.time_in.bias
-        return (embedding @ weight.float() + bias.float()).to(weight.dtype)
+        if not self.config.pi05:
+            weight, bias = self.time_in.weight, self.time_in.bias
+            return (embedding @ weight.float() + bias.float()).to(weight.dtype)
+        parts = []
+        for linear, norm in zip(self._readers(), self.time_in(embedding).unbind(1), strict=True):
+            scale, shift, gate = norm.unbind(1)
+            bias = self.ops.linear(shift.to(self.dtype), linear)
+            parts += [self.ops.gain(1.0 + scale), bias, gate]
+        return torch.cat([part.to(self.dtype) for part in parts], dim=1)
+
+    def _readers(self) -> list[nn.Module]:
+        """The products that read the action expert's norms, in their order."""
+        layers = self.expert.layers
+        return [
+            *(linear for layer in layers for linear in (layer.qkv, layer.gate_up)),
+            self.action_out,
+        ]
+
+    def _norms(self, row: Tensor) -> list[Norm]:
+        """What `time_rows` put together."""
+        c = self.config
+        qkv = (c.heads + 2 * c.kv_heads) * c.head_dim
+        outputs = [*(qkv, 2 * c.expert_mlp) * c.depth, c.max_action_dim]
+        sizes = [size for out in outputs for size in (c.expert_width, out, c.expert_width)]
+        # As one operator: a graph has no view of a part of a tensor.
+        parts = row.split(sizes, dim=-1)
+        return [Norm(*parts[i : i + 3]) for i in range(0, len(parts), 3)]
 
     def time_table(self, accumulated: bool = False) -> Tensor:
         """[num_steps, ...]: `time_rows` at `flow_times`."""
@@ -213,8 +237,7 @@ class Pi0(nn.Module):
 
         Args:
             actions: [batch, horizon, max_action_dim] float32.
-            time: a row of `time_rows`. Where rows of the batch differ in time: [batch, 1,
-                expert_width], in pi0.5 [norms, 3, batch, 1, expert_width].
+            time: a row of `time_rows`; or [batch, 1, ...], where rows of the batch differ in time.
 
         Returns:
             [batch, horizon, max_action_dim] in the model's dtype.
@@ -222,11 +245,9 @@ class Pi0(nn.Module):
         rope, mask, past = layout.suffix_rope, layout.suffix_mask, context.past
         actions = actions.to(self.dtype)
         if self.config.pi05:
-            # As one operator: a graph has no view of a part of a tensor.
-            parts = [part.squeeze(0) for part in time.flatten(0, 1).split(1)]
-            norms = [parts[i : i + 3] for i in range(0, len(parts), 3)]
+            norms = self._norms(time)
             x, _ = self.expert(self.action_in(actions), rope, mask, past, norms)
-            return self.action_out(x)
+            return self.action_out(x, norms[-1].bias)
         h = self.action_time(F.silu(self.action_in(actions, time)))
         x, _ = self.expert(torch.cat((context.state, h), dim=1), rope, mask, past)
         return self.action_out(x[:, 1:])

@@ -68,8 +68,21 @@ class Ops(Protocol):
         """
         ...
 
+    def linear(self, x: Tensor, linear: Linear) -> Tensor:
+        """linear(x), whatever form `prepare` gave it: [..., in] -> [..., out].
+
+        The columns are in the order that `qkv` and `geglu` want of a bias.
+        """
+        ...
+
     def qkv(
-        self, x: Tensor, linear: Linear, heads: int, kv_heads: int, rope: Rope | None = None
+        self,
+        x: Tensor,
+        linear: Linear,
+        heads: int,
+        kv_heads: int,
+        rope: Rope | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """Queries [batch, tokens, heads, head_dim], and keys and values, from one product.
 
@@ -77,6 +90,7 @@ class Ops(Protocol):
             linear: its columns are those of all query heads, then key heads, then value heads.
             heads: may be 0, for keys and values only.
             rope: rotates queries and keys; None: nothing is rotated.
+            bias: instead of the layer's own, see `Linear`; in the order of columns of `linear`.
         """
         ...
 
@@ -97,21 +111,30 @@ class Ops(Protocol):
         """
         ...
 
+    def gain(self, gain: Tensor) -> Tensor:
+        """What `rms_norm` takes for a gain that is no parameter: [..., width], in float32."""
+        ...
+
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + 1e-6) * gain over the last axis.
 
         Args:
-            gain: [width], a parameter of a prepared model. Gemma stores `w` and multiplies by
-                `1 + w`: a checkpoint's loader makes that sum.
+            gain: [width], a parameter of a prepared model, or from `gain`. Gemma stores `w` and
+                multiplies by `1 + w`: a checkpoint's loader makes that sum.
         """
         ...
 
     def linear_add_rms_norm(
-        self, x: Tensor, linear: Linear, residual: Tensor, gain: Tensor
+        self,
+        x: Tensor,
+        linear: Linear,
+        residual: Tensor,
+        gain: Tensor,
+        gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The end of a block and the norm of the next: (rms_norm(total), total).
 
-        total = residual + linear(x), the residual stream.
+        total = residual + gate * linear(x), the residual stream; without a gate it is 1.
         """
         ...
 
@@ -123,8 +146,12 @@ class Ops(Protocol):
         """gelu(linear(x)), by the tanh formula."""
         ...
 
-    def geglu(self, x: Tensor, linear: Linear) -> Tensor:
-        """gelu(gate) * up, where [gate | up] = linear(x) (Shazeer 2020, "GLU Variants")."""
+    def geglu(self, x: Tensor, linear: Linear, bias: Tensor | None = None) -> Tensor:
+        """gelu(gate) * up, where [gate | up] = linear(x) (Shazeer 2020, "GLU Variants").
+
+        Args:
+            bias: instead of the layer's own, see `Linear`.
+        """
         ...
 
 

@@ -100,10 +100,19 @@ class Ascend:
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         return mask
 
+    def linear(self, x: Tensor, linear: Linear) -> Tensor:
+        return linear(x)
+
     def qkv(
-        self, x: Tensor, linear: Linear, heads: int, kv_heads: int, rope: Pair | None = None
+        self,
+        x: Tensor,
+        linear: Linear,
+        heads: int,
+        kv_heads: int,
+        rope: Pair | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Pair]:
-        y = linear(x).unflatten(-1, (heads + 2 * kv_heads, -1))
+        y = linear(x, bias).unflatten(-1, (heads + 2 * kv_heads, -1))
         if rope is None:
             q, k, v = self._dense(*y.split((heads, kv_heads, kv_heads), dim=2))
         elif heads:
@@ -155,13 +164,22 @@ class Ascend:
             next_tokens=ALL_TOKENS,
         )[0]
 
+    def gain(self, gain: Tensor) -> Tensor:
+        return gain
+
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
         return torch.ops.npu.npu_rms_norm(x, gain, EPS)[0]
 
     def linear_add_rms_norm(
-        self, x: Tensor, linear: Linear, residual: Tensor, gain: Tensor
+        self,
+        x: Tensor,
+        linear: Linear,
+        residual: Tensor,
+        gain: Tensor,
+        gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        normed, _, total = torch.ops.npu.npu_add_rms_norm(linear(x), residual, gain, EPS)
+        y = linear(x) if gate is None else linear(x) * gate
+        normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, gain, EPS)
         return normed, total
 
     def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
@@ -170,9 +188,9 @@ class Ascend:
     def linear_gelu(self, x: Tensor, linear: Linear) -> Tensor:
         return F.gelu(linear(x), approximate="tanh")
 
-    def geglu(self, x: Tensor, linear: Linear) -> Tensor:
+    def geglu(self, x: Tensor, linear: Linear, bias: Tensor | None = None) -> Tensor:
         # Approximate (tanh) GELU, of the left half.
-        return torch.ops.npu.npu_geglu(linear(x), -1, 1, True)[0]
+        return torch.ops.npu.npu_geglu(linear(x, bias), -1, 1, True)[0]
 
     def _dense(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors if self.dense_views else tuple(t.contiguous() for t in tensors)

@@ -55,17 +55,22 @@ class Rows(nn.Module):
             rows = tuple(pack(part.contiguous(), tokens) for part in rows)
         self.rows = rows
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, activation: str = "none", part: int = 0
+    ) -> Tensor:
         """activation(x @ rows^T + bias), rounded once; see `Linear`."""
         formula = "tanh" if activation == "gelu" else ""
         bias = self.bias if bias is None else bias
-        rows = self.rows[0]
+        rows = self.rows[part]
         return torch.ops.mkldnn._linear_pointwise(x, rows, bias, activation, [], formula)
 
-    def combine(self, x: Tensor, other: Tensor, operation: str, part: int = 0) -> Tensor:
+    def combine(
+        self, x: Tensor, other: Tensor, operation: str, part: int = 0, bias: Tensor | None = None
+    ) -> Tensor:
         """x @ rows^T + bias, added to or multiplied by another tensor, rounded once."""
         binary = torch.ops.mkldnn._linear_pointwise.binary
-        return binary(x, other, self.rows[part], self.bias, operation)
+        bias = self.bias if bias is None else bias
+        return binary(x, other, self.rows[part], bias, operation)
 
 
 class OneDnn:
@@ -84,12 +89,12 @@ class OneDnn:
         m: Any = model
         c: Pi0Config = m.config
         for stack in (m.prefix, m.expert):
-            stack.norm = _frozen(stack.norm * math.sqrt(stack.norm.numel()))
             for layer in stack.layers:
                 _interleave(layer.qkv, c.heads + c.kv_heads, c.head_dim)
-                for name in ("attention_norm", "mlp_norm"):
-                    gain = getattr(layer, name)
-                    setattr(layer, name, _frozen(gain * math.sqrt(gain.numel())))
+            for name, gain in list(stack.named_parameters()):
+                if name.endswith("norm"):
+                    owner, _, leaf = name.rpartition(".")
+                    setattr(stack.get_submodule(owner), leaf, _frozen(self.gain(gain)))
         _interleave(m.prefix_last_kv, c.kv_heads, c.head_dim)
         # By name: a list of modules would keep every weight until the last one is packed.
         names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
@@ -112,6 +117,10 @@ class OneDnn:
         added = torch.zeros(mask.shape, dtype=dtype).masked_fill(mask, float("-inf"))
         return added.repeat_interleave(group, dim=2)
 
+    def linear(self, x: Tensor, linear: Rows) -> Tensor:
+        parts = range(len(linear.rows))
+        return torch.cat([linear(x, part=part) for part in parts], dim=-1)
+
     def qkv(
         self,
         x: Tensor,
@@ -119,8 +128,9 @@ class OneDnn:
         heads: int,
         kv_heads: int,
         rope: tuple[Tensor] | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor]]:
-        y = linear(x).unflatten(-1, (heads + 2 * kv_heads, -1))
+        y = linear(x, bias).unflatten(-1, (heads + 2 * kv_heads, -1))
         if rope is None:
             return y[:, :, :heads], (_keys_values(y[:, :, heads:]),)
         y = y.float()
@@ -146,6 +156,9 @@ class OneDnn:
         out = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
         return out.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
 
+    def gain(self, gain: Tensor) -> Tensor:
+        return gain * math.sqrt(gain.shape[-1])
+
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         norm = torch.hypot(norm, _constant(math.sqrt(x.shape[-1] * EPS)))
@@ -153,9 +166,17 @@ class OneDnn:
         return torch.mul(torch.div(x, norm), gain, out=torch.empty_like(x))
 
     def linear_add_rms_norm(
-        self, x: Tensor, linear: Rows, residual: Tensor, gain: Tensor
+        self,
+        x: Tensor,
+        linear: Rows,
+        residual: Tensor,
+        gain: Tensor,
+        gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        total = linear.combine(x, residual, "add")
+        if gate is None:
+            total = linear.combine(x, residual, "add")
+        else:
+            total = torch.addcmul(residual, linear(x), gate)
         return self.rms_norm(total, gain), total
 
     def linear_add(self, x: Tensor, linear: Rows, residual: Tensor) -> Tensor:
@@ -164,8 +185,9 @@ class OneDnn:
     def linear_gelu(self, x: Tensor, linear: Rows) -> Tensor:
         return linear(x, activation="gelu")
 
-    def geglu(self, x: Tensor, linear: Rows) -> Tensor:
-        return linear.combine(x, linear(x, activation="gelu"), "mul", part=1)
+    def geglu(self, x: Tensor, linear: Rows, bias: Tensor | None = None) -> Tensor:
+        gate, up = (None, None) if bias is None else bias.chunk(2, dim=-1)
+        return linear.combine(x, linear(x, gate, "gelu"), "mul", part=1, bias=up)
 
 
 def _keys_values(y: Tensor) -> Tensor:

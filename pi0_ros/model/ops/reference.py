@@ -37,10 +37,19 @@ class Reference:
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         return ~mask.repeat_interleave(group, dim=2)
 
+    def linear(self, x: Tensor, linear: Linear) -> Tensor:
+        return linear(x)
+
     def qkv(
-        self, x: Tensor, linear: Linear, heads: int, kv_heads: int, rope: Pair | None = None
+        self,
+        x: Tensor,
+        linear: Linear,
+        heads: int,
+        kv_heads: int,
+        rope: Pair | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Pair]:
-        qkv = linear(x).unflatten(-1, (heads + 2 * kv_heads, -1))
+        qkv = linear(x, bias).unflatten(-1, (heads + 2 * kv_heads, -1))
         qk, v = qkv.split((heads + kv_heads, kv_heads), dim=2)
         if rope is not None:
             qk = _rotate(qk, *rope)
@@ -59,13 +68,24 @@ class Reference:
         out = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
         return out.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
 
+    def gain(self, gain: Tensor) -> Tensor:
+        return gain
+
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), gain.shape, gain, EPS).to(x.dtype)
+        if gain.dim() > 1:  # in training, rows of a batch differ in time
+            return (F.rms_norm(x.float(), x.shape[-1:], None, EPS) * gain).to(x.dtype)
+        return F.rms_norm(x.float(), gain.shape, gain.float(), EPS).to(x.dtype)
 
     def linear_add_rms_norm(
-        self, x: Tensor, linear: Linear, residual: Tensor, gain: Tensor
+        self,
+        x: Tensor,
+        linear: Linear,
+        residual: Tensor,
+        gain: Tensor,
+        gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        total = residual + linear(x)
+        y = linear(x)
+        total = residual + (y if gate is None else gate * y)
         return self.rms_norm(total, gain), total
 
     def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
@@ -74,8 +94,8 @@ class Reference:
     def linear_gelu(self, x: Tensor, linear: Linear) -> Tensor:
         return F.gelu(linear(x), approximate="tanh")
 
-    def geglu(self, x: Tensor, linear: Linear) -> Tensor:
-        gate, up = linear(x).chunk(2, dim=-1)
+    def geglu(self, x: Tensor, linear: Linear, bias: Tensor | None = None) -> Tensor:
+        gate, up = linear(x, bias).chunk(2, dim=-1)
         return F.gelu(gate, approximate="tanh") * up
 
 
