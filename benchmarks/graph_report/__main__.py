@@ -145,7 +145,8 @@ def text(config: Pi0Config, form: str, report: Report, summary: "Summary") -> st
     return "\n".join(
         (
             f"{config.variant}, {config.vision_depth}+{config.depth}+{config.depth}x"
-            f"{config.num_steps} layers, two cameras, {config.prompt_length} prompt tokens, bfloat16, {form} form",
+            f"{config.num_steps} layers, two cameras, {config.prompt_length} prompt tokens, "
+            f"bfloat16, {form} form",
             "lowered to GE with torchair on a pretend NPU; nothing was run\n",
             table(counts.items(), align="<>") + "\n",
             table(parts, ("part", "nodes", "MB"), "<>>") + "\n",

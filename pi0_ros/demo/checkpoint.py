@@ -10,9 +10,10 @@ import argparse
 from pathlib import Path
 
 from pi0_ros import console
+from pi0_ros.model.config import VARIANTS
 
 JSON_KEYS = {
-    "path, size, dtype, seed": "what was written",
+    "path, model, size, dtype, seed": "what was written",
     "size_bytes": "of all files together",
 }
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
     add("directory", metavar="DIR", type=Path, help="directory of the checkpoint")
+    add("--model", choices=VARIANTS, default="pi0", help="which (default: pi0)")
     add(
         "--size",
         choices=("tiny", "full"),
@@ -45,13 +47,22 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.checkpoint.checkpoint import CONFIG
     from pi0_ros.checkpoint.random import write_random_checkpoint
     from pi0_ros.checkpoint.tensors import WEIGHTS
-    from pi0_ros.model.config import TINY, Pi0Config
+    from pi0_ros.model.config import PI05, TINY, TINY_PI05, Pi0Config
 
     folder = console.claim_folder(args.directory, [CONFIG, WEIGHTS], args.overwrite)
-    config = TINY if args.size == "tiny" else Pi0Config()
+    config = {
+        "pi0": {"tiny": TINY, "full": Pi0Config()},
+        "pi05": {"tiny": TINY_PI05, "full": PI05},
+    }[args.model][args.size]
     write_random_checkpoint(folder, config, seed=args.seed, dtype=getattr(torch, args.dtype))
     size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"{folder}: pi0 {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
-    figures = {"path": str(folder), "size": args.size, "dtype": args.dtype, "seed": args.seed}
+    print(f"{folder}: {args.model} {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
+    figures = {
+        "path": str(folder),
+        "model": args.model,
+        "size": args.size,
+        "dtype": args.dtype,
+        "seed": args.seed,
+    }
     console.write_json(args.json, {**figures, "size_bytes": size})
     return console.DONE

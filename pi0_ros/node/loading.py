@@ -80,6 +80,7 @@ def load_arguments(parameters: NodeParameters) -> LoadArguments:
         offset=tuple(joint.offset for joint in parameters.joints),
         action_mode=parameters.action_mode,
         delta_mask=None if mask is None else tuple(mask),
+        discrete_state_input=asked["discrete_state_input"],
         action_dt=parameters.action_dt,
         tokenizer=parameters.tokenizer,
         graph={

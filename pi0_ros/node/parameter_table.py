@@ -161,6 +161,9 @@ class NodeParameters:
     delta_joints: tuple[str, ...] = _row((), doc=
         "With action_mode delta: the joints whose actions are relative. The others (a gripper, as "
         "a rule) are absolute.")
+    discrete_state_input: str = _row("", choices=("", "prompt", "none"), doc=
+        "pi0.5 of openpi, whose checkpoints do not say it: prompt, the state stands in the prompt "
+        "(its discrete_state_input is true); none, it does not (false, as in pi05_libero).")
     autostart: bool = _row(False, changes=START, section="Life cycle", doc=
         "Configure and activate without a lifecycle manager, and try again until it succeeds.")
     start_enabled: bool = _row(False, doc=

@@ -30,6 +30,10 @@ FAR = 4 * np.pi
 """Radians: a joint without position limits that is usually beyond these is not in radians."""
 
 
+STATE_INPUT = {"": None, "prompt": True, "none": False}
+"""The parameter `discrete_state_input` as `Policy.load` takes it."""
+
+
 def policy_arguments(parameters: NodeParameters) -> dict[str, object]:
     """What the parameters ask of a checkpoint, as keyword arguments of `policy_problems`."""
     from pi0_ros.policy.units import delta_mask
@@ -40,6 +44,7 @@ def policy_arguments(parameters: NodeParameters) -> dict[str, object]:
         "action_mode": parameters.action_mode or None,
         "delta_mask": delta_mask(names, delta) if delta else None,
         "action_dt": parameters.action_dt,
+        "discrete_state_input": STATE_INPUT[parameters.discrete_state_input],
     }
 
 

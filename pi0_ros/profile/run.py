@@ -43,10 +43,11 @@ def load_to_measure(args: argparse.Namespace, graph: GraphOptions) -> Policy:
     Args:
         args: of `compile_command.add_load_options`, and `checkpoint`.
     """
-    undeclared = read_checkpoint(args.checkpoint).action_mode is None
+    checkpoint = read_checkpoint(args.checkpoint)
     return Policy.load(
         args.checkpoint,
-        action_mode="absolute" if undeclared else None,
+        action_mode="absolute" if checkpoint.action_mode is None else None,
+        discrete_state_input=True if checkpoint.prompt_state is None else None,
         device=args.device,
         dtype=args.dtype,
         cameras=args.cameras,

@@ -20,6 +20,7 @@ class LoadArguments:
         scale, offset: per joint, radians = scale * the checkpoint's unit + offset.
         action_mode: "" is what the checkpoint says.
         delta_mask: per joint; None: no joint's actions are relative.
+        discrete_state_input: None is what the checkpoint says.
         graph: keyword arguments of `pi0_ros.policy.compile.GraphOptions`; the cache is a path or
             None.
         threads: of torch, 0 is torch's own choice.
@@ -34,6 +35,7 @@ class LoadArguments:
     offset: tuple[float, ...]
     action_mode: str
     delta_mask: tuple[bool, ...] | None
+    discrete_state_input: bool | None
     action_dt: float
     tokenizer: str
     graph: Mapping[str, Any]
@@ -65,6 +67,7 @@ def load_policy(arguments: LoadArguments) -> Policy:
         joint_units=JointUnits(arguments.scale, arguments.offset),
         action_mode=arguments.action_mode or None,
         delta_mask=arguments.delta_mask,
+        discrete_state_input=arguments.discrete_state_input,
         action_dt=arguments.action_dt,
         tokenizer=Path(arguments.tokenizer).expanduser() if arguments.tokenizer else None,
         graph=GraphOptions(
