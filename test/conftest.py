@@ -17,7 +17,7 @@ from pi0_ros.checkpoint.checkpoint import CONFIG
 from pi0_ros.checkpoint.sizes import SIZES_KEY
 from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
 from pi0_ros.checkpoint.tensors import WEIGHTS
-from pi0_ros.model.config import TINY
+from pi0_ros.model.config import TINY, TINY_PI05
 
 # What tests start in processes of their own imports this tree too.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -53,6 +53,16 @@ def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("demo") / "checkpoint"
     write_random_checkpoint(path, TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_pi05(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of pi0.5."""
+    from pi0_ros.checkpoint.random import write_random_checkpoint
+
+    path = tmp_path_factory.mktemp("demo") / "pi05"
+    write_random_checkpoint(path, TINY_PI05)
     return path
 
 

@@ -10,7 +10,7 @@ import torch
 from support.ascend_kernels import OPERATORS
 from torch import Tensor, nn
 
-from pi0_ros.model.config import TINY, Pi0Config
+from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops import Ops, ascend, onednn, select
 from pi0_ros.model.ops.ascend import Ascend
@@ -20,6 +20,7 @@ from pi0_ros.model.pi0 import Pi0
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 SMALL = replace(TINY, num_steps=3)
+SMALL_PI05 = replace(TINY_PI05, num_steps=3)
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +40,16 @@ def random_model(config: Pi0Config, ops: Ops, dtype: torch.dtype, peak: float = 
     g = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            parameter.normal_(1.0 if "norm" in name else 0.0, 0.1, generator=g)
+            is_gain = "norm" in name and not name.startswith("time_in.")
+            parameter.normal_(1.0 if is_gain else 0.0, 0.1, generator=g)
         else:
             parameter.normal_(0.0, parameter.shape[0] ** -0.5, generator=g)
     for stack in (model.prefix, model.expert):
         for layer in stack.layers:
             layer.qkv.weight[:, : (config.heads + config.kv_heads) * config.head_dim] *= peak
-    for module in model.modules():
-        if isinstance(module, Linear):
+    for name, module in model.named_modules():
+        # What the flow time passes through in pi0.5 is kept in float32.
+        if isinstance(module, Linear) and not name.startswith("time_in."):
             weight = module.weight.t().contiguous().t().to(dtype)
             module.weight = nn.Parameter(weight, requires_grad=False)
             if module.bias is not None:
@@ -73,6 +76,11 @@ CASES = {
     "batch of two": Case(batch=2, padding=3),
     "two key heads": Case(replace(SMALL, kv_heads=2), batch=2, padding=3),
     "vision heads of 12": Case(replace(SMALL, vision_width=48)),
+    "pi0.5": Case(SMALL_PI05),
+    "pi0.5, peaked attention": Case(SMALL_PI05, peak=2.0),
+    "pi0.5, masked camera": Case(SMALL_PI05, camera=1),
+    "pi0.5, batch of two": Case(SMALL_PI05, batch=2, padding=3),
+    "pi0.5, two key heads": Case(replace(SMALL_PI05, kv_heads=2), padding=3),
 }
 
 
@@ -110,7 +118,11 @@ SOFT = [case for case in CASES if "peaked" not in case]
 RUNS = [
     *((name, F32, case) for name in BACKENDS if name != "reference" for case in CASES),
     *((name, BF16, case) for name in ("reference", "onednn") for case in SOFT),
-    *((name, BF16, "padded prompt") for name in ("ascend fia", "ascend pfa")),
+    *(
+        (name, BF16, case)
+        for name in ("ascend fia", "ascend pfa")
+        for case in ("padded prompt", "pi0.5")
+    ),
 ]
 
 
@@ -148,13 +160,19 @@ def test_no_operator_changes_an_argument(backend: str) -> None:
     rope = ops.rope_tables(torch.arange(5)[None], c, F32)
     mask = ops.attention_mask(torch.eye(5, 10, dtype=torch.bool)[None, None], c.heads, F32)
     q, kv = ops.qkv(x, layer.qkv, c.heads, c.kv_heads, rope)
-    given = [x, h, heads, mask, q, *rope, *kv]
+    gain = ops.gain(torch.rand(c.expert_width))
+    bias, hidden = torch.randn(layer.qkv(x).shape[-1]), torch.randn(2 * c.expert_mlp)
+    given = [x, h, heads, mask, q, gain, bias, hidden, *rope, *kv]
     before = [(t.clone(), t._version) for t in given]
     ops.qkv(x, layer.qkv, c.heads, c.kv_heads, rope)
     ops.qkv(x, layer.qkv, c.heads, c.kv_heads)
     ops.attention(q, kv, mask, 0.2, past=kv)
     ops.rms_norm(x, layer.mlp_norm)
     ops.linear_add_rms_norm(heads, layer.out, h, layer.mlp_norm)
+    ops.linear_add_rms_norm(heads, layer.out, h, gain, gate=x[0, 0])
+    ops.linear(x, layer.gate_up)
+    ops.qkv(x, layer.qkv, c.heads, c.kv_heads, bias=bias)
+    ops.geglu(x, layer.gate_up, hidden)
     ops.linear_add(heads, layer.out, h)
     ops.linear_gelu(x, layer.qkv)
     ops.geglu(x, layer.gate_up)

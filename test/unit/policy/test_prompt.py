@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
@@ -42,6 +43,25 @@ def test_long_instructions_are_cut_with_a_warning(
     tokens = tokenize(encode, "touch the red cube " * 20, **RULES)
     assert tokens.shape == (1, 48)
     assert "cut from" in caplog.text
+
+
+def test_the_state_is_written_as_openpi_writes_it() -> None:
+    """Its `PaligemmaTokenizer.tokenize`: 256 parts of [-1, 1], -1 below, 255 above."""
+    text = []
+
+    def encode(prompt: str) -> list[int]:
+        text.append(prompt)
+        return [2, 3]
+
+    state = np.array([-1.01, -1.0, -0.9921875, 0.0, 0.99, 1.0, 7.0], np.float32)
+    rules = {**RULES, "cleans": True}
+    assert tokenize(encode, " pick_up\nthe cube ", state=state, **rules).tolist() == [[2, 3]]
+    assert text == ["Task: pick up the cube, State: -1 0 1 128 254 255 255;\nAction: "]
+
+
+def test_a_state_of_nothing_is_no_prompt() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        tokenize(lambda _: [2], "touch", state=np.array([0.0, np.nan]), **RULES)
 
 
 def test_another_models_tokenizer_is_noticed(demo_checkpoint: Path) -> None:
