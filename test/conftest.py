@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from support import ROOT
 from support.process import Process
 
-from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.sizes import SIZES_KEY
 from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
 from pi0_ros.checkpoint.tensors import WEIGHTS

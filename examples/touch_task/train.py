@@ -16,7 +16,7 @@ from examples.touch_task.optimiser import Optimiser, schedule
 from examples.touch_task.tokenizer import write_task_tokenizer
 from examples.touch_task.weights import checkpoint_tensors, line_up_numbers, new_model
 from pi0_ros import console
-from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.save import save_checkpoint
 from pi0_ros.checkpoint.tokenizer import STATE_SENTENCES
 from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config

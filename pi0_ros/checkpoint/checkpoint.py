@@ -20,8 +20,6 @@ from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
-CONFIG = "config.json"
-
 
 @dataclass(frozen=True)
 class ImageRule:

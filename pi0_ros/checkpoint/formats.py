@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0_ros.checkpoint.checkpoint import CONFIG, Checkpoint
+from pi0_ros.checkpoint.adapter import read_tensors
+from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.directory import CONFIG, check_config, other_policy
 from pi0_ros.checkpoint.document import read_document
-from pi0_ros.checkpoint.errors import CheckpointError, listed, shown
+from pi0_ros.checkpoint.errors import CheckpointError, listed
 from pi0_ros.checkpoint.lerobot import OLD_STATISTICS, read_lerobot
 from pi0_ros.checkpoint.openpi import read_openpi
-from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors
+from pi0_ros.checkpoint.tensors import Tensors
 from pi0_ros.checkpoint.weights import check_keys
-from pi0_ros.model.config import VARIANTS, Pi0Config
+from pi0_ros.model.config import Pi0Config
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,12 @@ class ReadOptions:
     """What a directory may leave open, so that its user has to say it.
 
     Attributes:
+        base: directory of the checkpoint that an adapter (LoRA) was trained on.
         asset: id of the statistics, where openpi saved those of several data sets.
         horizon: steps in a chunk, where openpi saved no config.json; 0: not given.
     """
 
+    base: str = ""
     asset: str = ""
     horizon: int = 0
 
@@ -46,18 +50,13 @@ def read_checkpoint(
             missing, unexpected or misshapen tensors.
     """
     path = Path(path)
-    for name in (CONFIG, WEIGHTS):
-        if not (path / name).is_file():
-            there = sorted(p.name for p in path.iterdir()) if path.is_dir() else "no such directory"
-            raise CheckpointError(
-                f"{path}: a pi0 checkpoint has {CONFIG} and {WEIGHTS}, and {name} is missing "
-                f"(found: {there}). Give the directory that holds them, not one above it."
-            )
     problems: list[str] = []
-    document = read_document(path, CONFIG, problems)
-    tensors = Tensors.of([path / WEIGHTS], problems)
+    tensors = read_tensors(path, options.base, problems)
+    if not (path / CONFIG).is_file() and not _is_openpi(path, tensors):
+        check_config(path)
+    document = read_document(path, CONFIG, problems) if (path / CONFIG).is_file() else None
     others: Sequence[str] = ()
-    if "action_horizon" in document:
+    if document is None or "action_horizon" in document:
         checkpoint = read_openpi(
             path,
             document,
@@ -67,13 +66,10 @@ def read_checkpoint(
             asset=options.asset,
             horizon=options.horizon,
         )
-    elif document.raw("type") not in VARIANTS:
-        raise CheckpointError(
-            f"{path / CONFIG}: expected a LeRobot policy of type 'pi0' or 'pi05' or an openpi "
-            f"PyTorch configuration, got type {shown(document.raw('type'))} with keys"
-            f" {shown(sorted(document))}"
-        )
     else:
+        what = other_policy(document)
+        if what:
+            raise CheckpointError(f"{path / CONFIG}: expected type 'pi0' or 'pi05': {what}")
         checkpoint = read_lerobot(path, document, tensors, sizes, problems)
         if checkpoint.format == "lerobot-0.3":
             others = [key for key in tensors if key.startswith(OLD_STATISTICS)]
@@ -81,3 +77,9 @@ def read_checkpoint(
     if problems:
         raise CheckpointError(listed(f"{path} ({checkpoint.format}) cannot be used", problems))
     return checkpoint
+
+
+def _is_openpi(path: Path, tensors: Tensors) -> bool:
+    """openpi's trainer writes no config.json; LeRobot's names of tensors begin with `model.`."""
+    names = {info.name.split(".")[0] for info in tensors.values()}
+    return (path / "assets").is_dir() or "model" not in names

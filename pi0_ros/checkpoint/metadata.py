@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.document import read_json
 
 _DATA_SETS = ("meta/info.json", "info.json")

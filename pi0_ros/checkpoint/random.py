@@ -62,11 +62,12 @@ def write_random_checkpoint(
     """
     path.mkdir(parents=True, exist_ok=True)
     mean, std = np.array(list(JOINTS.values()), np.float32).T
-    statistics = {"mean": mean, "std": std, "q01": mean - 2 * std, "q99": mean + 2 * std}
+    statistics = {"mean": mean, "std": std}
     words = _WORDS.split()
     sentences = [f"{a} {b} {c}" for a in words for b in words for c in words[::7]]
     if config.pi05:
         sentences += STATE_SENTENCES
+        statistics |= {"q01": mean - 2 * std, "q99": mean + 2 * std}
     write_tokenizer(path, sentences, min(config.vocab_size, TINY.vocab_size))
     save_checkpoint(
         path,

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.features import IMAGE_PREFIX
 from pi0_ros.checkpoint.sizes import SIZES_KEY
 from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR, RELATIVE, STATE_PROMPT

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Write it."""
     import torch
 
-    from pi0_ros.checkpoint.checkpoint import CONFIG
+    from pi0_ros.checkpoint.directory import CONFIG
     from pi0_ros.checkpoint.random import write_random_checkpoint
     from pi0_ros.checkpoint.tensors import WEIGHTS
     from pi0_ros.model.config import PI05, TINY, TINY_PI05, Pi0Config

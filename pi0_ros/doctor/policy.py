@@ -14,7 +14,7 @@ from pi0_ros.doctor.findings import Finding, fail, ok, warn
 from pi0_ros.motion.limits import WIDE, LimitsError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import load_limits, preflight
-from pi0_ros.node.preflight_checkpoint import plain_name
+from pi0_ros.node.preflight_checkpoint import plain_name, read_options
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
 
 
@@ -25,7 +25,8 @@ def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint 
     findings = [fail("preflight", problem) for problem in problems]
     findings += _limits(wide, allowed=parameters.allow_wide_limits)
     try:
-        checkpoint = read_checkpoint(Path(parameters.checkpoint).expanduser())
+        path = Path(parameters.checkpoint).expanduser()
+        checkpoint = read_checkpoint(path, options=read_options(parameters))
     except (CheckpointError, OSError):
         return findings, None  # is among the problems
     if not problems:

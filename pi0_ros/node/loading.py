@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Protocol
 
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight_checkpoint import policy_arguments
+from pi0_ros.node.preflight_checkpoint import policy_arguments, read_options
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.serve.load import LoadArguments
 from pi0_ros.serve.load import load_policy as load_from
@@ -83,6 +84,7 @@ def load_arguments(parameters: NodeParameters) -> LoadArguments:
         discrete_state_input=asked["discrete_state_input"],
         action_dt=parameters.action_dt,
         tokenizer=parameters.tokenizer,
+        options=asdict(read_options(parameters)),
         graph={
             "graph": parameters.graph,
             "form": parameters.graph_form,

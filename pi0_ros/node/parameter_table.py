@@ -123,6 +123,14 @@ class NodeParameters:
 
     checkpoint: str = _row("", changes=START, section="Model", doc=
         "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required.")
+    base_checkpoint: str = _row("", changes=START, doc=
+        "Where the checkpoint is an adapter (LoRA): directory of the one that it was trained on.")
+    asset: str = _row("", doc=
+        "Where an openpi checkpoint has the statistics of several data sets: the one to take, as "
+        "its folder below assets is called.")
+    horizon: int = _row(0, 0, 1000, doc=
+        "Where an openpi checkpoint has no config.json: steps in a chunk (action_horizon of its "
+        "training configuration); 0: the checkpoint says it.")
     device: str = _row("cpu", doc=
         "Device that runs the model: cpu, npu:0, another device of torch, or auto (an NPU if one "
         "is usable).")

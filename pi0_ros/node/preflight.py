@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pi0_ros.errors import ProblemsError, UserError
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight_checkpoint import checkpoint_problems
+from pi0_ros.node.preflight_checkpoint import checkpoint_problems, read_options
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -103,7 +103,8 @@ def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpo
     from pi0_ros.checkpoint.formats import read_checkpoint
 
     try:
-        return read_checkpoint(Path(parameters.checkpoint).expanduser())
+        path = Path(parameters.checkpoint).expanduser()
+        return read_checkpoint(path, options=read_options(parameters))
     except (CheckpointError, OSError) as error:
         problems.append(str(error))
     return None

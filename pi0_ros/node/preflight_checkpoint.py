@@ -16,6 +16,7 @@ from pi0_ros.node.parameters import NodeParameters
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
+    from pi0_ros.checkpoint.formats import ReadOptions
     from pi0_ros.motion.limits import JointLimits
     from pi0_ros.policy.units import JointUnits
 
@@ -46,6 +47,18 @@ def policy_arguments(parameters: NodeParameters) -> dict[str, object]:
         "action_dt": parameters.action_dt,
         "discrete_state_input": STATE_INPUT[parameters.discrete_state_input],
     }
+
+
+def read_options(parameters: NodeParameters) -> ReadOptions:
+    """What the parameters say where the checkpoint's directory leaves it open."""
+    from pi0_ros.checkpoint.formats import ReadOptions
+
+    base = parameters.base_checkpoint
+    return ReadOptions(
+        base=str(Path(base).expanduser()) if base else "",
+        asset=parameters.asset,
+        horizon=parameters.horizon,
+    )
 
 
 def joint_units(parameters: NodeParameters) -> JointUnits:

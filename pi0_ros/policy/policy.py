@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.errors import CheckpointError
-from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
 from pi0_ros.console import progress
 from pi0_ros.policy.compatibility import policy_problems, prompt_state
 from pi0_ros.policy.compile import GraphOptions, Prompt
@@ -79,6 +79,7 @@ class Policy:
         delta_mask: Sequence[bool] | None = None,
         action_dt: float = 0.02,
         tokenizer: str | Path | None = None,
+        options: ReadOptions | None = None,
         graph: GraphOptions | None = None,
         discrete_state_input: bool | None = None,
     ) -> "Policy":
@@ -99,6 +100,7 @@ class Policy:
                 checkpoint says it (LeRobot's relative actions).
             action_dt: seconds between two actions, 1 / the control rate of the training data.
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
+            options: what the checkpoint's directory leaves open.
             graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
                 be needed.
             discrete_state_input: whether prompts of pi0.5 have the state in them; needed where the
@@ -112,7 +114,7 @@ class Policy:
         """
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        read = read_checkpoint(checkpoint)
+        read = read_checkpoint(checkpoint, options=options or ReadOptions())
         cameras = read.cameras if cameras is None else tuple(cameras)
         joints = read.joints
         joint_units = joint_units or JointUnits.radians(joints)

@@ -28,7 +28,7 @@ FORMAT = 2  # 2: chunks with a verdict
 # Paths, whose contents are hashed where they matter, and what changes no chunk.
 _LEFT_OUT = frozenset(
     {
-        "checkpoint", "joint_limits", "urdf", "tokenizer", "graph_cache",
+        "checkpoint", "base_checkpoint", "joint_limits", "urdf", "tokenizer", "graph_cache",
         "autostart", "start_enabled", "policy_process", "inference_timeout",
         "emergency_stop_topic", "deadman_topic", "deadman_timeout",
     }
@@ -49,7 +49,8 @@ def ingredients(parameters: NodeParameters, options: Options, messages: str) -> 
     Raises:
         OSError: a file of the checkpoint, the limits or the tokenizer cannot be read.
     """
-    files = {"checkpoint": parameters.checkpoint, "tokenizer": parameters.tokenizer}
+    paths = ("checkpoint", "base_checkpoint", "tokenizer")
+    files = {name: getattr(parameters, name) for name in paths}
     limits = "+".join(hash_path(path) for path in parameters.limit_files)
     return {
         "recording": messages,
@@ -143,6 +144,7 @@ def changes(golden: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str
     what = {
         "recording": "the recording's messages are others (another bag, other topics or --remap)",
         "checkpoint": "the checkpoint's files are others",
+        "base_checkpoint": "the files of the adapter's base are others",
         "joint_limits": "the files of limits are others",
         "tokenizer": "the tokenizer's files are others",
     }

@@ -21,6 +21,7 @@ class LoadArguments:
         action_mode: "" is what the checkpoint says.
         delta_mask: per joint; None: no joint's actions are relative.
         discrete_state_input: None is what the checkpoint says.
+        options: keyword arguments of `pi0_ros.checkpoint.formats.ReadOptions`.
         graph: keyword arguments of `pi0_ros.policy.compile.GraphOptions`; the cache is a path or
             None.
         threads: of torch, 0 is torch's own choice.
@@ -38,6 +39,7 @@ class LoadArguments:
     discrete_state_input: bool | None
     action_dt: float
     tokenizer: str
+    options: Mapping[str, Any]
     graph: Mapping[str, Any]
     threads: int
 
@@ -51,6 +53,7 @@ def load_policy(arguments: LoadArguments) -> Policy:
     # torch takes seconds to import, which a node that only starts need not wait for.
     import torch
 
+    from pi0_ros.checkpoint.formats import ReadOptions
     from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.policy.policy import Policy
     from pi0_ros.policy.units import JointUnits
@@ -70,6 +73,7 @@ def load_policy(arguments: LoadArguments) -> Policy:
         discrete_state_input=arguments.discrete_state_input,
         action_dt=arguments.action_dt,
         tokenizer=Path(arguments.tokenizer).expanduser() if arguments.tokenizer else None,
+        options=ReadOptions(**arguments.options),
         graph=GraphOptions(
             **{**arguments.graph, "cache": Path(cache).expanduser() if cache else None}
         ),

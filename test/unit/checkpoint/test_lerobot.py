@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ros.checkpoint.checkpoint import CONFIG
+from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
