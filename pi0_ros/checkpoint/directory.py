@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -16,6 +17,7 @@ CONFIG = "config.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 _MARKS = (WEIGHTS, INDEX, ADAPTER)
+_MOST_FOLDERS = 2000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -109,21 +111,38 @@ def _contents(path: Path) -> str:
 
 def _others(path: Path) -> list[str]:
     """Directories below and above that do hold a checkpoint, the newest step first."""
-    below = [
-        found.parent
-        for pattern in ("*", "*/*", "*/*/*")
-        for name in _MARKS
-        for found in islice(path.glob(f"{pattern}/{name}"), 100)
-    ]
+    below = [found for found in _folders(path) if _has_mark(found)]
     above = [
         parent / name
         for parent in islice(path.resolve().parents, 2)
         for name in ("", "pretrained_model")
-        if any((parent / name / mark).is_file() for mark in _MARKS)
+        if _has_mark(parent / name)
     ]
     # Numbers compare as numbers: step 90000 comes before step 100000.
     order = sorted(below, key=lambda p: [int(n) for n in re.findall(r"\d+", str(p))], reverse=True)
     return [str(found) for found in [*order, *above]]
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """Folders below a path, level by level, as many as a user can wait for."""
+    level = [path]
+    seen = 0
+    for _ in range(3):
+        entries = (entry for folder in level for entry in _entries(folder))
+        level = list(islice(filter(os.path.isdir, entries), _MOST_FOLDERS - seen))
+        seen += len(level)
+        yield from level
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    try:
+        yield from folder.iterdir()
+    except OSError:  # not ours to read, or gone
+        return
+
+
+def _has_mark(path: Path) -> bool:
+    return any(os.path.isfile(path / mark) for mark in _MARKS)
 
 
 def _has(path: Path, *patterns: str) -> bool:

@@ -55,7 +55,9 @@ def _from_transformers(directory: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        loaded = AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers raises many kinds, some about other libraries
         raise TokenizerError(
             f"{directory}: its tokenizer cannot be read, perhaps a file is damaged: {error}"
