@@ -1,6 +1,7 @@
 """pi0 doctor: compare a robot, or a bag of it, with what the node and its checkpoint expect.
 
-Topics, types, rates, ages, images, clock, joint order and units, limits, device. Prints a table.
+Topics, types, rates, ages, images, clock, joint order and units, limits, device; on a live graph
+also the controllers: their joints and parameters, and how long a message takes. Prints a table.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 def judge(interface: Interface, collected: Collected) -> list[Finding]:
     """Every finding about a robot and this machine, in the order of the table."""
+    from pi0_ros.doctor.controllers import judge_controllers
     from pi0_ros.doctor.graph import judge_graph
     from pi0_ros.doctor.host import judge_host
     from pi0_ros.doctor.images import judge_images
@@ -105,5 +107,6 @@ def judge(interface: Interface, collected: Collected) -> list[Finding]:
         *judge_images(interface, collected),
         *judge_joints(interface, collected, checkpoint),
         *judge_operator(interface, collected),
+        *judge_controllers(interface, collected),
         *judge_host(interface.parameters, checkpoint),
     ]

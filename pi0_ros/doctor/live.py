@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -15,8 +17,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Header, String
 
+from pi0_ros.doctor.controller_query import ask_controllers
+from pi0_ros.doctor.controllers import controller_nodes
 from pi0_ros.doctor.samples import Collected, Collector, Endpoint
 from pi0_ros.node.interface import Interface, node_topics
+from pi0_ros.ros.diagnostics import read_statuses
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
 NAME = "pi0_doctor"
@@ -55,9 +60,11 @@ def collect_live(interface: Interface, seconds: float) -> Collected:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=min(left, 0.1))
-        executor.shutdown()
         collected.end = time.time_ns()
         _look_at_graph(node, collected)
+        asked = ask_controllers(node, executor, controller_nodes(interface, collected))
+        collected.controllers = {controller.node: controller for controller in asked}
+        executor.shutdown()
         node.destroy_node()
         return collected
     finally:
@@ -93,6 +100,19 @@ def _subscribe(node: Node, interface: Interface, collector: Collector) -> None:
         else:
             subscribe(node, kind, name, receive(name), _ALL, malformed(name))
     subscribe(node, Clock, "/clock", on_clock, _ALL, malformed("/clock"))
+    note = partial(note_diagnostics, collector.collected, interface.name)
+    subscribe(node, DiagnosticArray, "/diagnostics", note, _ALL, malformed("/diagnostics"))
+
+
+def note_diagnostics(collected: Collected, name: str, message: DiagnosticArray) -> None:
+    """Keep what the node `name` and the controller manager report."""
+    for about, values in read_statuses(message, name).items():
+        collected.diagnostics[about] = values
+    for status in message.status:
+        if status.name.endswith("Controllers Activity"):
+            for pair in status.values:
+                if not pair.key.endswith((".execution_time", ".periodicity")):
+                    collected.states[pair.key.removesuffix(".state")] = pair.value
 
 
 def _look_at_graph(node: Node, collected: Collected) -> None:

@@ -1,4 +1,4 @@
-"""Judging the operator's side: instruction, emergency stop, deadman, and who else moves the arm."""
+"""Judging the operator's side: instruction, emergency stop and deadman."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ LONG_INSTRUCTION = 200
 
 
 def judge_operator(interface: Interface, collected: Collected) -> list[Finding]:
-    """All findings about the instruction, the emergency stop, the deadman and the controller."""
+    """All findings about the instruction, the emergency stop and the deadman."""
     return [
         *_instruction(interface, collected),
         *_stop(interface, collected),
         *_deadman(interface, collected),
-        *(_controller(interface, collected) if collected.live else ()),
     ]
 
 
@@ -72,18 +71,3 @@ def _deadman(interface: Interface, collected: Collected) -> Iterator[Finding]:
     else:
         text = f"{topic}: {len(collected.beats)} heartbeats, at most {gaps.max():.2f} s apart"
         yield ok("deadman", text)
-
-
-def _controller(interface: Interface, collected: Collected) -> Iterator[Finding]:
-    """Which nodes subscribe to the trajectories, and which others publish some."""
-    topic = interface.absolute("~/joint_trajectory")
-    subscribers = sorted(e.node for e in collected.subscribers.get(topic, ()))
-    rivals = sorted(e.node for e in collected.publishers.get(topic, ()) if e.node != interface.name)
-    if rivals:
-        text = f"{topic}: {', '.join(rivals)} publishes trajectories too"
-        yield fail("controller", text, "two publishers would fight over the arm: stop one")
-    if subscribers:
-        yield ok("controller", f"{topic}: {', '.join(subscribers)} subscribes")
-    else:
-        advice = f"give {interface.name} -r ~/joint_trajectory:=/<controller>/joint_trajectory"
-        yield warn("controller", f"{topic}: no controller subscribes", advice)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -68,6 +68,21 @@ class JointSample(Sample):
     velocity: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Controller:
+    """A node that subscribes to an output of the node, and what it says of itself.
+
+    Attributes:
+        node: its full name.
+        parameters: name -> value; None: it did not answer in time.
+        round_trips: seconds from requests to their answers.
+    """
+
+    node: str
+    parameters: Mapping[str, Any] | None
+    round_trips: tuple[float, ...] = ()
+
+
 @dataclass
 class Collected:
     """Everything that came.
@@ -81,6 +96,9 @@ class Collected:
         instructions, stops: (arrival, value).
         beats: arrivals of the deadman's heartbeat.
         malformed: topic -> sentences about messages that cannot be read.
+        controllers: node -> what it told; the subscribers of outputs, and the controller manager.
+        states: controller -> its state ("active"), as the controller manager diagnoses it.
+        diagnostics: status -> key -> value, of the running node's newest report.
     """
 
     live: bool
@@ -96,6 +114,9 @@ class Collected:
     stops: list[tuple[int, bool]] = field(default_factory=list)
     beats: list[int] = field(default_factory=list)
     malformed: dict[str, Counter[str]] = field(default_factory=dict)
+    controllers: dict[str, Controller] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pi0_ros.console import require
 from pi0_ros.errors import UserError
-from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, SPECS, Spec
+from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, OUTPUT_SPECS, SPECS, Spec
 from pi0_ros.node.parameters import describe
 
 STOP_TIMEOUT = 0.5
@@ -20,7 +20,7 @@ STOP_TIMEOUT = 0.5
 
 DESCRIPTION = """\
 Runs a pi0 checkpoint as the managed ROS 2 node `pi0`: camera images, joint states and an
-instruction in, trajectory_msgs/JointTrajectory chunks out. It waits to be configured and activated
+instruction in, trajectories out. It waits to be configured and activated
 (parameter autostart: does so itself), and publishes no trajectory until it is enabled.
 
 subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per camera
@@ -28,7 +28,8 @@ subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per 
              instruction          std_msgs/String
              emergency_stop       std_msgs/Bool: true disables at once, until ~/reset
              deadman              std_msgs/Header, if deadman_timeout is set
-publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled
+publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled; or one topic for each
+                                  of `outputs`, some of them std_msgs/Float64MultiArray
              ~/action_chunk       pi0_ros/ActionChunk
              /diagnostics         diagnostic_msgs/DiagnosticArray
 services     ~/enable             std_srvs/SetBool: publish trajectories, or stop and do not
@@ -40,7 +41,7 @@ EXAMPLES = """\
 examples:
   pi0_node --ros-args --params-file config/demo.yaml -p checkpoint:=/data/pi0 -p autostart:=true
   pi0_node --ros-args --params-file my_arm.yaml -p checkpoint:=/data/pi0 \\
-      -r ~/joint_trajectory:=/arm_controller/joint_trajectory \\
+      -p joint_trajectory_topic:=/arm_controller/joint_trajectory \\
       -r front/image_raw:=/camera/color/image_raw
   ros2 launch pi0_ros pi0.launch.py checkpoint:=/data/pi0 params_file:=my_arm.yaml
 
@@ -125,7 +126,7 @@ def _fail(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    specs = (*SPECS, *CAMERA_SPECS, *JOINT_SPECS)
+    specs = (*SPECS, *CAMERA_SPECS, *JOINT_SPECS, *OUTPUT_SPECS)
     table = "\n".join(map(_entry, specs))
     return argparse.ArgumentParser(
         prog="pi0_node",

@@ -34,8 +34,8 @@ example: pi0 replay demo_bag --checkpoint demo_checkpoint --params pi0.yaml --js
 JSON_KEYS = {
     "recording, rate, duration_s": "what was played, its pace (null: deterministic), its length",
     "frames, frames_per_camera": "images played, together and by topic in the recording",
-    "chunks, trajectories": "messages on ~/action_chunk that were not rejected, and on"
-    " ~/joint_trajectory, which need `--enable`",
+    "chunks, trajectories": "messages on ~/action_chunk that were not rejected, and"
+    " trajectories sent to the controllers, which need `--enable`",
     "points_per_chunk, points_per_chunk_max": "least and most steps of a chunk",
     "age_ms": "`p50`, `p95`: from the newest image's stamp to publication, in the bag's time, of"
     " the chunks that came before its end",

@@ -71,13 +71,13 @@ def make_report(
         chunks: every ~/action_chunk that was not rejected, in order.
         in_time: how many of them came before the end of the recording. Then its clock stands still,
             and with it the ages of the others.
-        trajectories: how many ~/joint_trajectory came.
+        trajectories: how many trajectories came.
         snapshots: the counters of every /diagnostics message, in order.
         warnings: what went wrong elsewhere.
     """
     final = snapshots[-1] if snapshots else Counters(0, 0, 0, 0, 0, {})
-    published = {"action_chunk": final.chunks, "joint_trajectory": final.trajectories}
-    arrived = {"action_chunk": len(chunks), "joint_trajectory": trajectories}
+    published = {"chunks": final.chunks, "trajectories": final.trajectories}
+    arrived = {"chunks": len(chunks), "trajectories": trajectories}
     found = _warnings(playback, published, arrived)
     points = [len(chunk.positions) for chunk in chunks]
     return Report(
@@ -117,9 +117,9 @@ def _warnings(
             " does not keep the pace, and ages are not what they would be on the robot (try --rate"
             " 0.5)"
         )
-    for topic, count in published.items():
-        if arrived[topic] < count:
-            yield f"the node published {count} messages on ~/{topic}, but {arrived[topic]} arrived"
+    for what, count in published.items():
+        if arrived[what] < count:
+            yield f"the node published {count} {what}, but {arrived[what]} arrived"
 
 
 def report_json(report: Report) -> dict[str, object]:
@@ -128,8 +128,7 @@ def report_json(report: Report) -> dict[str, object]:
     - recording: its path; rate: null for a deterministic replay; duration_s: of the part played, in
       the recording's time
     - frames: images played; frames_per_camera: by topic in the recording
-    - chunks, trajectories: messages on ~/action_chunk and ~/joint_trajectory
-      (these only with --enable)
+    - chunks, trajectories: published (trajectories only with --enable)
     - points_per_chunk, points_per_chunk_max: smallest and largest number of steps of a chunk
     - age_ms: p50, p95 of the newest image's age at publication, in the recording's time, for the
       chunks that came before its end

@@ -199,14 +199,6 @@ def test_stops_and_deadman() -> None:
     assert any("no heartbeat" in line for line in found(FAIL))
 
 
-def test_two_publishers_of_trajectories() -> None:
-    topic = "/pi0/joint_trajectory"
-    kind = "trajectory_msgs/msg/JointTrajectory"
-    rivals = tuple(Endpoint(name, kind, "reliable", "volatile") for name in ("/pi0", "/teleop"))
-    found = judge_operator(settings(), heard(publishers={topic: rivals}))
-    assert f"controller: {topic}: /teleop publishes trajectories too" in lines(found, FAIL)
-
-
 def test_a_subscriber_that_gets_nothing() -> None:
     topic = "/pi0/joint_trajectory"
     kind = "trajectory_msgs/msg/JointTrajectory"

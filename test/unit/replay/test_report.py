@@ -151,10 +151,10 @@ def test_header_stamps_far_from_the_receive_times_are_warned_of():
 def test_chunks_that_got_lost_are_warned_of():
     published = [counters(5, chunks=2, ticks=2, moved=2)]
     made = report([chunk(0)], None, 2, published, warnings=["more"])
-    lost = "the node published 2 messages on ~/action_chunk, but 1 arrived"
+    lost = "the node published 2 chunks, but 1 arrived"
     assert made.warnings == (lost, "more")
     (warning,) = report([chunk(0)] * 2, None, 1, published).warnings
-    assert "~/joint_trajectory, but 1 arrived" in warning
+    assert "2 trajectories, but 1 arrived" in warning
 
 
 def test_counters_come_from_the_diagnostic_values():
