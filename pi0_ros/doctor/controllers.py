@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
+from pi0_ros.doctor.reaction import Reaction, measure
 from pi0_ros.doctor.samples import Collected, Controller
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.parameter_table import Output
@@ -84,6 +85,10 @@ def _controller(
         yield from _replacement(interface, name, values)
         yield from _tolerances(collected, output, name, values)
     yield from _way(interface, collected, controller)
+    topic = interface.absolute(output.topic)
+    reaction = measure(collected.sent.get(topic, ()), collected.references.get(name, ()))
+    if reaction is not None:
+        yield _reaction(name, reaction)
 
 
 def _joints(
@@ -198,6 +203,18 @@ def _way(interface: Interface, collected: Collected, controller: Controller) -> 
         yield warn("lead", text, f"splice_lead: {np.ceil(wanted * 1e3) / 1e3:g}")
     else:
         yield ok("lead", f"{text}; splice_lead is {given * 1e3:.1f} ms")
+
+
+def _reaction(name: str, reaction: Reaction) -> Finding:
+    """What was measured, other than `_way`'s estimate; only while the node moves the arm."""
+    if not reaction.late:
+        text = f"{name}: followed all {reaction.messages} trajectories from their splice points on"
+        return ok("lead", text)
+    text = (
+        f"{name}: did not follow {reaction.late} of {reaction.messages} trajectories at their"
+        f" splice points, but up to {reaction.longest * 1e3:.1f} ms after they came: steps"
+    )
+    return fail("lead", text, f"splice_lead: more than {reaction.longest:.3f}")
 
 
 def _period(collected: Collected, controller: Controller) -> float | None:

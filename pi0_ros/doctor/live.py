@@ -11,6 +11,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
@@ -18,6 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Header, String
 
 from pi0_ros.doctor.controller_query import ask_controllers
+from pi0_ros.doctor.controller_watch import ControllerWatch
 from pi0_ros.doctor.controllers import controller_nodes
 from pi0_ros.doctor.samples import Collected, Collector, Endpoint
 from pi0_ros.node.interface import Interface, node_topics
@@ -52,14 +54,22 @@ def collect_live(interface: Interface, seconds: float) -> Collected:
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     try:
-        node = Node(NAME, context=context, enable_rosout=False, start_parameter_services=False)
+        node = Node(
+            NAME,
+            context=context,
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=[Parameter("use_sim_time", value=interface.use_sim_time)],
+        )
         collected.start = time.time_ns()
         _subscribe(node, interface, collector)
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
+        watch = ControllerWatch(node, interface, collected)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=min(left, 0.1))
+            watch.look()
         collected.end = time.time_ns()
         _look_at_graph(node, collected)
         asked = ask_controllers(node, executor, controller_nodes(interface, collected))

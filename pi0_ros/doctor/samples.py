@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.doctor.reaction import Reference, Sent
 from pi0_ros.node.images import ImageError, decompress, to_rgb
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.observation import stamp_of
@@ -98,6 +99,8 @@ class Collected:
         malformed: topic -> sentences about messages that cannot be read.
         controllers: node -> what it told; the subscribers of outputs, and the controller manager.
         states: controller -> its state ("active"), as the controller manager diagnoses it.
+        sent: topic of an output -> trajectories, by arrival in the node's time.
+        references: controller's node -> what it commanded, by time.
         diagnostics: status -> key -> value, of the running node's newest report.
     """
 
@@ -116,6 +119,8 @@ class Collected:
     malformed: dict[str, Counter[str]] = field(default_factory=dict)
     controllers: dict[str, Controller] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
+    sent: dict[str, list[Sent]] = field(default_factory=dict)
+    references: dict[str, list[Reference]] = field(default_factory=dict)
     diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property

@@ -28,8 +28,8 @@ subscribes   <camera>/image_raw   sensor_msgs/Image or CompressedImage, one per 
              instruction          std_msgs/String
              emergency_stop       std_msgs/Bool: true disables at once, until ~/reset
              deadman              std_msgs/Header, if deadman_timeout is set
-publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled; or one topic for each
-                                  of `outputs`, some of them std_msgs/Float64MultiArray
+publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled; or one topic for
+                                  each of `outputs`, also as std_msgs/Float64MultiArray
              ~/action_chunk       pi0_ros/ActionChunk
              /diagnostics         diagnostic_msgs/DiagnosticArray
 services     ~/enable             std_srvs/SetBool: publish trajectories, or stop and do not

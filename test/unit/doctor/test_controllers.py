@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.controller_states import references, trajectories
 from support.doctor_cases import JOINTS, settings
 
 from pi0_ros.doctor.controllers import controller_nodes, judge_controllers, tracking_lag
@@ -165,6 +166,19 @@ def test_the_way_is_held_against_the_lead() -> None:
     slow = judge(JAZZY | {"update_rate": 50}, trips=(0.03, 0.03))
     assert "less than 50.0 ms (an estimate); splice_lead is 40.0 ms" in texts(slow, WARN)
     assert "splice_lead: 0.05" in texts(slow, WARN)
+
+
+def test_what_was_measured_counts_more_than_an_estimate() -> None:
+    sent = trajectories(5)
+    fields = {"sent": {TOPIC: sent}, "references": {"/arm_controller": references(sent, 0)}}
+    joints = {"joints": list(sent[0].joints)}
+    given = {"joint_trajectory_topic": TOPIC, "joints": list(sent[0].joints)}
+    found = judge(JAZZY | joints, given, **fields)
+    assert "followed all 4 trajectories from their splice points on" in texts(found, PASS)
+    fields["references"] = {"/arm_controller": references(sent, 80_000_000)}
+    found = judge(JAZZY | joints, given, **fields)
+    assert "did not follow 4 of 4 trajectories at their splice points" in texts(found, FAIL)
+    assert "splice_lead: more than 0.07" in texts(found, FAIL)
 
 
 def test_a_controller_that_does_not_answer() -> None:
