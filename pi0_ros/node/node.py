@@ -211,7 +211,10 @@ class Pi0Node(LifecycleNode):
         self._failed = False
         parameters = self.parameters
         topics = dict(self.get_topic_names_and_types())
-        problems = self._check(parameters, topics, self.resolve_topic_name)
+        problems = [
+            *self._check(parameters, topics, self.resolve_topic_name),
+            *self._outputs.commands.type_problems(),
+        ]
         if problems:
             raise PreflightError(problems)
         self._limits = load_limits(parameters)

@@ -62,6 +62,7 @@ class CommandOutputs:
         Args:
             qos: output -> profile.
         """
+        self._node = node
         make = {True: _Trajectories, False: _Samples}
         names = parameters.joint_names
         self._outputs = [
@@ -74,6 +75,20 @@ class CommandOutputs:
         """[joints] radians per second that no sample exceeds."""
         for output in self._outputs:
             output.set_velocity_limits(limits)
+
+    def type_problems(self) -> list[str]:
+        """Outputs whose subscribers all want messages of another type, one sentence each."""
+        problems = []
+        for entry in self._outputs:
+            topic, wanted = entry.publisher.topic_name, entry.output.type.replace("/", "/msg/")
+            there = self._node.get_subscriptions_info_by_topic(topic)
+            if there and wanted not in {info.topic_type for info in there}:
+                others = " and ".join(sorted({f"{i.node_name}: {i.topic_type}" for i in there}))
+                problems.append(
+                    f"{topic} (output {entry.output.name}): the node sends {wanted}, its subscribers"
+                    f" take others ({others}): set outputs.<name>.type, or give another topic"
+                )
+        return problems
 
     def unserved(self) -> str:
         """Which outputs nobody subscribes to, in a sentence; "" where all have a subscriber."""

@@ -43,6 +43,26 @@ def test_each_controller_gets_its_joints_with_one_stamp(start):
     assert shown["subscribers"] == "1"
 
 
+def test_a_controller_of_another_type_is_told_at_configure(start):
+    from rclpy.lifecycle import TransitionCallbackReturn
+    from std_msgs.msg import Float64MultiArray
+
+    topic = TWO["outputs.gripper.topic"]
+
+    def controller(robot):
+        robot.create_subscription(Float64MultiArray, topic, lambda message: None, 10)
+
+    robot = start(before=controller, activate=False, deaf=["gripper"], **TWO)
+    node = robot.node
+    robot.wait(lambda: node.get_subscriptions_info_by_topic(topic), "the controller")
+    # On another thread than the executor's, which is idle: nothing is published here.
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    robot.wait(lambda: robot.diagnostics, "diagnostics")
+    said = node._summary
+    assert "(output gripper): the node sends trajectory_msgs/msg/JointTrajectory" in said
+    assert "robot: std_msgs/msg/Float64MultiArray" in said
+
+
 def test_a_stop_goes_to_all(start):
     robot = start(**TWO)
     robot.chunk()
