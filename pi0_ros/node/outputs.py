@@ -85,8 +85,8 @@ class CommandOutputs:
             if there and wanted not in {info.topic_type for info in there}:
                 others = " and ".join(sorted({f"{i.node_name}: {i.topic_type}" for i in there}))
                 problems.append(
-                    f"{topic} (output {entry.output.name}): the node sends {wanted}, its subscribers"
-                    f" take others ({others}): set outputs.<name>.type, or give another topic"
+                    f"{topic} (output {entry.output.name}): the node sends {wanted}, but its"
+                    f" subscribers take others ({others}): set outputs.<name>.type, or give another topic"
                 )
         return problems
 
