@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 from rcl_interfaces.msg import ParameterValue
@@ -21,10 +22,22 @@ PATIENCE = 1.0
 ROUNDS = 20
 """Requests whose way there and back is measured, one after the other."""
 
+_AGAIN = 0.3  # seconds without an answer after which it is asked again
 _FIELDS = {1: "bool", 2: "integer", 3: "double", 4: "string", 5: "byte_array", 6: "bool_array"}
 _FIELDS |= {7: "integer_array", 8: "double_array", 9: "string_array"}
-_OF_EVERY_NODE = ("qos_overrides.", "use_sim_time", "start_type_description_service")
-_OF_GAINS = "gains."  # a dozen for each joint, of no interest here
+_WANTED = {
+    "joints",
+    "command_interfaces",
+    "state_interfaces",
+    "interface_name",
+    "update_rate",
+    "allow_partial_joints_goal",
+    "allow_trajectory_replacement",
+    "interpolate_from_desired_state",
+    "open_loop_control",
+    "constraints.goal_time",
+}
+"""And constraints.<joint>.trajectory; there are dozens of others for each joint."""
 
 
 @dataclass
@@ -58,11 +71,7 @@ def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> lis
         return one.lister, ListParameters.Request()
 
     def on_list(one: _Asked, answer: Any) -> None:
-        one.names = [
-            name
-            for name in answer.result.names
-            if not name.startswith((*_OF_EVERY_NODE, _OF_GAINS))
-        ]
+        one.names = [name for name in answer.result.names if _wanted(name)]
 
     def values_of(one: _Asked) -> Any:
         return one.getter, GetParameters.Request(names=one.names)
@@ -74,12 +83,18 @@ def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> lis
     told = _ask_all(executor, [one for one in listed if one.names], values_of, on_values)
     found = []
     for one in asked:
-        trips = _round_trips(executor, one, PATIENCE / len(asked)) if one in told else ()
+        trips: list[float] = []
+        if one in told:
+            trips = _go_through(executor, one, PATIENCE / len(asked))
         values = one.values if one in told else ({} if one in listed else None)
         found.append(Controller(one.node, values, tuple(trips)))
         node.destroy_client(one.lister)
         node.destroy_client(one.getter)
     return found
+
+
+def _wanted(name: str) -> bool:
+    return name in _WANTED or (name.startswith("constraints.") and name.endswith(".trajectory"))
 
 
 def value_of(value: ParameterValue) -> Any:
@@ -98,33 +113,46 @@ def _ask_all(
     on_answer: Callable[[_Asked, Any], None],
 ) -> list[_Asked]:
     """Ask each as soon as its service is there; returns those that answered in time."""
-    futures: dict[str, Any] = {}
+    futures: dict[str, list[Any]] = {one.node: [] for one in asked}
+    due = dict.fromkeys(futures, 0.0)
     answered: list[_Asked] = []
     end = time.monotonic() + PATIENCE
-    while len(answered) < len(asked) and time.monotonic() < end:
+    while len(answered) < len(asked) and (now := time.monotonic()) < end:
         for one in asked:
+            if one in answered:
+                continue
             client, request = request_of(one)
-            if one.node not in futures and client.service_is_ready():
-                futures[one.node] = client.call_async(request)
-            future = futures.get(one.node)
-            if one not in answered and future is not None and future.done():
-                if future.exception() is None:
-                    on_answer(one, future.result())
+            # What was asked while DDS discovers the two directions may be lost.
+            if now >= due[one.node] and client.service_is_ready():
+                futures[one.node].append(client.call_async(request))
+                due[one.node] = now + _AGAIN
+            results = [f.result() for f in futures[one.node] if f.done() and not f.exception()]
+            if results:
+                on_answer(one, results[0])
                 answered.append(one)
         executor.spin_once(timeout_sec=0.01)
-    return [one for one in answered if futures[one.node].exception() is None]
+    return answered
 
 
-def _round_trips(executor: Executor, one: _Asked, patience: float) -> Iterable[float]:
-    """Seconds from a request to its answer."""
+def _go_through(executor: Executor, one: _Asked, patience: float) -> list[float]:
+    """Ask one by one, `ROUNDS` times at least; returns the seconds from each request to its answer.
+
+    A node answers nothing at all where one of several parameters is declared and not set.
+    """
     end = time.monotonic() + patience
-    request = GetParameters.Request(names=one.names[:1])
-    for _ in range(ROUNDS):
+    trips: list[float] = []
+    values = dict(one.values or {})
+    for name in islice(cycle(one.names), max(ROUNDS, len(one.names))):
         began = time.perf_counter()
-        future = one.getter.call_async(request)
+        future = one.getter.call_async(GetParameters.Request(names=[name]))
         while not future.done():
             left = end - time.monotonic()
             if left <= 0:
-                return
+                one.values = values
+                return trips
             executor.spin_once(timeout_sec=left)
-        yield time.perf_counter() - began
+        trips.append(time.perf_counter() - began)
+        if future.exception() is None and future.result().values:
+            values[name] = value_of(future.result().values[0])
+    one.values = values
+    return trips

@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="ROS is not installed")
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from support.controller_node import ControllerNode, ManagerNode
+from support.controller_node import UNSET, ControllerNode, ManagerNode
 from support.doctor_cases import JOINTS, settings
 from support.domains import free_domain
 from support.spinning import spin
@@ -126,7 +126,7 @@ def test_a_controller_that_does_not_answer_costs_a_bounded_time(robot: Start) ->
 
 
 def test_asking_is_bounded_and_leaves_nothing(robot: Start) -> None:
-    robot(arm(ALL))
+    robot(arm(ALL, state_interfaces=UNSET))
     robot(lambda context: ControllerNode("deaf", ALL, "jazzy", context), spun=False)
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
@@ -143,6 +143,7 @@ def test_asking_is_bounded_and_leaves_nothing(robot: Start) -> None:
         assert time.monotonic() - began < 3 * (3 * ASKING + PATIENCE)
         assert known.parameters["joints"] == ALL
         assert known.parameters["constraints.lift.trajectory"] == 0.0
+        assert "state_interfaces" not in known.parameters, "it is not set, the others are told"
         assert not any(name.startswith("gains.") for name in known.parameters)
         assert 0 < len(known.round_trips) <= ROUNDS and min(known.round_trips) > 0
         assert (deaf.parameters, nobody.parameters) == (None, None)

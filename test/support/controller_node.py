@@ -15,11 +15,11 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-EMPTY = Parameter.Type.STRING_ARRAY
+UNSET = Parameter.Type.STRING_ARRAY
+"""Declared without a value. Where it is among several that are asked for, none is told."""
 
 _TRAJECTORY = {
     "update_rate": 100,
-    "command_joints": EMPTY,
     "command_interfaces": ["position"],
     "state_interfaces": ["position", "velocity"],
     "allow_partial_joints_goal": False,
