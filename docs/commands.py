@@ -33,7 +33,7 @@ services are in the [README](../README.md) and in `pi0_node --help`.
 |---|---|
 | configure | preflight, loads, compiles, warms up; refuses with one list of everything wrong |
 | activate | subscribes, ticks, publishes chunks; with `start_enabled`, trajectories too |
-| deactivate | publishes nothing more, at once; the controller finishes its trajectory, the samples of an output go on to rest |
+| deactivate | publishes nothing new, at once; the executing trajectory is finished |
 | cleanup | frees the policy's memory |
 
 Without `autostart` it waits for these (`ros2 lifecycle set /pi0 configure`, a lifecycle manager, or

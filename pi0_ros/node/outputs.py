@@ -86,7 +86,7 @@ class CommandOutputs:
                 others = " and ".join(sorted({f"{i.node_name}: {i.topic_type}" for i in there}))
                 problems.append(
                     f"{topic} (output {entry.output.name}): the node sends {wanted}, but its"
-                    f" subscribers take others ({others}): set outputs.<name>.type, or another topic"
+                    f" subscribers take others ({others}): set outputs.<name>.type or .topic"
                 )
         return problems
 
