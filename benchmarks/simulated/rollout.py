@@ -27,6 +27,7 @@ PERIOD = 0.01
 
 _START = 1_000_000_000_000  # nanoseconds of the clock at the beginning: a stamp of 0 is none
 _STEP = round(PERIOD * 1e9)
+_REST = 20  # steps
 
 
 class Pilot(Protocol):
@@ -151,6 +152,9 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
     told = ablation.tell(meant, instructions)
     driver = Driver(loop.setup, loop.controller, _STEP, loop.stitched)
     start, commands, inference = world.positions, [], []
+    for step in range(-_REST, 0):  # the arm has rested, as the node sees before it is enabled
+        now = _START + step * _STEP
+        driver.tick(Measured(start, np.zeros_like(start), now), now)
     coming: tuple[int, ActionChunk] | None = None  # when it is published
     ticks = busy = 0
     for step in range(round(loop.seconds / PERIOD)):

@@ -49,13 +49,17 @@ class JointEvidence:
             self._fastest = FASTER * limits.velocity
             self._noise = np.minimum(NOISE, 0.05 * (limits.upper - limits.lower))
         self.dropped, self.jumps, self.fault = 0, 0, ""
+        self._last = np.full(count, np.nan)
         self.clear()
 
     def clear(self) -> None:
-        """Forget the last samples: the clock jumped, or the arm may be another one."""
+        """Forget when the last samples were: the clock jumped. Whole turns go on being counted."""
         count = len(self._joints)
+        self._turns = self._last  # where a joint was, to tell its turn
         self._last = np.full(count, np.nan)
         self._last_stamp = np.zeros(count, np.int64)
+        self._before = np.full(count, np.nan)  # the last sample but one
+        self._before_stamp = np.zeros(count, np.int64)
         self._odd = np.full(count, np.nan)  # the last impossible position
         self._odd_stamp = np.zeros(count, np.int64)
         self._odd_count = np.zeros(count, np.int64)
@@ -73,8 +77,18 @@ class JointEvidence:
         """
         told = ~np.isnan(positions)
         known = told & ~np.isnan(self._last)
-        near = np.where(known, self._near(positions, self._last), positions)
+        near = self._near(positions, np.where(known, self._last, self._turns))
         impossible = known & ~self._possible(near, self._last, stamp - self._last_stamp)
+        if impossible.any():
+            after = self._near(positions, self._before)
+            possible = self._possible(after, self._before, stamp - self._before_stamp)
+            if possible[impossible].all():  # then it was the last one that was wrong
+                self.dropped += 1
+                self._last = np.where(impossible, self._before, self._last)
+                near, impossible = (
+                    np.where(impossible, after, near),
+                    np.full_like(impossible, False),
+                )
         if impossible.any():
             near = self._near(positions, self._odd)
             agrees = self._possible(near, self._odd, stamp - self._odd_stamp)
@@ -88,6 +102,8 @@ class JointEvidence:
             self._tell(impossible, self._odd)
             near = np.where(impossible, self._odd, self._near(positions, self._last))
         self._odd_count[told] = 0
+        self._before = np.where(told, self._last, self._before)
+        self._before_stamp = np.where(told, self._last_stamp, self._before_stamp)
         self._last = np.where(told, near, self._last)
         self._last_stamp = np.where(told, stamp, self._last_stamp)
         return near

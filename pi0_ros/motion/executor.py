@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from pi0_ros.motion.enable import MotionEnable
+from pi0_ros.motion.following import Following, Rest
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan, plan, stop
 from pi0_ros.motion.refusal import REJECTIONS, Measured, Reason, Refusal
-from pi0_ros.motion.screening import Tolerances, check_finite
+from pi0_ros.motion.screening import Tolerances, check_finite, check_measured, is_finite
 from pi0_ros.motion.spline import Motion
 from pi0_ros.policy.types import ActionChunk
 
 HISTORY = 2_000_000_000
-"""Nanoseconds of executed trajectory that are remembered: an observation is younger than that."""
-
-NEAR = 0.05
-"""Radians by which a joint at rest may be off its setpoint (friction, gravity)."""
-
-LAG = 250_000_000
-"""Nanoseconds by which a moving joint may lag behind its setpoint."""
-
-ACQUAINTANCE = 1_000_000_000
-"""Nanoseconds of joint states before a joint may lag at all: the controllers of a robot that came
-(back) just now may not have received the executing trajectory, and to start into the midst of it
-would be a jump."""
+"""Nanoseconds of executed trajectory that are remembered: an observation is younger than that, and
+an arm lags by less."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,13 @@ class MotionSettings:
         reject_latch: rejected chunks in a row that latch a fault.
         blend: seconds in which a new trajectory departs from the executing one.
         starve_timeout: seconds without a new trajectory after which the arm is stopped.
-        trajectory_start: "observation" or "now"; see `planner.plan`.
+        controller: "jtc", "jtc_replacing" or "other"; see `planner`.
+        splice_lead: seconds from now to the splice point at least.
+        tracking_tolerance, tracking_lag, tracking_timeout: radians, seconds, seconds; see
+            `following.Following.look`.
+        untracked_joints: names of joints that need not follow, such as a gripper that holds.
+        emergency_acceleration_scale: share of the acceleration limits, above 0, at which the arm
+            stops when a fault has latched (an emergency stop, a deadman, an arm that is lost).
     """
 
     velocity_scale: float
@@ -53,7 +50,13 @@ class MotionSettings:
     reject_latch: int
     blend: float
     starve_timeout: float
-    trajectory_start: str
+    controller: str
+    splice_lead: float
+    tracking_tolerance: float
+    tracking_lag: float
+    tracking_timeout: float
+    untracked_joints: tuple[str, ...]
+    emergency_acceleration_scale: float
 
     @classmethod
     def of(cls, source: Any) -> MotionSettings:
@@ -69,7 +72,13 @@ class MotionSettings:
 
 
 class Executor:
-    """Knows the executing trajectory, splices new chunks into it, and stops it.
+    """Knows the setpoint, splices new chunks into it, and stops it.
+
+    The setpoint is what the controller executes of the trajectories that were published, and what
+    it holds at the end of the last one. Every chunk and every stop begins there, never where the
+    arm was measured: a measured position is older than the setpoint, and the arm lags behind it.
+    What is measured is the evidence of whether the arm follows. One that does not is stopped, and a
+    fault latches.
 
     The caller owns the clock, the measured joint states and the publisher. It calls `update` with
     each chunk of the policy, `tick` every 20 ms and whenever motion may have been disabled (also
@@ -88,6 +97,7 @@ class Executor:
 
     Attributes:
         enable: without it nothing is published: chunks are judged only (a dry run).
+        following: how well the arm follows.
     """
 
     def __init__(
@@ -96,15 +106,26 @@ class Executor:
         limits: JointLimits | None,
         settings: MotionSettings,
         enable: MotionEnable,
+        *,
+        check: Callable[[Motion], Refusal | None] | None = None,
+        recorded: bool = False,
     ) -> None:
         """`limits`: of `joints`, unscaled; None: nothing is planned, and no plan has a trajectory.
 
         Args:
             joints: names, in the order of the chunks' columns.
+            check: looks at the motion that a chunk leads to; what it returns rejects the chunk.
+            recorded: the measured arm is a recording, which hears nothing: a trajectory may begin
+                in its midst, at the measured position and velocity, and does so again where the two
+                have come apart; nothing latches for that.
         """
         self.enable = enable
         self._joints = tuple(joints)
         self._limits = limits
+        self._check, self._recorded = check, recorded
+        self.following = Following(self._joints)
+        self._rest = Rest(self._joints)
+        self._jumps: int | None = None
         self.settings = settings
         self._rejections = 0
         self.reset()
@@ -120,15 +141,26 @@ class Executor:
         self._scaled: JointLimits | None = None
         if self._limits is not None:
             self._scaled = self._limits.scaled(settings.velocity_scale, settings.acceleration_scale)
+        untracked = [name in settings.untracked_joints for name in self._joints]
+        self._untracked = np.array(untracked, bool)
+
+    @property
+    def executing(self) -> Motion | None:
+        """The setpoint in the node's time, the last two seconds of it included; None: unknown."""
+        return self._setpoint
 
     def reset(self) -> None:
-        """Forget the executing trajectory: the clock jumped, so it lies in another time."""
-        self._executing: Motion | None = None
+        """Forget the setpoint: the clock jumped, so it lies in another time."""
+        self._setpoint: Motion | None = None
+        self._lost = False
         self._published_at = 0
         self._stopping = False
+        self._step, self._points = 0, 0
+        self.following.clear()
+        self._rest.clear()
 
     def update(self, chunk: ActionChunk, measured: Measured | None, now: int) -> Plan | Refusal:
-        """Bring a chunk within the limits and splice it into the executing trajectory.
+        """Bring a chunk within the limits and splice it into the setpoint.
 
         Args:
             measured: the newest joint state; None if there is none that is fresh.
@@ -136,12 +168,17 @@ class Executor:
 
         Returns:
             A Plan, whose trajectory is None in a dry run; or a Refusal: nonfinite, limits,
-            expired, malformed (the joint state), or stale (no joint state).
+            expired, malformed (the joint state), stale (no joint state), moving (nothing executes,
+            but the arm does not rest), or what `check` returns.
         """
         try:
             check_finite(chunk, self._joints)
             if self._scaled is None:
                 return Plan(None, None)
+            if measured is None:
+                raise Refusal(Reason.STALE, "no fresh joint state to start from")
+            check_measured(measured, self._joints)
+            self._look(measured, now)
             planned = self._plan(chunk, measured, now)
         except Refusal as refusal:
             if refusal.reason in REJECTIONS:
@@ -150,10 +187,11 @@ class Executor:
         self._rejections = 0
         if not self.enable.enabled:
             return replace(planned, trajectory=None)
+        self._step, self._points = round(chunk.dt * 1e9), len(chunk.positions)
         return self._execute(planned, now)
 
     def tick(self, measured: Measured | None, now: int) -> Plan | None:
-        """Stop the executing trajectory where motion was disabled or no chunk follows.
+        """Stop where motion was disabled, no chunk follows, or the arm does not follow.
 
         Args:
             measured, now: see `update`.
@@ -161,8 +199,10 @@ class Executor:
         Returns:
             A decelerating stop; None if nothing moves, or is stopping already.
         """
-        executing = self._executing
-        if executing is None or self._stopping or now >= executing.end:
+        if measured is not None and is_finite(measured):
+            self._look(measured, now)
+        setpoint = self._setpoint
+        if setpoint is None or self._stopping or now >= setpoint.end or self._at_rest(now):
             return None
         silence = (now - self._published_at) / 1e9
         if not self.enable.enabled:
@@ -171,9 +211,11 @@ class Executor:
             cause = f"no new trajectory for {silence:.2f} s"
         else:
             return None
-        near = np.inf if measured is None else self._leeway(executing, measured)
-        start = self.settings.trajectory_start
-        planned = stop(self._scaled, measured, executing, now, start, near)
+        limits, settings = self._limits, self.settings
+        if self.enable.latched:
+            limits = limits.scaled(1.0, settings.emergency_acceleration_scale)
+        lead = round(settings.splice_lead * 1e9)
+        planned = stop(limits, setpoint, now, settings.controller, lead, self._step, self._points)
         self._execute(planned, now)
         self._stopping = True
         return replace(planned, stop_cause=cause)
@@ -191,47 +233,100 @@ class Executor:
             count, self._rejections = self._rejections, 0
             self.enable.latch(f"{count} rejected chunks in a row, the last: {refusal.detail}")
 
-    def _plan(self, chunk: ActionChunk, measured: Measured | None, now: int) -> Plan:
-        if measured is None:
-            raise Refusal(Reason.STALE, "no fresh joint state to start from")
-        executing = None
-        if self.enable.enabled:
-            # Where the arm did not follow, the trajectory does not hold: it is forgotten.
-            executing = self._executing = self._followed(measured, now)
+    def _look(self, measured: Measured, now: int) -> None:
+        """Take a joint state as evidence; an arm that does not follow latches a fault."""
+        if self._recorded or self._limits is None:
+            return
+        fault = ""
+        if self._jumps is not None and measured.jumps > self._jumps:
+            fault = measured.fault
+            self._rest.clear()
+        self._jumps = measured.jumps
+        self._rest.put(measured)
+        if self._setpoint is None or self._lost:  # judged anew when motion begins
+            return
         settings = self.settings
-        return plan(
+        fault = fault or self.following.look(
+            self._setpoint,
+            measured,
+            tolerance=settings.tracking_tolerance,
+            lag=settings.tracking_lag,
+            timeout=settings.tracking_timeout,
+            untracked=self._untracked,
+        )
+        if not fault:
+            return
+        self.following.clear()
+        if not self.enable.enabled and now >= self._setpoint.end:
+            self._setpoint = None  # somebody else moves the arm, as they may
+            return
+        if self.enable.enabled:
+            self.enable.latch(fault)
+        self._lost = True
+
+    def _plan(self, chunk: ActionChunk, measured: Measured, now: int) -> Plan:
+        settings = self.settings
+        planned = plan(
             chunk,
             self._scaled,
             settings.tolerances,
             measured,
-            executing,
+            self._begin(measured, now),
             now,
-            settings.trajectory_start,
+            settings.controller,
+            round(settings.splice_lead * 1e9),
             settings.blend,
         )
+        refusal = self._check(planned.motion) if self._check is not None else None
+        if refusal is not None:
+            raise refusal
+        return planned
 
-    def _followed(self, measured: Measured, now: int) -> Motion | None:
-        """The executing trajectory, as far as the arm follows it; None if it is over.
+    def _begin(self, measured: Measured, now: int) -> Motion:
+        """The setpoint that a chunk is spliced into; raises Refusal (moving)."""
+        if not self.enable.enabled:
+            return _resting(measured.positions)
+        setpoint = self._setpoint
+        if self._recorded:
+            return self._recording(measured, now)
+        if setpoint is not None and self._lost:
+            # The controller may hold the setpoint still (a slow joint), or have been restarted.
+            rest = self._rest.position()
+            off = np.abs(rest - setpoint.sample(now)[0]) > self.settings.tracking_tolerance
+            if (off & ~self._untracked).any():
+                setpoint = None
+        if setpoint is None:
+            setpoint = _resting(self._rest.position())
+            self.following.clear()
+        self._setpoint, self._lost = setpoint, False
+        return setpoint
 
-        A joint that is elsewhere (moved by hand, restarted, on a slope) stands where it is: going
-        on from where it should be would make it jump.
-        """
-        executing = self._executing
-        if executing is None or now >= executing.end:
-            return None
-        off = np.abs(executing.sample(measured.stamp)[0] - measured.positions)
-        return executing.standing(off > self._leeway(executing, measured), measured.positions)
+    def _recording(self, measured: Measured, now: int) -> Motion:
+        setpoint = self._setpoint
+        if setpoint is not None:
+            off = np.abs(setpoint.sample(measured.stamp)[0] - measured.positions)
+            if (off <= self.settings.max_jump).all():
+                return setpoint
+        ahead = np.array([-1.0, 1.0])  # seconds
+        return Motion(
+            measured.stamp + (ahead * 1e9).astype(np.int64),
+            measured.positions + ahead[:, None] * measured.velocities,
+            np.repeat(measured.velocities[None], 2, axis=0),
+        )
 
-    def _leeway(self, executing: Motion, measured: Measured) -> np.ndarray:
-        """[joints] radians that a joint may have been off its setpoint when it was measured."""
-        stamp = measured.stamp
-        lag = LAG if stamp - measured.since >= ACQUAINTANCE else 0
-        times = np.linspace(stamp - lag, stamp, 11).astype(np.int64)
-        speed = np.abs(executing.sample_all(times)[1]).max(axis=0)
-        return np.minimum(NEAR + speed * lag / 1e9, self.settings.max_jump)
+    def _at_rest(self, now: int) -> bool:
+        """Whether the setpoint moves no more, be its last points still to come."""
+        setpoint = self._setpoint
+        left = slice(int(setpoint.times.searchsorted(now)), None)
+        return not (setpoint.velocities[left].any() or setpoint.sample(now)[1].any())
 
     def _execute(self, planned: Plan, now: int) -> Plan:
-        self._executing = planned.motion.after(self._executing, HISTORY)
+        self._setpoint = planned.motion.after(self._setpoint, HISTORY)
         self._published_at = now
         self._stopping = False
         return planned
+
+
+def _resting(positions: np.ndarray) -> Motion:
+    """An arm that has always rested at [joints] radians."""
+    return Motion(np.zeros(1, np.int64), positions[None], np.zeros((1, len(positions))))

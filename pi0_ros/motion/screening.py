@@ -67,10 +67,11 @@ def is_finite(measured: Measured) -> bool:
 
 
 def judge(
-    chunk: ActionChunk,
+    positions: np.ndarray,
+    dt: float,
     limits: JointLimits,
     tolerances: Tolerances,
-    measured: Measured,
+    places: Sequence[np.ndarray],
     splice_step: int,
 ) -> None:
     """Refuse a chunk that exceeds a limit by more than may be clamped.
@@ -79,23 +80,28 @@ def judge(
     it suspect. What splicing adds does not count.
 
     Args:
+        positions: [steps, joints] float64, radians, the chunk's.
+        dt: seconds between two steps.
+        places: [joints] radians each: where the joints are measured, and where the setpoint is. The
+            chunk is to be near one of them; the first is named.
         splice_step: the step at the splice point.
 
     Raises:
         Refusal: limits, naming joint, step, value and limit.
     """
-    positions, here = chunk.positions.astype(np.float64), measured.positions
+    here = places[0]
     with np.errstate(over="ignore", invalid="ignore"):
         # An arm that follows is at the splice point's step, one that waited for its first chunk is
         # still at the first one.
-        ways = np.abs(positions[: splice_step + 1] - here)
+        ways = np.min([np.abs(positions[: splice_step + 1] - p) for p in places], axis=0)
         jumps = ways.min(axis=0)[None]
         # An arm that rests beyond a limit is not refused its way back.
-        lower, upper = np.minimum(limits.lower, here), np.maximum(limits.upper, here)
+        lower = np.minimum(limits.lower, np.min(places, axis=0))
+        upper = np.maximum(limits.upper, np.max(places, axis=0))
         out = np.maximum(positions - upper, lower - positions)
         steps = np.diff(positions, axis=0)
-        rates = np.abs(steps) / chunk.dt
-        changes = np.abs(np.diff(steps, axis=0)) / chunk.dt**2
+        rates = np.abs(steps) / dt
+        changes = np.abs(np.diff(steps, axis=0)) / dt**2
 
     if found := _worst(jumps, tolerances.max_jump):
         joint = found[1]

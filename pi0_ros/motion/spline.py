@@ -76,18 +76,21 @@ class Motion:
             return self
         begin = int(self.times[0])
         old = past.points(slice(*np.searchsorted(past.times, (begin - kept, begin)).tolist()))
-        return Motion(
-            np.concatenate([old.times, self.times]),
-            np.concatenate([old.positions, self.positions]),
-            np.concatenate([old.velocities, self.velocities]),
-        )
+        return join(old, self)
 
-    def standing(self, joints: np.ndarray, positions: np.ndarray) -> Motion:
-        """The same, but the chosen joints ([joints] bool) stand still at `positions`."""
-        return Motion(
-            self.times,
-            np.where(joints, positions, self.positions),
-            np.where(joints, 0.0, self.velocities),
+    def held(self, count: int, step: int) -> Motion:
+        """With points at rest at its end, every `step` nanoseconds, until there are `count`."""
+        more = count - len(self.times)
+        if more <= 0:
+            return self
+        times = self.end + step * np.arange(1, more + 1, dtype=np.int64)
+        return join(
+            self,
+            Motion(
+                times,
+                np.repeat(self.positions[-1:], more, axis=0),
+                np.zeros((more, self.positions.shape[1])),
+            ),
         )
 
     def peaks(self) -> Peaks:
@@ -103,7 +106,7 @@ class Trajectory:
 
     Attributes:
         stamp: nanoseconds that `times` count from; 0 is the time at which it is received.
-        times: nanoseconds per point, strictly increasing, the first above 0.
+        times: nanoseconds per point, strictly increasing, the first not below 0.
         positions: [points, joints] float64, radians.
         velocities: [points, joints] float64, radians per second.
     """
@@ -114,17 +117,13 @@ class Trajectory:
     velocities: np.ndarray
 
 
-def trajectory_of(motion: Motion, stamp: int, zero: int) -> Trajectory:
-    """The points of a motion.
-
-    Args:
-        stamp: of the message, nanoseconds; 0: start now.
-        zero: nanoseconds that the points' times count from: `stamp`, or what "now" is. Points that
-            are not later are left out.
-    """
-    left = motion.times > zero
-    times = tuple((motion.times[left] - zero).tolist())
-    return Trajectory(stamp, times, motion.positions[left], motion.velocities[left])
+def join(first: Motion, then: Motion) -> Motion:
+    """The points of both; those of `then` are later."""
+    return Motion(
+        np.concatenate([first.times, then.times]),
+        np.concatenate([first.positions, then.positions]),
+        np.concatenate([first.velocities, then.velocities]),
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ moves) is brought back at the acceleration limit and never further out than brak
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.spline import Motion
 
 _SECOND = 1_000_000_000
-_SNAP = 1000  # nanoseconds: points are no closer than that
 _INSTANT = 0.01  # seconds in which a joint stops that has no acceleration limit
 _SHARE = 0.6  # of the acceleration that catches up; the rest is for what the path itself needs
 _TOLERANCE = 1e-9
@@ -72,33 +72,25 @@ def follow(
     """
     h = step / _SECOND
     change = _changes(velocities[:1], h, limits)
-    held = _Held(positions[0], velocities[0], change, step, limits)
-    steps = len(positions) - 1
-    steps = max(steps, held.steps, int(np.ceil(np.abs(velocities[0]) / change - 1e-9).max()), 1)
+    steps = max(len(positions) - 1, steps_to_brake(velocities[0], limits, h), 1)
     times = start + step * np.arange(steps + 1, dtype=np.int64)
     columns = []
     of_joints = (limits.lower, limits.upper, limits.velocity, change)
     each = zip(
         positions.T.tolist(),
         velocities.T.tolist(),
-        held.until.tolist(),
         *(values.tolist() for values in of_joints),
         strict=True,
     )
-    for joint, (target, rate, first, *limits_of_joint) in enumerate(each):
+    for target, rate, *limits_of_joint in each:
         target += target[-1:] * (steps + 1 - len(target))
         rate += [0.0] * (steps + 1 - len(rate))
-        begun = [(target[0], rate[0])]
-        for k in range(1, first + 1):
-            p, v = held.at(k * step)
-            begun.append((float(p[joint]), float(v[joint])))
-        columns.append(_follow_joint(begun, target, rate, h, *limits_of_joint))
+        columns.append(_follow_joint(target, rate, h, *limits_of_joint))
     states = np.array(columns).transpose(1, 2, 0)  # [position and velocity, points, joints]
-    return held.insert_stops(Motion(times, states[0], states[1]))
+    return Motion(times, states[0], states[1])
 
 
 def _follow_joint(
-    begun: list[tuple[float, float]],
     target: list[float],
     rate: list[float],
     h: float,
@@ -110,13 +102,13 @@ def _follow_joint(
     """One joint of `follow`. Plain floats: arrays of six would take ten times as long.
 
     Args:
-        begun: position and velocity at the first points, given.
+        target, rate: where to be, and how fast, at each point; the first is given.
         h: seconds per step.
         change: of the velocity in a step at most, radians per second.
     """
-    p, v = begun[-1]
+    p, v = target[0], rate[0]
     steps = len(target) - 1
-    ps, vs = [p for p, _ in begun], [v for _, v in begun]
+    ps, vs = [p], [v]
     half, lag, a = h / 2, 1.5 * h, _SHARE * change
     half_a, most_a = a / 2, 0.75 * a
     near = 1.5 * _SHARE * change * h  # radians that are caught up proportionally
@@ -126,7 +118,7 @@ def _follow_joint(
     hardest = swift + change
     furthest = hardest * h + h * (hardest * hardest / (2 * change) + change / 8) + _TOLERANCE
     inner_lower, inner_upper = lower + furthest, upper - furthest
-    for k in range(len(begun), steps + 1):
+    for k in range(1, steps + 1):
         speed = abs(v)
         # Conditions instead of min and max: this loop is most of the time that a plan takes.
         cap = (steps - k) * change
@@ -194,127 +186,60 @@ def _largest(room: float, wished: float, change: float, h: float) -> float:
     return full * change + (room - unit * full * (full + 1) / 2) / ((full + 1) * h)
 
 
+def steps_to_brake(velocity: np.ndarray, limits: JointLimits, step: float) -> int:
+    """Steps of `step` seconds in which joints at `velocity`, [joints] rad/s, come to rest."""
+    change = _changes(velocity[None], step, limits)
+    return int(np.ceil(np.abs(velocity) / change - _TOLERANCE).max(initial=0))
+
+
+def can_brake(motion: Motion, limits: JointLimits, step: int) -> np.ndarray:
+    """[points, joints] bool: whether braking in steps of `step` ns ends within the limits."""
+    p, v, h = motion.positions, motion.velocities, step / _SECOND
+    way = stopping_distance(np.abs(v), _changes(v, h, limits), h)
+    return way <= np.where(v > 0, limits.upper - p, p - limits.lower) + _TOLERANCE
+
+
+def able_to_brake(
+    position: np.ndarray, velocity: np.ndarray, limits: JointLimits, step: float, steps: int
+) -> JointLimits:
+    """Limits with which a joint comes to rest in `steps` of `step` seconds and at its limit.
+
+    Where an acceleration that was scaled down under way is too little for that, it is raised, up to
+    the joint's own limit.
+    """
+    speed, full = np.abs(velocity), limits.full.acceleration
+    now = Motion(np.zeros(1, np.int64), position[None], velocity[None])
+    tight = ~can_brake(now, limits, round(step * _SECOND))[0]
+    acceleration = np.maximum(limits.acceleration, speed / (steps * step) * (1 + _TOLERANCE))
+    acceleration = np.minimum(np.where(tight, full, acceleration), full)
+    return replace(limits, acceleration=acceleration)
+
+
 def brake(
-    start: int,
-    position: np.ndarray,
-    velocity: np.ndarray,
-    limits: JointLimits,
-    at_least: int,
-    until: int,
+    start: int, position: np.ndarray, velocity: np.ndarray, limits: JointLimits, step: int
 ) -> Motion:
-    """Slow down to rest, each joint at constant deceleration.
+    """Slow down to rest, each joint at its acceleration limit.
 
     Args:
         start: nanoseconds at which the joints are at `position` with `velocity`, [joints].
-        at_least: nanoseconds that a joint takes, where limits leave the room for it.
-        until: nanoseconds until which the motion goes on at least, at rest.
+        step: nanoseconds; all points but the first are multiples of it.
     """
-    stops = _stopping_times(position, velocity, limits, at_least)
-    knots = np.unique(stops[stops > 0])
-    knots = knots[np.diff(knots, append=2**62) > _SNAP]
-    times = np.concatenate([[0], knots])
-    if times[-1] < until - start:
-        times = np.append(times, until - start)
-    states = [_braking(position, velocity, stops, int(time)) for time in times]
-    return Motion(
-        start + times,
-        np.array([p for p, _ in states]),
-        np.array([v for _, v in states]),
-    )
-
-
-def _stopping_times(
-    position: np.ndarray, velocity: np.ndarray, limits: JointLimits, at_least: int = 0
-) -> np.ndarray:
-    """[joints] int64: nanoseconds in which the joints come to rest at constant deceleration.
-
-    That is the acceleration limit; less where `at_least` asks for more time, more where a position
-    limit leaves less room. The latter happens when the acceleration limit was lowered under way,
-    and takes no more than the joint's own limit, whatever it is scaled by.
-    """
-    speed = np.abs(velocity)
-    room = np.where(velocity > 0, limits.upper - position, position - limits.lower)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        soft = np.where(np.isfinite(limits.acceleration), speed / limits.acceleration, _INSTANT)
-        soft = np.maximum(soft, at_least / _SECOND)
-        needed = np.where(room > 0, 2 * room / speed, np.inf)
-        seconds = np.maximum(np.minimum(soft, needed), speed / limits.full.acceleration)
-    nanoseconds = np.maximum(np.ceil(np.where(speed > 0, seconds, 0) * _SECOND), _SNAP)
-    return np.where(speed > 0, nanoseconds, 0).astype(np.int64)
-
-
-def _braking(
-    position: np.ndarray, velocity: np.ndarray, stops: np.ndarray, time: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The state `time` nanoseconds into braking that ends `stops` nanoseconds after its start."""
-    t = np.minimum(time, stops) / _SECOND
-    share = np.where(stops > 0, 1 - np.minimum(time, stops) / np.maximum(stops, 1), 0.0)
-    return position + velocity * t * (1 + share) / 2, velocity * share
-
-
-class _Held:
-    """Joints that begin too close to a limit for steps: they brake by themselves, to rest at it.
-
-    Such a state comes from a motion that was braking itself, between two of its own points.
-
-    Attributes:
-        until: [joints] int64, the points until which they are held; 0: not at all.
-        steps: the largest of these.
-    """
-
-    def __init__(
-        self,
-        position: np.ndarray,
-        velocity: np.ndarray,
-        change: np.ndarray,
-        step: int,
-        limits: JointLimits,
-    ) -> None:
-        self._start = position, velocity
-        self._step = step
-        way = stopping_distance(np.abs(velocity), change, step / _SECOND)
-        tight = (velocity > 0) & (position + way > limits.upper + _TOLERANCE)
-        tight |= (velocity < 0) & (position - way < limits.lower - _TOLERANCE)
-        self._stops = self.until = np.zeros(len(position), np.int64)
-        self.steps = 0
-        if not tight.any():
-            return
-        stops = _stopping_times(position, velocity, limits)
-        over = stops % step
-        stops = np.where(over > step - _SNAP, stops - over + step, stops)
-        stops = np.where((over <= _SNAP) & (stops >= step), stops - over, stops)
-        self._stops = np.where(tight, stops, 0)
-        self.until = -(-self._stops // step)
-        self.steps = int(self.until.max())
-
-    def at(self, time: int) -> tuple[np.ndarray, np.ndarray]:
-        """State after so many nanoseconds; of the held joints only."""
-        position, velocity = self._start
-        if time == 0:
-            return position, velocity
-        return _braking(position, velocity, self._stops, time)
-
-    def insert_stops(self, motion: Motion) -> Motion:
-        """Add points where held joints come to rest between two points."""
-        if not self.steps:
-            return motion
-        knots = np.unique(self._stops[(self._stops % self._step) > 0])
-        knots = knots[np.diff(knots, append=2**62) > _SNAP]
-        if not len(knots):
-            return motion
-        positions, velocities = motion.sample_all(motion.times[0] + knots)
-        for i, knot in enumerate(knots):
-            held = self.until * self._step > knot
-            p, v = self.at(int(knot))
-            positions[i] = np.where(held, p, positions[i])
-            velocities[i] = np.where(held, v, velocities[i])
-        times = np.concatenate([motion.times, motion.times[0] + knots])
-        order = np.argsort(times)
-        return Motion(
-            times[order],
-            np.concatenate([motion.positions, positions])[order],
-            np.concatenate([motion.velocities, velocities])[order],
+    with np.errstate(invalid="ignore"):
+        rate = np.where(
+            np.isfinite(limits.acceleration), limits.acceleration, np.abs(velocity) / _INSTANT
         )
+    times, positions, velocities = [start], [position], [velocity]
+    while True:
+        times.append(times[-1] // step * step + step)
+        seconds = (times[-1] - times[-2]) / _SECOND
+        slower = np.maximum(np.abs(velocity) - rate * seconds, 0.0)
+        slower = np.copysign(np.where(slower < _TOLERANCE, 0.0, slower), velocity)
+        position = position + (velocity + slower) / 2 * seconds
+        velocity = slower
+        positions.append(position)
+        velocities.append(velocity)
+        if not velocity.any():
+            return Motion(np.array(times, np.int64), np.array(positions), np.array(velocities))
 
 
 def _changes(velocities: np.ndarray, step: float, limits: JointLimits) -> np.ndarray:

@@ -98,9 +98,10 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
             f"delta_joints: action_mode is {values['action_mode']!r}, delta_joints is"
             f" {list(values['delta_joints'])}; give both (mode delta) or neither"
         )
-    strangers = [name for name in values["delta_joints"] if name not in values["joints"]]
-    if strangers:
-        problems.append(f"delta_joints: not in joints: {strangers}")
+    for listing in ("delta_joints", "untracked_joints"):
+        strangers = [name for name in values[listing] if name not in values["joints"]]
+        if strangers:
+            problems.append(f"{listing}: not in joints: {strangers}")
     return problems
 
 

@@ -180,13 +180,16 @@ class NodeParameters:
         "Ticks per second. A tick during an inference is counted as busy.")
     action_dt: float = _row(0.02, 0.001, 1.0, doc=
         "Seconds between two steps of a chunk.")
-    trajectory_start: str = _row("observation", choices=("observation", "now"), doc=
-        "observation: the trajectory's stamp is the time of the observation, and all steps are "
-        "sent. The past steps repeat the executing trajectory, so a controller that samples the "
-        "present makes no step. now: past steps are cut off and the stamp is 0 (start now), for a "
-        "controller with another clock; the trajectory begins at the measured joints, a little "
-        "behind the controller's last command, unless joint_trajectory_controller's "
-        "interpolate_from_desired_state is true.")
+    controller: str = _row("jtc", choices=("jtc", "jtc_replacing", "other"), doc=
+        "What executes the trajectories. jtc: joint_trajectory_controller of Humble, Jazzy, Kilted,"
+        " or any with allow_trajectory_replacement false: the stamp is the time of the observation,"
+        " and the steps before the splice point repeat the setpoint. jtc_replacing: one with "
+        "allow_trajectory_replacement true, or other: a controller with another clock: the stamp is"
+        " 0 (start on receipt); splice_lead is better 0.1 then.")
+    splice_lead: float = _row(0.04, 0.001, 1.0, changes=LIVE, doc=
+        "Seconds from publishing to the splice point, where the new trajectory departs from the "
+        "executing one. At least the message's way to the controller and one of its periods, which "
+        "`pi0 doctor` measures; a message that comes later makes the command step.")
     max_skew: float = _row(0.1, 0.001, 60.0, changes=LIVE, doc=
         "Seconds between the oldest and the newest part of an observation; more is refused "
         "(skewed).")
@@ -245,8 +248,21 @@ class NodeParameters:
         "Seconds in which a new chunk is blended with the executing trajectory.")
     starve_timeout: float = _row(0.5, 0.01, 60.0, changes=LIVE, doc=
         "Seconds without a new trajectory after which the executing one is slowed down to a stop.")
+    tracking_tolerance: float = _row(0.1, 0.001, 7.0, changes=LIVE, section="Tracking", doc=
+        "Radians (metres) that a joint may be off its setpoints of the last tracking_lag seconds, "
+        "through gravity or friction.")
+    tracking_lag: float = _row(0.25, 0.0, 1.5, changes=LIVE, doc=
+        "Seconds that the arm may lag behind its setpoint; /diagnostics shows the estimated lag.")
+    tracking_timeout: float = _row(0.3, 0.02, 60.0, changes=LIVE, doc=
+        "Seconds that a joint may be further off; then the arm is stopped and a fault latches.")
+    untracked_joints: tuple[str, ...] = _row((), changes=LIVE, doc=
+        "Joints that need not reach their setpoint, such as a gripper that holds an object.")
     emergency_stop_topic: str = _row("emergency_stop", changes=START, section="Stopping", doc=
         "Topic of std_msgs/Bool. true disables the node at once, until ~/reset.")
+    emergency_acceleration_scale: float = _row(1.0, 0.1, 10.0, changes=LIVE, doc=
+        "Share of the acceleration limits at which the arm stops when a fault latches (emergency "
+        "stop, deadman, an arm that does not follow). velocity_scale and acceleration_scale do not "
+        "slow a stop down.")
     deadman_topic: str = _row("deadman", changes=START, doc=
         "Topic of std_msgs/Header that keeps the node enabled.")
     deadman_timeout: float = _row(0.0, 0.0, 60.0, changes=START, doc=

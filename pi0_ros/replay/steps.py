@@ -198,7 +198,11 @@ class Steps(Pass):
         if enable:
             self._enable.enable(0.0)
         self._executor = Executor(
-            parameters.joint_names, limits, MotionSettings.of(parameters), self._enable
+            parameters.joint_names,
+            limits,
+            MotionSettings.of(parameters),
+            self._enable,
+            recorded=True,
         )
         self._executor_ticks = 0 if enable else None
         self._pending: _Pending | None = None

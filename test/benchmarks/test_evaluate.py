@@ -19,7 +19,7 @@ from pi0_ros.errors import UserError
 
 EXPERT = ["--expert", "--scenes", "4"]
 # One that can be late and is not thrown by it; see test_rollout.
-LATE = ["-p", "max_jump:=0.6", "-p", "trajectory_start:=observation"]
+LATE = ["-p", "max_jump:=0.6", "-p", "blend:=0.2"]
 
 
 def run(directory: Path, *arguments: str) -> dict:
@@ -61,7 +61,7 @@ def test_same_arguments_same_figures_however_many_workers(tmp_path: Path) -> Non
 
 def test_delay_rate_and_parameters_reach_the_loop(tmp_path: Path) -> None:
     figures = run(tmp_path, "--delay", "300", "--rate", "25", *LATE)
-    assert figures["parameters"] == {"max_jump": 0.6, "trajectory_start": "observation"}
+    assert figures["parameters"] == {"max_jump": 0.6, "blend": 0.2}
     assert 0.8 < figures["busy_ticks"] / figures["ticks"] < 0.9  # seven of eight
     narrow = run(tmp_path, "--delay", "300", "-p", "max_jump:=0.01")
     assert narrow["success_rate"] == 0.0
@@ -77,14 +77,15 @@ def test_stitching_can_be_left_out(tmp_path: Path) -> None:
     assert raw["jerk"] > 5 * stitched["jerk"]
 
 
-def test_controllers_differ(tmp_path: Path) -> None:
-    """Where the trajectory starts now, one that goes on from its command makes the least steps."""
-    now = ["-p", "trajectory_start:=now"]
-    plain = run(tmp_path, *now)["boundary_step_rad"]["max"]
-    assert (
-        run(tmp_path, *now, "--controller", "from-desired")["boundary_step_rad"]["max"] < plain / 5
-    )
-    assert run(tmp_path, *now, "--controller", "master")["boundary_step_rad"]["max"] < plain / 5
+@pytest.mark.parametrize(
+    ("controller", "version"),
+    [("jtc", "humble"), ("jtc", "jazzy"), ("jtc_replacing", "master"), ("other", "from-desired")],
+)
+def test_every_controller_gets_its_form(tmp_path: Path, controller: str, version: str) -> None:
+    arguments = ["--delay", "76", "--controller", version, "-p", f"controller:={controller}"]
+    figures = run(tmp_path, *arguments)
+    assert figures["success_rate"] == 1.0
+    assert figures["boundary_step_rad"]["max"] < (0.001 if controller == "jtc" else 0.03)
 
 
 def test_wrong_pilots_fail(tmp_path: Path) -> None:

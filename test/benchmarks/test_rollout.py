@@ -15,7 +15,7 @@ from pi0_ros.sim.world import World
 
 # The widest band for the first chunk, which is late by 300 ms here, and a start in the past, which
 # every controller can follow: what is under test is the loop.
-SETUP = read_setup(checkpoint="none", max_jump=0.6, trajectory_start="observation")
+SETUP = read_setup(checkpoint="none", max_jump=0.6)
 SEEDS = range(2**31, 2**31 + 4)
 
 

@@ -24,7 +24,9 @@ def test_a_chunk_becomes_a_trajectory(start):
 
     message = robot.trajectories[0]
     assert message.joint_names == list(JOINTS)
-    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == oldest
+    # The stamp is the last multiple of 20 ms before the observation.
+    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    assert stamp == oldest // 20_000_000 * 20_000_000
     assert len(message.points) == HORIZON
     nanoseconds = [
         p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in message.points
@@ -33,14 +35,15 @@ def test_a_chunk_becomes_a_trajectory(start):
     positions = np.array([p.positions for p in message.points])
     expected = np.array([0.1, 0.2, 0.3]) + 0.01 * np.outer(np.arange(1, HORIZON + 1), [1, 2, 3])
     velocities = np.array([p.velocities for p in message.points])
-    # 0.15 s old, so the step due at 0.18 s takes over from the arm that rests, within 0.1 s.
-    np.testing.assert_array_equal(positions[:9], np.tile([0.1, 0.2, 0.3], (9, 1)))
-    assert not velocities[:9].any() and not velocities[-1].any()
-    np.testing.assert_allclose(positions[13:-1], expected[13:-1], atol=1e-6)
-    np.testing.assert_allclose(velocities[13:-1], np.tile([0.5, 1.0, 1.5], (36, 1)), atol=1e-4)
+    # 0.15 s old, so the arm that rests departs at the knot of 0.2 s, the first that is 0.04 s from
+    # now; 0.1 s later it is where the chunk is.
+    np.testing.assert_allclose(positions[:10], np.tile([0.1, 0.2, 0.3], (10, 1)), atol=1e-12)
+    assert not velocities[:10].any() and not velocities[-1].any()
+    np.testing.assert_allclose(positions[15:-1], expected[15:-1], atol=1e-6)
+    np.testing.assert_allclose(velocities[15:-1], np.tile([0.5, 1.0, 1.5], (34, 1)), atol=1e-4)
 
     chunk = robot.chunks[0]
-    assert chunk.header.stamp == message.header.stamp
+    assert chunk.header.stamp.sec * 10**9 + chunk.header.stamp.nanosec == oldest
     assert (chunk.sequence, chunk.seed, chunk.instruction) == (0, 7, "stack the cups")
     assert (chunk.dt, chunk.horizon, chunk.joint_names) == (DT, HORIZON, list(JOINTS))
     np.testing.assert_allclose(np.reshape(chunk.positions, (HORIZON, 3)), expected, atol=1e-6)
@@ -61,7 +64,9 @@ def test_joints_are_matched_by_name(start):
     robot.wait(lambda: robot.trajectories, "a trajectory")
     np.testing.assert_allclose(robot.policy.seen[0].state, [0.1, 0.2, 0.3])
     np.testing.assert_allclose(robot.trajectories[0].points[0].positions, [0.1, 0.2, 0.3], 1e-5)
-    np.testing.assert_allclose(robot.trajectories[0].points[39].positions, [0.5, 1.0, 1.5], 1e-5)
+    np.testing.assert_allclose(
+        robot.trajectories[0].points[39].positions, [0.495, 0.99, 1.485], 1e-5
+    )
 
 
 def test_cameras_keep_their_names_and_colours(start):
@@ -279,7 +284,7 @@ def test_slow_inference_blocks_nothing(start):
     robot.policy.go_on.set()
     robot.wait(lambda: len(robot.trajectories) == 1, "the chunk")
     stamp = robot.trajectories[0].header.stamp
-    assert stamp.sec * 10**9 + stamp.nanosec == first
+    assert stamp.sec * 10**9 + stamp.nanosec == first // 20_000_000 * 20_000_000
     robot.chunk()
     counts = robot.node.counts
     assert (counts.ticks, counts.busy, counts.chunks, robot.refused()) == (5, 3, 2, {})
@@ -318,8 +323,8 @@ def test_a_wake_up_that_got_lost_costs_no_chunk(start):
         robot.chunk()
 
 
-def test_start_now_trims_the_past(start):
-    robot = start(trajectory_start="now")
+def test_another_controller_starts_on_receipt(start):
+    robot = start(controller="other")
     robot.policy.go_on.clear()
     robot.send_all()
     robot.tick()  # 0.1 s after the observation
@@ -329,17 +334,14 @@ def test_start_now_trims_the_past(start):
     robot.wait(lambda: robot.trajectories and robot.chunks, "both outputs")
     message = robot.trajectories[0]
     assert seconds(message.header.stamp) == 0
-    # 0.15 s old: the steps due until 0.16 s are past or too close, that of 0.18 s takes over.
-    assert len(message.points) == HORIZON - 8
+    assert len(message.points) == HORIZON
     times = [seconds(point.time_from_start) for point in message.points]
-    np.testing.assert_allclose(times, 0.03 + 0.02 * np.arange(HORIZON - 8), atol=1e-9)
-    np.testing.assert_allclose(message.points[0].positions, [0.1, 0.2, 0.3], atol=1e-6)
-    np.testing.assert_allclose(message.points[31].positions, [0.5, 1.0, 1.5], atol=1e-6)
-    assert robot.chunks[0].horizon == HORIZON, "the raw chunk is whole"
+    assert 0.04 <= times[0] < 0.06, "the first knot after the lead"
+    np.testing.assert_allclose(np.diff(times), DT, atol=1e-9)
 
 
-def test_start_now_refuses_a_chunk_of_the_past(start):
-    robot = start(trajectory_start="now", max_jump=2.0, joint_states_max_age=5.0)
+def test_a_chunk_of_the_past_is_refused(start):
+    robot = start(controller="other", max_jump=2.0, joint_states_max_age=5.0)
     robot.policy.go_on.clear()
     robot.send_all()
     robot.tick()
@@ -369,6 +371,7 @@ def test_clock_jumps_back(start):
     robot.wait(lambda: robot.refused() == {"stale": 1}, "the chunk from before the jump")
     robot.tick()
     robot.wait(lambda: robot.refused() == {"stale": 1, "missing": 1}, "dropped data")
+    robot.rest()
     robot.chunk()
     assert len(robot.trajectories) == 2
 

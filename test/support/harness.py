@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ros.motion.refusal import Measured
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.parameters import NodeParameters, read_parameters
 from pi0_ros.policy.types import ActionChunk, Observation
@@ -22,6 +23,8 @@ from support.waiting import PATIENCE, wait_until
 JOINTS = ("pan", "lift", "gripper")
 DT = 0.02
 HORIZON = 50
+AT_REST = dict(zip(JOINTS, (0.1, 0.2, 0.3), strict=True))
+"""Radians."""
 
 
 def given(**changes: Any) -> dict[str, Any]:
@@ -139,6 +142,7 @@ class Harness:
         self._folder = tempfile.TemporaryDirectory()
         file = wide_limits(Path(self._folder.name))
         limits = {"joint_limits": file, "allow_wide_limits": True, "start_enabled": True}
+        limits["tracking_tolerance"] = 7.0  # the robot stands, whatever it is told
         values = given(**{"use_sim_time": True, "action_dt": DT, **limits, **changes})
         self.node = Pi0Node(
             lambda parameters: policy,
@@ -195,6 +199,19 @@ class Harness:
         self._set_clock()
         self.wait(lambda: self.node.counts.refused.total() == 1, "the first tick")
         vars(self.node.counts).update(vars(Counts()))
+        self.rest()
+
+    def rest(self) -> None:
+        """Let the executor know that the arm has rested where `send_all` says that it is."""
+        executor, positions = self.node.loop.executor, np.array(list(AT_REST.values()))
+
+        def see() -> None:
+            for stamp in range(self.now - 300_000_000, self.now, 50_000_000):
+                executor.tick(Measured(positions, np.zeros_like(positions), stamp), stamp)
+
+        done = self._executors[0].create_task(see)
+        self.wait(done.done, "joint states of an arm at rest")
+        done.result()
 
     def close(self) -> None:
         import rclpy
@@ -302,7 +319,7 @@ class Harness:
             if name != skip:
                 self.send(publisher, self.image(np.full((4, 6, 3), 100, np.uint8)), age)
         if skip != "joints":
-            self.send(self.joints, self.state(pan=0.1, lift=0.2, gripper=0.3), age)
+            self.send(self.joints, self.state(**AT_REST), age)
 
     def chunk(self) -> Any:
         """Send everything, tick, and wait for the trajectory; returns it."""

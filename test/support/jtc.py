@@ -9,6 +9,7 @@ from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import Measured
 from pi0_ros.motion.screening import Tolerances
+from pi0_ros.motion.spline import Motion
 from pi0_ros.policy.types import ActionChunk
 from support.controller import between, execute
 
@@ -17,7 +18,8 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 TIGHT = Tolerances(max_jump=0.3, clamp_position=0.05, clamp_velocity=1.5, clamp_acceleration=20.0)
 OPEN = Tolerances(max_jump=100.0, clamp_position=100.0, clamp_velocity=1e9, clamp_acceleration=1e9)
-STARTS = st.sampled_from(["observation", "now"])
+CONTROLLERS = st.sampled_from(["jtc", "jtc_replacing", "other"])
+LEAD = 40 * MS
 
 
 def assert_within(
@@ -130,21 +132,27 @@ def message_times(planned: Plan, now: int) -> np.ndarray:
     return (planned.trajectory.stamp or now) + np.array(planned.trajectory.times, dtype=np.int64)
 
 
-def check_form(planned: Plan, joints: int, now: int, start: str) -> None:
+def resting(positions, since: int = 0) -> Motion:
+    """The setpoint of an arm that has rested."""
+    positions = np.asarray(positions, dtype=np.float64)
+    return Motion(np.array([since]), positions[None], np.zeros((1, len(positions))))
+
+
+def check_form(planned: Plan, joints: int, now: int, controller: str, points: int = 50) -> None:
     """What the controller asks of a message, and that the motion is what the message makes."""
     trajectory = planned.trajectory
     assert all(isinstance(time, int) for time in trajectory.times)
-    assert trajectory.times[0] > 0 and (np.diff(trajectory.times) > 0).all()
-    assert trajectory.positions.shape == trajectory.velocities.shape
-    assert trajectory.positions.shape == (len(trajectory.times), joints)
+    assert trajectory.times[0] >= 0 and (np.diff(trajectory.times) > 0).all()
+    assert len(trajectory.times) == points
+    assert trajectory.positions.shape == trajectory.velocities.shape == (points, joints)
     assert np.isfinite(trajectory.positions).all() and np.isfinite(trajectory.velocities).all()
     assert not trajectory.velocities[-1].any()
     times = message_times(planned, now)
     assert times[-1] > now
-    if start == "now":
-        assert trajectory.stamp == 0
-    else:
+    if controller == "jtc":
         assert times[0] <= now, "a controller that steps to the current point has one"
+    else:
+        assert trajectory.stamp == 0 and trajectory.times[0] > LEAD - MS
     assert (np.diff(planned.motion.times) > 0).all()
     at = between(times, 3)
     for ours, theirs in zip(

@@ -120,8 +120,10 @@ def test_sigterm_ends_like_ctrl_c(verb) -> None:
 
 
 SLEEPER = """
-import sys, time, types
+import signal, sys, time, types
 from pi0_ros import cli
+# A shell that runs the tests in its background has its children ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 module = types.ModuleType("pi0_try")
 module.add_arguments = lambda parser: None
 def run(args):

@@ -85,6 +85,23 @@ def test_parts_of_the_arm_are_judged_by_themselves() -> None:
     assert np.isnan(results[0][1]) and np.isnan(results[1][0])
 
 
+def test_a_wrong_sample_that_was_possible_makes_the_next_ones_no_jump() -> None:
+    judge = evidence()
+    results = put(
+        judge, [0.11, 0.0], [0.12, 0.0], [0.0, 0.0], [0.15, 0.0], [0.16, 0.0], [0.17, 0.0]
+    )
+    assert results[2] is not None, "it might have been"
+    assert all(result is not None for result in results[3:])
+    assert judge.dropped == 1 and judge.jumps == 0
+
+
+def test_turns_are_counted_across_a_jump_of_the_clock() -> None:
+    judge = evidence(continuous(1))
+    put(judge, [3.1], [-3.1])
+    judge.clear()
+    np.testing.assert_allclose(judge.put(np.array([-3.1]), -50 * MS), [2 * np.pi - 3.1])
+
+
 def test_after_a_gap_the_arm_may_be_further() -> None:
     judge = evidence()
     put(judge, [0.0, 0.0])

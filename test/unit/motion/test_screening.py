@@ -6,10 +6,30 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.jtc import MS, NOW, OPEN, TIGHT, assert_within, at_rest, chunk, limits_of, wave
+from support.jtc import (
+    LEAD,
+    MS,
+    NOW,
+    OPEN,
+    TIGHT,
+    assert_within,
+    at_rest,
+    chunk,
+    limits_of,
+    resting,
+    wave,
+)
 
-from pi0_ros.motion.planner import LEAD, plan
+from pi0_ros.motion import planner
+from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import Refusal
+
+
+def plan(wanted, limits, tolerances, here, controller="jtc") -> Plan:
+    """For an arm that rests, and is measured, at `here`."""
+    return planner.plan(
+        wanted, limits, tolerances, at_rest(here), resting(here), NOW, controller, LEAD, 0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -32,7 +52,7 @@ def test_large_excess_is_refused(change, words):
     positions[steps, joint] += by
     limits = limits_of(2, lower=-0.8, upper=0.8, acceleration=100.0)
     with pytest.raises(Refusal, match=words) as caught:
-        plan(chunk(positions), limits, TIGHT, at_rest(wave()[5]), None, NOW, "observation", 0.1)
+        plan(chunk(positions), limits, TIGHT, wave()[5])
     assert caught.value.reason == "limits"
 
 
@@ -41,13 +61,13 @@ def test_large_acceleration_is_refused():
     positions[20::2] += 0.02
     tolerances = replace(TIGHT, clamp_acceleration=2.0)
     with pytest.raises(Refusal, match=r"acceleration .* rad/s\^2, the limit is 20"):
-        plan(chunk(positions), limits_of(2), tolerances, at_rest(wave()[5]), None, NOW, "now", 0.1)
+        plan(chunk(positions), limits_of(2), tolerances, wave()[5])
 
 
 def test_chunks_are_judged_by_the_limits_before_scaling():
     """An arm told to move slowly lags behind its policy; the policy is not wrong for that."""
     slow = limits_of(2).scaled(0.02, 0.5)
-    planned = plan(chunk(wave()), slow, TIGHT, at_rest(wave()[5]), None, NOW, "observation", 0.1)
+    planned = plan(chunk(wave()), slow, TIGHT, wave()[5])
     assert "velocity" in planned.clamped
     assert_within(*vars(planned.motion).values(), slow)
 
@@ -56,19 +76,23 @@ def test_one_joint_may_jump_further():
     """A gripper that holds something is never where it is told to be."""
     here = wave()[5] + [0.0, 0.5]
     tolerances = replace(TIGHT, max_jump=np.array([0.3, 0.6]))
-    plan(chunk(wave()), limits_of(2), tolerances, at_rest(here), None, NOW, "observation", 0.1)
+    plan(chunk(wave()), limits_of(2), tolerances, here)
     with pytest.raises(Refusal, match="joint_1"):
-        plan(chunk(wave()), limits_of(2), TIGHT, at_rest(here), None, NOW, "observation", 0.1)
+        plan(chunk(wave()), limits_of(2), TIGHT, here)
 
 
-@pytest.mark.parametrize("start", ["observation", "now"])
-def test_a_chunk_that_is_used_up_is_refused(start):
-    def attempt(age):
-        plan(chunk(wave(), age=age), limits_of(2), OPEN, at_rest([0, 0]), None, NOW, start, 0.1)
+@pytest.mark.parametrize("controller", ["jtc", "jtc_replacing", "other"])
+def test_a_chunk_that_is_used_up_is_refused(controller):
+    """One step must be left between the splice point, a knot after the lead, and the end."""
+    step = 20 * MS
+    splice_at = -(-(NOW + LEAD) // step) * step
 
-    attempt(1000 * MS - LEAD - 20 * MS)
+    def attempt(end):
+        plan(chunk(wave(), age=1000 * MS - (end - NOW)), limits_of(2), OPEN, [0, 0], controller)
+
+    attempt(splice_at + step)
     with pytest.raises(Refusal, match="expired: the chunk covers") as caught:
-        attempt(1000 * MS - LEAD - 20 * MS + 1)
+        attempt(splice_at + step - 1)
     assert caught.value.reason == "expired"
 
 
@@ -77,10 +101,10 @@ def test_values_that_are_no_numbers_are_refused(bad):
     positions = wave()
     positions[7, 1] = bad
     with pytest.raises(Refusal, match="step 7, joint joint_1") as caught:
-        plan(chunk(positions), limits_of(2), TIGHT, at_rest([0, 0]), None, NOW, "now", 0.1)
+        plan(chunk(positions), limits_of(2), TIGHT, [0, 0])
     assert caught.value.reason == "nonfinite"
     with pytest.raises(Refusal, match="joint_0: nan rad"):
-        plan(chunk(wave()), limits_of(2), TIGHT, at_rest([bad * 0, 0]), None, NOW, "now", 0.1)
+        plan(chunk(wave()), limits_of(2), TIGHT, [bad * 0, 0])
 
 
 @pytest.mark.parametrize("step", [0, 10, 20])
@@ -88,7 +112,6 @@ def test_a_slow_inference_is_no_jump(step):
     """0.4 s at 1 rad/s: the arm waited for its first chunk, or went on with the one before."""
     ramp = np.outer(np.arange(1, 51) * 0.02, [1.0, -1.0])
     wanted = chunk(ramp, age=400 * MS)
-    plan(wanted, limits_of(2), TIGHT, at_rest(ramp[step]), None, NOW, "observation", 0.1)
+    plan(wanted, limits_of(2), TIGHT, ramp[step])
     with pytest.raises(Refusal, match="max_jump"):
-        elsewhere = at_rest(ramp[20] + [0.35, 0.0])
-        plan(wanted, limits_of(2), TIGHT, elsewhere, None, NOW, "observation", 0.1)
+        plan(wanted, limits_of(2), TIGHT, ramp[20] + [0.45, 0.0])

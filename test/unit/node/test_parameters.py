@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.harness import configure, given
+from support.harness import JOINTS, configure, given
 
 from pi0_ros.node.parameter_table import (
     CAMERA_SPECS,
@@ -84,7 +84,7 @@ def test_a_whole_number_will_do_for_a_fraction():
         ({"action_dt": 0.0}, "action_dt: must be in"),
         ({"max_skew": 0.0}, "max_skew: must be in"),
         ({"image_transport": "theora"}, "image_transport: must be one of ['raw', 'compressed']"),
-        ({"trajectory_start": "later"}, "trajectory_start: must be one of"),
+        ({"controller": "later"}, "controller: must be one of"),
         ({"action_mode": "relative"}, "action_mode: must be one of"),
         ({"dtype": "float64"}, "dtype: must be one of"),
         ({"cameras": None}, "cameras: empty"),
@@ -230,7 +230,7 @@ def test_every_live_parameter_changes():
     }
     assert {"max_skew", "frozen_frames", "camera.wrist.max_age", "velocity_scale"} <= set(live)
     for name, spec in live.items():
-        value = "pick" if isinstance(spec.default, str) else spec.low
+        value = {str: "pick", tuple: (JOINTS[0],)}.get(type(spec.default), spec.low)
         if value == before[name]:
             value = spec.high
         after = values_of(changed(configure(), {name: value}))
