@@ -27,6 +27,10 @@ from pi0_ros.ros.diagnostics import read_statuses
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
 NAME = "pi0_doctor"
+NAMES = 2.0
+"""Seconds in which DDS may still tell the names of nodes; it tells of their topics first."""
+
+_UNKNOWN = "_NODE_NAME_UNKNOWN_"
 _KINDS = {
     "sensor_msgs/msg/Image": Image,
     "sensor_msgs/msg/CompressedImage": CompressedImage,
@@ -71,7 +75,9 @@ def collect_live(interface: Interface, seconds: float) -> Collected:
             executor.spin_once(timeout_sec=min(left, 0.1))
             watch.look()
         collected.end = time.time_ns()
-        _look_at_graph(node, collected)
+        patience = time.monotonic() + NAMES
+        while not _look_at_graph(node, collected) and time.monotonic() < patience:
+            executor.spin_once(timeout_sec=0.05)
         asked = ask_controllers(node, executor, controller_nodes(interface, collected))
         collected.controllers = {controller.node: controller for controller in asked}
         executor.shutdown()
@@ -125,14 +131,16 @@ def note_diagnostics(collected: Collected, name: str, message: DiagnosticArray) 
                     collected.states[pair.key.removesuffix(".state")] = pair.value
 
 
-def _look_at_graph(node: Node, collected: Collected) -> None:
-    """Note publishers and subscribers of every topic."""
+def _look_at_graph(node: Node, collected: Collected) -> bool:
+    """Note publishers and subscribers of every topic; whether the names of all are known."""
     for name, _ in node.get_topic_names_and_types():
         publishers = _endpoints(node.get_publishers_info_by_topic(name))
         if publishers:
             collected.publishers[name] = publishers
             collected.types[name] = tuple(dict.fromkeys(e.type for e in publishers))
         collected.subscribers[name] = _endpoints(node.get_subscriptions_info_by_topic(name))
+    found = (*collected.publishers.values(), *collected.subscribers.values())
+    return not any(_UNKNOWN in end.node for ends in found for end in ends)
 
 
 def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:

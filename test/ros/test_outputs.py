@@ -54,7 +54,11 @@ def test_a_controller_of_another_type_is_told_at_configure(start):
 
     robot = start(before=controller, activate=False, deaf=["gripper"], **TWO)
     node = robot.node
-    robot.wait(lambda: node.get_subscriptions_info_by_topic(topic), "the controller")
+
+    def subscribers():
+        return [info.node_name for info in node.get_subscriptions_info_by_topic(topic)]
+
+    robot.wait(lambda: subscribers() == ["robot"], "the controller, and its name")
     # On another thread than the executor's, which is idle: nothing is published here.
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     robot.wait(lambda: robot.diagnostics, "diagnostics")
