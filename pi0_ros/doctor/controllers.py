@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
-from pi0_ros.doctor.reaction import Reaction, measure
+from pi0_ros.doctor.reaction import Reaction, lag_of, measure
 from pi0_ros.doctor.samples import Collected, Controller
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.parameter_table import Output
@@ -83,7 +83,13 @@ def _controller(
     yield from _interfaces(name, values)
     if of_trajectories:
         yield from _replacement(interface, name, values)
-        yield from _tolerances(collected, output, name, values)
+        lag = lag_of(collected.references.get(name, ()))
+        if lag is not None:
+            yield ok(
+                "lag", f"{name}: the arm lags {lag * 1e3:.0f} ms behind its command (measured)"
+            )
+        lag = tracking_lag(collected) if lag is None else lag
+        yield from _tolerances(lag, output, name, values)
     yield from _way(interface, collected, controller)
     topic = interface.absolute(output.topic)
     reaction = measure(collected.sent.get(topic, ()), collected.references.get(name, ()))
@@ -153,7 +159,7 @@ def _replacement(interface: Interface, name: str, values: dict[str, Any]) -> Ite
 
 
 def _tolerances(
-    collected: Collected, output: Output, name: str, values: dict[str, Any]
+    lag: float | None, output: Output, name: str, values: dict[str, Any]
 ) -> Iterator[Finding]:
     """Path tolerances, within which a lagging arm has to be or the controller stops."""
     given = {j: values.get(f"constraints.{j}.trajectory") or 0.0 for j in output.joints}
@@ -163,7 +169,6 @@ def _tolerances(
         return
     tight = min(given, key=lambda joint: given[joint])
     shown = f"{name}: constraints.{tight}.trajectory is {given[tight]:g} rad"
-    lag = tracking_lag(collected)
     if lag is None:
         text = f"{shown}; beyond it the controller stops, and the arm's lag is not known yet"
         yield warn(CHECK, text, "run the doctor again while the node moves the arm")

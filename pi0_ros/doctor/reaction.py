@@ -1,4 +1,4 @@
-"""When a controller goes over to a new trajectory, seen in what it publishes of its own command.
+"""When a controller goes over to a new trajectory, and how the arm lags, by what it publishes.
 
 The node's trajectories repeat the executing one up to the splice point, so a controller that got a
 message in time cannot be told from one that did not until then. After it the two differ, and the
@@ -16,6 +16,8 @@ import numpy as np
 from pi0_ros.motion.spline import Motion
 
 _DIFFERENT = 0.002  # radians between two trajectories that can be told apart
+_LONGEST_LAG = 0.3  # seconds
+_MOVED = 0.02  # radians that a joint has to move for its lag to be told
 _NEAR = 0.25  # share of their distance within which the reference follows one of them
 
 
@@ -30,11 +32,16 @@ class Sent:
 
 @dataclass(frozen=True)
 class Reference:
-    """A command of the controller: its time (ns, of the node's clock), joints and radians."""
+    """A command of the controller: its time (ns, of the node's clock), joints and radians.
+
+    Attributes:
+        measured: radians of the joints at that time; empty where the controller does not tell.
+    """
 
     time: int
     joints: tuple[str, ...]
     positions: tuple[float, ...]
+    measured: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,48 @@ def sent_of(message: Any, arrival: int) -> Sent | None:
 
 def reference_of(message: Any) -> Reference | None:
     """The command in a control_msgs/JointTrajectoryControllerState; older ones call it desired."""
-    for field in ("reference", "desired"):
-        positions = tuple(getattr(getattr(message, field, None), "positions", ()))
-        if positions and len(positions) == len(message.joint_names):
-            time = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            return Reference(time, tuple(message.joint_names), positions)
+    joints = tuple(message.joint_names)
+    time = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+    for field, measured in (("reference", "feedback"), ("desired", "actual")):
+        positions = _positions(message, field, joints)
+        if positions:
+            return Reference(time, joints, positions, _positions(message, measured, joints))
     return None
+
+
+def _positions(message: Any, field: str, joints: tuple[str, ...]) -> tuple[float, ...]:
+    positions = tuple(getattr(getattr(message, field, None), "positions", ()))
+    return positions if len(positions) == len(joints) else ()
+
+
+def lag_of(references: Sequence[Reference]) -> float | None:
+    """Seconds by which the slowest joint lags behind its command; None where too little moved.
+
+    The lag at which command and measurement are nearest to each other.
+
+    Args:
+        references: by time, of one controller.
+    """
+    told = [reference for reference in references if reference.measured]
+    if len(told) < 10:
+        return None
+    times = np.array([reference.time - told[0].time for reference in told]) / 1e9
+    commanded = np.array([reference.positions for reference in told])
+    measured = np.array([reference.measured for reference in told])
+    moved = np.flatnonzero(np.ptp(commanded, axis=0) > _MOVED)
+    late = times >= times[0] + _LONGEST_LAG
+    if not len(moved) or late.sum() < 10:
+        return None
+    lags = np.arange(0.0, _LONGEST_LAG, 0.002)
+
+    def lag(joint: int) -> float:
+        off = [
+            np.abs(np.interp(times[late] - lag, times, commanded[:, joint]) - measured[late, joint])
+            for lag in lags
+        ]
+        return float(lags[np.argmin(np.mean(off, axis=1))])
+
+    return max(map(lag, moved))
 
 
 def measure(sent: Sequence[Sent], references: Sequence[Reference]) -> Reaction | None:

@@ -10,6 +10,7 @@ from support.doctor_cases import JOINTS, settings
 
 from pi0_ros.doctor.controllers import controller_nodes, judge_controllers, tracking_lag
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding
+from pi0_ros.doctor.reaction import Reference
 from pi0_ros.doctor.samples import Collected, Controller, Endpoint
 
 ALL = list(JOINTS)
@@ -153,6 +154,21 @@ def test_tolerances_are_held_against_the_arms_lag() -> None:
     diagnostics = {"limits": {"tracking lag": "0.100 s"}}
     known = texts(judge(values, diagnostics=diagnostics), WARN)
     assert "the arm lags 100 ms, so it stops beyond 0.50 rad/s" in known
+
+
+def test_a_measured_lag_counts_before_the_nodes_estimate() -> None:
+    joints = {"joints": ["pan", "lift"], "constraints.lift.trajectory": 0.05}
+    given = {"joint_trajectory_topic": TOPIC, "joints": ["pan", "lift"]}
+    slow = [
+        Reference(time, ("pan", "lift"), (time / 1e9,) * 2, (time / 1e9 - 0.05,) * 2)
+        for time in range(0, 10**9, 10**7)
+    ]
+    diagnostics = {"limits": {"tracking lag": "0.100 s"}}
+    found = judge(
+        JAZZY | joints, given, references={"/arm_controller": slow}, diagnostics=diagnostics
+    )
+    assert "/arm_controller: the arm lags 50 ms behind its command" in texts(found, PASS)
+    assert "the arm lags 50 ms, so it stops beyond 1.00 rad/s" in texts(found, WARN)
 
 
 def test_an_inactive_controller() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from support.controller_states import JOINTS, MS, START, references, trajectories
 
-from pi0_ros.doctor.reaction import Reference, Sent, measure, reference_of, sent_of
+from pi0_ros.doctor.reaction import Reference, Sent, lag_of, measure, reference_of, sent_of
 
 
 @pytest.mark.parametrize("ahead", [0, 2 * MS])
@@ -36,6 +37,20 @@ def test_nothing_is_told_of_what_cannot_be_told() -> None:
     assert measure(sent, strangers) is None
 
 
+@pytest.mark.parametrize("lag", [0, 30 * MS, 120 * MS])
+def test_the_lag_is_where_command_and_measurement_are_nearest(lag: int) -> None:
+    motion = trajectories(2)[0].motion
+    noise = np.random.default_rng(0)
+    found = []
+    for time in range(START, START + 800 * MS, 10 * MS):
+        measured = motion.sample(time - lag)[0] + noise.normal(0.0, 1e-4, 2)
+        found.append(Reference(time, JOINTS, tuple(motion.sample(time)[0]), tuple(measured)))
+    assert lag_of(found) == pytest.approx(lag / 1e9, abs=0.004)
+    still = [Reference(r.time, JOINTS, (0.1, 0.2), (0.1, 0.2)) for r in found]
+    assert lag_of(still) is None and lag_of(found[:5]) is None
+    assert lag_of([Reference(r.time, JOINTS, r.positions) for r in found]) is None
+
+
 def stamp(nanoseconds: int) -> SimpleNamespace:
     sec, nanosec = divmod(nanoseconds, 10**9)
     return SimpleNamespace(sec=sec, nanosec=nanosec)
@@ -55,11 +70,13 @@ def test_messages_are_read() -> None:
     assert sent_of(message, START) is None
 
 
-@pytest.mark.parametrize("field", ["reference", "desired"])
-def test_references_are_read(field: str) -> None:
+@pytest.mark.parametrize(("field", "measured"), [("reference", "feedback"), ("desired", "actual")])
+def test_references_are_read(field: str, measured: str) -> None:
     header = SimpleNamespace(stamp=stamp(START))
     state = SimpleNamespace(header=header, joint_names=list(JOINTS))
     state.reference = SimpleNamespace(positions=())
     assert reference_of(state) is None
     setattr(state, field, SimpleNamespace(positions=(0.1, 0.2)))
     assert reference_of(state) == Reference(START, JOINTS, (0.1, 0.2))
+    setattr(state, measured, SimpleNamespace(positions=(0.3, 0.4)))
+    assert reference_of(state).measured == (0.3, 0.4)
