@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -139,7 +140,7 @@ def _replacement(interface: Interface, name: str, values: dict[str, Any]) -> Ite
     """Whether the node's `controller` fits, and what a trajectory that comes late begins at."""
     replaces = bool(values.get("allow_trajectory_replacement", False))
     wanted = "jtc_replacing" if replaces else "jtc"
-    given = getattr(interface.parameters, "controller", "jtc")
+    given = interface.parameters.controller
     shown = f"{name} {'replaces' if replaces else 'does not replace'} trajectories"
     if "allow_trajectory_replacement" in values:
         shown += f" (allow_trajectory_replacement is {str(replaces).lower()})"
@@ -182,11 +183,9 @@ def tracking_lag(collected: Collected) -> float | None:
     """Seconds, of the running node's own estimate; None where it has none."""
     for status in collected.diagnostics.values():
         for key, value in status.items():
-            if key.startswith("tracking lag"):
-                try:
-                    return float(value.split()[0])
-                except (ValueError, IndexError):
-                    return None
+            number = re.match(r"[0-9.]+", value) if key.startswith("tracking lag") else None
+            if number is not None:
+                return float(number[0]) * (1e-3 if "ms" in f"{key} {value}" else 1.0)
     return None
 
 
@@ -201,7 +200,7 @@ def _way(interface: Interface, collected: Collected, controller: Controller) -> 
         text += ", its period is not known (update_rate)"
     else:
         text += f", its period is {period * 1e3:.1f} ms"
-    wanted, given = trip + (period or 0.0), getattr(interface.parameters, "splice_lead", 0.04)
+    wanted, given = trip + (period or 0.0), interface.parameters.splice_lead
     text += f": messages are on their way for less than {wanted * 1e3:.1f} ms (an estimate)"
     if given < wanted:
         text += f"; splice_lead is {given * 1e3:.1f} ms"

@@ -206,6 +206,9 @@ def test_what_the_running_node_says() -> None:
     diagnostics = {"limits": {"latched": "joint lift does not follow: 0.31 rad off"}}
     assert "does not follow" in texts(judge(JAZZY, diagnostics=diagnostics), FAIL)
     assert tracking_lag(Collected(live=True)) is None
+    for shown, seconds in (("0.080 s", 0.08), ("80.0 ms", 0.08), ("", None)):
+        told = Collected(live=True, diagnostics={"tracking": {"tracking lag": shown}})
+        assert tracking_lag(told) == seconds
 
 
 def test_two_publishers_of_trajectories() -> None:
