@@ -123,14 +123,14 @@ def run_case(args: argparse.Namespace, case: Case, checkpoint: Path, scratch: Pa
     if args.graph != "eager":
         entries.append(ours(args.graph, args.form, scratch / "graphs"))
     if peers_installed(args.peers):
-        entries += peers(args.peers.resolve(), case.dtype)
+        entries += peers(args.peers.resolve(), case.dtype, case.config.variant)
     results = race(
         entries,
         case,
         _job(case, checkpoint, scratch),
         scratch,
         args.runs,
-        together=case.size != "full",
+        together=not case.size.startswith("full"),
     )
     needed = weight_bytes(case.config, dtype.itemsize)
     limits = bound(found, machine, dtype.itemsize)

@@ -37,6 +37,9 @@ MEDIUM = Pi0Config(
     head_dim=96,
 )
 SIZES = {"tiny": TINY, "medium": MEDIUM, "full": Pi0Config()}
+SIZES |= {
+    f"{name}-pi05": replace(size, variant="pi05", prompt_length=200) for name, size in SIZES.items()
+}
 """All of the published depth, so that the number of operator calls is that of the full model."""
 
 STAGES = ("vision", "prefix", "denoise", "rest")
@@ -101,13 +104,15 @@ def products(c: Pi0Config, cameras: int, prompt: int) -> Iterator[Product]:
     yield from _layers("prefix", c, c.prefix_width, c.prefix_mlp, tokens, tokens, c.depth - 1)
     yield Product("prefix", tokens, c.prefix_width, 2 * kv, 1)
     width = c.expert_width
-    yield Product("prefix", 1, c.max_state_dim, width, 1)
     h, steps = c.horizon, c.num_steps
     yield Product("denoise", h, c.max_action_dim, width, steps)
-    yield Product("denoise", h, width, width, steps)
-    # The state token and the actions.
-    keys = tokens + 1 + h
-    yield from _layers("denoise", c, width, c.expert_mlp, 1 + h, keys, c.depth * steps)
+    suffix = h
+    if not c.pi05:
+        yield Product("prefix", 1, c.max_state_dim, width, 1)
+        yield Product("denoise", h, width, width, steps)
+        suffix = 1 + h  # the state token and the actions
+    keys = tokens + suffix
+    yield from _layers("denoise", c, width, c.expert_mlp, suffix, keys, c.depth * steps)
     yield Product("denoise", h, width, c.max_action_dim, steps)
 
 

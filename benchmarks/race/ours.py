@@ -38,6 +38,7 @@ def load(job: dict[str, Any]) -> Contestant:
         delta_mask=np.zeros(read.joints, bool),
         action_dt=0.02,
         seed=0,
+        prompt_state=read.prompt_state or 0,
     )
     images = {name: inputs[f"image.{i}"].numpy() for i, name in enumerate(read.cameras)}
     observation = Observation(images, inputs["state"].numpy(), "as given")

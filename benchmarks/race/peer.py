@@ -6,6 +6,7 @@ transformers has (`bench_peer_gemma`). Parameters are not first filled with rand
 `from_pretrained` would do: that makes its load time and memory better than a user sees them.
 """
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,11 @@ import transformers.models.paligemma.modeling_paligemma
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers.modeling_utils import no_init_weights
+
+try:
+    from transformers.initialization import no_init_weights
+except ImportError:  # up to transformers 4
+    from transformers.modeling_utils import no_init_weights
 
 from benchmarks.race import peer_gemma as bench_peer_gemma
 from benchmarks.race import peer_stubs as bench_peer_stubs
@@ -32,7 +37,7 @@ def load(job: dict[str, Any]) -> Contestant:
     if job["peer"] == "0.4.4":
         bench_peer_gemma.apply()
     bench_peer_stubs.install()
-    build = _build_new if job["peer"] == "0.4.4" else _build_old
+    build = _build_old if job["peer"] == "0.3.3" else _build_new
     with no_init_weights():  # every parameter is filled below
         policy = build(job, sizes)
     policy.model.paligemma_with_expert.paligemma.tie_weights()
@@ -47,14 +52,15 @@ def load(job: dict[str, Any]) -> Contestant:
     batch["observation.state"] = inputs["state"][None]
     tokens = inputs["tokens"][None]
     valid = torch.arange(tokens.shape[1])[None] < job["prompt"]
-    prepare = policy._preprocess_images if job["peer"] == "0.4.4" else policy.prepare_images
+    prepare = policy.prepare_images if job["peer"] == "0.3.3" else policy._preprocess_images
+    has_state = job["peer"] != "0.6.1"  # which runs pi0.5 here
 
     def infer() -> Tensor:
         with torch.no_grad():
             images, masks = prepare(dict(batch))
-            state = policy.prepare_state(batch)
+            state = (policy.prepare_state(batch),) if has_state else ()
             noise = inputs["noise"].clone()  # the old one adds to it in place
-            args = (images, masks, tokens, valid, state)
+            args = (images, masks, tokens, valid, *state)
             return policy.model.sample_actions(*args, noise=noise)[0]
 
     stages = Stages()
@@ -124,19 +130,24 @@ def _features(job: dict[str, Any], sizes: Any) -> dict[str, Any]:
 
 
 def _build_new(job: dict[str, Any], sizes: Any) -> Any:
-    import lerobot.policies.pi0.modeling_pi0 as pi0
-    from lerobot.policies.pi0.configuration_pi0 import PI0Config
+    """pi0 of LeRobot 0.4.4, or pi0.5 of 0.6.1."""
+    name = "pi0" if job["peer"] == "0.4.4" else "pi05"
+    model = import_module(f"lerobot.policies.{name}.modeling_{name}")
+    configuration = import_module(f"lerobot.policies.{name}.configuration_{name}")
+    names = ("PaliGemmaForConditionalGeneration", "GemmaForCausalLM")
+    if name == "pi05":
+        names = ("PaliGemmaForConditionalGenerationWithPiGemma", "PiGemmaForCausalLM")
 
     widths = {
         "gemma_2b": (sizes.prefix_width, sizes.prefix_mlp),
         "gemma_300m": (sizes.expert_width, sizes.expert_mlp),
     }
-    paligemma_class, gemma_class = pi0.PaliGemmaForConditionalGeneration, pi0.GemmaForCausalLM
+    paligemma_class, gemma_class = (getattr(model, n) for n in names)
 
     def gemma_config(variant: str) -> Any:
         width, mlp = widths[variant]
         heads = (sizes.heads, sizes.kv_heads, sizes.head_dim)
-        return pi0.GemmaConfig(width, sizes.depth, mlp, *heads)
+        return model.GemmaConfig(width, sizes.depth, mlp, *heads)
 
     def paligemma(config: Any) -> nn.Module:
         _set_vision(config, sizes)
@@ -149,15 +160,16 @@ def _build_new(job: dict[str, Any], sizes: Any) -> Any:
         config.vocab_size = sizes.vocab_size
         return gemma_class(config=config)
 
-    pi0.get_gemma_config = gemma_config
-    pi0.PaliGemmaForConditionalGeneration, pi0.GemmaForCausalLM = paligemma, gemma
-    config = PI0Config(
+    model.get_gemma_config = gemma_config
+    for class_name, build in zip(names, (paligemma, gemma), strict=True):
+        setattr(model, class_name, build)
+    config = getattr(configuration, f"{name.upper()}Config")(
         **_features(job, sizes),
         dtype=job["dtype"],
         num_inference_steps=job["steps"],
         image_resolution=(sizes.image_size, sizes.image_size),
     )
-    return pi0.PI0Policy(config)
+    return getattr(model, f"{name.upper()}Policy")(config)
 
 
 def _build_old(job: dict[str, Any], sizes: Any) -> Any:

@@ -21,6 +21,7 @@ from pi0_ros.console import progress
 from pi0_ros.errors import UserError
 
 OURS, NEW, OLD = "pi0_ros", "lerobot 0.4.4", "lerobot 0.3.3"
+NEWEST = "lerobot 0.6.1"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -98,14 +99,18 @@ def ours(graph: str = "eager", form: str = "frame", cache: Path | None = None) -
 
 
 def peers_installed(directory: Path) -> bool:
-    """Whether both versions of LeRobot are there, put there by `make reference`."""
-    folders = ("lerobot-0.4.4", "lerobot-0.3.3", "common")
+    """Whether the versions of LeRobot are there, put there by `make reference`."""
+    folders = ("lerobot-0.6.1", "lerobot-0.4.4", "lerobot-0.3.3", "common")
     return all((directory / folder).is_dir() for folder in folders)
 
 
-def peers(directory: Path, dtype: str) -> list[Entry]:
-    """LeRobot's, from a directory that `make reference` filled. 0.3.3 computes in bfloat16 only."""
+def peers(directory: Path, dtype: str, variant: str) -> list[Entry]:
+    """LeRobot's, from a directory that `make reference` filled. 0.3.3 computes in bfloat16 only;
+    pi0.5 is raced with 0.6.1's.
+    """
     versions = {NEW: "0.4.4", OLD: "0.3.3"} if dtype == "bfloat16" else {NEW: "0.4.4"}
+    if variant == "pi05":
+        versions = {NEWEST: "0.6.1"}
     return [
         Entry(
             name,

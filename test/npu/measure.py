@@ -21,13 +21,14 @@ import torch
 import torch_npu  # noqa: F401
 from npu import cpu_kernels  # noqa: F401
 
-from pi0_ros.model.config import TINY, Pi0Config
+from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config
 from pi0_ros.model.ops import Ops, ascend
 from pi0_ros.model.ops.ascend import Ascend
 from pi0_ros.model.ops.reference import Reference
 from pi0_ros.model.pi0 import Pi0
 
 SMALL = replace(TINY, num_steps=3)
+SMALL_PI05 = replace(TINY_PI05, num_steps=3)
 KERNELS = ("fia", "pfa")
 # Attention kernels offer no float32; these stand-ins for them do.
 ascend.DTYPES = (*ascend.DTYPES, torch.float32)
@@ -52,6 +53,9 @@ CASES: dict[str, tuple[Pi0Config, int, int]] = {
     "batch of two": (SMALL, 2, 6),
     "vision heads of 12": (replace(SMALL, vision_width=48), 1, 0),
     "two key heads": (replace(SMALL, kv_heads=2), 1, 4),
+    "pi0.5": (SMALL_PI05, 1, 0),
+    "pi0.5, padded prompt": (SMALL_PI05, 1, 4),
+    "pi0.5, batch of two": (SMALL_PI05, 2, 6),
 }
 
 

@@ -76,6 +76,31 @@ def test_two_layers_of_the_full_model(report: Callable[..., tuple[Report, str]])
     assert 0 < figures["estimate_ms"]["910B2"] < figures["estimate_ms"]["910B4"]
 
 
+def test_two_layers_of_the_full_pi05(report: Callable[..., tuple[Report, str]]) -> None:
+    figures, _ = report("--model", "pi05", "--config", "full", "--layers", "2", "--steps", "2")
+    kinds = figures["by_type"]
+    assert figures["graphs"] == figures["launches"] == 1
+    assert figures["unsupported"] == []
+    # Norms are those of pi0, their shifts are biases: each block only has its gate besides.
+    assert kinds["AddRmsNorm"] == 2 * kinds["GeGluV2"] == 2 * (2 * 2 + 1)
+    assert kinds["Mul"] == 2 * 2 * 2 + 1
+    # The prompt: its tokens are looked up once, and its positions are those of the actions.
+    assert kinds["GatherV2"] == kinds["Sin"] == kinds["Cos"] == 1
+    assert figures["bytes"]["GatherV2"] < 4e6
+    assert figures["kernel_nodes"] <= 156
+
+
+def test_two_graphs_of_pi05(report: Callable[..., tuple[Report, str]]) -> None:
+    figures, _ = report(
+        *("--model", "pi05", "--config", "tiny", "--layers", "2", "--steps", "3"),
+        *("--form", "two-graph", "--op", "pfa"),
+    )
+    assert (figures["graphs"], figures["launches"]) == (2, 4)
+    assert figures["unsupported"] == []
+    # The prompt is embedded and its layout made in the prefix's graph only.
+    assert figures["by_type"]["GatherV2"] == figures["by_type"]["Sin"] == 1
+
+
 def test_two_graphs_with_prompt_flash_attention(
     report: Callable[..., tuple[Report, str]], tmp_path: Path
 ) -> None:
@@ -118,6 +143,15 @@ def test_the_whole_frame_at_full_depth(report: Callable[..., tuple[Report, str]]
     assert_gates(figures, 18, 10)
     assert figures["by_type"]["FusedInferAttentionScore"] == 27 + 17 + 180
     assert figures["kernel_nodes"] <= 2384
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_whole_frame_of_pi05_at_full_depth(report: Callable[..., tuple[Report, str]]) -> None:
+    figures, _ = report("--model", "pi05", "--config", "full")
+    assert figures["unsupported"] == [] and figures["launches"] == 1
+    assert figures["by_type"]["FusedInferAttentionScore"] == 27 + 17 + 180
+    assert figures["kernel_nodes"] <= PI05_KERNEL_NODES
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ CASES = [
     "batch of two",
     "vision heads of 12",
     "two key heads",
+    "pi0.5",
+    "pi0.5, padded prompt",
+    "pi0.5, batch of two",
 ]
 TRAPS = [
     "mask inverted",
