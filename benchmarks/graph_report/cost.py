@@ -81,7 +81,7 @@ def nodes(ge: Any, fx: torch.fx.Graph, runs: int) -> Iterator[Node]:
         read = {name: produced.get(name) or _Value.of(desc) for name, desc in named if name}
         written = [produced[f"{op.name}:{i}"] for i in range(len(op.output_desc))]
         if op.type == "GatherV2":  # of its table it reads what it writes
-            read["x"] = written[0]
+            read[next(iter(read))] = written[0]
         values = [value for value in [*read.values(), *written] if value is not None]
         kernel = op.type not in NO_KERNEL
         sources = [d.attr["_fx_tensor_name"].s.decode() for d in op.output_desc]
