@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pi0_ros import console
 from pi0_ros.demo import checkpoint
 from pi0_ros.errors import UserError
 from pi0_ros.sim.versions import VERSIONS
+
+if TYPE_CHECKING:
+    from pi0_ros.motion.limits import JointLimits
 
 SEED = 5
 OUT = Path("build/demo")
@@ -30,7 +33,8 @@ OUT/bag is a recording of it all for pi0 replay, ros2 bag and Foxglove; OUT/demo
 camera with the path that the newest chunk predicts, OUT/demo.png one frame per instruction;
 OUT/sim.log and OUT/node.log have the output of the two processes.
 
-The exit status is 1 when the arm touched a wrong object, or none.
+The exit status is 1 when the arm touched a wrong object, or none, or when a command of the
+controller stepped further than the velocity limit allows in a cycle.
 
 examples:
   pi0 demo --speed 0.5
@@ -51,6 +55,8 @@ JSON_KEYS = {
     "refused": "reason -> observations refused since the first instruction",
     "stops": "trajectories that stopped the arm because no chunk came",
     "resets": "calls of ~/reset, because a fault had latched",
+    "commands": "`points` of the shortest and longest trajectory, largest `step` of a command in a"
+    " cycle as a multiple of the velocity limit, `joint`",
     "warnings": "causes of failure other than the policy",
 }
 
@@ -135,14 +141,22 @@ def _demo(args: argparse.Namespace) -> int:
     plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window, args.controller)
     with console.deferred_signals() as interrupted:
         record = run(plan, interrupted)
-    report = make_report(record)
+    report = make_report(record, _limits(), args.controller)
     print(format_report(report))
     asked = {name: getattr(args, name) for name in ("seed", "variant", "speed")}
     document = {**asked, "checkpoint": str(policy), **report.document()}
     console.write_json(args.json, document)
     write_images(record, out, lambda frames: console.progress(frames, desc="Drawing", unit=""))
     print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
-    return console.DONE if report.successes == len(report.attempts) else console.FAILED
+    return console.DONE if report.passed else console.FAILED
+
+
+def _limits() -> JointLimits:
+    from pi0_ros.motion.limits import read_limits
+    from pi0_ros.sim.closed_loop import LIMITS, config_file
+    from pi0_ros.sim.stage import JOINTS
+
+    return read_limits([config_file(LIMITS)], JOINTS, math.inf)
 
 
 def _check(given: Path | None) -> Path:

@@ -13,6 +13,7 @@ from pi0_ros.bags.chunks import ChunkRecord, chunk_record
 from pi0_ros.node.arguments import NODE_NAME
 from pi0_ros.node.observation import stamp_of
 from pi0_ros.ros.diagnostics import Counters, read_counters, read_statuses
+from pi0_ros.sim.points import Points, points_of
 
 RATE = 8
 """Frames that are kept per second of the robot's time, and of the GIF."""
@@ -67,6 +68,7 @@ class Record:
         frames: of the front camera, RATE per second.
         images: stamps of the first and the last image of the front camera, and their number.
         chunks: with the time at which each arrived; rejected ones apart.
+        trajectories: with the time at which each arrived.
         counters: of the node's observations, from every /diagnostics.
         statuses: of the newest /diagnostics: "observations", "limits", ... -> key -> value.
         score: the tally of pi0_sim, newest; empty until one came.
@@ -79,6 +81,7 @@ class Record:
         self.frames: list[Frame] = []
         self.images: tuple[int, int, int] = 0, 0, 0
         self.chunks: list[tuple[int, ChunkRecord]] = []
+        self.trajectories: list[tuple[int, Points]] = []
         self.counters: list[Counters] = []
         self.statuses: dict[str, dict[str, str]] = {}
         self.score: dict[str, Any] = {}
@@ -108,6 +111,10 @@ class Record:
         chunk = chunk_record(message)
         if not chunk.rejected:
             self.chunks.append((self.now, chunk))
+
+    def on_trajectory(self, message: Any) -> None:
+        """A trajectory_msgs/JointTrajectory of the node."""
+        self.trajectories.append((self.now, points_of(message)))
 
     def on_diagnostics(self, message: Any) -> None:
         """A diagnostic_msgs/DiagnosticArray, of the node or of another one.

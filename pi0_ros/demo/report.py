@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from pi0_ros import console
+from pi0_ros.demo.commands import Commands, commands_of
 from pi0_ros.demo.record import Attempt, Record
+from pi0_ros.motion.limits import JointLimits
 from pi0_ros.replay.report import milliseconds
 from pi0_ros.ros.diagnostics import refused_since
 
@@ -30,6 +32,7 @@ class Report:
         refused: reason -> observations refused, since the first instruction.
         stops: trajectories that stopped the arm because no other came.
         resets: calls of ~/reset, because a fault had latched.
+        commands: what the controller made of the trajectories.
         warnings: causes of failure other than the policy.
     """
 
@@ -46,7 +49,13 @@ class Report:
     refused: Mapping[str, int]
     stops: int
     resets: int
+    commands: Commands
     warnings: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Every instruction was followed, and no command stepped."""
+        return self.successes == len(self.attempts) and self.commands.smooth
 
     def document(self) -> dict[str, object]:
         """As plain values."""
@@ -56,8 +65,8 @@ class Report:
         return {"instructions": attempts, **document}
 
 
-def make_report(record: Record) -> Report:
-    """The figures of a run that came to its end."""
+def make_report(record: Record, limits: JointLimits, version: str) -> Report:
+    """The figures of a run that came to its end, with a controller of that version."""
     last = record.counters[-1]
     inference = record.statuses.get("inference", {})
     first, end, count = record.images
@@ -78,6 +87,7 @@ def make_report(record: Record) -> Report:
         refused=refused_since(record.counters, record.attempts[0].begun),
         stops=int(record.statuses["limits"]["stops"]),
         resets=record.resets,
+        commands=commands_of(record.trajectories, limits, version),
     )
     return replace(report, warnings=tuple(_warnings(report)))
 
@@ -92,6 +102,11 @@ def _warnings(report: Report) -> list[str]:
         )
     if report.stops:
         warnings.append(f"stops of the arm because no chunk came: {report.stops}")
+    if not report.commands.smooth:
+        warnings.append(
+            f"the command of joint {report.commands.joint} steps by {report.commands.step:.2f}"
+            " times its velocity limit in one cycle of the controller"
+        )
     return warnings
 
 
@@ -104,6 +119,8 @@ def format_report(report: Report) -> str:
         *((attempt.instruction, attempt.verdict) for attempt in report.attempts),
         ("right", f"{report.successes} of {len(report.attempts)}"),
         ("chunks; trajectories", f"{report.chunks}; {report.trajectories}"),
+        ("points of a trajectory", "-".join(str(n) for n in sorted(set(report.commands.points)))),
+        ("largest command step, of the velocity limit", f"{report.commands.step:.2f} times"),
         ("images of each camera", f"{report.images_hz:.1f} per second"),
         ("age of the newest image at publication, p50 / p95", _pair(age["p50"], age["p95"])),
         ("inference time, p50 / p95", _pair(inference["p50"], inference["p95"])),

@@ -42,7 +42,7 @@ def _topics(record: Record) -> dict[str, Recorded]:
         "/joint_states": Recorded(JointState, record.on_joint_state),
         "/instruction": Recorded(String, qos=_LATCHED),
         f"/{NODE_NAME}/action_chunk": Recorded(ActionChunk, record.on_chunk),
-        f"/{NODE_NAME}/joint_trajectory": Recorded(JointTrajectory),
+        f"/{NODE_NAME}/joint_trajectory": Recorded(JointTrajectory, record.on_trajectory),
         "/diagnostics": Recorded(DiagnosticArray, record.on_diagnostics),
         "/robot_description": Recorded(String, qos=_LATCHED),
         "/sim/touched": Recorded(String),

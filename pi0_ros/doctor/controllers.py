@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -182,10 +181,8 @@ def _tolerances(
 def tracking_lag(collected: Collected) -> float | None:
     """Seconds, of the running node's own estimate; None where it has none."""
     for status in collected.diagnostics.values():
-        for key, value in status.items():
-            number = re.match(r"[0-9.]+", value) if key.startswith("tracking lag") else None
-            if number is not None:
-                return float(number[0]) * (1e-3 if "ms" in f"{key} {value}" else 1.0)
+        if lag := status.get("tracking_lag_s"):
+            return float(lag)
     return None
 
 

@@ -340,6 +340,11 @@ class ControlLoop:
         """How the inputs are; none unless active."""
         return self.buffer.statuses(self._now()) if self.active else []
 
+    def tracking(self) -> tuple[float, float] | None:
+        """Seconds of the arm's lag, NaN if not known, and the largest tracking error in radians."""
+        following = self.executor.following
+        return (following.lag, float(following.error.max())) if self.active else None
+
     def state(self) -> tuple[bool, str]:
         """Whether chunks come as they should, and the state in a sentence."""
         silence = self._silence()

@@ -13,6 +13,7 @@ Pure Python but for the messages that `fill` and `diagnostics_message` make.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,8 @@ class Report:
         enabled: trajectories are published.
         latched: why they are not until ~/reset; "" if nothing is latched.
         limits_loaded: the joints' limits are known.
+        tracking: seconds by which the arm lags behind its setpoint (NaN: not known), and radians of
+            the largest tracking error; None unless the node is active.
         memory: bytes by name; see `pi0_ros.node.memory.memory`.
         refusal: what the last tick was refused for; None when a chunk came since.
     """
@@ -130,6 +133,7 @@ class Report:
     limits_loaded: bool
     memory: Mapping[str, int]
     refusal: Refusal | None = None
+    tracking: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -268,6 +272,10 @@ def _limits(report: Report) -> _Entry:
         **{f"clamped.{what}": count for what, count in sorted(counts.clamped.items())},
         "stops": counts.stops,
     }
+    if report.tracking is not None:
+        lag, error = report.tracking
+        values["tracking_lag_s"] = "" if math.isnan(lag) else _number(lag, 2)
+        values["tracking_error_rad"] = _number(error, 3)
     return (*_limits_level(report), values)
 
 

@@ -368,5 +368,6 @@ class Pi0Node(LifecycleNode):
             latched=self.motion_enable.latched,
             limits_loaded=self._limits is not None,
             refusal=loop.refusal if self._is_active() else None,
+            tracking=loop.tracking() if loop else None,
             memory=memory(str(policy.device) if policy else None),
         )

@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pi0_ros.demo.commands import commands_of
 from pi0_ros.demo.drawing import WIDTH, Artist, write_images
 from pi0_ros.demo.record import Attempt, Record
 from pi0_ros.demo.report import format_report, make_report
+from pi0_ros.motion.limits import read_limits
+from pi0_ros.share import find_shared_file
 from pi0_ros.sim.cameras import jpeg
+from pi0_ros.sim.points import Points
 from pi0_ros.sim.stage import HOME, JOINTS
 
 SECOND = 1_000_000_000
+LIMITS = read_limits([find_shared_file("config/so101_limits.yaml")], JOINTS, 60.0)
 START = 5 * SECOND  # of the made-up run
 
 
@@ -131,8 +136,29 @@ def test_only_the_nodes_diagnostics_count() -> None:
 # ---- figures ------------------------------------------------------------------------------------
 
 
+def trajectory(start: float, positions: np.ndarray, velocity: float) -> tuple[int, Points]:
+    """At 25 Hz, stamped where it begins."""
+    times = 40_000_000 * np.arange(1, len(positions) + 1, dtype=np.int64)
+    velocities = np.full_like(positions, velocity)
+    velocities[-1] = 0.0
+    return round(start * SECOND), Points(
+        JOINTS, round(start * SECOND), times, positions, velocities
+    )
+
+
+def test_commands_that_step_are_told() -> None:
+    ramp = np.outer(0.04 * np.arange(1, 51), np.full(6, 0.5))
+    first = trajectory(5.0, ramp, 0.5)
+    smooth = commands_of([first, trajectory(5.4, ramp + 0.2, 0.5)], LIMITS, "jazzy")
+    assert smooth.points == (50, 50) and smooth.smooth
+    assert smooth.step == pytest.approx(0.5 / 6.0, rel=0.5)
+    stepping = commands_of([first, trajectory(5.4, ramp[:20] + 0.6, 0.5)], LIMITS, "jazzy")
+    assert stepping.points == (20, 50) and not stepping.smooth and stepping.step > 1.2
+    assert commands_of([], LIMITS, "jazzy").smooth
+
+
 def test_figures_and_their_table() -> None:
-    found = make_report(made_up())
+    found = make_report(made_up(), LIMITS, "jazzy")
     assert (found.successes, found.chunks, found.ticks, found.busy_ticks) == (1, 4, 20, 3)
     assert found.images_hz == pytest.approx(25)
     assert found.age_ms["p50"] == pytest.approx(60)
