@@ -1,8 +1,9 @@
-"""What a pi0 checkpoint directory declares, in three formats.
+"""What a pi0 checkpoint directory declares, in four formats.
 
 * `lerobot-0.3`: LeRobot up to 0.3; statistics are tensors among the weights.
 * `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
 * `openpi`: openpi's PyTorch checkpoints; statistics are in a norm_stats.json below assets/.
+* `pi0_ros`: this package's own, made of one of the others by `pi0 convert`.
 
 The formats differ in more than spelling: how images are resized and padded, how prompts are
 cleaned, how divisions are guarded. `Checkpoint` holds those differences as data.
@@ -40,7 +41,7 @@ class Checkpoint:
 
     Attributes:
         path: the directory.
-        format: `lerobot-0.3`, `lerobot-0.4` or `openpi`.
+        format: `lerobot-0.3`, `lerobot-0.4`, `openpi` or `pi0_ros`.
         config: sizes of the model.
         tensors: its weights, wherever they lie.
         cameras: camera names in the order in which the model reads them.

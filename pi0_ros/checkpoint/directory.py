@@ -69,11 +69,14 @@ def _instead(path: Path) -> str:
     if not path.exists():
         if _HUB_ID.fullmatch(name):
             return (
-                f"{name}: there is no such directory (looked for {CONFIG} in it). If it is a"
+                f"{name}: {CONFIG} is missing: there is no such directory. If it is a"
                 " repository of huggingface.co: this package downloads nothing; run"
                 f" `hf download {name} --local-dir DIR`, and give DIR"
             )
-        return f"{name}: there is no such directory; a pi0 checkpoint has {CONFIG} and {WEIGHTS}"
+        return (
+            f"{name}: a pi0 checkpoint has {CONFIG} and {WEIGHTS}, and {CONFIG} is missing: there is"
+            " no such directory"
+        )
     if path.is_file():
         return f"{name} is a file: give the directory that holds {CONFIG} and {WEIGHTS}"
     missing = WEIGHTS if (path / CONFIG).is_file() else CONFIG

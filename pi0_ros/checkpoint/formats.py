@@ -12,6 +12,7 @@ from pi0_ros.checkpoint.directory import CONFIG, check_config, other_policy
 from pi0_ros.checkpoint.document import read_document
 from pi0_ros.checkpoint.errors import CheckpointError, listed
 from pi0_ros.checkpoint.lerobot import OLD_STATISTICS, read_lerobot
+from pi0_ros.checkpoint.native import NATIVE, read_native
 from pi0_ros.checkpoint.openpi import read_openpi
 from pi0_ros.checkpoint.tensors import Tensors
 from pi0_ros.checkpoint.weights import check_keys
@@ -66,6 +67,8 @@ def read_checkpoint(
             asset=options.asset,
             horizon=options.horizon,
         )
+    elif document.raw("type") == NATIVE:
+        checkpoint = read_native(path, document, tensors, sizes)
     else:
         what = other_policy(document)
         if what:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.checkpoint.directory import CONFIG
-from pi0_ros.checkpoint.document import read_json
+from pi0_ros.checkpoint.document import Document, read_json
+from pi0_ros.checkpoint.native import read_units
 
 _DATA_SETS = ("meta/info.json", "info.json")
 _TRAINING = "train_config.json"
@@ -27,12 +28,16 @@ class Declared:
         joints_source: file and key, for messages; "" without names.
         fps: observations and actions per second; None where not declared.
         fps_source: file and key; "" without a rate.
+        unit_scale, unit_offset: per joint, radians = scale * the checkpoint's unit + offset; empty
+            where not declared.
     """
 
     joints: tuple[str, ...] = ()
     joints_source: str = ""
     fps: float | None = None
     fps_source: str = ""
+    unit_scale: tuple[float, ...] = ()
+    unit_offset: tuple[float, ...] = ()
 
 
 def read_declared(path: Path, joints: int) -> Declared:
@@ -56,7 +61,8 @@ def read_declared(path: Path, joints: int) -> Declared:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
             fps, fps_source = float(value), source
             break
-    return Declared(names, names_source, fps, fps_source)
+    units = read_units(Document(_document(path / CONFIG), CONFIG, []), joints)
+    return Declared(names, names_source, fps, fps_source, *units)
 
 
 def _name_places(path: Path) -> Iterator[tuple[str, Any]]:

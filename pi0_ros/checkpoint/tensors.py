@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -69,6 +70,15 @@ class Tensors(Mapping[str, TensorInfo]):
 
     def __len__(self) -> int:
         return len(self.infos)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors in the files, those of an adapter and of its base together."""
+        lent = [info for change in self.low_rank.values() for info in change[:2]]
+        infos = [*self.infos.values(), *lent]
+        return sum(
+            math.prod(info.shape) * DTYPES.get(info.dtype, torch.float32).itemsize for info in infos
+        )
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[str], Tensor]]:

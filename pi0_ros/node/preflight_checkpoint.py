@@ -129,6 +129,14 @@ def _declared_problems(parameters: NodeParameters, checkpoint: Checkpoint) -> li
             f"joints: not in the checkpoint's order, which is {list(declared.joints)}"
             f" ({declared.joints_source}): {'; '.join(moved)}"
         )
+    for joint, scale, offset in zip(
+        parameters.joints, declared.unit_scale, declared.unit_offset, strict=False
+    ):
+        if not np.allclose([joint.scale, joint.offset], [scale, offset], rtol=1e-4, atol=1e-6):
+            problems.append(
+                f"joint.{joint.name}: scale {joint.scale:g} and offset {joint.offset:g}, but the"
+                f" checkpoint was converted for scale {scale:g} and offset {offset:g}"
+            )
     dt = parameters.action_dt
     if declared.fps and abs(dt * declared.fps - 1) > DT_TOLERANCE:
         problems.append(
@@ -153,13 +161,16 @@ def _unit_problems(
     from pi0_ros.policy.compatibility import has_statistics, radian_range
 
     units = joint_units(parameters)
+    relative = checkpoint.delta_mask or [
+        name in parameters.delta_joints for name in parameters.joint_names
+    ]
     problems = []
     for kind, norm in (("states", checkpoint.state), ("actions", checkpoint.action)):
         if not has_statistics(norm):
             continue
         lower, upper = radian_range(norm, units)
         for i, name in enumerate(parameters.joint_names):
-            if kind == "actions" and name in parameters.delta_joints:
+            if kind == "actions" and relative[i]:
                 continue  # differences lie around 0 wherever the joint is
             low, high = (-np.inf, np.inf)
             if limits is not None:

@@ -32,6 +32,7 @@ ORDER = (
     "eval",
     "view",
     "doctor",
+    "convert",
     "sim",
     "demo",
     "cli",
@@ -61,6 +62,7 @@ WITHOUT_ROS = {
     "bags",
     "diff",
     "eval",
+    "convert",
     "cli",
 }
 ROS = {

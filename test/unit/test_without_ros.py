@@ -29,6 +29,7 @@ TOUCH = ROOT / "pi0_ros" / "sim" / "touch_checkpoint"
 ROOMS = (
     "bags",
     "checkpoint",
+    "convert",
     "diff",
     "eval",
     "model",

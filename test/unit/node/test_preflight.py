@@ -191,6 +191,44 @@ def test_units_against_the_limits(checkpoint: Path, tmp_path: Path) -> None:
     assert len(problems(checkpoint)) == 12
 
 
+def test_relative_actions_that_the_checkpoint_declares(checkpoint: Path, tmp_path: Path) -> None:
+    """LeRobot's: they lie around nothing, without `delta_joints`."""
+    limits = limits_file(tmp_path, joint3=(0.5, 2.5))
+    file = next(checkpoint.glob("policy_postprocessor*.safetensors"))
+    tensors = load_file(file)
+    tensors["action.mean"] = np.zeros(6, np.float32)
+    tensors["action.std"] = np.full(6, 0.05, np.float32)
+    save_file(tensors, file)
+    assert len(problems(checkpoint, joint_limits=limits)) == 1
+    settings = {"enabled": True, "exclude_joints": [], "action_names": None}
+    for name, place in (("pre", 5), ("post", 1)):
+        step = {"pre": "relative", "post": "absolute"}[name] + "_actions_processor"
+        path = checkpoint / f"policy_{name}processor.json"
+        document = json.loads(path.read_text())
+        document["steps"].insert(place, {"registry_name": step, "config": settings})
+        path.write_text(json.dumps(document))
+    assert problems(checkpoint, joint_limits=limits) == []
+
+
+def test_units_that_the_checkpoint_was_converted_for(checkpoint: Path, tmp_path: Path) -> None:
+    import torch
+
+    from pi0_ros.checkpoint.convert import convert, tokenizer_files
+    from pi0_ros.checkpoint.formats import read_checkpoint
+    from pi0_ros.checkpoint.native import Declarations
+
+    declared = Declarations(tuple(JOINTS), 50.0, (1.0,) * 5 + (0.5,), (0.0,) * 6)
+    out = tmp_path / "out"
+    convert(
+        read_checkpoint(checkpoint), out, torch.float32, declared, tokenizer_files([checkpoint])
+    )
+    assert problems(out, **{"joint.joint5.scale": 0.5}) == []
+    (found,) = problems(out)
+    assert found.startswith("joint.joint5: scale 1 and offset 0, but the checkpoint was converted")
+    (found,) = problems(out, **{"joint.joint5.scale": 0.5, "action_dt": 0.033})
+    assert found.startswith("action_dt: 0.033 s, but the checkpoint's actions are 0.02 s apart")
+
+
 def test_a_joint_at_another_place(checkpoint: Path, tmp_path: Path) -> None:
     found = problems(checkpoint, joint_limits=limits_file(tmp_path, joint1=(0.5, 2.0)))
     assert [problem.split(":")[0] for problem in found] == ["joint.joint1"] * 2
