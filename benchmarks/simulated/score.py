@@ -23,6 +23,7 @@ class Score:
         untouched: scenes in which none was touched in time.
         failed_seeds: of the scenes that were no success.
         touch_s: simulated seconds to the touch, where it was the right one.
+        fastest_rad_s: largest step of a command between two cycles, over their period.
         boundary_step_rad: by how much the commanded position steps at the splice of a new
             trajectory, of the joint that steps most.
         boundary_step_rad_s: the same of the commanded velocity.
@@ -44,6 +45,7 @@ class Score:
     untouched: int
     failed_seeds: tuple[int, ...]
     touch_s: Mapping[str, float | None]
+    fastest_rad_s: float
     boundary_step_rad: Mapping[str, float | None]
     boundary_step_rad_s: Mapping[str, float | None]
     jerk: float | None
@@ -85,6 +87,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         untouched=sum(e.touched is None for e in episodes),
         failed_seeds=tuple(e.seed for e in episodes if not e.success),
         touch_s=_spread(e.seconds for e in right),
+        fastest_rad_s=max(_fastest(e.start, e.commands) for e in episodes),
         boundary_step_rad=_spread(np.concatenate([position for position, _ in steps])),
         boundary_step_rad_s=_spread(np.concatenate([velocity for _, velocity in steps])),
         jerk=jerk([e.commands for e in episodes]),
@@ -132,6 +135,11 @@ def boundary_steps(
     return np.abs(gap).max(axis=1), np.abs(after - before).max(axis=1)
 
 
+def _fastest(start: np.ndarray, commands: np.ndarray) -> float:
+    path = np.concatenate([start[None], commands])
+    return float(np.abs(np.diff(path, axis=0)).max(initial=0.0)) / PERIOD
+
+
 def jerk(paths: Sequence[np.ndarray]) -> float | None:
     """Root mean square over joints and time, rad/s^3; None where all paths are too short.
 
@@ -160,6 +168,7 @@ def table(figures: Score) -> str:
         ("the named object touched first", f"{f.success_rate:.1%} of {f.scenes} scenes"),
         ("another object first; none", f"{f.wrong_first}; {f.untouched}"),
         ("time to touch, p50 / p95 / max", f"{spread(f.touch_s, 2)} s"),
+        ("fastest step of a command in a cycle", f"{f.fastest_rad_s:.2f} rad/s"),
         ("position step at the splice, p50 / p95 / max", f"{spread(f.boundary_step_rad, 4)} rad"),
         (
             "velocity step at the splice, p50 / p95 / max",

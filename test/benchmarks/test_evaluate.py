@@ -85,6 +85,7 @@ def test_every_controller_gets_its_form(tmp_path: Path, controller: str, version
     arguments = ["--delay", "76", "--controller", version, "-p", f"controller:={controller}"]
     figures = run(tmp_path, *arguments)
     assert figures["success_rate"] == 1.0
+    assert figures["fastest_rad_s"] < 6.0, "the velocity limit"
     assert figures["boundary_step_rad"]["max"] < (0.001 if controller == "jtc" else 0.03)
 
 
