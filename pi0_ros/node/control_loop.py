@@ -108,7 +108,11 @@ class ControlLoop:
         self._joints = parameters.joint_names
         self.buffer = ObservationBuffer(parameters, self._now, self._limits, self._publishers_of)
         self.executor = Executor(
-            self._joints, self._limits, MotionSettings.of(parameters), self._enable
+            self._joints,
+            self._limits,
+            MotionSettings.of(parameters),
+            self._enable,
+            recorded=parameters.recorded_arm,
         )
         self._episode += 1
         self._reset_wanted = True  # every activation begins an episode

@@ -257,6 +257,9 @@ class NodeParameters:
         "Seconds that a joint may be further off; then the arm is stopped and a fault latches.")
     untracked_joints: tuple[str, ...] = _row((), changes=LIVE, doc=
         "Joints that need not reach their setpoint, such as a gripper that holds an object.")
+    recorded_arm: bool = _row(False, changes=START, doc=
+        "The joint states are a recording, whose arm hears nothing, as in `pi0 replay --enable`: a "
+        "trajectory may begin while it moves, and it need not follow. Never for an arm that moves.")
     emergency_stop_topic: str = _row("emergency_stop", changes=START, section="Stopping", doc=
         "Topic of std_msgs/Bool. true disables the node at once, until ~/reset.")
     emergency_acceleration_scale: float = _row(1.0, 0.1, 10.0, changes=LIVE, doc=

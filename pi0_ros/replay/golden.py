@@ -29,7 +29,7 @@ FORMAT = 2  # 2: chunks with a verdict
 _LEFT_OUT = frozenset(
     {
         "checkpoint", "base_checkpoint", "joint_limits", "urdf", "tokenizer", "graph_cache",
-        "autostart", "start_enabled", "policy_process", "inference_timeout",
+        "autostart", "start_enabled", "recorded_arm", "policy_process", "inference_timeout",
         "emergency_stop_topic", "deadman_topic", "deadman_timeout",
     }
 )  # fmt: skip
