@@ -415,7 +415,7 @@ def test_chunks_that_would_collide_are_rejected(start, tmp_path):
     """The arm's tool would come back to its base, which 0.02 rad per step does after 45 steps."""
     pytest.importorskip("pinocchio")
     urdf, srdf = tmp_path / "arm.urdf", tmp_path / "arm.srdf"
-    urdf.write_text(arm_urdf())
+    urdf.write_text(arm_urdf().replace('velocity="1"', 'velocity="9"'))
     off = ("base", "upper"), ("base", "wheel_link"), ("upper", "wheel_link"), ("upper", "lower")
     off += ("lower", "finger"), ("lower", "wheel_link"), ("tool", "wheel_link")
     rows = "".join(f"<disable_collisions link1='{a}' link2='{b}'/>" for a, b in off)
@@ -436,7 +436,7 @@ def test_chunks_that_would_collide_are_rejected(start, tmp_path):
 def test_the_tool_stays_in_its_box(start, tmp_path):
     pytest.importorskip("pinocchio")
     urdf = tmp_path / "arm.urdf"
-    urdf.write_text(arm_urdf())
+    urdf.write_text(arm_urdf().replace('velocity="1"', 'velocity="9"'))
     box = [0.3, -1.0, -1.0, 1.0, 1.0, 1.0]
     robot = start(urdf=str(urdf), workspace_box=box, tool_frame="tool")
     robot.send_all(skip="joints")
