@@ -412,23 +412,22 @@ def test_no_robot_description_reaches_the_control_loop(start):
 
 
 def test_chunks_that_would_collide_are_rejected(start, tmp_path):
-    """The arm's tool would come back to its base, by 0.02 rad per step."""
+    """The finger slides against the tool beside it, by 3 cm per step."""
     pytest.importorskip("pinocchio")
     urdf, srdf = tmp_path / "arm.urdf", tmp_path / "arm.srdf"
     urdf.write_text(arm_urdf().replace('velocity="1"', 'velocity="9"'))
-    off = ("upper", "lower", "finger", "wheel_link")
+    off = ("base", "upper", "lower", "wheel_link")
     rows = "".join(f"<disable_default_collisions link='{link}'/>" for link in off)
     srdf.write_text(f"<robot name='arm'>{rows}</robot>")
-    robot = start(urdf=str(urdf), srdf=str(srdf), self_collision=True, collision_margin=0.1)
-    robot.send_all(skip="joints")
-    robot.send(robot.joints, robot.state(pan=0.0, lift=1.95, gripper=0.0))
+    robot = start(urdf=str(urdf), srdf=str(srdf), self_collision=True)
+    robot.send_all()
     robot.tick()
     robot.wait(lambda: robot.refused(), "the refusal")
     assert robot.refused() == {"collision": 1}
     robot.wait(lambda: robot.chunks, "the rejected chunk")
     assert not robot.trajectories
     why = robot.chunks[-1].rejected_reason
-    assert why.startswith("collision: base and tool would collide at step ")
+    assert why.startswith("collision: finger and tool would collide at step ")
     assert why.removeprefix("collision: ") in robot.node.loop.refusal.detail
 
 
@@ -438,8 +437,7 @@ def test_the_tool_stays_in_its_box(start, tmp_path):
     urdf.write_text(arm_urdf().replace('velocity="1"', 'velocity="9"'))
     box = [0.3, -1.0, -1.0, 1.0, 1.0, 1.0]
     robot = start(urdf=str(urdf), workspace_box=box, tool_frame="tool")
-    robot.send_all(skip="joints")
-    robot.send(robot.joints, robot.state(pan=0.8, lift=0.0, gripper=0.0))
+    robot.send_all()
     robot.tick()
     robot.wait(lambda: robot.refused(), "the refusal")
     assert robot.refused() == {"workspace": 1}
