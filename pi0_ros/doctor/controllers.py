@@ -150,7 +150,10 @@ def _replacement(interface: Interface, name: str, values: dict[str, Any]) -> Ite
         if replaces:
             why = "a stamp in the past means `start now` to it, so chunks would be late"
         text = f"{shown}, the node's controller is {given}: {why}"
-        yield fail(CHECK, text, f"set the node's parameter controller to {wanted}")
+        advice = f"set the node's parameter controller to {wanted}"
+        if replaces:
+            advice = f"set allow_trajectory_replacement to false there, which is exact, or {advice}"
+        yield fail(CHECK, text, advice)
     key = "interpolate_from_desired_state"
     key = key if key in values else "open_loop_control"
     if values.get(key) is False:
