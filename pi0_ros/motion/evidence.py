@@ -49,13 +49,14 @@ class JointEvidence:
             self._fastest = FASTER * limits.velocity
             self._noise = np.minimum(NOISE, 0.05 * (limits.upper - limits.lower))
         self.dropped, self.jumps, self.fault = 0, 0, ""
-        self._last = np.full(count, np.nan)
+        self._last, self._turns = np.full((2, count), np.nan)
         self.clear()
 
     def clear(self) -> None:
         """Forget when the last samples were: the clock jumped. Whole turns go on being counted."""
         count = len(self._joints)
-        self._turns = self._last  # where a joint was, to tell its turn
+        # Where a joint was, to tell its turn.
+        self._turns = np.where(np.isnan(self._last), self._turns, self._last)
         self._last = np.full(count, np.nan)
         self._last_stamp = np.zeros(count, np.int64)
         self._before = np.full(count, np.nan)  # the last sample but one
@@ -99,7 +100,12 @@ class JointEvidence:
             if (self._odd_count[impossible] < AGREEING).any():
                 self.dropped += 1
                 return None
-            self._tell(impossible, self._odd)
+            # Two wrong samples that were possible are no jump either: the arm may be where it was
+            # before them.
+            passed = stamp - self._before_stamp
+            jumped = impossible & ~self._possible(self._odd, self._before, passed)
+            if jumped.any():
+                self._tell(jumped, self._odd)
             near = np.where(impossible, self._odd, self._near(positions, self._last))
         self._odd_count[told] = 0
         self._before = np.where(told, self._last, self._before)

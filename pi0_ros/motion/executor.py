@@ -17,6 +17,10 @@ from pi0_ros.motion.screening import Tolerances, check_finite, check_measured, i
 from pi0_ros.motion.spline import Motion
 from pi0_ros.policy.types import ActionChunk
 
+_SAGS = 0.3
+"""Share of tracking_tolerance by which an arm at rest may be off its setpoint after joint states
+were missing; one that is further off has another setpoint."""
+
 HISTORY = 2_000_000_000
 """Nanoseconds of executed trajectory that are remembered: an observation is younger than that, and
 an arm lags by less."""
@@ -125,6 +129,7 @@ class Executor:
         self._check, self._recorded = check, recorded
         self.following = Following(self._joints)
         self._rest = Rest(self._joints)
+        self._since: int | None = None  # as of the last joint state that a chunk was planned with
         self._jumps: int | None = None
         self.settings = settings
         self._rejections = 0
@@ -289,16 +294,21 @@ class Executor:
         setpoint = self._setpoint
         if self._recorded:
             return self._recording(measured, now)
-        if setpoint is not None and self._lost:
-            # The controller may hold the setpoint still (a slow joint), or have been restarted.
-            rest = self._rest.position()
-            off = np.abs(rest - setpoint.sample(now)[0]) > self.settings.tracking_tolerance
-            if (off & ~self._untracked).any():
+        away = self._since is not None and measured.since > self._since
+        if setpoint is not None and (self._lost or away):
+            # The controller may hold the setpoint still (a slow joint, a pause of the joint
+            # states), or have been restarted and hold another position.
+            near = self.settings.tracking_tolerance
+            off = self.following.error
+            if self._lost or self._at_rest(now):
+                near *= 1.0 if self._lost else _SAGS
+                off = np.abs(self._rest.position() - setpoint.sample(now)[0])
+            if ((off > near) & ~self._untracked).any():
                 setpoint = None
         if setpoint is None:
             setpoint = _resting(self._rest.position())
             self.following.clear()
-        self._setpoint, self._lost = setpoint, False
+        self._setpoint, self._lost, self._since = setpoint, False, measured.since
         return setpoint
 
     def _recording(self, measured: Measured, now: int) -> Motion:

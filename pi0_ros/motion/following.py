@@ -124,6 +124,8 @@ class Rest:
         samples = self._samples
         if samples and measured.stamp <= samples[-1][0]:
             return
+        if samples and measured.since > samples[-1][0]:  # what was before a gap says nothing
+            samples.clear()
         samples.append((measured.stamp, measured.positions))
         while samples[0][0] < measured.stamp - _WINDOW:
             samples.popleft()

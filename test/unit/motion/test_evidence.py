@@ -95,9 +95,17 @@ def test_a_wrong_sample_that_was_possible_makes_the_next_ones_no_jump() -> None:
     assert judge.dropped == 1 and judge.jumps == 0
 
 
+def test_two_wrong_samples_that_were_possible_are_no_jump_either() -> None:
+    judge = evidence()
+    put(judge, [0.125, 0.0], [0.0, 0.0], [0.0, 0.0], [0.17, 0.0], [0.2, 0.0], [0.21, 0.0])
+    assert judge.jumps == 0
+    np.testing.assert_allclose(judge.put(np.array([0.22, 0.0]), 70 * MS), [0.22, 0.0])
+
+
 def test_turns_are_counted_across_a_jump_of_the_clock() -> None:
     judge = evidence(continuous(1))
     put(judge, [3.1], [-3.1])
+    judge.clear()
     judge.clear()
     np.testing.assert_allclose(judge.put(np.array([-3.1]), -50 * MS), [2 * np.pi - 3.1])
 

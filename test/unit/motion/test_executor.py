@@ -370,6 +370,25 @@ def test_a_clock_that_jumped_begins_at_rest() -> None:
     assert loop.refusals[-1] == Reason.MOVING.value
 
 
+@pytest.mark.parametrize(("off", "begins"), [(0.02, 0.0), (0.06, 0.06)])
+def test_after_joint_states_were_missing_the_arm_may_have_another_setpoint(
+    off: float, begins: float
+) -> None:
+    """Its controller was restarted; or it only sags, and begins at the setpoint as ever."""
+    limits = limits_of(2)
+    moves = rested(limits, [0.0, 0.0])
+    still = np.zeros((50, 2))
+    assert moves.update(chunk(still), at_rest([0.0, 0.0]), NOW).trajectory is not None
+    moving = NOW + 2 * SECOND
+    moves.tick(at_rest([0.09, 0.0], moving), moving)
+    later = moving + 950 * MS
+    for stamp in range(later - 200 * MS, later + 1, 20 * MS):
+        back = Measured(np.array([off, 0.0]), np.zeros(2), stamp, later - 200 * MS)
+        moves.tick(back, stamp)
+    planned = moves.update(replace(chunk(still), stamp=later - 50 * MS), back, later)
+    np.testing.assert_allclose(planned.motion.sample(later)[0], [begins, 0.0], atol=1e-6)
+
+
 def test_the_setpoint_holds_after_the_end_of_a_trajectory() -> None:
     """Gravity lets the arm sag; the next trajectory begins where the controller holds it."""
     loop = Loop(LIMITS, swing, starve_timeout=30.0).run(1.0)
