@@ -1,16 +1,23 @@
-"""An ideal arm: joint_trajectory_controller's rules, and joints that do exactly what they are told.
-
-Independent of what the node uses.
-"""
+"""The arm of the fault suite: its controller, and joints that lag behind the commands."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from pi0_ros.sim.controller import Controller
+from pi0_ros.sim.points import Rejected, points_of
 from support.controller import between, execute
+
+PERIOD = 10_000_000
+"""Nanoseconds of a cycle of the controller."""
+
+LAG = 60_000_000
+"""Nanoseconds: the joints' time constant."""
 
 _SECOND = 1_000_000_000
 
@@ -68,33 +75,44 @@ class Path:
 
 
 class Arm:
-    """Joints that follow the newest trajectory exactly."""
+    """joint_trajectory_controller (jazzy, 100 Hz), and joints that follow its commands late.
+
+    Attributes:
+        command: [joints] radians of the last cycle.
+    """
 
     def __init__(self, joints: Sequence[str], positions: Sequence[float]) -> None:
         self.joints = list(joints)
-        self._rest = np.array(positions, np.float64)
-        self._path: Path | None = None
+        self._hold(np.array(positions, np.float64))
 
     def execute(self, message: Any, now: int) -> None:
-        """Take over a trajectory as the controller would; one it would refuse changes nothing."""
-        if list(message.joint_names) != self.joints or not message.points:
-            return
-        try:
-            path = Path(message, now)
-        except ValueError:
-            return
-        if path.end <= now or not np.isfinite(path.positions).all():
-            return
-        path.begin_at(now, *self.state(now))
-        self._path = path
+        """Give the controller a trajectory; one that it rejects changes nothing."""
+        self._advance(now)
+        with contextlib.suppress(Rejected):
+            self._controller.accept(points_of(message), now)
 
     def state(self, now: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions and velocities, [joints] each."""
-        if self._path is None:
-            return self._rest, np.zeros_like(self._rest)
-        position, velocity, _ = self._path.sample([now])
-        return position[0], velocity[0]
+        self._advance(now)
+        return self._position, self._velocity
 
     def freeze(self, now: int) -> None:
-        """Stay where it is: the clock jumped, and what was to happen lies in another time."""
-        self._rest, self._path = self.state(now)[0].copy(), None
+        """Hold the last command: the clock jumped, and what was to happen lies in another time."""
+        self._advance(now)
+        self._hold(self.command)
+
+    def _hold(self, positions: np.ndarray) -> None:
+        self._controller = Controller(self.joints, "jazzy", PERIOD)
+        self.command = self._position = positions
+        self._velocity = np.zeros_like(positions)
+        self._cycle: int | None = None
+
+    def _advance(self, now: int) -> None:
+        """The controller's cycles up to a time."""
+        if self._cycle is None:
+            self._cycle = now - PERIOD
+        while self._cycle + PERIOD <= now:
+            self._cycle += PERIOD
+            self.command = self._controller.command(self._cycle, self._position, self._velocity)
+            way = (self.command - self._position) * (1 - math.exp(-PERIOD / LAG))
+            self._position, self._velocity = self._position + way, way * _SECOND / PERIOD

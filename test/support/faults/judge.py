@@ -1,6 +1,6 @@
 """Whether what the node publishes is safe: every trajectory, and what the arm makes of them.
 
-It knows the limits, the arm's own account of where it is, and nothing of the node's inside. Pure
+It knows the limits, what the arm is commanded, and nothing of the node's inside. Pure
 Python; times are nanoseconds of the clock that the messages are stamped with.
 """
 
@@ -17,10 +17,10 @@ from support.faults.arm import Path
 
 _SECOND = 1_000_000_000
 NEAR = 0.05
-"""Radians between a trajectory's first point and where the arm was at that time."""
+"""Radians between a trajectory's first point and the arm's command at that time."""
 STEP = 0.03
-"""Radians that the arm may be off between two of its reports, beyond what its speed explains: a
-stop begins where the arm was measured, some milliseconds ago."""
+"""Radians that a command may be off the last one, beyond what the speed explains: a busy machine
+delivers a trajectory after its splice point."""
 _GAP = 300_000_000  # nanoseconds without an account of the arm in which nothing is judged by it
 
 
@@ -62,7 +62,7 @@ class Judge:
         self._held, self._held_since, self._stops = why, since, 0
 
     def arm(self, stamp: int, positions: Sequence[float]) -> None:
-        """The arm's own account of where it is."""
+        """What the arm is commanded."""
         here = np.array(positions, np.float64)
         if self._arm and stamp <= self._arm[-1][0]:
             self.forget()

@@ -1,4 +1,4 @@
-"""A robot as a process of its own: two cameras, an arm that obeys, and whatever goes wrong.
+"""A robot as a process of its own: two cameras, an arm, and whatever goes wrong.
 
 Commands come as lines of JSON on standard input, each answered by a line `ok`:
 
@@ -7,7 +7,8 @@ Commands come as lines of JSON on standard input, each answered by a line `ok`:
     {"clock": 0.0}                 publish /clock, so many seconds off; null: the system's clock
     {"clock_stops": true}          publish /clock no more
 
-What the arm really does is on the topic `arm`, which no fault touches.
+What the arm's controller commands is on the topic `arm`, which no fault touches; the joint states
+lag behind it.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ class Robot:
             self._obey(self.commands.get())
         if self._offset is not None and self._clock_stands_at is None:
             self._clock.publish(Clock(clock=stamp_of(self._now())))
-        self._truth.publish(self._state())
+        state = self._state()
+        state.position, state.velocity = self._arm.command.tolist(), []
+        self._truth.publish(state)
         for name, (*_, rate, _) in STREAMS.items():
             if now >= self._due[name]:
                 rate = _HURRY.get(self._faults[name], rate)

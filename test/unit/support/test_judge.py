@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.faults.arm import Arm, Path
+from support.faults.arm import LAG, Arm, Path
 from support.faults.judge import Judge, Limits
 
 JOINTS = ("pan", "lift")
@@ -23,7 +23,13 @@ def time_of(nanoseconds: int) -> SimpleNamespace:
 
 def trajectory(times_ms, positions, velocities, stamp: int = NOW, joints=JOINTS) -> SimpleNamespace:
     points = [
-        SimpleNamespace(time_from_start=time_of(t * MS), positions=list(p), velocities=list(v))
+        SimpleNamespace(
+            time_from_start=time_of(t * MS),
+            positions=list(p),
+            velocities=list(v),
+            accelerations=[],
+            effort=[],
+        )
         for t, p, v in zip(times_ms, positions, velocities, strict=True)
     ]
     header = SimpleNamespace(stamp=time_of(stamp))
@@ -129,7 +135,7 @@ def test_what_was_published_before_the_hold_only_came_late(judge):
     assert "no braking although of a test" in " ".join(judge.violations)
 
 
-def test_the_arm_follows_and_never_steps():
+def test_the_arm_follows_late_and_is_commanded_no_step():
     arm = Arm(JOINTS, HERE)
     judge = Judge(JOINTS, LIMITS)
     stamps = range(NOW, NOW + 2_500 * MS, 10 * MS)
@@ -138,8 +144,12 @@ def test_the_arm_follows_and_never_steps():
             arm.execute(swing(stamp=0), stamp)
         if stamp == NOW + 600 * MS:  # from another place: it is to move there, not to jump
             arm.execute(swing(-0.1, begin=HERE + np.array([0.2, 0]), stamp=stamp + 400 * MS), stamp)
-        judge.arm(stamp, arm.state(stamp)[0])
-    np.testing.assert_allclose(arm.state(stamps[-1])[0], HERE + np.array([0.1, 0]), atol=1e-9)
+        position, _ = arm.state(stamp)
+        judge.arm(stamp, arm.command)
+        if stamp == NOW + 600 * MS:
+            assert arm.command[0] - position[0] == pytest.approx(0.15 * LAG / 1e9, rel=0.2)
+    np.testing.assert_allclose(arm.command, HERE + np.array([0.1, 0]), atol=1e-9)
+    np.testing.assert_allclose(arm.state(stamps[-1])[0], arm.command, atol=1e-3)
     assert not judge.violations
 
 
