@@ -84,6 +84,11 @@ class Controller:
         return None if self._waiting is None else self._waiting.stamp
 
     @property
+    def has_new(self) -> bool:
+        """Whether the next cycle will see a trajectory for the first time."""
+        return self._new is not None
+
+    @property
     def commanded(self) -> np.ndarray:
         """[3, joints] position, velocity and acceleration of the last command."""
         path, time = self._commanded

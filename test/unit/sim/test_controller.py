@@ -210,7 +210,7 @@ def test_many_cycles_at_once_are_those_cycles(seed: int, version: str) -> None:
         while len(times):
             due = all_at_once.due
             cut = len(times) if due is None else max(int(np.searchsorted(times, due)), 1)
-            if all_at_once._new is not None:
+            if all_at_once.has_new:
                 cut = 1  # whether it waits is known after the next cycle
             got.append(all_at_once.commands(times[:cut], HERE, HERE))
             times = times[cut:]
