@@ -5,10 +5,11 @@ PYTHON ?= python3
 ROS ?= jazzy
 SUFFIX := $(if $(filter-out jazzy,$(ROS)),-$(ROS))
 VENV ?= .venv$(SUFFIX)
-# The set that CI proves needs Python 3.11; Python 3.10 gets the newest versions that run there.
+# The set that CI proves needs Python 3.11; Python 3.10 gets the newest versions that run there, but
+# torch's, for which there is a torch_npu to test with.
 ifeq ($(origin CONSTRAINTS),undefined)
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints$(SUFFIX).txt" \
-	if sys.version_info >= (3, 11) else "")')
+	if sys.version_info >= (3, 11) else "constraints-python3.10.txt")')
 endif
 TORCH_INDEX ?=
 ARGS ?=

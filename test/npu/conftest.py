@@ -43,6 +43,8 @@ def run_python(
 def torch_npu_dir() -> Path:
     """Folder with torch_npu: $PI0_NPU, else build/npu of the repository."""
     path = Path(os.environ.get("PI0_NPU") or ROOT / "build" / "npu").resolve()
+    if why := install.unfit():
+        pytest.skip(why)
     if not install.is_installed(path):
         pytest.fail(
             f"torch_npu is not installed in {path} as test/npu/requirements.txt pins it for this "

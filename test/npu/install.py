@@ -40,15 +40,16 @@ def is_installed(dest: Path) -> bool:
         return False
 
 
-def check_torch() -> None:
-    """SystemExit unless this environment's torch is of torch_npu's version."""
+def unfit() -> str:
+    """Why torch_npu cannot run beside this environment's torch; "" if it can."""
     torch = importlib.metadata.version("torch").partition("+")[0]
     wanted = next(p.partition("==")[2] for p in pins() if p.startswith("torch_npu=="))
     if torch.split(".")[:2] != wanted.split(".")[:2]:
-        raise SystemExit(
+        return (
             f"torch_npu {wanted} needs torch {wanted}, but {sys.executable} has torch {torch}: "
             f"install torch=={wanted}, or pin torch_npu=={torch} in {REQUIREMENTS}"
         )
+    return ""
 
 
 def install(dest: Path) -> None:
@@ -56,7 +57,9 @@ def install(dest: Path) -> None:
     if is_installed(dest):
         print(f"torch_npu for tests: up to date in {dest}")
         return
-    check_torch()
+    if why := unfit():
+        print(f"torch_npu for tests: left out, its tests are skipped. {why}")
+        return
     shutil.rmtree(dest, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile"]
     command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
