@@ -60,6 +60,18 @@ def test_open_says_what_is_wrong(tmp_path, make_bag):
         open_bag(make_bag(topics=["/joint_states"], seconds=0.0))
 
 
+def test_hostile_metadata_is_refused_before_rosbags_reads_it(make_bag):
+    path = make_bag(seconds=1.0) / "metadata.yaml"
+    for text, says in (
+        ("a: " + "9" * 5000, "a number of 5000 characters"),
+        ("[" * 100_000, "deeper than 50 levels"),
+        ("a: 1\na: 2", "line 2: a is declared twice"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BagError, match=says):
+            open_bag(path.parent)
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_recording_cut_in_the_middle_is_a_bag_error(make_bag, storage):
     path = make_bag(seconds=1.0, storage=storage)

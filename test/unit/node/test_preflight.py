@@ -89,6 +89,29 @@ def test_the_urdf_completes_the_limits(checkpoint: Path, tmp_path: Path) -> None
     assert load_limits(configure(joint_limits="", joints=JOINTS)) is None
 
 
+def test_files_of_the_collision_check_are_read(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pinocchio")
+    urdf = tmp_path / "arm.urdf"
+    parts = ["<link name='l0'/>"]
+    for number, joint in enumerate(JOINTS):
+        mesh = f"<collision><geometry><mesh filename='{number}.stl'/></geometry></collision>"
+        parts.append(
+            f"<link name='l{number + 1}'>{mesh}</link><joint name='{joint}' type='revolute'>"
+            f"<parent link='l{number}'/><child link='l{number + 1}'/>"
+            "<limit lower='-3' upper='3' velocity='2' effort='1'/></joint>"
+        )
+    urdf.write_text(f"<robot name='a'>{''.join(parts)}</robot>")
+    given = {"urdf": str(urdf), "self_collision": True}
+    assert problems(checkpoint, urdf=str(urdf)) == [], "it is off"
+    found = problems(checkpoint, **given)
+    assert len(found) == len(JOINTS)
+    assert found[0] == "collision check: link l1: no mesh file 0.stl"
+    given = {"urdf": str(urdf), "workspace_box": [-1, -1, -1, 1, 1, 1], "tool_frame": "hand"}
+    (problem,) = problems(checkpoint, **given)
+    assert "collision check: robot description" in problem and "no link is called 'hand'" in problem
+    assert problems(checkpoint, **given | {"tool_frame": "l6"}) == []
+
+
 def test_everything_wrong_is_in_one_list(checkpoint: Path, tmp_path: Path) -> None:
     found = preflight(
         configure(
