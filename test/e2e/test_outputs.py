@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-pytest.importorskip("mujoco")
 
 import yaml
 from std_msgs.msg import Float64MultiArray, String
