@@ -175,11 +175,13 @@ setup(
         *requirements("robot"),
     ],
     extras_require={
+        # pin is pinocchio, which ROS has as ros-<distro>-pinocchio.
+        "collision": ["pin>=3"],
         "npu": ["torch_npu"],
         "plot": ["matplotlib>=3.5"],
         "ray": ["ray>=2.9"],
         "sim": ["mujoco>=3.3.3", "pillow>=10.1"],
-        # pin is pinocchio, which ROS has as ros-<distro>-pinocchio. Beside it viser needs 8 small
+        # Beside pin viser needs 8 small
         # packages, Python 3.8 and any NumPy; docs/looking.md says why these two.
         "view": ["pin>=3", "trimesh", "viser>=1.0,<2"],
         "test": [

@@ -23,6 +23,22 @@ from pi0_ros.checkpoint.tensors import LowRank, TensorInfo, Tensors, canonical, 
 
 _PARTS = re.compile(r"(?P<module>.*)\.lora_(?P<part>[AB])(\.\w+)?\.weight")
 _MOST_RANK = 4096
+_OTHER_SUMS = (
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "fan_in_fan_out",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+)
+"""Settings of PEFT under which an adapter is something else than W + scale * B A."""
+_HARMLESS_STARTS = ("true", "false", "gaussian", "eva", "orthogonal")
 
 
 def read_tensors(path: Path, base: str, problems: list[str]) -> Tensors:
@@ -97,9 +113,15 @@ def _check_kind(settings: Document) -> None:
             f"peft_type is {shown(settings.raw('peft_type'))}: only LORA can be merged here; merge"
             " it with PEFT (merge_and_unload)"
         )
-    for flag in ("use_dora", "fan_in_fan_out"):
-        if settings.flag(flag):
-            settings.problem(f"{flag} is set: merge the adapter with PEFT (merge_and_unload)")
+    for name in _OTHER_SUMS:
+        if settings.raw(name):
+            settings.problem(f"{name} is set: merge the adapter with PEFT (merge_and_unload)")
+    start = settings.raw("init_lora_weights")
+    if isinstance(start, str) and start.lower() not in _HARMLESS_STARTS:
+        settings.problem(
+            f"init_lora_weights is {shown(start)}, which changes the base too: merge the adapter"
+            " with PEFT (merge_and_unload)"
+        )
 
 
 def _scale(settings: Document, key: str, rank: int) -> float:

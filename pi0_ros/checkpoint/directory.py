@@ -74,8 +74,8 @@ def _instead(path: Path) -> str:
                 f" `hf download {name} --local-dir DIR`, and give DIR"
             )
         return (
-            f"{name}: a pi0 checkpoint has {CONFIG} and {WEIGHTS}, and {CONFIG} is missing: there is"
-            " no such directory"
+            f"{name}: a pi0 checkpoint has {CONFIG} and {WEIGHTS}, and {CONFIG} is missing: there"
+            " is no such directory"
         )
     if path.is_file():
         return f"{name} is a file: give the directory that holds {CONFIG} and {WEIGHTS}"

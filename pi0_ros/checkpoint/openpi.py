@@ -97,7 +97,8 @@ def _sizes(
         if not horizon:
             problems.append(
                 "there is no config.json, and tensors do not tell how many steps a chunk has: set"
-                " the parameter `horizon` to the action_horizon of the training's configuration"
+                " the parameter `horizon` (of the node, --horizon of pi0 convert) to the"
+                " action_horizon of the training's configuration"
                 " (50 where it has none)"
             )
         return tensor_sizes(tensors, min(horizon, MOST_HORIZON) or 50, problems)

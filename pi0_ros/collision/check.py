@@ -22,7 +22,7 @@ from pi0_ros.errors import ProblemsError
 from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.motion.spline import Motion
 
-MOST_NAMED = 10
+MOST_NAMED = 50
 """Pairs that an error names at most."""
 
 _AXES = "xyz"
@@ -88,11 +88,11 @@ class CollisionCheck:
             raise CollisionError([f"{error.filename}: {error.strerror}"]) from error
         except ProblemsError as error:
             raise CollisionError(error.problems) from error
-        self._check_reference(np.array([reference or np.zeros(len(joints))], np.float64))
+        self._check_reference(np.array([reference if len(reference) else np.zeros(len(joints))]))
 
     def __call__(self, motion: Motion) -> Refusal | None:
         """What the motion would hit first, or where the tool would leave its box first."""
-        times, steps = self._samples(motion)
+        times, steps = self.sample_times(motion)
         positions, _ = motion.sample_all(times)
         configurations = self._arm.configurations(positions)
         count = len(motion.times)
@@ -113,7 +113,7 @@ class CollisionCheck:
                     )
         return None
 
-    def _samples(self, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+    def sample_times(self, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds, and the step (from 1) that each belongs to."""
         if len(motion.times) < 2:
             return motion.times, np.ones(len(motion.times), np.int64)

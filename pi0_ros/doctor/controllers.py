@@ -81,18 +81,18 @@ def _controller(
     of_trajectories = any(key in values for key in _OF_TRAJECTORIES)
     yield from _joints(output, name, values, of_trajectories)
     yield from _interfaces(name, values)
-    if of_trajectories:
-        yield from _replacement(interface, name, values)
-        lag = lag_of(collected.references.get(name, ()))
-        if lag is not None:
-            yield ok(
-                "lag", f"{name}: the arm lags {lag * 1e3:.0f} ms behind its command (measured)"
-            )
-        lag = tracking_lag(collected) if lag is None else lag
-        yield from _tolerances(lag, output, name, values)
+    if not of_trajectories:
+        return
+    yield from _replacement(interface, name, values)
+    references = collected.references.get(name, ())
+    lag = lag_of(references)
+    if lag is not None:
+        yield ok("lag", f"{name}: the arm is {lag * 1e3:.0f} ms behind its command (measured)")
+    else:
+        lag = tracking_lag(collected)
+    yield from _tolerances(lag, output, name, values)
     yield from _way(interface, collected, controller)
-    topic = interface.absolute(output.topic)
-    reaction = measure(collected.sent.get(topic, ()), collected.references.get(name, ()))
+    reaction = measure(collected.sent.get(interface.absolute(output.topic), ()), references)
     if reaction is not None:
         yield _reaction(name, reaction)
 
@@ -150,7 +150,10 @@ def _replacement(interface: Interface, name: str, values: dict[str, Any]) -> Ite
         if replaces:
             why = "a stamp in the past means `start now` to it, so chunks would be late"
         text = f"{shown}, the node's controller is {given}: {why}"
-        yield fail(CHECK, text, f"set the node's parameter controller to {wanted}")
+        advice = f"set the node's parameter controller to {wanted}"
+        if replaces:
+            advice = f"set allow_trajectory_replacement to false there, which is exact, or {advice}"
+        yield fail(CHECK, text, advice)
     key = "interpolate_from_desired_state"
     key = key if key in values else "open_loop_control"
     if values.get(key) is False:

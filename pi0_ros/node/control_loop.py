@@ -22,6 +22,7 @@ from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
 from pi0_ros.motion.screening import check_shape
+from pi0_ros.motion.spline import Motion
 from pi0_ros.node.diagnostics import Counts, Timings
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inputs import InputSubscriptions
@@ -82,16 +83,18 @@ class ControlLoop:
         limits: JointLimits | None,
         enable: MotionEnable,
         outputs: Outputs,
+        check: Callable[[Motion], Refusal | None] | None = None,
     ) -> None:
         """Begin the worker's thread.
 
         Args:
             node: whose clock, timers and subscriptions are used.
             limits: None: only dry runs.
+            check: see `pi0_ros.motion.executor.Executor`.
         """
         self._node, self._clock = node, node.get_clock()
         self._parameters, self._qos, self._limits = parameters, qos, limits
-        self._enable = enable
+        self._enable, self._motion_check = enable, check
         if limits is not None:
             outputs.commands.set_velocity_limits(limits.velocity)
         self._outputs, self._counts, self._timings = outputs, outputs.counts, outputs.timings
@@ -108,7 +111,12 @@ class ControlLoop:
         self._joints = parameters.joint_names
         self.buffer = ObservationBuffer(parameters, self._now, self._limits, self._publishers_of)
         self.executor = Executor(
-            self._joints, self._limits, MotionSettings.of(parameters), self._enable
+            self._joints,
+            self._limits,
+            MotionSettings.of(parameters),
+            self._enable,
+            recorded=parameters.recorded_arm,
+            check=self._motion_check,
         )
         self._episode += 1
         self._reset_wanted = True  # every activation begins an episode

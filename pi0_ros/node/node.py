@@ -15,6 +15,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from pi0_ros.collision.check import CollisionCheck
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Refusal
@@ -35,7 +36,7 @@ from pi0_ros.node.parameters import (
     read_parameters,
     unknown_names,
 )
-from pi0_ros.node.preflight import PreflightError, load_limits, preflight
+from pi0_ros.node.preflight import PreflightError, load_check, load_limits, preflight
 from pi0_ros.node.qos import declare_qos
 from pi0_ros.ros.throttle import ThrottledLog, refusal_line
 
@@ -231,6 +232,7 @@ class Pi0Node(LifecycleNode):
             self._limits,
             self.motion_enable,
             self._outputs,
+            self._load_check(parameters),
         )
         error = self.loop.worker.load(partial(self._load, parameters), self._wait)
         if error is not None:
@@ -245,6 +247,16 @@ class Pi0Node(LifecycleNode):
             f" {limits}"
         )
         return "configured, not active"
+
+    def _load_check(self, parameters: NodeParameters) -> CollisionCheck | None:
+        check = load_check(parameters, self._limits)
+        if check is not None:
+            unshaped = f"; without a shape: {list(check.unshaped)}" if check.unshaped else ""
+            self.get_logger().info(
+                f"collision check: {len(check.pairs)} pairs of links{unshaped};"
+                f" workspace_box {list(parameters.workspace_box)}"
+            )
+        return check
 
     def _wait(self) -> None:
         """A moment while the worker loads: signals are obeyed and /diagnostics goes on."""

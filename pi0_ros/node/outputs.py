@@ -15,7 +15,7 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.motion.sampling import Sampler
+from pi0_ros.motion.sampling import Sampler, rests_from
 from pi0_ros.motion.spline import Motion, Trajectory
 from pi0_ros.node.messages import trajectory_message
 from pi0_ros.node.parameter_table import JOINT_TRAJECTORY, NodeParameters, Output
@@ -69,7 +69,7 @@ class CommandOutputs:
             make[output.type == JOINT_TRAJECTORY](node, output, names, qos[output.name])
             for output in parameters.effective_outputs
         ]
-        self._end = 0
+        self._rest = 0  # nanoseconds from which on nothing moves
 
     def set_velocity_limits(self, limits: np.ndarray) -> None:
         """[joints] radians per second that no sample exceeds."""
@@ -100,7 +100,7 @@ class CommandOutputs:
 
     def lost(self, now: int) -> str:
         """What is unserved while a trajectory is executing; "" if nothing is."""
-        return self.unserved() if now < self._end else ""
+        return self.unserved() if now < self._rest else ""
 
     def publish(self, trajectory: Trajectory, motion: Motion, now: int) -> None:
         """Send a trajectory: one message per output, with one stamp.
@@ -113,7 +113,7 @@ class CommandOutputs:
         ready = [output.prepare(trajectory, motion, now) for output in self._outputs]
         for send in ready:
             send()
-        self._end = motion.end
+        self._rest = rests_from(motion)
 
     def statuses(self) -> list[OutputStatus]:
         """Every output, in the order of the parameters."""

@@ -36,6 +36,8 @@ def _checked(spec: Spec, given: Any) -> tuple[Any, str]:
         given = () if given is None else given  # rcl has no empty list: `[]` arrives as None
         if spec.single and isinstance(given, str):
             given = (given,) if given else ()
+        if spec.numbers:
+            return _checked_numbers(given)
         if not isinstance(given, (list, tuple)) or not all(isinstance(v, str) for v in given):
             return None, "a list of strings"
         return tuple(given), ""
@@ -53,6 +55,16 @@ def _checked(spec: Spec, given: Any) -> tuple[Any, str]:
     if spec.choices and given not in spec.choices:
         return None, f"one of {list(spec.choices)}"
     return kind(given), ""
+
+
+def _checked_numbers(given: Any) -> tuple[Any, str]:
+    try:
+        values = tuple(float(value) for value in given if not isinstance(value, (bool, str)))
+    except (TypeError, ValueError):
+        return None, "a list of numbers"
+    if isinstance(given, str) or len(values) != len(given):
+        return None, "a list of numbers"
+    return (values, "") if all(map(math.isfinite, values)) else (None, "a list of finite numbers")
 
 
 def name_problems(listing: str, names: Sequence[str]) -> list[str]:
@@ -98,11 +110,29 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
             f"delta_joints: action_mode is {values['action_mode']!r}, delta_joints is"
             f" {list(values['delta_joints'])}; give both (mode delta) or neither"
         )
+    problems += _collision_problems(values)
     for listing in ("delta_joints", "untracked_joints"):
         strangers = [name for name in values[listing] if name not in values["joints"]]
         if strangers:
             problems.append(f"{listing}: not in joints: {strangers}")
     return problems
+
+
+def _collision_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    box, reference = values["workspace_box"], values["collision_reference"]
+    if box and (len(box) != 6 or any(low >= high for low, high in zip(box, box[3:], strict=False))):
+        yield (
+            "workspace_box: must be xmin, ymin, zmin, xmax, ymax, zmax, each minimum below its"
+            f" maximum, got {list(box)}"
+        )
+    if reference and len(reference) != len(values["joints"]):
+        yield (
+            f"collision_reference: must have one number per joint ({len(values['joints'])}), got"
+            f" {len(reference)}"
+        )
+    for name in ("self_collision", "workspace_box"):
+        if values[name] and not values["urdf"]:
+            yield f"{name}: needs the robot's URDF; give the file as urdf"
 
 
 def output_problems(values: Mapping[str, Any], outputs: Sequence[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-Value = bool | int | float | str | tuple[str, ...]
+Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
 
 START, CONFIGURE, LIVE = "start", "configure", "live"
 """When a parameter may change: never, while the node is unconfigured, or at any time.
@@ -27,6 +27,7 @@ class Spec:
         doc: meaning and unit, in sentences.
         low, high: bounds, both allowed; None: any finite number.
         choices: the allowed strings; empty: any.
+        numbers: a list of numbers, finite ones; other lists are of strings.
         single: a string stands for a list of one; an empty one, for an empty list.
         changes: START, CONFIGURE or LIVE.
         section: heading that begins with this parameter; "" for none.
@@ -38,6 +39,7 @@ class Spec:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    numbers: bool = False
     single: bool = False
     changes: str = CONFIGURE
     section: str = ""
@@ -257,6 +259,28 @@ class NodeParameters:
         "Seconds that a joint may be further off; then the arm is stopped and a fault latches.")
     untracked_joints: tuple[str, ...] = _row((), changes=LIVE, doc=
         "Joints that need not reach their setpoint, such as a gripper that holds an object.")
+    recorded_arm: bool = _row(False, changes=START, doc=
+        "The joint states are a recording, whose arm hears nothing, as in `pi0 replay --enable`: a "
+        "trajectory may begin while it moves, and it need not follow. Never for an arm that moves.")
+    self_collision: bool = _row(False, section="Collision", doc=
+        "Reject chunks in which links of the robot hit each other, by the shapes of `urdf`. Needs "
+        "pinocchio.")
+    srdf: str = _row("", changes=START, doc=
+        "SRDF file (MoveIt's): pairs of links that it disables are not compared; empty: all pairs "
+        "are, but neighbours.")
+    collision_margin: float = _row(0.01, 0.001, 0.2, doc=
+        "Metres between two links that count as a hit. Between two samples of a motion no point of "
+        "a link moves further than twice that, so a smaller margin takes longer.")
+    collision_reference: tuple[float, ...] = _row((), numbers=True, doc=
+        "Radians (metres) per joint of a pose in which no pair may collide; empty: zero, or the "
+        "limit next to it. Pairs that do are refused by name.")
+    workspace_box: tuple[float, ...] = _row((), numbers=True, doc=
+        "Box that the tool must not leave: xmin, ymin, zmin, xmax, ymax, zmax in metres in the "
+        "frame of the root link of `urdf`; chunks that leave it are rejected. Empty: none. Needs "
+        "pinocchio.")
+    tool_frame: str = _row("", changes=START, doc=
+        "Link of `urdf` that the box is for; empty: a link without children at the end of the "
+        "joints' chain.")
     emergency_stop_topic: str = _row("emergency_stop", changes=START, section="Stopping", doc=
         "Topic of std_msgs/Bool. true disables the node at once, until ~/reset.")
     emergency_acceleration_scale: float = _row(1.0, 0.1, 10.0, changes=LIVE, doc=

@@ -290,7 +290,7 @@ def _yaml_entry(
 
 def _yaml_value(value: Value) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
+        return f"[{', '.join(map(str, value))}]"
     if isinstance(value, str):
         return value or '""'
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pi0_ros.errors import ProblemsError, UserError
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
@@ -17,6 +19,7 @@ from pi0_ros.node.preflight_checkpoint import checkpoint_problems, read_options
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
+    from pi0_ros.collision.check import CollisionCheck
     from pi0_ros.motion.limits import JointLimits
 
 
@@ -48,6 +51,10 @@ def preflight(
     """
     problems: list[str] = []
     limits = _read_limits(parameters, problems)
+    try:
+        load_check(parameters, limits)
+    except ProblemsError as error:
+        problems += [f"collision check: {problem}" for problem in error.problems]
     checkpoint = _read_checkpoint(parameters, problems)
     if checkpoint is not None:
         problems += checkpoint_problems(parameters, checkpoint, limits)
@@ -87,6 +94,32 @@ def load_limits(parameters: NodeParameters) -> JointLimits | None:
     from pi0_ros.motion.limits import read_limits
 
     return read_limits(p.limit_files, p.joint_names, p.default_acceleration, p.allow_wide_limits)
+
+
+def load_check(parameters: NodeParameters, limits: JointLimits | None) -> CollisionCheck | None:
+    """The check for collisions and the workspace; None where it is off.
+
+    Raises:
+        CollisionError: lists everything that is wrong with the files; pinocchio is missing.
+    """
+    p = parameters
+    if not (p.self_collision or p.workspace_box):
+        return None
+    from pi0_ros.collision.check import CollisionCheck
+
+    reference = p.collision_reference
+    if not reference and limits is not None:
+        reference = np.clip(0.0, limits.lower, limits.upper)
+    return CollisionCheck(
+        Path(p.urdf).expanduser(),
+        p.joint_names,
+        self_collision=p.self_collision,
+        srdf=Path(p.srdf).expanduser() if p.srdf else None,
+        margin=p.collision_margin,
+        box=p.workspace_box,
+        tool=p.tool_frame,
+        reference=reference,
+    )
 
 
 def _read_limits(parameters: NodeParameters, problems: list[str]) -> JointLimits | None:

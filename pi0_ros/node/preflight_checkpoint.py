@@ -172,9 +172,10 @@ def _unit_problems(
         for i, name in enumerate(parameters.joint_names):
             if kind == "actions" and relative[i]:
                 continue  # differences lie around 0 wherever the joint is
-            low, high = (-np.inf, np.inf)
+            low, high, unit = -np.inf, np.inf, "rad"
             if limits is not None:
-                low, high = limits.lower[i], limits.upper[i]
+                low, high, unit = limits.lower[i], limits.upper[i], limits.units[i]
+            hint = "degrees: scale 0.017453293" if unit == "rad" else "a prismatic joint has metres"
             where = f"joint.{name}: the checkpoint's {kind} lie in [{lower[i]:.4g}, {upper[i]:.4g}]"
             if upper[i] < low or lower[i] > high:
                 why = f"wholly outside the limits [{low:.4g}, {high:.4g}]"
@@ -185,9 +186,9 @@ def _unit_problems(
             else:
                 continue
             problems.append(
-                f"{where} rad with scale {parameters.joints[i].scale:g} and offset"
-                f" {parameters.joints[i].offset:g}, {why}: probably another unit (degrees: scale"
-                " 0.017453293) or another joint's place in `joints`"
+                f"{where} {unit} with scale {parameters.joints[i].scale:g} and offset"
+                f" {parameters.joints[i].offset:g}, {why}: probably another unit ({hint})"
+                " or another joint's place in `joints`"
             )
     return problems
 

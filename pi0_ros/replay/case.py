@@ -81,6 +81,7 @@ def node_arguments(
         "checkpoint": str(checkpoint.resolve()),
         "autostart": False,
         "start_enabled": enable,
+        "recorded_arm": True,
     }
     return [*write_arguments(params), *ros_args, *write_arguments(parameters=ours)]
 

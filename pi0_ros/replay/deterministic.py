@@ -15,6 +15,7 @@ from pi0_ros.bags.messages import CHUNK_TYPE, encode
 from pi0_ros.bags.results import Results
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.node.interface import Topic
+from pi0_ros.node.preflight import load_check
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.outputs import Outputs, output_topics
@@ -126,6 +127,7 @@ def _steps(case: Case, policy: SeededPolicy, options: Options) -> Steps | Again:
         case.topics,
         policy,
         limits=limits,
+        check=load_check(case.parameters, limits),
         enable=options.enable,
         latency=options.latency,
     )

@@ -28,8 +28,8 @@ FORMAT = 2  # 2: chunks with a verdict
 # Paths, whose contents are hashed where they matter, and what changes no chunk.
 _LEFT_OUT = frozenset(
     {
-        "checkpoint", "base_checkpoint", "joint_limits", "urdf", "tokenizer", "graph_cache",
-        "autostart", "start_enabled", "policy_process", "inference_timeout",
+        "checkpoint", "base_checkpoint", "joint_limits", "urdf", "srdf", "tokenizer", "graph_cache",
+        "autostart", "start_enabled", "recorded_arm", "policy_process", "inference_timeout",
         "emergency_stop_topic", "deadman_topic", "deadman_timeout",
     }
 )  # fmt: skip
@@ -49,7 +49,7 @@ def ingredients(parameters: NodeParameters, options: Options, messages: str) -> 
     Raises:
         OSError: a file of the checkpoint, the limits or the tokenizer cannot be read.
     """
-    paths = ("checkpoint", "base_checkpoint", "tokenizer")
+    paths = ("checkpoint", "base_checkpoint", "srdf", "tokenizer")
     files = {name: getattr(parameters, name) for name in paths}
     limits = "+".join(hash_path(path) for path in parameters.limit_files)
     return {
@@ -146,6 +146,7 @@ def changes(golden: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str
         "checkpoint": "the checkpoint's files are others",
         "base_checkpoint": "the files of the adapter's base are others",
         "joint_limits": "the files of limits are others",
+        "srdf": "the SRDF is another",
         "tokenizer": "the tokenizer's files are others",
     }
     found = [text for name, text in what.items() if golden.get(name) != now[name]]

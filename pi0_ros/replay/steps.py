@@ -180,6 +180,7 @@ class Steps(Pass):
         policy: SeededPolicy,
         *,
         limits: JointLimits | None = None,
+        check: Callable[[Motion], Refusal | None] | None = None,
         enable: bool = False,
         latency: float = 0.0,
     ) -> None:
@@ -187,6 +188,7 @@ class Steps(Pass):
 
         Args:
             limits: of the joints; chunks are judged by them.
+            check: see `pi0_ros.motion.executor.Executor`.
             enable: make trajectories too, which needs limits.
             latency: seconds from a tick to the publication of its chunk.
         """
@@ -203,6 +205,7 @@ class Steps(Pass):
             MotionSettings.of(parameters),
             self._enable,
             recorded=True,
+            check=check,
         )
         self._executor_ticks = 0 if enable else None
         self._pending: _Pending | None = None

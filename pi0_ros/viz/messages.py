@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, PoseStamped
 from nav_msgs.msg import Path
@@ -11,12 +12,19 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pi0_ros.viz.scene import Line, Scene, ToolPath
+from pi0_ros.viz.scene import REJECTED, Line, Scene, ToolPath
 
 LIFETIME = 1.0
 """Seconds after which RViz removes a marker that is not published again."""
 
-WIDTHS = {"chunk": 0.005, "executed": 0.004, "passed": 0.003, "replaced": 0.002, "rejected": 0.004}
+WIDTHS = {
+    "collision": 0.01,
+    "chunk": 0.005,
+    "executed": 0.004,
+    "passed": 0.003,
+    "replaced": 0.002,
+    "rejected": 0.004,
+}
 """Line, which is a marker's namespace -> metres."""
 
 _TEXT_HEIGHT = 0.025  # metres of a line of text
@@ -35,19 +43,20 @@ def marker_array(scene: Scene, frame: str, now: int) -> MarkerArray:
     header = Header(stamp=_time(now), frame_id=frame)
     lines = scene.lines(now)
     message = MarkerArray(markers=[_line_strip(line, header) for line in lines])
+    collision = scene.collision(now)
+    if collision is not None:
+        pair, places = collision
+        line = Line("collision", places, np.tile(REJECTED, (2, 1)))
+        label = _text("collision_text", pair, places.mean(axis=0), header)
+        label.color = ColorRGBA(**dict(zip("rgba", REJECTED, strict=True)))
+        message.markers += [_line_strip(line, header), label]
     text = scene.text(now)
     if text:
-        marker = _marker("text", Marker.TEXT_VIEW_FACING, header)
-        marker.text, marker.scale.z = text, _TEXT_HEIGHT
-        marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
         near = next((line.places[0] for line in lines if line.name in ("chunk", "rejected")), None)
         if near is None and scene.newest is not None:
             near = scene.newest.places[-1]
-        if near is not None:
-            place = marker.pose.position
-            place.x, place.y, place.z = (float(value) for value in near)
-            place.z += _TEXT_ABOVE
-        message.markers.append(marker)
+        above = np.zeros(3) if near is None else near + np.array([0.0, 0.0, _TEXT_ABOVE])
+        message.markers.append(_text("text", text, above, header))
     return message
 
 
@@ -77,6 +86,15 @@ def _line_strip(line: Line, header: Header) -> Marker:
     marker.colors = [ColorRGBA(r=r, g=g, b=b, a=a) for r, g, b, a in line.colours.tolist()]
     # For displays that ignore the colours of the points.
     marker.color = marker.colors[0]
+    return marker
+
+
+def _text(name: str, text: str, place: np.ndarray, header: Header) -> Marker:
+    marker = _marker(name, Marker.TEXT_VIEW_FACING, header)
+    marker.text, marker.scale.z = text, _TEXT_HEIGHT
+    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    x, y, z = place.tolist()
+    marker.pose.position = Point(x=x, y=y, z=z)
     return marker
 
 

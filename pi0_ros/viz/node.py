@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
@@ -19,6 +20,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
+from pi0_ros.collision.check import colliding
 from pi0_ros.collision.kinematics import Arm, read_urdf_file
 from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.msg import ActionChunk
@@ -183,7 +185,8 @@ class VizNode(Node):
         if arm is None:
             return
         if chunk.verdict == REJECTED:
-            self._scene.reject(arm.tool_poses(chunk.finite)[0], chunk.reason, now)
+            places = arm.tool_poses(chunk.finite)[0]
+            self._scene.reject(places, chunk.reason, now, self._collision(arm, chunk))
             self._publish_markers(arm, now)
             return
         path = tool_path(arm, chunk, chunk.verdict == EXECUTED)
@@ -193,6 +196,19 @@ class VizNode(Node):
             self._path.publish(path_message(path, arm.root))
         if time.monotonic() - self._markers_at >= PERIOD:
             self._publish_markers(arm, now)
+
+    def _collision(self, arm: Arm, chunk: Chunk) -> tuple[str, np.ndarray] | None:
+        """The links of which the chunk was rejected, and about where they are then."""
+        found = colliding(chunk.reason)
+        if found is None or not {found[0], found[1]} <= set(arm.urdf.links):
+            return None
+        first, second, share = found
+        rows = len(chunk.finite)
+        if not rows:
+            return None
+        row = chunk.finite[max(min(round(share * rows), rows) - 1, 0)]
+        poses = arm.link_poses(dict(zip(arm.joints, row, strict=True)))
+        return f"{first} and {second}", np.array([poses[first][0], poses[second][0]])
 
     def _on_timer(self) -> None:
         arm, chunk = self.arm, self.chunk

@@ -102,6 +102,7 @@ class Scene:
         # Steps of earlier chunks that became due: times and places; all executed, or none.
         self._trail: deque[tuple[np.ndarray, np.ndarray]] = deque()
         self._rejected: tuple[int, np.ndarray, str] | None = None  # came at, places, reason
+        self._collision: tuple[str, np.ndarray] | None = None
 
     def add(self, path: ToolPath, now: int) -> None:
         """A chunk came at `now` (nanoseconds) and replaces the one before it."""
@@ -116,9 +117,23 @@ class Scene:
                 self._trail.popleft()
         self._replaced, self._since = before, now
 
-    def reject(self, places: np.ndarray, why: str, now: int) -> None:
-        """A chunk with the places [steps, 3], perhaps none, was refused for the reason `why`."""
-        self._rejected = now, places, why
+    def reject(
+        self,
+        places: np.ndarray,
+        why: str,
+        now: int,
+        collision: tuple[str, np.ndarray] | None = None,
+    ) -> None:
+        """A chunk with the places [steps, 3], perhaps none, was refused for the reason `why`.
+
+        Args:
+            collision: names of two links that would hit each other, and their origins [2, 3] then.
+        """
+        self._rejected, self._collision = (now, places, why), collision
+
+    def collision(self, now: int) -> tuple[str, np.ndarray] | None:
+        """Which links the rejected chunk would make hit each other, and their origins [2, 3]."""
+        return self._collision if self._rejection(now) is not None else None
 
     def lines(self, now: int) -> list[Line]:
         """The lines at a time in nanoseconds; each has two points or more."""

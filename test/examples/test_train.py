@@ -18,8 +18,10 @@ from examples.touch_task.plot import draw_losses
 from examples.touch_task.tokenizer import write_task_tokenizer
 from examples.touch_task.train import Losses, Recipe, train
 from pi0_ros.checkpoint.checkpoint import ImageRule
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
-from pi0_ros.model.config import TINY
+from pi0_ros.checkpoint.tokenizer import STATE_SENTENCES
+from pi0_ros.model.config import TINY, TINY_PI05
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import load_tokenizer
@@ -28,6 +30,7 @@ from pi0_ros.sim.stage import CAMERAS, JOINTS
 from pi0_ros.sim.task import INSTRUCTIONS
 
 SMALL = replace(TINY, depth=2, vision_depth=1, horizon=50)
+SMALL_PI05 = replace(TINY_PI05, depth=2, vision_depth=1, horizon=50)
 SHORT = Recipe(pointing_steps=15, steps=60, batch=8, draws=1, rate=8e-3)
 
 
@@ -36,12 +39,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[SMALL, SMALL_PI05], ids=["pi0", "pi05"])
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, demonstrations: Demonstrations
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    demonstrations: Demonstrations,
 ) -> tuple[Path, Losses]:
     directory = tmp_path_factory.mktemp("trained")
-    return directory, train(demonstrations, directory, SHORT, SMALL)
+    return directory, train(demonstrations, directory, SHORT, request.param)
 
 
 def test_losses_fall(trained: tuple[Path, Losses]) -> None:
@@ -53,9 +58,7 @@ def test_losses_fall(trained: tuple[Path, Losses]) -> None:
         assert np.mean(curve[-10:]) < 0.8 * np.mean(curve[:10]), f"{name}: {curve}"
 
 
-def test_same_seed_same_weights(
-    tmp_path: Path, trained: tuple[Path, Losses], demonstrations: Demonstrations
-) -> None:
+def test_same_seed_same_weights(tmp_path: Path, demonstrations: Demonstrations) -> None:
     recipe = replace(SHORT, pointing_steps=3, steps=3)
     files = []
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
@@ -104,6 +107,26 @@ def test_training_sees_what_the_policy_will_see(
         np.testing.assert_allclose(actions, demonstrations.chunks[row, which], atol=1e-5)
 
 
+def test_training_reads_the_prompts_that_the_policy_writes(
+    trained: tuple[Path, Losses], demonstrations: Demonstrations
+) -> None:
+    """The state in the prompt of pi0.5 among them; and padding is told from tokens."""
+    config = read_checkpoint(trained[0]).config
+    data = TrainingData(demonstrations, config, trained[0], torch.Generator().manual_seed(0))
+    policy = Policy.load(trained[0], action_dt=0.04)
+    asked = policy.graphs.prompt
+    seen: list[torch.Tensor] = []
+    policy.graphs.prompt = lambda tokens, cameras: (seen.append(tokens), asked(tokens, cameras))[1]
+    rows, chosen = torch.arange(0, 40, 5), torch.zeros(8, dtype=torch.int64)
+    batch = data.batch(rows, chosen, vary=False)
+    for i, row in enumerate(rows):
+        instruction = INSTRUCTIONS[demonstrations.instructions[row, 0]]
+        policy._prompts.clear()
+        policy._prompt(instruction, demonstrations.state[row].numpy())
+        assert batch.tokens[i, : batch.lengths[i]].tolist() == seen[-1][0].tolist()
+        assert not batch.tokens[i, batch.lengths[i] :].any()
+
+
 def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demonstrations) -> None:
     write_task_tokenizer(tmp_path, INSTRUCTIONS)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator())
@@ -121,6 +144,17 @@ def test_every_word_is_one_token(tmp_path: Path) -> None:
     unknown = 3
     assert not any(unknown in prompt for prompt in prompts)
     assert max(map(max, prompts)) < TINY.vocab_size
+
+
+def test_every_number_is_one_token(tmp_path: Path) -> None:
+    write_task_tokenizer(tmp_path, INSTRUCTIONS, STATE_SENTENCES)
+    tokenizer = load_tokenizer(tmp_path, None)
+    prompts = [tokenizer(f"Task: {INSTRUCTIONS[0]}, State: {n} {n};\nAction: ") for n in range(256)]
+    assert len({len(prompt) for prompt in prompts}) == 1
+    assert len({tuple(prompt) for prompt in prompts}) == 256
+    assert max(map(max, prompts)) < TINY_PI05.vocab_size
+    unknown = 3
+    assert not any(unknown in prompt for prompt in [*prompts, tokenizer("State: -1;")])
 
 
 def test_rate_goes_up_stays_and_goes_down() -> None:

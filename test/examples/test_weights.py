@@ -11,7 +11,7 @@ from examples.touch_task.muon import orthogonalised
 from examples.touch_task.weights import checkpoint_tensors, new_model
 from pi0_ros.checkpoint.tensors import Tensors
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, check_keys, load_weights
-from pi0_ros.model.config import TINY
+from pi0_ros.model.config import TINY, TINY_PI05
 
 JOINTS = 6
 
@@ -30,9 +30,9 @@ def actions(model: torch.nn.Module, padding_noise: float = 0.0) -> torch.Tensor:
     return model(images, prompt, state, noise, layout, model.time_table())
 
 
-@pytest.fixture(scope="module")
-def model() -> torch.nn.Module:
-    made = new_model(TINY, JOINTS, seed=1)
+@pytest.fixture(scope="module", params=[TINY, TINY_PI05], ids=["pi0", "pi05"])
+def model(request: pytest.FixtureRequest) -> torch.nn.Module:
+    made = new_model(request.param, JOINTS, seed=1)
     with torch.no_grad():  # gains and biases begin at 1 and 0, which would hide an exchange
         for parameter in made.parameters():
             if parameter.dim() == 1:
@@ -45,8 +45,8 @@ def test_saved_weights_compute_the_same(tmp_path: Path, model: torch.nn.Module) 
     tensors[LM_HEAD] = tensors.pop(EMBED_TOKENS)
     save_file(tensors, tmp_path / "model.safetensors")
     tensors = Tensors.of([tmp_path / "model.safetensors"], [])
-    assert check_keys(tensors, TINY, ()) == []
-    loaded = load_weights(tensors, TINY, torch.float32, torch.device("cpu"))
+    assert check_keys(tensors, model.config, ()) == []
+    loaded = load_weights(tensors, model.config, torch.float32, torch.device("cpu"))
     for (name, one), (_, other) in zip(
         model.named_parameters(), loaded.named_parameters(), strict=True
     ):
@@ -56,7 +56,7 @@ def test_saved_weights_compute_the_same(tmp_path: Path, model: torch.nn.Module) 
 
 def test_noise_in_the_padding_has_no_effect(model: torch.nn.Module) -> None:
     """Inference fills the padding with noise; training never shows it any."""
-    fresh = new_model(TINY, JOINTS, seed=1)
+    fresh = new_model(model.config, JOINTS, seed=1)
     one, other = actions(fresh), actions(fresh, padding_noise=5.0)
     assert torch.equal(one[..., :JOINTS], other[..., :JOINTS])
     assert not torch.equal(one[..., JOINTS:], other[..., JOINTS:])

@@ -111,7 +111,7 @@ def test_arm_and_gripper_each_with_a_controller(robot: Start) -> None:
         "outputs__gripper__joints": ["grip"],
         "outputs__gripper__type": "std_msgs/Float64MultiArray",
     }
-    found = examine(lambda text: "inactive" in text and text.count("p95") == 2, **given)
+    found = examine(lambda text: "inactive" in text and "p95" in text, **given)
     assert "/gripper_controller is inactive: it executes nothing" in found[FAIL]
     assert "arm_controller is inactive" not in found[FAIL]
     assert "/arm_controller replaces trajectories" in "\n".join(found.values())

@@ -263,7 +263,7 @@ def test_starvation_slows_down_to_a_stop_once(start):
     assert len(robot.trajectories) == moved + 1 and robot.node.counts.stops == 1
     stop = robot.trajectories[-1]
     assert not np.any(stop.points[-1].velocities)
-    assert np.abs(np.subtract(stop.points[-1].positions, [0.1, 0.2, 0.3])).max() < 0.5
+    assert np.abs(np.subtract(stop.points[-1].positions, [0.1, 0.2, 0.3])).max() < 1.0
     assert robot.node.motion_enable.enabled, "the node goes on when the camera comes back"
     robot.chunk()
 
@@ -324,6 +324,7 @@ def test_live_parameters(start):
     (result,) = set_parameters([Parameter("rate_hz", value=10.0)])
     (result,) = set_parameters([Parameter("instruction", value="touch the blue cube")])
     assert result.successful
+    robot.rest()
     robot.chunk()
     assert robot.chunks[-1].instruction == "touch the blue cube"
     for name, value, why in (

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from support.arm_urdf import arm_urdf
 from support.harness import DT, HORIZON, JOINTS, FakePolicy
 from support.waiting import wait_until
 
@@ -408,3 +409,37 @@ def test_no_robot_description_reaches_the_control_loop(start):
     """Whatever is published there is for pi0_viz, a process of its own; limits come from files."""
     node = start().node
     assert not [s for s in node.subscriptions if "robot_description" in s.topic_name]
+
+
+def test_chunks_that_would_collide_are_rejected(start, tmp_path):
+    """The finger slides against the tool beside it, by 3 cm per step."""
+    pytest.importorskip("pinocchio")
+    urdf, srdf = tmp_path / "arm.urdf", tmp_path / "arm.srdf"
+    urdf.write_text(arm_urdf().replace('velocity="1"', 'velocity="9"'))
+    off = ("base", "upper", "lower", "wheel_link")
+    rows = "".join(f"<disable_default_collisions link='{link}'/>" for link in off)
+    srdf.write_text(f"<robot name='arm'>{rows}</robot>")
+    robot = start(urdf=str(urdf), srdf=str(srdf), self_collision=True)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused(), "the refusal")
+    assert robot.refused() == {"collision": 1}
+    robot.wait(lambda: robot.chunks, "the rejected chunk")
+    assert not robot.trajectories
+    why = robot.chunks[-1].rejected_reason
+    assert why.startswith("collision: finger and tool would collide at step ")
+    assert why.removeprefix("collision: ") in robot.node.loop.refusal.detail
+
+
+def test_the_tool_stays_in_its_box(start, tmp_path):
+    pytest.importorskip("pinocchio")
+    urdf = tmp_path / "arm.urdf"
+    urdf.write_text(arm_urdf().replace('velocity="1"', 'velocity="9"'))
+    box = [0.3, -1.0, -1.0, 1.0, 1.0, 1.0]
+    robot = start(urdf=str(urdf), workspace_box=box, tool_frame="tool")
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused(), "the refusal")
+    assert robot.refused() == {"workspace": 1}
+    robot.wait(lambda: robot.chunks, "the rejected chunk")
+    assert "tool would leave the workspace: x = " in robot.chunks[-1].rejected_reason

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from support.arm_urdf import arm_urdf, tool_places
+from support.arm_urdf import LENGTHS, arm_urdf, tool_places
 from support.domains import free_domain
 from support.harness import DT, HORIZON
 from support.viewer import CHUNK, Viewer, publish_description
@@ -114,6 +114,23 @@ def test_a_rejected_chunk_is_drawn_in_red(view, finite):
         assert markers["rejected"].color.r > 0.9
     else:
         assert "rejected" not in markers
+
+
+def test_links_that_would_collide_are_marked_in_red(view):
+    viewer = view("markers")
+    why = "collision: upper and finger would collide at step 10 of 50 (closer than 0.01 m)"
+    viewer.send(CHUNK, verdict=REJECTED, rejected_reason=why)
+    markers = viewer.wait_for("collision", "collision_text")
+    for marker in (markers["collision"], markers["collision_text"]):
+        assert marker.color.r > 0.9 and marker.color.g < 0.2
+    assert markers["collision_text"].text == "upper and finger"
+    assert markers["text"].text == f"rejected: {why}"
+    upper, finger = points_of(markers["collision"])
+    np.testing.assert_allclose(upper, 0, atol=1e-9)
+    pan, lift, grip = CHUNK[9]
+    place = np.array([LENGTHS[0] * np.cos(pan), LENGTHS[0] * np.sin(pan), 0.0])
+    place += (0.1 + grip) * np.array([np.cos(pan + lift), np.sin(pan + lift), 0.0])
+    np.testing.assert_allclose(finger, place, atol=1e-6)
 
 
 def test_markers_go_on_without_new_chunks(view):

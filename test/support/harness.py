@@ -199,7 +199,6 @@ class Harness:
         self._set_clock()
         self.wait(lambda: self.node.counts.refused.total() == 1, "the first tick")
         vars(self.node.counts).update(vars(Counts()))
-        self.rest()
 
     def rest(self) -> None:
         """Let the executor know that the arm has rested where `send_all` says that it is."""
@@ -299,6 +298,7 @@ class Harness:
 
             wait_until(heard, f"a first message on {publisher.topic_name}")
         self.node.loop.buffer.clear()
+        self.rest()
 
     def _stream(self, publisher: Any) -> str:
         names = {publisher: name for name, publisher in self.cameras.items()}

@@ -89,15 +89,27 @@ FORMATS = {
     "openpi": None,
     "shards": sharded,
     "LoRA": adapter,
+    "pi0.5": lerobot,
+    "pi0.5, openpi": None,
 }
 
 
 @pytest.fixture(params=FORMATS)
 def original(
-    request: pytest.FixtureRequest, demo_checkpoint: Path, tmp_path: Path, as_openpi: Callable
+    request: pytest.FixtureRequest,
+    demo_checkpoint: Path,
+    demo_pi05: Path,
+    tmp_path: Path,
+    as_openpi: Callable,
 ) -> Checkpoint:
-    path = Path(shutil.copytree(demo_checkpoint, tmp_path / "original"))
+    start = demo_pi05 if request.param.startswith("pi0.5") else demo_checkpoint
+    path = Path(shutil.copytree(start, tmp_path / "original"))
     (FORMATS[request.param] or as_openpi)(path)
+    for file in path.glob("assets/*/norm_stats.json"):
+        document = json.loads(file.read_text())
+        for values in document["norm_stats"].values():
+            values["q99"] = [value + 2 for value in values["q01"]]
+        file.write_text(json.dumps(document))
     base = str(demo_checkpoint) if request.param == "LoRA" else ""
     return read_checkpoint(path, options=ReadOptions(base=base))
 

@@ -98,6 +98,10 @@ def test_an_adapter_without_its_base(copy: Path) -> None:
 ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another kind": (lambda p: make_adapter(p, peft_type="IA3"), "peft_type is 'IA3'"),
     "DoRA": (lambda p: make_adapter(p, use_dora=True), "use_dora is set"),
+    "a changed base": (
+        lambda p: make_adapter(p, init_lora_weights="pissa_niter_4"),
+        "init_lora_weights is 'pissa_niter_4', which changes the base too",
+    ),
     "a pattern": (lambda p: make_adapter(p, alpha_pattern={"(a+)+": 1}), "is a pattern"),
     "no settings": (
         lambda p: (make_adapter(p), (p / ADAPTER_CONFIG).unlink()),

@@ -21,6 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pi0_ros.checkpoint.convert import convert, tokenizer_files
 from pi0_ros.checkpoint.directory import ADAPTER, ADAPTER_CONFIG, CONFIG
 from pi0_ros.checkpoint.document import MOST_BYTES
 from pi0_ros.checkpoint.errors import CheckpointError
@@ -33,7 +34,7 @@ from pi0_ros.policy.prompt import TokenizerError, load_tokenizer
 
 SECONDS, BYTES = 2.0, 200e6
 CASES = {"fast": 8, "slow": 110}
-"""Of each format, of which there are five."""
+"""Of each format."""
 
 
 @pytest.fixture
@@ -289,7 +290,22 @@ def bend_tensors(file: Path, dice: random.Random) -> str:
     return f"{file.name}: {what}"
 
 
-FORMATS = {"0.4": lerobot, "0.3": old_lerobot, "openpi": None, "shards": sharded, "LoRA": adapter}
+def native(path: Path) -> None:
+    read = read_checkpoint(path)
+    convert(read, path.parent / "native", torch.bfloat16, None, tokenizer_files([path]))
+    shutil.rmtree(path)
+    (path.parent / "native").rename(path)
+
+
+FORMATS = {
+    "0.4": lerobot,
+    "0.3": old_lerobot,
+    "openpi": None,
+    "shards": sharded,
+    "LoRA": adapter,
+    "pi0.5": lerobot,
+    "native": native,
+}
 
 
 def fuzz(
@@ -337,14 +353,24 @@ def fuzz(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_bent_checkpoints_are_read_or_refused(
-    demo_checkpoint: Path, tmp_path: Path, as_openpi: Callable[[Path], Path], name: str
+    demo_checkpoint: Path,
+    demo_pi05: Path,
+    tmp_path: Path,
+    as_openpi: Callable[[Path], Path],
+    name: str,
 ) -> None:
-    fuzz(name, CASES["fast"], demo_checkpoint, tmp_path, as_openpi)
+    start = demo_pi05 if name == "pi0.5" else demo_checkpoint
+    fuzz(name, CASES["fast"], start, tmp_path, as_openpi)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_many_bent_checkpoints(
-    demo_checkpoint: Path, tmp_path: Path, as_openpi: Callable[[Path], Path], name: str
+    demo_checkpoint: Path,
+    demo_pi05: Path,
+    tmp_path: Path,
+    as_openpi: Callable[[Path], Path],
+    name: str,
 ) -> None:
-    fuzz(name, CASES["slow"], demo_checkpoint, tmp_path, as_openpi)
+    start = demo_pi05 if name == "pi0.5" else demo_checkpoint
+    fuzz(name, CASES["slow"], start, tmp_path, as_openpi)

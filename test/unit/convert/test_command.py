@@ -78,6 +78,23 @@ def test_parameters_go_into_the_directory(
     assert Policy.load(out, cameras=["base_0_rgb"]).num_joints == 6
 
 
+@pytest.mark.parametrize("where,state", [("prompt", 6), ("none", 0)])
+def test_where_the_state_of_an_openpi_pi05_is(
+    demo_pi05: Path, tmp_path: Path, as_openpi: Callable[..., Path], where: str, state: int
+) -> None:
+    source = as_openpi(Path(shutil.copytree(demo_pi05, tmp_path / "source")))
+    file = source / "assets" / "so101" / "norm_stats.json"
+    document = json.loads(file.read_text())
+    for values in document["norm_stats"].values():
+        values["q99"] = [value + 2 for value in values["q01"]]
+    file.write_text(json.dumps(document))
+    settings = {"cameras": ["base_0_rgb"], "action_mode": "absolute", "discrete_state_input": where}
+    params = write_params(tmp_path / "params.yaml", **settings)
+    assert convert(source, tmp_path / "out", "--params", params) == 0
+    assert read_checkpoint(tmp_path / "out").prompt_state == state
+    assert Policy.load(tmp_path / "out", cameras=["base_0_rgb"]).num_joints == 6
+
+
 def test_parameters_that_do_not_fit_are_refused(
     demo_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

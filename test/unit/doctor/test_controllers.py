@@ -167,7 +167,7 @@ def test_a_measured_lag_counts_before_the_nodes_estimate() -> None:
     found = judge(
         JAZZY | joints, given, references={"/arm_controller": slow}, diagnostics=diagnostics
     )
-    assert "/arm_controller: the arm lags 50 ms behind its command" in texts(found, PASS)
+    assert "/arm_controller: the arm is 50 ms behind its command" in texts(found, PASS)
     assert "the arm lags 50 ms, so it stops beyond 1.00 rad/s" in texts(found, WARN)
 
 

@@ -144,6 +144,12 @@ GRIPPER = {
 }
 
 
+def test_two_controllers_yaml_goes_with_the_simulated_arms_parameters():
+    values = file_parameters("touch.yaml") | file_parameters("two_controllers.yaml")
+    arm, gripper = read_parameters(values | {"checkpoint": "/touch"}).effective_outputs
+    assert (len(arm.joints), gripper.joints) == (5, ("gripper",))
+
+
 def test_without_outputs_one_topic_has_all_joints():
     (only,) = configure().effective_outputs
     assert (only.topic, only.joints) == ("~/joint_trajectory", ("pan", "lift", "gripper"))
