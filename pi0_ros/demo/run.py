@@ -21,6 +21,7 @@ from pi0_ros.node.arguments import NODE_NAME
 from pi0_ros.ros.process import NodeError
 from pi0_ros.ros.recorder import Recorded, Recorder
 from pi0_ros.sim.closed_loop import ANSWER_LIMIT, START_LIMIT, ClosedLoop, closed_loop
+from pi0_ros.sim.versions import VERSIONS, Replacement
 
 ATTEMPT = 12.0
 """Seconds of the robot's time that the arm has for an instruction."""
@@ -81,11 +82,14 @@ class Plan:
 
     def parameters(self) -> dict[str, object]:
         """The parameters of pi0_node."""
-        return {
+        given = {
             "checkpoint": str(self.checkpoint.resolve()),
             "image_transport": "compressed",
             "use_sim_time": self.speed != 1,
         }
+        if VERSIONS[self.controller].replacement is Replacement.BLEND:
+            given |= {"controller": "jtc_replacing", "splice_lead": 0.1}
+        return given
 
 
 def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
