@@ -13,6 +13,7 @@ CATCH_UP = 0.005
 """Share by which the motion runs faster while it makes up for a delay."""
 
 _LATE = 5  # periods without a sample that are not yet a delay
+_SAME = 1e-9  # radians
 _SLACK = 1.001  # of the velocity limit, for rounding
 
 
@@ -22,7 +23,8 @@ class Sampler:
     Where samples come on time, they are the motion at their own time. Where none came for more
     than five periods, the time in between does not count: the motion goes on from where it was,
     later than planned, and makes up for that slowly. So the command never steps by more than the
-    motion moves in five periods, and never by more than the velocity limit allows.
+    motion moves in five periods, and never by more than the velocity limit allows, but for what
+    making up adds.
 
     Attributes:
         velocity: [joints] limits in radians per second; may be replaced at any time.
@@ -37,6 +39,7 @@ class Sampler:
         self._motion: Motion | None = None
         self._time = 0  # of the motion's time, the newest sample
         self._now = 0  # of the clock, then
+        self._rest = 0  # of the motion's time, from which on it stands still
         self._command = np.zeros(len(velocity))
 
     @property
@@ -61,6 +64,7 @@ class Sampler:
             self._command = motion.sample(now)[0]
         else:
             self._motion = motion.after(self._motion, HISTORY)
+        self._rest = rests_from(self._motion)
 
     def sample(self, now: int) -> np.ndarray | None:
         """[joints] radians to command now; None at rest, and where no time has passed.
@@ -75,14 +79,22 @@ class Sampler:
             return None
         self.late += passed > self._longest
         step = min(passed, self._longest)
-        most = self.velocity * (step / 1e9 * _SLACK)
         step += min(max(now - self._time - step, 0), round(CATCH_UP * step))
         self._time += step
         begin = int(self._motion.times[0])
         if self._time < begin <= now:  # what came before is not remembered
             self._time = begin
         target = self._motion.sample(self._time)[0]
+        most = self.velocity * (step / 1e9 * _SLACK)
         self._command = self._command + np.clip(target - self._command, -most, most)
-        if self._time >= self._motion.end and np.array_equal(self._command, target):
+        if self._time >= self._rest and np.array_equal(self._command, target):
             self._motion = None
         return self._command
+
+
+def rests_from(motion: Motion) -> int:
+    """Nanoseconds from which on a motion stands still; its last points may repeat one position."""
+    moves = motion.velocities.any(axis=1)
+    moves |= (np.abs(motion.positions - motion.positions[-1]) > _SAME).any(axis=1)
+    first = int(moves.nonzero()[0][-1]) + 1 if moves.any() else 0
+    return int(motion.times[min(first, len(moves) - 1)])

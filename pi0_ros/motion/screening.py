@@ -105,25 +105,27 @@ def judge(
 
     if found := _worst(jumps, tolerances.max_jump):
         joint = found[1]
-        step = int(ways[:, joint].argmin())
+        step, unit = int(ways[:, joint].argmin()), limits.units[joint]
         raise _refusal(
-            f"{_name(limits, joint, step)}: {positions[step, joint]:.3f} rad is"
-            f" {jumps[0, joint]:.3f} rad from the measured {here[joint]:.3f} rad",
-            f"max_jump is {np.broadcast_to(tolerances.max_jump, here.shape)[joint]:g} rad",
+            f"{_name(limits, joint, step)}: {positions[step, joint]:.3f} {unit} is"
+            f" {jumps[0, joint]:.3f} {unit} from the measured {here[joint]:.3f} {unit}",
+            f"max_jump is {np.broadcast_to(tolerances.max_jump, here.shape)[joint]:g} {unit}",
         )
     if found := _worst(out, tolerances.clamp_position):
         step, joint = found
+        unit = limits.units[joint]
         raise _refusal(
-            f"{_name(limits, joint, step)}: {positions[found]:.3f} rad is {out[found]:.3f} rad"
-            f" outside [{lower[joint]:.3f}, {upper[joint]:.3f}] rad",
-            f"clamp_position is {tolerances.clamp_position:g} rad",
+            f"{_name(limits, joint, step)}: {positions[found]:.3f} {unit} is {out[found]:.3f}"
+            f" {unit} outside [{lower[joint]:.3f}, {upper[joint]:.3f}] {unit}",
+            f"clamp_position is {tolerances.clamp_position:g} {unit}",
         )
-    for kind, unit, values, limit, factor in (
-        ("velocity", "rad/s", rates, limits.velocity, tolerances.clamp_velocity),
-        ("acceleration", "rad/s^2", changes, limits.acceleration, tolerances.clamp_acceleration),
+    for kind, per, values, limit, factor in (
+        ("velocity", "/s", rates, limits.velocity, tolerances.clamp_velocity),
+        ("acceleration", "/s^2", changes, limits.acceleration, tolerances.clamp_acceleration),
     ):
         if found := _worst(values, limit * factor):
             step, joint = found
+            unit = limits.units[joint] + per
             raise _refusal(
                 f"{_name(limits, joint, step + 1)}: {kind} {values[found]:.3f} {unit},"
                 f" the limit is {limit[joint]:g} {unit}",

@@ -56,6 +56,27 @@ def test_large_excess_is_refused(change, words):
     assert caught.value.reason == "limits"
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((20, 0, 0.5), r"velocity [\d.]+ m/s, the limit is [\d.]+ m/s"),
+        (
+            (slice(0, None), 0, 0.5),
+            r"[\d.]+ m is [\d.]+ m from the measured .* m; max_jump is .* m$",
+        ),
+        ((slice(30, None), 0, np.linspace(0, 1.2, 20)), r" m outside \[.*\] m; clamp_pos.* m$"),
+    ],
+)
+def test_prismatic_joints_are_told_in_metres(change, words):
+    step, joint, value = change
+    wanted = wave()
+    wanted[step, joint] += value
+    limits = limits_of(2, lower=-0.8, upper=0.8, acceleration=100.0)
+    limits = replace(limits, units=("m", "rad"))
+    with pytest.raises(Refusal, match=words):
+        plan(chunk(wanted), limits, TIGHT, wave()[5])
+
+
 def test_large_acceleration_is_refused():
     positions = wave()
     positions[20::2] += 0.02
