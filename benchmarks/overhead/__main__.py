@@ -40,10 +40,12 @@ overhead: from the tick to the published trajectory, less the policy's own time;
 images, and the transfer to the policy's process and back, are part of it. A tick is lost if it does
 not come, finds the last inference running (busy), or is refused.
 
-The exit status is 1 when the p99 of a run's overhead is above 5 ms or a tick was lost.
+The exit status is 1 when the p99 of a run's overhead is above 5 ms, when a tick was lost, or when
+the p99 from an emergency stop to the stopping trajectory is above 20 ms.
 
 examples:
   {PROGRAM} --json overhead.json
+  {PROGRAM} 20 --size 640x480 --policy-process false --stops 200
   {PROGRAM} 60 --size 1280x720 --checkpoint /data/pi0 --params my_arm.yaml --rate 2
 """
 
@@ -95,6 +97,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_number(0.0),
         default=300.0,
         help="seconds the node may take to load the checkpoint (default: 300)",
+    )
+    add(
+        "--stops",
+        metavar="N",
+        type=int,
+        default=0,
+        help="emergency stops after each run, at random moments: the time from the message to the"
+        " stopping trajectory (default: 0)",
     )
     console.add_json(parser)
     add("--write", metavar="FILE", type=Path, help="put the table into a page that has its marks")
@@ -173,6 +183,7 @@ def measure(args: argparse.Namespace) -> list[Figures]:
                         args.warm_up,
                         args.startup_limit,
                         lambda seconds: bar.update(min(seconds, total - bar.n)),
+                        args.stops,
                     )
                 )
     return runs

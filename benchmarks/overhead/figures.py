@@ -15,6 +15,9 @@ from pi0_ros.errors import UserError
 OVERHEAD_LIMIT = 5e-3
 """Seconds that the 99th percentile of the overhead may take."""
 
+STOP_LIMIT = 20e-3
+"""Seconds that the 99th percentile from an emergency stop to the stopping trajectory may take."""
+
 _NOT_OF_THE_POLICY = ("image_age", "inference", "overhead")
 _EARLY = 0.1  # periods by which a tick may come before its time
 
@@ -195,6 +198,8 @@ class Figures:
         image_age_ms: of the newest image at the tick, since its stamp.
         robot_hz: topic -> messages per second that the robot sent.
         node_cpu, policy_cpu: of one core, 1 is all of it; the policy's own process, if any.
+        stops: emergency stops.
+        stop_ms: from the message to the arrival of the stopping trajectory; None without stops.
     """
 
     case: Case
@@ -210,11 +215,14 @@ class Figures:
     robot_hz: Mapping[str, float]
     node_cpu: float
     policy_cpu: float | None
+    stops: int = 0
+    stop_ms: Mapping[str, float] | None = None
 
     @property
     def met(self) -> bool:
-        """Whether no tick was lost and the overhead keeps its limit."""
-        return self.lost.all == 0 and self.overhead_ms["p99"] <= OVERHEAD_LIMIT * 1e3
+        """Whether no tick was lost, and overhead and stops keep their limits."""
+        stops = self.stop_ms is None or self.stop_ms["p99"] <= STOP_LIMIT * 1e3
+        return stops and self.lost.all == 0 and self.overhead_ms["p99"] <= OVERHEAD_LIMIT * 1e3
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, `met` among them."""
@@ -233,12 +241,14 @@ def figures(
     robot_hz: Mapping[str, float],
     node_cpu: float,
     policy_cpu: float | None,
+    stops: Sequence[float] = (),
 ) -> Figures:
     """The figures from the first tick after `begin` to before the first one after `end`.
 
     Args:
         begin, end: monotonic seconds.
         trajectories: monotonic seconds at which they arrived.
+        stops: seconds from an emergency stop to the stopping trajectory.
 
     Raises:
         OverheadError: there is no such tick, or no chunk came between them.
@@ -269,6 +279,8 @@ def figures(
         robot_hz=robot_hz,
         node_cpu=node_cpu,
         policy_cpu=policy_cpu,
+        stops=len(stops),
+        stop_ms=percentiles(stops) if stops else None,
     )
 
 

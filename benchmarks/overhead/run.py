@@ -25,6 +25,7 @@ from benchmarks.overhead.figures import (
     read_ticks,
 )
 from benchmarks.overhead.robot import RobotSettings
+from benchmarks.overhead.stops import StopButton
 from pi0_ros.node.interface import Interface
 from pi0_ros.ros.diagnostics import OBSERVATIONS, counters_from_values
 from pi0_ros.ros.process import NodeError, NodeProcess
@@ -107,6 +108,7 @@ def run_case(
     warm_up: float,
     startup_limit: float,
     on_poll: Callable[[float], None] = lambda _: None,
+    stops: int = 0,
 ) -> Figures:
     """Measure one case; the surroundings (domain, loopback, profile) are set already.
 
@@ -118,6 +120,7 @@ def run_case(
         warm_up: seconds from the first trajectory on that do not count.
         startup_limit: seconds within which the node must be ready and trajectories must come.
         on_poll: gets the seconds since the last call, of warming up and measuring.
+        stops: emergency stops, after the rest is measured.
 
     Raises:
         NodeError: a process ended, or no trajectory came in time.
@@ -127,14 +130,18 @@ def run_case(
     robot_command = [*ROBOT, _robot_settings(case, interface).to_json()]
     node_command = [*NODE, str(timings), "--ros-args", *arguments]
     with ExitStack() as stack:
-        listener = Listener(stack.enter_context(ros_node("overhead")), interface)
+        own = stack.enter_context(ros_node("overhead"))
+        listener = Listener(own, interface)
+        button = StopButton(own, interface, listener.trajectories) if stops else None
         robot = stack.enter_context(NodeProcess(robot_command, folder / "robot.log"))
         node = stack.enter_context(NodeProcess(node_command, folder / "node.log"))
 
-        def wait(until: Callable[[], bool], elapsed: Callable[[float], None]) -> None:
+        def wait(
+            until: Callable[[], bool], elapsed: Callable[[float], None], poll: float = _POLL
+        ) -> None:
             polled = time.monotonic()
             while not until():
-                time.sleep(_POLL)
+                time.sleep(poll)
                 robot.check()
                 node.check()
                 listener.check()
@@ -162,6 +169,10 @@ def run_case(
         # The outcome of the last ticks shows at the next one; two trajectories mean one.
         limit = end + _SILENCE
         wait(lambda: _since(listener, end) >= 2 or time.monotonic() > limit, lambda _: None)
+        measured = list(listener.trajectories)
+        took = []
+        if button is not None:
+            took = button.measure(stops, lambda until: wait(until, lambda _: None, 0.01))
     with timings.open() as lines, (folder / "robot.log").open() as reports:
         return figures(
             case,
@@ -169,10 +180,11 @@ def run_case(
             end,
             read_ticks(lines),
             listener.refused,
-            trajectories=listener.trajectories,
+            trajectories=measured,
             robot_hz=read_rates(reports, begin, end),
             node_cpu=shares[0],
             policy_cpu=shares[1] if len(shares) > 1 else None,
+            stops=took,
         )
 
 

@@ -66,18 +66,12 @@ def _found(topic: Topic, name: str, types: Sequence[str], collected: Collected) 
 
 
 def _qos(interface: Interface, collected: Collected) -> Iterator[Finding]:
-    """The node asks for reliable instructions and stops, and for best effort of the rest."""
-    reliable = {"instruction", interface.parameters.emergency_stop_topic}
+    """The node hears publishers of every quality of service; its own are volatile."""
     good = []
     for topic in node_topics(interface.parameters):
         name = interface.absolute(topic.name)
         bad = []
-        if topic.name in reliable:
-            offers = collected.publishers.get(name, ())
-            bad = [e.node for e in offers if e.reliability == "best_effort"]
-            why = "publishes best effort, the node subscribes reliable: no message arrives"
-            advice = "publish reliable"
-        elif topic.sent and topic.name != "/diagnostics":
+        if topic.sent and topic.name != "/diagnostics":
             asks = collected.subscribers.get(name, ())
             bad = [e.node for e in asks if e.durability == "transient_local"]
             why = "subscribes transient local, the node publishes volatile: no message arrives"

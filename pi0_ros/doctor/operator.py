@@ -44,8 +44,13 @@ def _instruction(interface: Interface, collected: Collected) -> Iterator[Finding
 
 def _stop(interface: Interface, collected: Collected) -> Iterator[Finding]:
     topic = interface.absolute(interface.parameters.emergency_stop_topic)
-    if collected.stops and collected.stops[-1][1]:
+    sources = [endpoint.node for endpoint in collected.publishers.get(topic, ())]
+    several = len(sources) > 1 and any(on for _, on in collected.stops)
+    if several or (collected.stops and collected.stops[-1][1]):
         text = f"{topic} is true: motion cannot be enabled"
+        if several:
+            text = f"one of {', '.join(sorted(sources))} says true on {topic}: a false of another"
+            text += " releases nothing"
         advice = "release it, publish false, then call ~/reset"
         yield Finding(FAIL if collected.live else WARN, "stop", text, advice)
     elif collected.live and not collected.publishers.get(topic):

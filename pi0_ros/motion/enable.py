@@ -23,7 +23,7 @@ class MotionEnable:
         self.latched = ""
         self.cause = "not enabled yet"
         self._deadman_timeout = deadman_timeout
-        self._heartbeat_at = -math.inf
+        self._heartbeat_at, self._refused_heartbeat = -math.inf, ""
         self._emergency_stop = False
 
     def enable(self, now: float) -> str:
@@ -39,7 +39,7 @@ class MotionEnable:
         if self._emergency_stop:
             return "the emergency stop is on"
         if self._is_silent(now):
-            return "no heartbeat of the deadman; is it held?"
+            return f"no heartbeat of the deadman; is it held?{self._refused_heartbeat}"
         return ""
 
     def disable(self, cause: str) -> bool:
@@ -61,14 +61,18 @@ class MotionEnable:
 
     def heartbeat(self, now: float) -> None:
         """The deadman's heartbeat came."""
-        self._heartbeat_at = now
+        self._heartbeat_at, self._refused_heartbeat = now, ""
+
+    def refuse_heartbeat(self, why: str) -> None:
+        """A heartbeat came that does not show that the deadman is held now."""
+        self._refused_heartbeat = f" (the last one was refused: {why})"
 
     def check_deadman(self, now: float) -> bool:
         """Latch if the heartbeat is missing while motion is enabled; True if that disabled it."""
         if not (self.enabled and self._is_silent(now)):
             return False
         silence = now - self._heartbeat_at
-        return self.latch(f"the deadman: no heartbeat for {silence:.2f} s")
+        return self.latch(f"the deadman: no heartbeat for {silence:.2f} s{self._refused_heartbeat}")
 
     def _is_silent(self, now: float) -> bool:
         return self._deadman_timeout > 0 and now - self._heartbeat_at > self._deadman_timeout

@@ -48,6 +48,7 @@ class JointEvidence:
             self._continuous = np.isinf(limits.lower) & np.isinf(limits.upper)
             self._fastest = FASTER * limits.velocity
             self._noise = np.minimum(NOISE, 0.05 * (limits.upper - limits.lower))
+        self._turning = bool(self._continuous.any())
         self.dropped, self.jumps, self.fault = 0, 0, ""
         self._last, self._turns = np.full((2, count), np.nan)
         self.clear()
@@ -116,14 +117,14 @@ class JointEvidence:
 
     def _near(self, positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Joints that turn without end, by whole turns as close to the reference as can be."""
-        with np.errstate(invalid="ignore"):
-            turns = np.round((reference - positions) / _TURN)
+        if not self._turning:
+            return positions
+        turns = np.round((reference - positions) / _TURN)
         return positions + np.where(self._continuous & np.isfinite(turns), turns * _TURN, 0.0)
 
     def _possible(self, positions: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            way = self._noise + self._fastest * np.maximum(after, 0) / 1e9
-            return np.abs(positions - before) <= way
+        way = self._noise + self._fastest * np.maximum(after, 0) / 1e9
+        return np.abs(positions - before) <= way
 
     def _tell(self, joints: np.ndarray, positions: np.ndarray) -> None:
         self.jumps += 1

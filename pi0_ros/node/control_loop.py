@@ -353,6 +353,13 @@ class ControlLoop:
         following = self.executor.following
         return (following.lag, float(following.error.max())) if self.active else None
 
+    def caution(self) -> str:
+        """Why an enabled arm would not move at the moment, in a sentence; "" if it would."""
+        refused = ""
+        if self.refusal is not None:
+            refused = f"the last tick was refused ({self.refusal.reason}): {self.refusal.detail}"
+        return "; ".join(filter(None, (self._outputs.commands.unserved(), refused)))
+
     def state(self) -> tuple[bool, str]:
         """Whether chunks come as they should, and the state in a sentence."""
         silence = self._silence()

@@ -128,14 +128,15 @@ class JointGroups:
         """Where the joints were at a time in nanoseconds, each group as of `JointHistory.at`.
 
         Args:
-            sample: a group that has a sample of about this stamp is taken at that.
+            sample: a group whose last sample then has about this stamp is taken at that: the next
+                one had not come.
 
         Returns:
             [joints] radians, and [joints] the nanoseconds that they hold for. Complete states only.
         """
         positions, stamps = np.empty(len(self.joints)), np.empty(len(self.joints), np.int64)
         for columns, history in self._by_age():
-            own = None if sample is None else history.stamp_near(sample)
+            own = None if sample is None else history.last_is(sample, time)
             positions[columns], stamps[columns] = history.at(time if own is None else own)
         return positions, stamps
 

@@ -162,10 +162,10 @@ class JointHistory:
             positions = _as_told(positions, before, after)
         return positions, time
 
-    def stamp_near(self, stamp: int) -> int | None:
-        """The stamp of the sample that is less than a millisecond from `stamp`; None: none is."""
-        near = min((sample.stamp for sample in self._samples), key=lambda one: abs(one - stamp))
-        return near if abs(near - stamp) < _SAME else None
+    def last_is(self, stamp: int, time: int) -> int | None:
+        """The stamp of the last sample at or before a time, if `stamp` is about that; or None."""
+        last, _ = self._around(time)
+        return last.stamp if last is not None and abs(last.stamp - stamp) < _SAME else None
 
     def newest(self) -> Measured | None:
         """The newest sample; its velocities are measured over the last ones if it tells none."""

@@ -38,6 +38,7 @@ from pi0_ros.node.parameters import (
 )
 from pi0_ros.node.preflight import PreflightError, load_check, load_limits, preflight
 from pi0_ros.node.qos import declare_qos
+from pi0_ros.ros.namesakes import Namesakes
 from pi0_ros.ros.throttle import ThrottledLog, refusal_line
 
 RETRY_PERIOD = 5.0
@@ -93,12 +94,19 @@ class Pi0Node(LifecycleNode):
         self._summary = "not configured"
         self._failed = False
         self._log = ThrottledLog(self.get_logger())
+        self._namesakes = Namesakes(self)
         self._operator = OperatorInterface(
             self,
             self.parameters,
             self._qos,
             self.motion_enable,
-            Callbacks(self._check_enable, self._stop, self._reset, self._set_parameters),
+            Callbacks(
+                self._check_enable,
+                self._caution,
+                self._stop,
+                self._reset,
+                self._set_parameters,
+            ),
             self._log,
         )
         self._outputs = Outputs(
@@ -119,6 +127,11 @@ class Pi0Node(LifecycleNode):
         self._autostart_timer = None
         if self.parameters.autostart:
             self._autostart_timer = self.create_timer(0.01, self._on_autostart, clock=steady)
+
+    def destroy_node(self) -> None:
+        """Also of the node that asks for namesakes."""
+        self._namesakes.close()
+        super().destroy_node()
 
     def stop(self, timeout: float) -> bool:
         """End the worker; False if it is still busy after `timeout` seconds."""
@@ -157,7 +170,7 @@ class Pi0Node(LifecycleNode):
             self.trigger_configure()
         if self.state == "inactive":
             self.trigger_activate()
-        if self.state == "unconfigured" and self.context.ok():
+        if self.state in ("unconfigured", "inactive") and self.context.ok():
             self.get_logger().warning(f"trying again in {RETRY_PERIOD:g} s (autostart)")
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._autostart_timer = self.create_timer(
@@ -267,12 +280,20 @@ class Pi0Node(LifecycleNode):
             self._diagnostics.publish()
 
     def _activate(self, state: LifecycleState) -> str:
+        if self._namesakes.answer():
+            raise PreflightError(
+                [
+                    f"another node of the name {self.get_fully_qualified_name()} runs: end it, or"
+                    " start this one under another name (-r __node:=NAME) or in another namespace"
+                    " (-r __ns:=/NAME)"
+                ]
+            )
         super().on_activate(state)
         self.loop.activate()
         self.get_logger().info(f"ready: ticks at {self.parameters.rate_hz:g} Hz")
         if self.parameters.start_enabled:
-            problem = self._operator.enable()
-            if problem:
+            enabled, problem = self._operator.enable()
+            if not enabled:
                 self.get_logger().warning(f"not enabled: {problem}")
         return "active"
 
@@ -313,6 +334,10 @@ class Pi0Node(LifecycleNode):
         if self._limits is None:
             return "no joint limits are known; give a file as joint_limits and configure anew"
         return ""
+
+    def _caution(self) -> str:
+        """What keeps trajectories from coming, or from being executed, at the moment."""
+        return self.loop.caution() if self._is_active() else ""
 
     def _stop(self) -> None:
         if self._is_active():
@@ -356,6 +381,7 @@ class Pi0Node(LifecycleNode):
 
     def _on_second(self) -> None:
         self._diagnostics.publish()
+        self._operator.warn_if_unheard()
         if self._is_active():
             self.loop.on_reported()
 

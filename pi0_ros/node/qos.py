@@ -20,6 +20,9 @@ from pi0_ros.node.parameters import NodeParameters, ParameterError, given_values
 DEEPEST = 1000
 """Messages in a queue, at most."""
 
+LEAST_STOPS = 10
+"""Messages in the queue of emergency stops, at least: in a shorter one a stop may get lost."""
+
 _HISTORIES = ("keep_last", "keep_all")
 _RELIABILITIES = ("reliable", "best_effort")
 _OF_RCLPY = ("qos_overrides./clock.", "qos_overrides./parameter_events.")
@@ -46,17 +49,25 @@ def declare_qos(node: Node, parameters: NodeParameters) -> QosProfiles:
         ParameterError: lists every unusable override.
     """
     given = {n: v for n, v in given_values(node).items() if n.startswith("qos_overrides.")}
+    heard = [
+        f"qos_overrides.{node.resolve_topic_name(topic)}.subscription.reliability"
+        for topic in ("instruction", parameters.emergency_stop_topic, parameters.deadman_topic)
+    ]
     problems: list[str] = []
     known: list[str] = []
 
-    def profile(topic: str, entity: str, depth: int, reliability: str) -> QoSProfile:
+    def profile(
+        topic: str, entity: str, depth: int, reliability: str, least: int = 1
+    ) -> QoSProfile:
         prefix = f"qos_overrides.{node.resolve_topic_name(topic)}.{entity}"
         values = {"history": "keep_last", "depth": depth, "reliability": reliability}
         for policy in values:
             name = f"{prefix}.{policy}"
+            if name in heard:
+                continue
             known.append(name)
             if name in given:
-                problem = _problem(policy, given[name])
+                problem = _problem(policy, given[name], least)
                 if problem:
                     problems.append(f"{name}: must be {problem}, got {given[name]!r}")
                 else:
@@ -81,9 +92,12 @@ def declare_qos(node: Node, parameters: NodeParameters) -> QosProfiles:
             topic: profile(topic, "subscription", 100, "best_effort")
             for topic in parameters.joint_states_topics
         },
-        instruction=profile("instruction", "subscription", 1, "reliable"),
-        # Deep, so that later messages do not push a stop out of the queue.
-        emergency_stop=profile(parameters.emergency_stop_topic, "subscription", 10, "reliable"),
+        # Of these three every publisher is heard, whatever its reliability.
+        instruction=profile("instruction", "subscription", 1, "best_effort"),
+        # Deep, so that later messages, of other publishers too, do not push a stop out.
+        emergency_stop=profile(
+            parameters.emergency_stop_topic, "subscription", 100, "best_effort", LEAST_STOPS
+        ),
         deadman=profile(parameters.deadman_topic, "subscription", 1, "best_effort"),
         action_chunk=profile("~/action_chunk", "publisher", 1, "reliable"),
         outputs={
@@ -94,17 +108,21 @@ def declare_qos(node: Node, parameters: NodeParameters) -> QosProfiles:
     if problems:
         raise ParameterError(problems)
     for name in sorted(set(given) - set(known)):
-        if not name.startswith(_OF_RCLPY):
+        if name in heard:
+            text = "not used: publishers of every reliability are heard"
+            node.get_logger().warning(f"parameter {name}: {text}")
+        elif not name.startswith(_OF_RCLPY):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             node.get_logger().warning(f"parameter {name}: this node has none of that name{hint}")
     return profiles
 
 
-def _problem(policy: str, value: object) -> str:
-    """What an override should be instead, or ""."""
+def _problem(policy: str, value: object, least: int) -> str:
+    """What an override should be instead, or ""; `least`: messages in a queue."""
     if policy == "depth":
         whole = isinstance(value, int) and not isinstance(value, bool)
-        return "" if whole and 1 <= value <= DEEPEST else f"a whole number in [1, {DEEPEST}]"
+        fits = whole and least <= value <= DEEPEST
+        return "" if fits else f"a whole number in [{least}, {DEEPEST}]"
     choices = _HISTORIES if policy == "history" else _RELIABILITIES
     return "" if value in choices else f"one of {list(choices)}"

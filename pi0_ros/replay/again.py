@@ -85,7 +85,7 @@ class Again(Pass):
         for timed in self.wanted:
             snapshot = None
             if timed.chunk.stamp <= newest:
-                snapshot = self._snapshot(timed, newest)
+                snapshot = self._snapshot(timed)
             if snapshot is None:
                 left.append(timed)
                 continue
@@ -101,7 +101,7 @@ class Again(Pass):
         self.missed += sum(timed.chunk.stamp < newest - SPAN for timed in left)
         self.wanted = [timed for timed in left if timed.chunk.stamp >= newest - SPAN]
 
-    def _snapshot(self, timed: TimedChunk, newest: int) -> Snapshot | None:
+    def _snapshot(self, timed: TimedChunk) -> Snapshot | None:
         """What a chunk was made of; None while something of it has not come."""
         stamps = dict(zip(timed.chunk.camera_names, timed.camera_stamps, strict=True))
         images: dict[str, Any] = {}
@@ -115,7 +115,9 @@ class Again(Pass):
         wanted = timed.state_stamp
         # Interpolated at the oldest image; or a sample's own, where there was none around that.
         time = oldest if abs(wanted - oldest) <= SAME_STAMP else wanted
-        if newest < time:
+        # What is older than the image has to be the sample that was the newest one then.
+        older = [one for one in self._states.newest if one < oldest]
+        if any(time == oldest or abs(int(one) - time) > SAME_STAMP for one in older):
             return None
         # Of several groups the oldest has such a sample; the others are taken at the image.
         state, stamps = self._states.at(oldest, None if time == oldest else time)

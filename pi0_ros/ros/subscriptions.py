@@ -1,19 +1,21 @@
-"""Subscriptions that survive malformed messages, and that receive latched messages too."""
+"""Subscriptions that survive malformed messages, and that receive what any publisher sends."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
+
+from pi0_ros.ros.graph import MATCHING, unheard
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -46,19 +48,19 @@ def subscribe(
 
 def _reader(
     kind: type,
-    on_message: Callable[[Any], Any],
+    on_message: Callable[..., Any],
     on_malformed: Callable[[str], Any],
     read: Callable[[bytes], Any] | None = None,
-) -> Callable[[bytes], None]:
+) -> Callable[..., None]:
     deserialize = read or partial(deserialize_message, message_type=kind)
 
-    def receive(data: bytes) -> None:
+    def receive(data: bytes, *more: Any) -> None:
         try:
             message = deserialize(data)
         except Exception as error:  # the kinds differ between releases of rclpy
             on_malformed(f"{len(data)} bytes that are no {kind.__name__}: {error}")
             return
-        on_message(message)
+        on_message(message, *more)
 
     return receive
 
@@ -82,14 +84,108 @@ def image_reader(kind: type) -> Callable[[bytes], Any]:
     return read
 
 
-class LatchedSubscription:
-    """Receives the messages of every publisher, and those that a publisher has latched.
+class Sender(NamedTuple):
+    """Where a message comes from.
 
-    A volatile subscription matches every publisher, but receives no earlier message. A transient
-    local one receives latched messages, but matches no volatile publisher, and both sides warn of
-    that. So the transient local one joins the volatile one as soon as a transient local publisher
-    matches. Messages that arrive at both are passed on once.
+    Attributes:
+        sent: nanoseconds of the sender's clock; 0 where the middleware does not tell.
+        publisher: the publisher's GID; None where rclpy does not tell (before 2026).
     """
+
+    sent: int
+    publisher: bytes | None
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Sender:
+        """From what rclpy gives beside a message."""
+        gid = info.get("publisher_gid")
+        if isinstance(gid, Mapping):
+            gid = gid.get("data")
+        return cls(info["source_timestamp"], None if gid is None else bytes(gid))
+
+
+class AnyQosSubscription:
+    """Receives the messages of every publisher, whatever its quality of service.
+
+    A best effort, volatile subscription matches every publisher, but may lose a message. A reliable
+    one beside it does not; a best effort publisher warns that it does not match that one. Neither
+    hears what was latched before. A transient local one does, but matches no volatile publisher,
+    and both sides warn of that: it joins as soon as a transient local publisher matches.
+
+    So a message may arrive several times, and a latched one after later ones: whoever listens makes
+    no difference between once and often, and looks at `Sender.sent`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        on_message: Callable[[Any, Sender], Any],
+        qos: QoSProfile,
+        on_malformed: Callable[[str], Any],
+    ) -> None:
+        """As `subscribe`; of `qos` history and depth are used."""
+        self._node, self._kind, self._topic, self._qos = node, kind, topic, qos
+        self._read = _reader(kind, on_message, on_malformed)
+        self._silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        self._latched: Subscription | None = None
+        self._base_qos = self._profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+        reliable = self._profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+        self._reliable = self._subscribe(reliable, self._silent)
+        try:
+            events = SubscriptionEventCallbacks(matched=self._on_matched)
+        except TypeError:  # Humble has no such event
+            self._base = self._subscribe(self._base_qos, None)
+            self._subscribe_latched()
+        else:
+            self._base = self._subscribe(self._base_qos, events)
+
+    def _profile(self, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
+        return QoSProfile(
+            history=self._qos.history,
+            depth=self._qos.depth,
+            reliability=reliability,
+            durability=durability,
+        )
+
+    def _subscribe(
+        self, qos: QoSProfile, events: SubscriptionEventCallbacks | None
+    ) -> Subscription:
+        return self._node.create_subscription(
+            self._kind, self._topic, self._receive, qos, event_callbacks=events, raw=True
+        )
+
+    def _on_matched(self, event: Any) -> None:
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        # The graph may not know a publisher yet that has matched already.
+        unknown = len(publishers) < event.current_count
+        if unknown or any(
+            one.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for one in publishers
+        ):
+            self._subscribe_latched()
+
+    def _subscribe_latched(self) -> None:
+        if self._latched is None:
+            qos = self._profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+            self._latched = self._subscribe(qos, self._silent)
+
+    def _receive(self, data: bytes, info: Mapping[str, Any]) -> None:
+        self._read(data, Sender.of(info))
+
+    def unheard(self, patience: float = MATCHING) -> list[str]:
+        """The publishers whose messages cannot arrive, see `pi0_ros.ros.graph.unheard`."""
+        return unheard(self._node, self._topic, self._kind, self._base, self._base_qos, patience)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in (self._base, self._reliable, self._latched):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+
+
+class LatchedSubscription(AnyQosSubscription):
+    """An AnyQosSubscription that passes each message on once."""
 
     def __init__(
         self,
@@ -100,55 +196,15 @@ class LatchedSubscription:
         qos: QoSProfile,
         on_malformed: Callable[[str], Any],
     ) -> None:
-        """As `subscribe`; the durability of `qos` is not used."""
-        self._node, self._kind, self._topic, self._qos = node, kind, topic, qos
-        self._read = _reader(kind, on_message, on_malformed)
-        self._received: deque[tuple[int, int]] = deque(maxlen=2 * max(qos.depth, 1))
-        self._latched: Subscription | None = None
-        try:
-            events = SubscriptionEventCallbacks(matched=self._on_matched)
-        except TypeError:  # Humble has no such event
-            self._volatile = self._subscribe(DurabilityPolicy.VOLATILE, None)
-            self._subscribe_latched()
-        else:
-            self._volatile = self._subscribe(DurabilityPolicy.VOLATILE, events)
-
-    def _subscribe(
-        self, durability: DurabilityPolicy, events: SubscriptionEventCallbacks | None
-    ) -> Subscription:
-        qos = QoSProfile(
-            history=self._qos.history,
-            depth=self._qos.depth,
-            reliability=self._qos.reliability,
-            durability=durability,
-        )
-        return self._node.create_subscription(
-            self._kind, self._topic, self._receive, qos, event_callbacks=events, raw=True
+        """As `subscribe`; of `qos` history and depth are used."""
+        self._received: deque[tuple[Sender, int]] = deque(maxlen=4 * max(qos.depth, 1))
+        super().__init__(
+            node, kind, topic, lambda message, _: on_message(message), qos, on_malformed
         )
 
-    def _on_matched(self, event: Any) -> None:
-        publishers = self._node.get_publishers_info_by_topic(self._topic)
-        # Where the graph does not know a publisher yet that has matched already, it may latch.
-        if len(publishers) < event.current_count or any(
-            publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-            for publisher in publishers
-        ):
-            self._subscribe_latched()
-
-    def _subscribe_latched(self) -> None:
-        if self._latched is None:
-            silent = SubscriptionEventCallbacks(use_default_callbacks=False)
-            self._latched = self._subscribe(DurabilityPolicy.TRANSIENT_LOCAL, silent)
-
-    def _receive(self, data: bytes, info: Any) -> None:
-        identity = info["source_timestamp"], hash(data)
-        if identity in self._received:
+    def _receive(self, data: bytes, info: Mapping[str, Any]) -> None:
+        identity = Sender.of(info), hash(data)
+        if identity[0].sent and identity in self._received:
             return
         self._received.append(identity)
-        self._read(data)
-
-    def close(self) -> None:
-        """Unsubscribe."""
-        for subscription in (self._volatile, self._latched):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
+        super()._receive(data, info)

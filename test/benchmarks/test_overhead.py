@@ -135,6 +135,10 @@ def test_the_target_is_missed_by_a_lost_tick_or_a_long_overhead() -> None:
     assert run_of(grid(50)).met
     assert not run_of(grid(50, without=(15,))).met
     assert not run_of(grid(50, overhead=0.0045)).met  # and 1 ms for decoding and transfer
+    assert run_of(grid(50), stops=[0.019] * 10).met
+    slow = run_of(grid(50), stops=[0.019, 0.021])
+    assert not slow.met and slow.stops == 2
+    assert "2 emergency stops, to the stopping trajectory, ms" in text([slow])
 
 
 @pytest.mark.parametrize("ticks", [[], grid(5), grid(25), [Tick(t / 10, 0.0) for t in range(2000)]])
@@ -241,6 +245,7 @@ def test_the_command_measures_both_ways_to_run_the_policy(
     file, page = tmp_path / "figures.json", tmp_path / "page.md"
     page.write_text(f"{BEGIN}\n{END}\n")
     argv = ["3", "--size", "320x240", "--warm-up", "1", "--json", str(file), "--write", str(page)]
+    argv += ["--stops", "3"]
     monkeypatch.setattr(sys, "argv", ["benchmarks.overhead", *argv])
     status = main()
     printed = capsys.readouterr().out
@@ -253,7 +258,8 @@ def test_the_command_measures_both_ways_to_run_the_policy(
         assert run["seconds"] > 2 and run["tick_hz"] > 0 and run["node_cpu"] > 0
         assert run["lost"]["due"] > 20
         assert 0 < run["trajectories"] <= run["lost"]["due"]
-        for key in ("overhead_ms", "transfer_ms", "inference_ms", "image_age_ms"):
+        assert run["stops"] == 3 and run["stop_ms"]["p50"] < 2000  # 20 ms on a quiet machine
+        for key in ("overhead_ms", "transfer_ms", "inference_ms", "image_age_ms", "stop_ms"):
             p50, p95, p99 = (run[key][name] for name in ("p50", "p95", "p99"))
             assert 0 < p50 <= p95 <= p99 < math.inf, key
         assert run["transfer_ms"]["p50"] < run["overhead_ms"]["p50"]

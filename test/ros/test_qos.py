@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, ReliabilityPolicy
 
 from pi0_ros.node.node import Pi0Node
+from pi0_ros.node.parameters import ParameterError
 
 IMAGE = "qos_overrides./front/image_raw.subscription"
 TRAJECTORY = "qos_overrides./pi0/joint_trajectory.publisher"
@@ -58,12 +59,17 @@ def subscription_of(node: Pi0Node, topic: str) -> Any:
     return found.qos_profile
 
 
+def stops_of(node: Pi0Node) -> tuple[set[Any], set[int]]:
+    """Reliabilities and depths of the subscriptions of the emergency stop."""
+    found = [s.qos_profile for s in node.subscriptions if s.topic_name == "/emergency_stop"]
+    return {qos.reliability for qos in found}, {qos.depth for qos in found}
+
+
 def test_defaults(activate):
     node = activate()
     image = subscription_of(node, "/front/image_raw")
     assert (image.reliability, image.depth) == (ReliabilityPolicy.BEST_EFFORT, 1)
-    stop = subscription_of(node, "/emergency_stop")
-    assert (stop.reliability, stop.depth) == (ReliabilityPolicy.RELIABLE, 10)
+    assert stops_of(node) == ({ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE}, {100})
     assert node.get_parameter(f"{IMAGE}.reliability").value == "best_effort"
     assert node.get_parameter(f"{TRAJECTORY}.depth").value == 1
 
@@ -75,13 +81,13 @@ def test_overrides_take_effect(activate):
             f"{IMAGE}.depth": 7,
             f"{TRAJECTORY}.reliability": "best_effort",
             f"{TRAJECTORY}.history": "keep_all",
-            "qos_overrides./emergency_stop.subscription.depth": 3,
+            "qos_overrides./emergency_stop.subscription.depth": 30,
         }
     )
     image = subscription_of(node, "/front/image_raw")
     assert (image.reliability, image.depth) == (ReliabilityPolicy.RELIABLE, 7)
     assert subscription_of(node, "/wrist/image_raw").depth == 1
-    assert subscription_of(node, "/emergency_stop").depth == 3
+    assert stops_of(node)[1] == {30}
 
     def seen() -> list[Any]:
         return [
@@ -120,6 +126,16 @@ def test_unknown_overrides_are_told(activate, capfd):
     assert "qos_overrides./frnt/image_raw.subscription.depth: this node has none" in text
     assert f"did you mean {IMAGE}.depth?" in text
     assert "/clock" not in text
+
+
+def test_no_override_makes_the_node_deaf_to_a_stop(activate, capfd):
+    name = "qos_overrides./emergency_stop.subscription.reliability"
+    node = activate(**{name: "reliable"})
+    assert ReliabilityPolicy.BEST_EFFORT in stops_of(node)[0]
+    text = capfd.readouterr().err
+    assert f"{name}: not used: publishers of every reliability are heard" in text
+    with pytest.raises(ParameterError, match=r"subscription.depth: must be .* in \[10, 1000\]"):
+        activate(**{"qos_overrides./emergency_stop.subscription.depth": 1})
 
 
 def test_invalid_overrides_end_the_start_with_a_list():

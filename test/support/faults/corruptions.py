@@ -109,6 +109,14 @@ def _missing(message: Any, count: int) -> Any:
     return message
 
 
+def _parts(message: Any, count: int) -> Any:
+    """The gripper and the other joints come in turn."""
+    part = slice(-1, None) if count % 2 else slice(0, -1)
+    message.name, message.position = message.name[part], message.position[part]
+    message.velocity = message.velocity[part]
+    return message
+
+
 def _nan(message: Any, count: int) -> Any:
     message.position[0] = math.nan
     return message
@@ -132,6 +140,7 @@ def _strangers(message: Any, count: int) -> Any:
 JOINT_STATES: dict[str, Corruption] = {
     "silent": _silent,
     "missing": _missing,
+    "parts": _parts,
     "NaN": _nan,
     "lengths": _lengths,
     "doubled": _doubled,
@@ -166,4 +175,10 @@ INSTRUCTION: dict[str, Corruption] = {
     "changing": _another,
 }
 
-DEADMAN: dict[str, Corruption] = {"silent": _silent}
+
+def _ahead(message: Any, count: int) -> Any:
+    message.stamp.sec += 30
+    return message
+
+
+DEADMAN: dict[str, Corruption] = {"silent": _silent, "future": _ahead}

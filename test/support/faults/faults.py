@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pi0_ros.motion.emergency_stop import SILENCE
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -110,6 +111,15 @@ JOINT_STATES = (
     _joints("joint states stamped 30 s ahead", "future", "future"),
     _joints("joint states without stamps", "unstamped", "stamp"),
     _joints("joint states that are no message", "garbage", "malformed"),
+    Fault(
+        "arm and gripper in joint states of their own", {"joint_states": "parts"}, chunks="go on"
+    ),
+    Fault(
+        "another node publishes zeros for the same joints",
+        robot={"rival": True},
+        diagnosis=Diagnosis("joint states", ("in turn", "/joint_state_publisher on")),
+        reset=True,
+    ),
 )
 
 INSTRUCTION = (
@@ -181,12 +191,46 @@ TRAFFIC = (
     ),
 )
 
+
+def _silence(testbed: Testbed) -> None:
+    """Sources that the node cannot tell apart are silent for as long as it wants."""
+    testbed.observer.emergency_stop(False)
+    testbed.observer.take_buttons_away()
+    time.sleep(SILENCE + 0.2)
+
+
 STOPPING = (
     Fault(
         "emergency stop",
         begin=lambda testbed: testbed.observer.emergency_stop(True),
         end=lambda testbed: testbed.observer.emergency_stop(False),
         diagnosis=Diagnosis("limits", ("emergency stop",)),
+        chunks="dry",
+        reset=True,
+    ),
+    Fault(
+        "emergency stop, best effort",
+        begin=lambda testbed: testbed.observer.press_another(True, best_effort=True),
+        end=lambda testbed: _silence(testbed),
+        diagnosis=Diagnosis("limits", ("emergency stop",)),
+        chunks="dry",
+        reset=True,
+    ),
+    Fault(
+        "emergency stop, while another source says false",
+        begin=lambda testbed: (
+            testbed.observer.emergency_stop(True),
+            testbed.observer.press_another(False),
+        ),
+        end=lambda testbed: _silence(testbed),
+        diagnosis=Diagnosis("limits", ("emergency stop",)),
+        chunks="dry",
+        reset=True,
+    ),
+    Fault(
+        "deadman stamped 30 s ahead",
+        {"deadman": "future"},
+        diagnosis=Diagnosis("limits", ("deadman", "future")),
         chunks="dry",
         reset=True,
     ),

@@ -14,6 +14,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from pi0_ros.msg import ActionChunk
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -82,6 +83,7 @@ class Observer:
         ):
             self._node.create_subscription(kind, topic, callback, depth)
         self._emergency_stop = self._node.create_publisher(Bool, "emergency_stop", 10)
+        self._buttons: list[Any] = []
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = spin(self._executor)
@@ -138,6 +140,23 @@ class Observer:
 
     def emergency_stop(self, on: bool) -> None:
         self._emergency_stop.publish(Bool(data=on))
+
+    def press_another(self, on: bool, best_effort: bool = False) -> None:
+        """Say something on another publisher of the emergency stop."""
+        qos = QoSProfile(depth=10)
+        if best_effort:
+            qos.reliability = ReliabilityPolicy.BEST_EFFORT
+        button = self._node.create_publisher(Bool, "emergency_stop", qos)
+        wait_until(button.get_subscription_count, "the node to hear the other button")
+        for _ in range(5):  # the node may match a little later: best effort is lost then
+            button.publish(Bool(data=on))
+            time.sleep(0.05)
+        self._buttons.append(button)
+
+    def take_buttons_away(self) -> None:
+        """Destroy the publishers of `press_another`."""
+        while self._buttons:
+            self._node.destroy_publisher(self._buttons.pop())
 
     def enable(self, on: bool = True) -> Any:
         return self.call(SetBool, f"{self._name}/enable", data=on)

@@ -4,6 +4,7 @@ Commands come as lines of JSON on standard input, each answered by a line `ok`:
 
     {"front": "frozen"}            a fault of a stream, by its name in corruptions.py; "" ends it
     {"restart": true}              all publishers go and come back
+    {"rival": true}                another node says that every joint is at 0; "" ends it
     {"clock": 0.0}                 publish /clock, so many seconds off; null: the system's clock
     {"clock_stops": true}          publish /clock no more
 
@@ -98,6 +99,8 @@ class Robot:
         self._offset: float | None = None
         self._clock_stands_at: int | None = None
         self._publishers = advertise(self._node)
+        self._rival_node = rclpy.create_node("joint_state_publisher")
+        self._rival: Any = None
         self._truth = self._node.create_publisher(JointState, "arm", 50)
         self._clock = self._node.create_publisher(Clock, "/clock", 10)
         self._node.create_subscription(
@@ -133,6 +136,10 @@ class Robot:
         state = self._state()
         state.position, state.velocity = self._arm.command.tolist(), []
         self._truth.publish(state)
+        if self._rival is not None:
+            zeros = JointState(name=list(JOINTS), position=[0.0] * len(JOINTS))
+            zeros.header.stamp = stamp_of(self._now())
+            self._rival.publish(zeros)
         for name, (*_, rate, _) in STREAMS.items():
             if now >= self._due[name]:
                 rate = _HURRY.get(self._faults[name], rate)
@@ -165,6 +172,11 @@ class Robot:
                 for publisher in self._publishers.values():
                     self._node.destroy_publisher(publisher)
                 self._publishers = advertise(self._node)
+            elif key == "rival" and value:
+                self._rival = self._rival_node.create_publisher(JointState, "joint_states", 10)
+            elif key == "rival":
+                self._rival_node.destroy_publisher(self._rival)
+                self._rival = None
             elif key == "clock":
                 self._arm.freeze(self._now())
                 self._offset, self._clock_stands_at = value, None

@@ -193,6 +193,11 @@ def test_stops_and_deadman() -> None:
 
     assert any("/emergency_stop is true" in t for t in found(FAIL, stops=[(START, True)]))
     assert not any("is true" in t for t in found(FAIL, stops=[(START, True), (START, False)]))
+    kind = "std_msgs/msg/Bool"
+    two = tuple(Endpoint(name, kind, "reliable", "volatile") for name in ("/button", "/curtain"))
+    heard_both = heard(stops=[(START, True), (START, False)], publishers={"/emergency_stop": two})
+    (line,) = lines(judge_operator(settings(instruction="x"), heard_both), FAIL)
+    assert "one of /button, /curtain says true on /emergency_stop" in line
     beats = [START + k * SECOND // 5 for k in range(10)]
     assert any("10 heartbeats, at most 0.20 s" in line for line in found(PASS, beats=beats))
     assert any("1.20 s without a heartbeat" in line for line in found(FAIL, beats=beats[:5]))

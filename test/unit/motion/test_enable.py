@@ -48,6 +48,16 @@ def test_deadman():
     assert motion.reset() == "" and motion.enable(10.5) == ""
 
 
+def test_a_refused_heartbeat_is_told():
+    motion = MotionEnable(deadman_timeout=0.2)
+    motion.refuse_heartbeat("stamped 30.000 s in the future")
+    assert "(the last one was refused: stamped 30.000 s in the future)" in motion.enable(10.0)
+    motion.heartbeat(10.0)
+    assert motion.enable(10.0) == ""
+    motion.refuse_heartbeat("stamped 30.000 s in the future")
+    assert motion.check_deadman(10.3) and "in the future" in motion.latched
+
+
 def test_without_a_deadman_no_heartbeat_is_needed():
     motion = MotionEnable()
     motion.enable(0.0)

@@ -17,6 +17,7 @@ from support.recordings import (
     THREE,
     FakePolicy,
     arm_at_work,
+    joint_state,
     motion,
     run_offline,
     write_bag,
@@ -142,6 +143,27 @@ def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_p
         run_offline([*words, "--overwrite", "--ros-args", "-p", "seed:=4"])
     with pytest.raises(ReplayError, match="neither --enable nor --latency"):
         run_offline([*words, "--latency", "0.1", "--overwrite"])
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_chunks_from_joint_states_in_parts_are_computed_again(argv, tmp_path):
+    entries = []
+    for at, topic, message in arm_at_work(seconds=1.0):
+        if topic == "/joint_states":
+            names, position = list(message.name), np.array(message.position)
+            # The last joint's publisher is slow, so that its sample is the state's oldest part.
+            if at // 10_000_000 % 8 == 0:
+                entries.append((at, topic, joint_state(at, names[-1:], position[-1:])))
+            message = joint_state(at, names[:-1], position[:-1])
+        entries.append((at, topic, message))
+    parts = write_bag(tmp_path / "parts", entries)
+    assert run_offline([parts, *argv[1:], "--out", tmp_path / "a"]) == 0
+    assert run_offline([parts, *argv[1:], "--out", tmp_path / "b", "--again", tmp_path / "a"]) == 0
+    a, b = read_results(tmp_path / "a").chunks, read_results(tmp_path / "b").chunks
+    assert len(a) == len(b) == 9
+    assert any(min(t.camera_stamps) - t.state_stamp > 5_000_000 for t in a)
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x.chunk.positions, y.chunk.positions)
 
 
 @pytest.mark.usefixtures("no_plots")
