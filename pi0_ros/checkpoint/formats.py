@@ -84,5 +84,5 @@ def read_checkpoint(
 
 def _is_openpi(path: Path, tensors: Tensors) -> bool:
     """openpi's trainer writes no config.json; LeRobot's names of tensors begin with `model.`."""
-    names = {info.name.split(".")[0] for info in tensors.values()}
-    return (path / "assets").is_dir() or "model" not in names
+    names = (info.name.replace("_orig_mod.", "") for info in tensors.values())
+    return (path / "assets").is_dir() or not any(name.startswith("model.") for name in names)

@@ -285,3 +285,10 @@ def test_a_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     assert "run `hf download lerobot/pi0_base --local-dir DIR`" in refused("lerobot/pi0_base")
     assert "hf download" not in refused(tmp_path / "nowhere")
+
+
+def test_compiled_weights_without_a_config_are_not_openpi_s(copy: Path) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    save_file({"_orig_mod." + name: value for name, value in tensors.items()}, copy / WEIGHTS)
+    (copy / CONFIG).unlink()
+    assert "config.json is missing" in refused(copy)
