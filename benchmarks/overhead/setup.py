@@ -50,6 +50,7 @@ def case_arguments(case: Case, joints: Sequence[str], folder: Path) -> list[str]
         "autostart": True,
         "start_enabled": True,
         "deadman_timeout": 0.0,
+        "recorded_arm": True,  # the robot does not follow
         "max_jump": 7.0,
         "clamp_position": 7.0,
         "clamp_velocity": 100.0,
