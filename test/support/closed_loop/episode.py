@@ -207,13 +207,13 @@ class Episode:
         way = max(self._rng.uniform(*self._c.transport), (self._delivered - time) / 1e9)  # in order
         first = self._setpoint_unknown and time >= self._robot_away_until
         self._setpoint_unknown = self._setpoint_unknown and not first
-        self._delivered = self._in(way, time, "deliver", (trajectory, first))
+        self._delivered = self._in(way, time, "deliver", (trajectory, first, self._node_clock))
 
-    def _on_deliver(self, time: int, value: tuple[Trajectory, bool]) -> None:
+    def _on_deliver(self, time: int, value: tuple[Trajectory, bool, int]) -> None:
         self._advance(time)
-        trajectory, first = value
-        if time < self._robot_away_until:
-            return
+        trajectory, first, clock = value
+        if time < self._robot_away_until or clock != self._node_clock:
+            return  # nobody hears it; what was under way when the clock jumped is lost
         points = Points(
             self._controller.joints,
             trajectory.stamp,
