@@ -65,6 +65,8 @@ def fill_parameters(model: nn.Module, case: Case) -> None:
             value *= parameter.shape[1] ** -0.5  # pi0 multiplies text embeddings by sqrt(width)
         elif "position_embedding" in name:
             value *= 0.5
+        elif ".dense." in name:  # pi0.5's adaptive norms: scale, shift and gate of about 1
+            value *= 3 * parameter.shape[1] ** -0.5 if parameter.ndim > 1 else 0.5
         elif parameter.ndim > 1:
             value *= (parameter[0].numel()) ** -0.5
             if case.peaked and name.endswith(("q_proj.weight", "k_proj.weight")):
