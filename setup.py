@@ -165,7 +165,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_dir={"": "."},  # so that an editable install is a path, which messages can lie beside
-    package_data={f"{NAME}.sim": ["NOTICE", "*.urdf", "*.xml", "touch_checkpoint/*"]},
+    package_data={f"{NAME}.sim": ["NOTICE", "*.urdf", "*.xml", "touch*_checkpoint/*"]},
     data_files=[(f"share/{NAME}/config", [str(f) for f in sorted(Path("config").iterdir())])],
     install_requires=[
         "numpy>=1.26",

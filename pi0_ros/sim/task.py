@@ -20,6 +20,7 @@ from pi0_ros.sim.stage import FRONT_EYE, HAND_BIT, OBJECT_BIT, PAN_AXIS_X, TABLE
 
 VARIANTS = ("touch", "wrist")
 TOUCH_CHECKPOINT = Path(__file__).with_name("touch_checkpoint")
+TOUCH_PI05_CHECKPOINT = Path(__file__).with_name("touch_pi05_checkpoint")
 """The policy that was trained for this task; see its README.md."""
 COLOURS = {
     "red": (0.80, 0.10, 0.09),

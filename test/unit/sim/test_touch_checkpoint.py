@@ -1,6 +1,7 @@
-"""The checkpoint that ships: complete, small, and it does what it is told."""
+"""The checkpoints that ship, pi0 and pi0.5: complete, small, and they do what they are told."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,17 +11,24 @@ from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
-from pi0_ros.sim.task import TOUCH_CHECKPOINT
+from pi0_ros.sim.task import TOUCH_CHECKPOINT, TOUCH_PI05_CHECKPOINT
 from pi0_ros.sim.world import World
 
 STEPS = 10  # executed of each chunk
 SECONDS = 8.0
 
 
+@pytest.fixture(
+    scope="module", params=[TOUCH_CHECKPOINT, TOUCH_PI05_CHECKPOINT], ids=["pi0", "pi05"]
+)
+def checkpoint(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def policy() -> Policy:
+def policy(checkpoint: Path) -> Policy:
     torch.set_num_threads(1)
-    return Policy.load(TOUCH_CHECKPOINT, action_dt=0.04)
+    return Policy.load(checkpoint, action_dt=0.04)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +49,16 @@ def touch(policy: Policy, world: World, told: str) -> str | None:
     return world.touched
 
 
-def test_it_is_small_and_says_what_it_speaks() -> None:
-    assert (TOUCH_CHECKPOINT / "model.safetensors").stat().st_size <= 4_000_000
-    assert "python -m examples.touch_task" in (TOUCH_CHECKPOINT / "README.md").read_text()
-    read = read_checkpoint(TOUCH_CHECKPOINT)
+def test_it_is_small_and_says_what_it_speaks(checkpoint: Path) -> None:
+    assert (checkpoint / "model.safetensors").stat().st_size <= 4_000_000
+    assert "python -m examples.touch_task" in (checkpoint / "README.md").read_text()
+    read = read_checkpoint(checkpoint)
+    variant = "pi05" if checkpoint == TOUCH_PI05_CHECKPOINT else "pi0"
+    assert read.config.variant == variant
+    assert read.prompt_state == (6 if variant == "pi05" else 0)
     assert read.format == "lerobot-0.4"
     assert read.cameras == World.CAMERAS
-    declared = read_declared(TOUCH_CHECKPOINT, 6)
+    declared = read_declared(checkpoint, 6)
     assert declared.joints == World.JOINTS
     assert declared.fps == 25
 
