@@ -74,9 +74,11 @@ def test_three_objects_in_a_row(policy: Policy, world: World) -> None:
 
 
 def test_the_first_chunk_begins_where_the_arm_is(policy: Policy, world: World) -> None:
+    """pi0.5 reads in its prompt where that is, less exactly than pi0 gets it."""
+    most = 0.4 if policy.checkpoint.config.pi05 else 0.25
     for seed in range(6):
         world.reset(seed)
         images, state = world.images(), world.positions
         for instruction in world.instructions():
             chunk = policy.infer(Observation(images, state, instruction))
-            assert np.abs(chunk.positions[0] - state).max() < 0.25
+            assert np.abs(chunk.positions[0] - state).max() < most
