@@ -18,16 +18,18 @@ How the message is stamped depends on the controller:
   before now: the controller samples the present and makes no step.
 - jtc_replacing (with allow_trajectory_replacement: it goes on from the old trajectory, one of its
   periods late, to the first point of the new one; a stamp in the past counts as now, and one in the
-  future makes it begin at the measured state) and other: 0, start on receipt. The first point is
-  the splice point, and the times count from now: what the message's way takes longer or shorter
-  than the last one's is the error.
+  future makes it begin at the measured state): 0, start on receipt. The first point is the splice
+  point, and the times count from now: what the message's way takes longer or shorter than the last
+  one's is the error.
+- other (starts on receipt, too): the same, but with the setpoint's points up to the splice point,
+  from half a step after now on.
 
 A message has as many points as the chunk has steps; the last ones hold the position, at rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +51,10 @@ from pi0_ros.policy.types import ActionChunk
 _SECOND = 1_000_000_000
 _GAP = 1000  # nanoseconds: closer points are one
 _SNAP = 1_000_000  # nanoseconds: a stop begins no closer to a knot than that, or at it
+ON_RECEIPT = 0.8
+"""Share of the velocity limits that is planned with for a controller that starts on receipt: it
+makes up for a period that it has lost, or for a message that took longer, within a step."""
+
 _SLACK = 1e-6  # radians, and share of a limit, that rounding may add
 _TURN = 2 * np.pi
 
@@ -106,9 +112,7 @@ def plan(
     start = setpoint.sample(splice_at)
     before = _before(setpoint, chunk.stamp, splice_at, now, step, controller)
     room = steps - len(before.times) - 1  # steps after the splice point
-    if room < steps_to_brake(
-        start[1], limits.full, chunk.dt
-    ):  # then no more of the past than needed
+    if room < steps_to_brake(start[1], limits.full, seconds):  # less of the past makes room
         before = _before(setpoint, now, splice_at, now, step, controller)
         room = max(steps - len(before.times) - 1, 1)
     last = min(_down(chunk.stamp + steps * step, step), splice_at + room * step)
@@ -118,20 +122,16 @@ def plan(
             f"the chunk covers {steps * chunk.dt:.3f} s after the observation, which is"
             f" {(now - chunk.stamp) / _SECOND:.3f} s old: no step is left to move to",
         )
-    past = int((splice_at - chunk.stamp) // step)  # steps due at the splice point
-    near = _near(chunk.positions.astype(np.float64), limits, start[0], min(past, steps) - 1)
-    judge(
-        near,
-        chunk.dt,
-        limits.full,
-        tolerances,
-        (measured.positions, start[0]),
-        min(past, steps - 1),
-    )
+    past = min(int((splice_at - chunk.stamp) // step), steps - 1)  # the first step after it
+    near = _near(chunk.positions.astype(np.float64), limits, start[0], past)
+    places = measured.positions, start[0]
+    judge(near, chunk.dt, limits.full, tolerances, places, past)
 
     positions = np.clip(near, limits.lower, limits.upper)
     knots = np.arange(splice_at, last + 1, step, dtype=np.int64)
     path = Motion(knots, *_resampled(positions, chunk.stamp + step, step, knots))
+    if controller != "jtc":
+        limits = replace(limits, velocity=limits.velocity * ON_RECEIPT)
     limits = able_to_brake(*start, limits, seconds, room)
     motion, clamped = _within(path, start, blend, step, limits)
     motion = join(before, motion).held(steps, step)
@@ -178,10 +178,13 @@ def _down(time: int, step: int) -> int:
 def _before(
     setpoint: Motion, stamp: int, splice_at: int, now: int, step: int, controller: str
 ) -> Motion:
-    """The setpoint's points before the splice point, from the observation on; one is before now."""
-    if controller != "jtc":
+    """The setpoint's points before the splice point, as the controller is to get them."""
+    if controller == "jtc_replacing":
         return setpoint.points(slice(0))
-    begin = min(_down(stamp, step) + step, _down(now, step))
+    if controller == "jtc":  # from the observation on, and one before now
+        begin = min(_down(stamp, step) + step, _down(now, step))
+    else:  # none that the message's way may leave no time for
+        begin = _up(now + step // 2, step)
     times = np.arange(begin, splice_at, step, dtype=np.int64)
     times = times[times < splice_at - _GAP]
     own = setpoint.times

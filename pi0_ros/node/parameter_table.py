@@ -187,7 +187,7 @@ class NodeParameters:
         " or any with allow_trajectory_replacement false: the stamp is the time of the observation,"
         " and the steps before the splice point repeat the setpoint. jtc_replacing: one with "
         "allow_trajectory_replacement true, or other: a controller with another clock: the stamp is"
-        " 0 (start on receipt); splice_lead is better 0.1 then.")
+        " 0 (start on receipt); with jtc_replacing take a splice_lead of 0.1.")
     splice_lead: float = _row(0.04, 0.001, 1.0, changes=LIVE, doc=
         "Seconds from publishing to the splice point, where the new trajectory departs from the "
         "executing one. At least the message's way to the controller and one of its periods, which "
