@@ -98,8 +98,8 @@ class NormWithoutOne(Ascend):
 
 
 class HalvesSwapped(Ascend):
-    def geglu(self, x, linear):
-        return torch.ops.npu.npu_geglu(linear(x), -1, 1)[0]
+    def geglu(self, x, linear, bias=None):
+        return torch.ops.npu.npu_geglu(linear(x, bias), -1, 1)[0]
 
 
 @contextmanager
