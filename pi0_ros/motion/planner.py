@@ -51,7 +51,7 @@ from pi0_ros.policy.types import ActionChunk
 _SECOND = 1_000_000_000
 _GAP = 1000  # nanoseconds: closer points are one
 _SNAP = 1_000_000  # nanoseconds: a stop begins no closer to a knot than that, or at it
-ON_RECEIPT = 0.8
+ON_RECEIPT = 0.7
 """Share of the velocity limits that is planned with for a controller that starts on receipt: it
 makes up for a period that it has lost, or for a message that took longer, within a step."""
 
