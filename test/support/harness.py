@@ -201,11 +201,15 @@ class Harness:
         vars(self.node.counts).update(vars(Counts()))
 
     def rest(self) -> None:
-        """Let the executor know that the arm has rested where `send_all` says that it is."""
+        """Let the executor know that the arm rests where `send_all` says that it is.
+
+        These joint states are newer than any that the test sends, so they are the ones that count.
+        """
         executor, positions = self.node.loop.executor, np.array(list(AT_REST.values()))
+        begin = self.now + 10**15
 
         def see() -> None:
-            for stamp in range(self.now - 300_000_000, self.now, 50_000_000):
+            for stamp in range(begin, begin + 300_000_000, 50_000_000):
                 executor.tick(Measured(positions, np.zeros_like(positions), stamp), stamp)
 
         done = self._executors[0].create_task(see)
