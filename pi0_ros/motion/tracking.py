@@ -232,14 +232,39 @@ def brake(
     while True:
         times.append(times[-1] // step * step + step)
         seconds = (times[-1] - times[-2]) / _SECOND
-        slower = np.maximum(np.abs(velocity) - rate * seconds, 0.0)
+        slower = np.maximum(np.abs(velocities[-1]) - rate * seconds, 0.0)
         slower = np.copysign(np.where(slower < _TOLERANCE, 0.0, slower), velocity)
-        position = position + (velocity + slower) / 2 * seconds
-        velocity = slower
-        positions.append(position)
-        velocities.append(velocity)
-        if not velocity.any():
-            return Motion(np.array(times, np.int64), np.array(positions), np.array(velocities))
+        positions.append(positions[-1] + (velocities[-1] + slower) / 2 * seconds)
+        velocities.append(slower)
+        if not slower.any():
+            break
+    motion = Motion(np.array(times, np.int64), np.array(positions), np.array(velocities))
+    return _stopped_at_limits(motion, rate, limits)
+
+
+def _stopped_at_limits(motion: Motion, rate: np.ndarray, limits: JointLimits) -> Motion:
+    """With points of their own where joints stop that the last, softer step would take too far."""
+    position, velocity = motion.positions[0], motion.velocities[0]
+    room = np.where(velocity > 0, limits.upper - position, position - limits.lower)
+    over = (np.abs(motion.positions[-1] - position) > room + _TOLERANCE) & (room > 0)
+    if not over.any():
+        return motion
+    with np.errstate(divide="ignore", invalid="ignore"):
+        speed = np.abs(velocity)
+        seconds = np.where(over, speed / rate, 0.0)
+        instant = ~np.isfinite(limits.acceleration) & over
+        seconds = np.where(instant, np.minimum(seconds, 2 * room / speed), seconds)
+    stops = np.ceil(seconds * _SECOND).astype(np.int64)
+    times = np.union1d(motion.times, motion.times[0] + stops[over])
+    positions, velocities = motion.sample_all(times)
+    passed = (times - motion.times[0])[:, None]
+    share = 1 - np.minimum(passed, stops) / np.maximum(stops, 1)
+    way = velocity * np.minimum(passed, stops) / _SECOND * (1 + share) / 2
+    return Motion(
+        times,
+        np.where(over, position + way, positions),
+        np.where(over, velocity * share, velocities),
+    )
 
 
 def _changes(velocities: np.ndarray, step: float, limits: JointLimits) -> np.ndarray:

@@ -151,6 +151,18 @@ def test_braking_takes_the_time_that_the_acceleration_asks_for():
     np.testing.assert_allclose(motion.velocities[3], [0.0, -0.5, 0.0], atol=1e-12)
 
 
+@pytest.mark.parametrize("acceleration", [8.0, np.inf])
+def test_a_joint_that_turns_at_its_limit_is_stopped_at_it(acceleration):
+    """Within a step, which braking softly to its end would overshoot."""
+    limits = limits_of(2, upper=1.0, acceleration=acceleration)
+    velocity, start = np.array([0.1, 0.5]), NOW // STEP * STEP
+    position = np.array([1.0 - 0.1**2 / 16 - 1e-9, 0.0])
+    motion = brake(start, position, velocity, limits, STEP)
+    assert motion.positions[:, 0].max() <= 1.0 + 1e-9
+    assert (motion.times % STEP != 0).sum() == 1, "a point of its own"
+    assert_within(motion.times, motion.positions, motion.velocities, limits)
+
+
 def test_a_slowed_joint_may_brake_as_hard_as_it_can_but_no_harder():
     slow = limits_of(3, upper=1.0, acceleration=20.0).scaled(1.0, 0.1)
     position, velocity = np.array([0.95, 0.99, 0.0]), np.array([1.0, 1.0, 1.0])
