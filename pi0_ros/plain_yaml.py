@@ -57,6 +57,8 @@ def read_yaml(content: bytes | str, aliases: bool = True) -> Any:
     try:
         return _Reader(yaml.parse(content, Loader=_LOADER), aliases).document()
     except (yaml.YAMLError, UnicodeError) as error:
+        if "maximum nesting depth" in str(error):  # a libyaml with a bound of its own is earlier
+            raise YamlError(f"deeper than {DEEPEST} levels") from error
         raise YamlError(f"no YAML: {' '.join(str(error).split())}") from error
 
 
