@@ -107,7 +107,7 @@ def published_sizes(
 
 def _config(variant: str, values: Mapping[str, float], document: Document) -> Pi0Config:
     try:
-        return Pi0Config(variant, **values)  # type: ignore[arg-type]
+        return Pi0Config(variant, **values)
     except ValueError as error:
         document.problem(str(error))
         return Pi0Config(variant)

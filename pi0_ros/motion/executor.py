@@ -184,7 +184,8 @@ class Executor:
                 raise Refusal(Reason.STALE, "no fresh joint state to start from")
             check_measured(measured, self._joints)
             self._look(measured, now)
-            planned = self._plan(chunk, measured, now)
+            begun = self._begin(measured, now)
+            planned = self._plan(chunk, measured, begun, now)
         except Refusal as refusal:
             if refusal.reason in REJECTIONS:
                 self._reject(refusal)
@@ -193,6 +194,7 @@ class Executor:
         if not self.enable.enabled:
             return replace(planned, trajectory=None)
         self._step, self._points = round(chunk.dt * 1e9), len(chunk.positions)
+        self._setpoint, self._lost, self._since = begun, False, measured.since
         return self._execute(planned, now)
 
     def tick(self, measured: Measured | None, now: int) -> Plan | None:
@@ -269,14 +271,14 @@ class Executor:
             self.enable.latch(fault)
         self._lost = True
 
-    def _plan(self, chunk: ActionChunk, measured: Measured, now: int) -> Plan:
+    def _plan(self, chunk: ActionChunk, measured: Measured, begun: Motion, now: int) -> Plan:
         settings = self.settings
         planned = plan(
             chunk,
             self._scaled,
             settings.tolerances,
             measured,
-            self._begin(measured, now),
+            begun,
             now,
             settings.controller,
             round(settings.splice_lead * 1e9),
@@ -308,7 +310,6 @@ class Executor:
         if setpoint is None:
             setpoint = _resting(self._rest.position())
             self.following.clear()
-        self._setpoint, self._lost, self._since = setpoint, False, measured.since
         return setpoint
 
     def _recording(self, measured: Measured, now: int) -> Motion:

@@ -188,9 +188,10 @@ def _before(
     times = np.arange(begin, splice_at, step, dtype=np.int64)
     times = times[times < splice_at - _GAP]
     own = setpoint.times
-    own = own[(own > begin) & (own < splice_at - _GAP)]
-    apart = np.searchsorted(own, times + _GAP) == np.searchsorted(own, times - _GAP)
-    times = np.union1d(times[apart], own)
+    own = own[(own > begin) & (own < splice_at - _GAP) & (own % step != 0)]
+    if len(own):  # where a stop began, or another grid
+        apart = np.searchsorted(own, times + _GAP) == np.searchsorted(own, times - _GAP)
+        times = np.union1d(times[apart], own)
     return Motion(times, *setpoint.sample_all(times))
 
 

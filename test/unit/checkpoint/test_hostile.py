@@ -352,25 +352,14 @@ def fuzz(
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("suite", ["fast", pytest.param("slow", marks=pytest.mark.slow)])
 def test_bent_checkpoints_are_read_or_refused(
     demo_checkpoint: Path,
     demo_pi05: Path,
     tmp_path: Path,
     as_openpi: Callable[[Path], Path],
+    suite: str,
     name: str,
 ) -> None:
     start = demo_pi05 if name == "pi0.5" else demo_checkpoint
-    fuzz(name, CASES["fast"], start, tmp_path, as_openpi)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FORMATS)
-def test_many_bent_checkpoints(
-    demo_checkpoint: Path,
-    demo_pi05: Path,
-    tmp_path: Path,
-    as_openpi: Callable[[Path], Path],
-    name: str,
-) -> None:
-    start = demo_pi05 if name == "pi0.5" else demo_checkpoint
-    fuzz(name, CASES["slow"], start, tmp_path, as_openpi)
+    fuzz(name, CASES[suite], start, tmp_path, as_openpi)

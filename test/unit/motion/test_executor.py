@@ -398,6 +398,16 @@ def test_the_setpoint_holds_after_the_end_of_a_trajectory() -> None:
     loop.run(1.5).judge()
 
 
+def test_a_first_chunk_that_is_rejected_leaves_the_arm_to_others() -> None:
+    """Nothing was published, so there is no setpoint that the arm would have to follow."""
+    moves = rested(LIMITS, wave()[5], reject_latch=100)
+    assert moves.update(chunk(wave() + 1.0), at_rest(wave()[5]), NOW).reason == "limits"
+    assert moves.executing is None
+    for k in range(1, 100):
+        moves.tick(at_rest(wave()[5] + 0.01 * k, NOW + k * 20 * MS), NOW + k * 20 * MS)
+    assert not moves.enable.latched
+
+
 def test_without_a_joint_state_nothing_starts() -> None:
     assert rested(LIMITS, [0, 0]).update(chunk(wave()), None, NOW).reason == "stale"
     refused = executor(LIMITS).update(chunk(wave()), at_rest(wave()[5]), NOW)
