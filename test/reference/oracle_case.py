@@ -209,6 +209,25 @@ class Case:
         return resized_hw(self.image_hw, self.sizes.image_size) == (self.sizes.image_size,) * 2
 
 
+OTHER_SIZES = {
+    "width": 40,
+    "expert_width": 24,
+    "heads": 6,
+    "kv_heads": 2,
+    "head_dim": 10,
+    "depth": 2,
+    "vision_width": 30,
+    "vision_heads": 5,
+    "vision_depth": 1,
+    "image_size": 42,
+    "chunk_size": 7,
+    "num_steps": 3,
+    "max_state_dim": 12,
+    "max_action_dim": 9,
+}
+"""Sizes unlike the published ones, so that none that is hard-coded goes unnoticed."""
+
+
 def resized_hw(image_hw: tuple[int, int], size: int) -> tuple[int, int]:
     """Height and width LeRobot resizes to before padding to size x size (it truncates)."""
     ratio = max(image_hw[1] / size, image_hw[0] / size)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reference.oracle_case import OTHER_SIZES
 from reference.oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.checkpoint.formats import read_checkpoint
@@ -29,22 +30,6 @@ from pi0_ros.policy.units import JointUnits
 
 THREE = ["left", "top", "right"]
 FULL_PROMPT = list(range(2, 50))
-OTHER_SIZES = {
-    "width": 40,
-    "expert_width": 24,
-    "heads": 6,
-    "kv_heads": 2,
-    "head_dim": 10,
-    "depth": 2,
-    "vision_width": 30,
-    "vision_heads": 5,
-    "vision_depth": 1,
-    "image_size": 42,
-    "chunk_size": 7,
-    "num_steps": 3,
-    "max_state_dim": 12,
-    "max_action_dim": 9,
-}
 CASES: list[dict[str, Any]] = [
     {"name": "two cameras, 6 joints"},
     {"name": "one camera, 7 joints, one token", "cameras": ["top"], "joints": 7, "tokens": [2]},

@@ -10,7 +10,7 @@ import json
 import pytest
 import torch
 from reference import oracle_runner
-from reference.oracle_case import Case
+from reference.oracle_case import OTHER_SIZES, Case
 from reference.oracle_runner import (
     OracleFailed,
     ReferenceMissing,
@@ -38,23 +38,7 @@ SHARED = [
         "name": "sizes",
         "seed": 3,
         "joints": 5,
-        "sizes": {
-            "width": 40,
-            "expert_width": 24,
-            "heads": 6,
-            "kv_heads": 2,
-            "head_dim": 10,
-            "depth": 2,
-            "vision_width": 30,
-            "vision_heads": 5,
-            "vision_depth": 1,
-            "image_size": 42,
-            "chunk_size": 7,
-            "num_steps": 3,
-            "max_state_dim": 12,
-            "max_action_dim": 9,
-            "tokenizer_max_length": 9,
-        },
+        "sizes": {**OTHER_SIZES, "tokenizer_max_length": 9},
         "image_hw": [42, 42],
     },
 ]
