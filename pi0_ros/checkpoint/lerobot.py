@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
-from pi0_ros.checkpoint.document import Document, file_inside
+from pi0_ros.checkpoint.document import Document, file_inside, read_document
 from pi0_ros.checkpoint.features import ACTION, STATE, Features, check_images, check_sizes
 from pi0_ros.checkpoint.normalization import (
     Normalization,
@@ -32,6 +33,9 @@ from pi0_ros.checkpoint.steps import (
 from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors
 from pi0_ros.model.config import Pi0Config
 
+_LOG = logging.getLogger(__name__)
+
+TRAINING = "train_config.json"
 OLD_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
@@ -92,8 +96,8 @@ def read_lerobot(
         steps.check_prompt(config.prompt_length)
         relative = steps.relative_actions(document, joints)
         if config.pi05:
-            # Without that step it is of LeRobot 0.4, which fills the state up with zeros first.
-            prompt_state = joints if steps.get(RELATIVE) else config.max_state_dim
+            pads = not steps.get(RELATIVE) and _pads_state(path, problems)
+            prompt_state = config.max_state_dim if pads else joints
         if "resize_imgs_with_padding" in document:
             document.problem(
                 "resize_imgs_with_padding is a setting of LeRobot up to 0.3, but the processors"
@@ -117,6 +121,21 @@ def read_lerobot(
         delta_mask=relative,
         prompt_state=prompt_state,
     )
+
+
+def _pads_state(path: Path, problems: list[str]) -> bool:
+    """Whether prompts of a pi0.5 without a step for relative actions have the state filled up with
+    zeros: LeRobot 0.4 did that, 0.5.0 does not, and both save the same processors. The training
+    configuration that LeRobot saves beside them has one more setting since 0.5.0."""
+    if (path / TRAINING).is_file():
+        return "cudnn_deterministic" not in read_document(path, TRAINING, problems)
+    _LOG.warning(
+        "%s has no %s, which tells pi0.5 of LeRobot 0.5.0 from that of 0.4: read as of 0.4, whose"
+        " prompts have the state filled up with zeros. If 0.5.0 trained it, put the file there",
+        path,
+        TRAINING,
+    )
+    return True
 
 
 def _sizes(document: Document, variant: str, is_new: bool) -> Pi0Config:

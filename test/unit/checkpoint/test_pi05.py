@@ -80,10 +80,23 @@ def test_every_tensor_is_used_once_or_known_to_be_unused() -> None:
     assert len(norms) == 2 * 37 and parameters == pytest.approx(116.5e6, rel=1e-3)
 
 
-def test_lerobot_4_fills_the_state_up_before_it_writes_it(copy: Path) -> None:
-    """It has no step for relative actions yet, by which it is told."""
+@pytest.mark.parametrize(
+    "training,state",
+    [({"seed": 1000}, 32), ({"seed": 1000, "cudnn_deterministic": False}, 6), (None, 32)],
+    ids=["0.4.4", "0.5.0", "unknown"],
+)
+def test_before_the_step_for_relative_actions_the_training_configuration_tells_the_version(
+    copy: Path,
+    training: dict[str, object] | None,
+    state: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """LeRobot 0.4 fills the state up with zeros before it writes it, 0.5.0 does not."""
     edit_steps(copy, lambda steps: steps.pop(index(steps, RELATIVE)))
-    assert read_checkpoint(copy).prompt_state == TINY_PI05.max_state_dim == 32
+    if training is not None:
+        (copy / "train_config.json").write_text(json.dumps(training))
+    assert read_checkpoint(copy).prompt_state == state
+    assert ("has no train_config.json" in caplog.text) == (training is None)
 
 
 @pytest.mark.parametrize(
