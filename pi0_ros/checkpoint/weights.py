@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pi0_ros.checkpoint.errors import plain
 from pi0_ros.checkpoint.tensors import DTYPES, TensorInfo, Tensors
-from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.config import VARIANTS, Pi0Config
 from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
@@ -200,6 +200,10 @@ def converts(name: str, source: Source) -> bool:
     return as_they_are and not source.keep_float32 and name != "embed_tokens"
 
 
+_TELLS = {"pi0": "action_time_mlp_in.weight", "pi05": "time_mlp_in.weight"}
+"""A tensor that only this variant has."""
+
+
 def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[str]) -> list[str]:
     """Everything wrong with a checkpoint's tensors; empty when they fit.
 
@@ -207,6 +211,12 @@ def check_keys(keys: Mapping[str, TensorInfo], c: Pi0Config, others: Collection[
         keys: canonical name -> tensor.
         others: canonical names that are there for another purpose (statistics).
     """
+    other = next((v for v in VARIANTS if v != c.variant and _TELLS[v] in keys), None)
+    if other and _TELLS[c.variant] not in keys:
+        return [
+            f"config.json says {c.variant}, but the tensors are those of {other}: the weights or"
+            " config.json are another checkpoint's"
+        ]
     problems = []
     shapes = checkpoint_shapes(c)
     tied = (EMBED_TOKENS, LM_HEAD)

@@ -101,7 +101,10 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         is_topic = name.endswith("_topic") or re.fullmatch(r"(camera|outputs)\..*\.topic", name)
         for topic in (value,) if is_topic else value if name.endswith("_topics") else ():
             if not _TOPIC.fullmatch(topic):
-                problems.append(f"{name}: not a ROS topic name: {topic!r}")
+                problems.append(
+                    f"{name}: not a ROS topic name: {topic!r} (letters, digits, _ and /): set it to"
+                    " the topic that carries these messages"
+                )
         if re.fullmatch(r"joint\..*\.scale", name) and value == 0.0:
             problems.append(f"{name}: must not be 0")
     delta = values["action_mode"] == "delta"
