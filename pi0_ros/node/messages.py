@@ -16,18 +16,26 @@ from pi0_ros.policy.types import ActionChunk
 _SECOND = 1_000_000_000
 
 
-def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTrajectory:
-    """trajectory_msgs/JointTrajectory for the controller; columns of `trajectory` are `joints`."""
-    message = JointTrajectory(joint_names=list(joints))
+def trajectory_message(
+    trajectory: Trajectory, joints: Sequence[str], message: JointTrajectory | None = None
+) -> JointTrajectory:
+    """trajectory_msgs/JointTrajectory for the controller; columns of `trajectory` are `joints`.
+
+    Args:
+        message: of an earlier call with the same joints, to be filled again: making its points
+            takes most of the time.
+    """
+    message = message or JointTrajectory(joint_names=list(joints))
     _set_time(message.header.stamp, trajectory.stamp)
-    points = zip(trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
-    for time, position, velocity in points:
-        point = JointTrajectoryPoint()
+    points = message.points
+    del points[len(trajectory.times) :]
+    points += [JointTrajectoryPoint() for _ in range(len(trajectory.times) - len(points))]
+    rows = zip(points, trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
+    for point, time, position, velocity in rows:
         # rclpy looks at every element of a list, and takes an array as it is.
         point.positions = array("d", position.tobytes())
         point.velocities = array("d", velocity.tobytes())
         _set_time(point.time_from_start, time)
-        message.points.append(point)
     return message
 
 

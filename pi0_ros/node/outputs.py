@@ -131,16 +131,18 @@ class _Trajectories:
             JointTrajectory, output.topic, qos
         )
         self._columns = [joints.index(name) for name in output.joints]
+        self._message: JointTrajectory | None = None
         self._sent = 0
 
     def set_velocity_limits(self, limits: np.ndarray) -> None:
         """The trajectories are within them."""
 
     def prepare(self, trajectory: Trajectory, motion: Motion, now: int) -> Callable[[], None]:
-        message = trajectory_message(_of(trajectory, self._columns), self.output.joints)
+        own = _of(trajectory, self._columns)
+        self._message = trajectory_message(own, self.output.joints, self._message)
 
         def send() -> None:
-            self.publisher.publish(message)
+            self.publisher.publish(self._message)
             self._sent += 1
 
         return send

@@ -326,11 +326,12 @@ class Harness:
             self.send(self.joints, self.state(**AT_REST), age)
 
     def chunk(self) -> Any:
-        """Send everything, tick, and wait for the trajectory; returns it."""
-        before = len(self.trajectories)
+        """Send everything, tick, and wait for the trajectory and the chunk; returns the former."""
+        before, chunks = len(self.trajectories), len(self.chunks)
         self.send_all()
         self.tick()
         self.wait(lambda: len(self.trajectories) > before, "a trajectory")
+        self.wait(lambda: len(self.chunks) > chunks, "the chunk that led to it")
         return self.trajectories[-1]
 
     def summary(self) -> str:

@@ -22,3 +22,14 @@ def test_trajectory():
     assert list(message.points[1].positions) == [2.0, 3.0]
     assert list(message.points[1].velocities) == [3.0, 4.0]
     assert not message.points[1].accelerations
+
+
+def test_a_message_is_filled_again() -> None:
+    """With fewer points, with more, and with nothing left of the last time."""
+    joints, message = ["lift", "pan"], None
+    for points, stamp in ((3, NOW), (2, 0), (5, NOW + 1)):
+        values = np.arange(2.0 * points).reshape(points, 2) + stamp % 7
+        times = tuple(stamp % 5 + k * 20 * MS for k in range(points))
+        trajectory = Trajectory(stamp, times, values, -values)
+        message = trajectory_message(trajectory, joints, message)
+        assert message == trajectory_message(trajectory, joints)
