@@ -18,7 +18,7 @@ ARG TORCH_NPU=2.9.0.post6
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
 WORKDIR /ws
 COPY requirements/robot.txt /tmp/robot.txt
-# The system's Python is ROS's: torch_npu has to be importable from it. apt's cv_bridge needs NumPy 1.
+# The system's Python is ROS's: torch_npu has to be importable from it. apt's OpenCV needs NumPy 1.
 RUN pip install --no-cache-dir --break-system-packages \
     torch==${TORCH} torch_npu==${TORCH_NPU} -r /tmp/robot.txt 'numpy<2' decorator attrs psutil scipy
 COPY . src/pi0_ros

@@ -213,7 +213,7 @@ NEEDS_ROS = (
     " then install pi0_ros again"
 )
 _ROS = re.compile(
-    r"(rclpy|ament_index_python|cv_bridge|diagnostic_updater|launch(_ros)?|rosbag2_py|rosidl_\w+"
+    r"(rclpy|ament_index_python|diagnostic_updater|launch(_ros)?|rosbag2_py|rosidl_\w+"
     r"|rpyutils|tf2_ros|std_srvs|\w+_(msgs|interfaces)|pi0_ros\.msg)(\.|$)"
 )
 _PIP = {

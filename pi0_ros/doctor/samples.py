@@ -50,6 +50,7 @@ class ImageSample(Sample):
         digest: of its bytes; equal images have equal ones.
         spread: largest less smallest value on a coarse grid, 0 to 255; None where not decoded.
         problem: why it cannot be read; "" where it can.
+        grey: red, green and blue are equal on that grid; None where not decoded.
     """
 
     encoding: str
@@ -57,6 +58,7 @@ class ImageSample(Sample):
     digest: int
     spread: int | None
     problem: str
+    grey: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -164,18 +166,22 @@ class Collector:
     ) -> None:
         encoding = message.format if self._compressed else message.encoding
         size = None if self._compressed else (message.width, message.height)
-        spread, problem = None, ""
+        spread, grey, problem = None, None, ""
         due = len(samples) % DECODE_EVERY == 0 or samples[-1].problem
         if due or not self._compressed or samples[-1].encoding != encoding:
             try:
                 image = decompress(message) if self._compressed else to_rgb(message)
                 size = (image.shape[1], image.shape[0])
-                spread = int(np.ptp(image[::16, ::16])) if due else None
+                if due:
+                    coarse = image[::16, ::16]
+                    spread = int(np.ptp(coarse))
+                    grey = bool((coarse == coarse[..., :1]).all())
             except ImageError as error:
                 problem = str(error)
         digest = zlib.crc32(memoryview(message.data))
         stamp = stamp_of(message)
-        samples.append(ImageSample(arrival, now, stamp, encoding, size, digest, spread, problem))
+        sample = ImageSample(arrival, now, stamp, encoding, size, digest, spread, problem, grey)
+        samples.append(sample)
 
     def _put_joints(self, topic: str, message: Any, arrival: int, now: int | None) -> None:
         names, positions = tuple(message.name), tuple(float(v) for v in message.position)

@@ -1,7 +1,8 @@
 """sensor_msgs/Image and CompressedImage to [H, W, 3] uint8 RGB arrays.
 
-The common raw encodings become views of the message's own bytes: no copy is made, bgr8 is read
-backwards and grey is repeated over the channels by a stride of 0. Messages are used by their
+Encodings that name their pixels become views of the message's own bytes: no copy is made, bgr8 is
+read backwards, 16 bits are reduced to their high byte by a stride, and grey is repeated over the
+channels by a stride of 0. OpenCV converts Bayer mosaics and YUV. Messages are used by their
 attributes alone, so nothing here needs ROS.
 
 Message definitions: sensor_msgs/msg/Image.msg, CompressedImage.msg; encodings:
@@ -10,25 +11,82 @@ sensor_msgs/image_encodings.hpp.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import cv2
 import numpy as np
 
+from pi0_ros.node.image_headers import read_size
+
 MAX_SIDE = 16384
 """Pixels; a larger width or height is taken for a damaged message."""
 
-# encoding -> (bytes per pixel, where red, green and blue lie in a pixel)
-_COLOUR = {
-    "rgb8": (3, slice(None, 3)),
-    "rgba8": (4, slice(None, 3)),
-    "bgr8": (3, slice(2, None, -1)),
-    "bgra8": (4, slice(2, None, -1)),
+MAX_PIXELS = 2**26
+"""Of a compressed image: a file of a megabyte may hold gigabytes of one colour."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How an encoding lays out its bytes.
+
+    Attributes:
+        channels: numbers per pixel, beside each other.
+        bytes: per number.
+        order: where red, green and blue lie in a pixel; None: grey, or `code` converts.
+        code: of cv2.cvtColor to RGB; None: a view.
+        rows: of bytes per row of pixels: planes below each other.
+        even: both sides have to be even, or (1) the width only.
+    """
+
+    channels: int
+    bytes: int = 1
+    order: slice | None = None
+    code: int | None = None
+    rows: Fraction = Fraction(1)
+    even: int = 0
+
+
+_RGB, _BGR = slice(None, 3), slice(2, None, -1)
+# OpenCV names a mosaic by its second row, from the second column on: RGGB is BayerBG.
+_MOSAICS = {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
 }
-_GREY_8 = ("mono8", "8UC1")
-_GREY_16 = ("mono16", "16UC1")
-SUPPORTED = (*_COLOUR, *_GREY_8, *_GREY_16)
-"""Encodings that need no cv_bridge."""
+_YUYV = _Layout(2, code=cv2.COLOR_YUV2RGB_YUY2, even=1)
+_UYVY = _Layout(2, code=cv2.COLOR_YUV2RGB_UYVY, even=1)
+_LAYOUTS = {
+    "rgb8": _Layout(3, order=_RGB),
+    "rgba8": _Layout(4, order=_RGB),
+    "bgr8": _Layout(3, order=_BGR),
+    "bgra8": _Layout(4, order=_BGR),
+    "rgb16": _Layout(3, 2, order=_RGB),
+    "rgba16": _Layout(4, 2, order=_RGB),
+    "bgr16": _Layout(3, 2, order=_BGR),
+    "bgra16": _Layout(4, 2, order=_BGR),
+    # OpenCV's types say nothing of the order; OpenCV's own is blue, green, red.
+    "8UC3": _Layout(3, order=_BGR),
+    "8UC4": _Layout(4, order=_BGR),
+    "16UC3": _Layout(3, 2, order=_BGR),
+    "16UC4": _Layout(4, 2, order=_BGR),
+    "mono8": _Layout(1),
+    "8UC1": _Layout(1),
+    "mono16": _Layout(1, 2),
+    "16UC1": _Layout(1, 2),
+    **{f"bayer_{name}8": _Layout(1, code=code) for name, code in _MOSAICS.items()},
+    **{f"bayer_{name}16": _Layout(1, 2, code=code) for name, code in _MOSAICS.items()},
+    "yuyv": _YUYV,
+    "yuv422_yuy2": _YUYV,
+    "uyvy": _UYVY,
+    "yuv422": _UYVY,
+    "nv12": _Layout(1, code=cv2.COLOR_YUV2RGB_NV12, rows=Fraction(3, 2), even=2),
+    "nv21": _Layout(1, code=cv2.COLOR_YUV2RGB_NV21, rows=Fraction(3, 2), even=2),
+}
+SUPPORTED = tuple(_LAYOUTS)
+_BY_LOWER_CASE = {name.lower(): layout for name, layout in _LAYOUTS.items()}
 
 
 class ImageError(ValueError):
@@ -38,11 +96,13 @@ class ImageError(ValueError):
 def to_rgb(message: Any) -> np.ndarray:
     """The pixels of a sensor_msgs/Image.
 
-    16-bit grey (mono16, 16UC1) is reduced to its high byte, value // 256: full scale is 65535
-    whatever the unit, so a depth image in millimetres comes out nearly black.
+    Numbers of 16 bits are reduced to their high byte, value // 256: full scale is 65535 whatever
+    the unit, so a depth image in millimetres comes out nearly black. YUV is taken as BT.601 with
+    limited range, as UVC cameras send it.
 
     Args:
-        message: height, width, encoding, is_bigendian, step and data as in sensor_msgs/Image.
+        message: height, width, encoding, is_bigendian, step and data as in sensor_msgs/Image;
+            capital letters of an encoding do not matter.
 
     Returns:
         [height, width, 3] uint8 RGB, mostly a view of `message.data`: not to be written to.
@@ -50,23 +110,26 @@ def to_rgb(message: Any) -> np.ndarray:
     Raises:
         ImageError: sizes that do not fit each other, or an encoding that is not supported.
     """
-    _check_sides(message.width, message.height)
-    encoding = message.encoding
-    if encoding in _COLOUR:
-        depth, channels = _COLOUR[encoding]
-        return _pixels(message, depth)[..., channels]
-    if encoding in _GREY_8:
-        return _repeat(_pixels(message, 1)[..., 0])
-    if encoding in _GREY_16:
-        return _repeat(_pixels(message, 2)[..., 0 if message.is_bigendian else 1])
-    return _by_cv_bridge(message)
+    layout, rows = _rows(message)
+    if layout.bytes == 2:
+        rows = rows[:, 0 if message.is_bigendian else 1 :: 2]
+    pixels = rows.reshape(len(rows), -1, layout.channels)
+    if layout.code is not None:
+        try:
+            return cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
+        except cv2.error as error:
+            raise ImageError(f"{_what(message)}: OpenCV cannot convert it: {error}") from error
+    if layout.order is not None:
+        return pixels[..., layout.order]
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def decompress(message: Any) -> np.ndarray:
-    """The pixels of a sensor_msgs/CompressedImage.
+    """The pixels of a sensor_msgs/CompressedImage: a JPEG, PNG or WebP file.
 
     `format` is "jpeg" or "png", or image_transport's long form "rgb8; jpeg compressed bgr8", whose
-    last word tells the order in which the sender gave the colours to the encoder.
+    last word tells the order in which the sender gave the colours to the encoder. The file's header
+    is read before the file is decoded.
 
     Args:
         message: format and data as in sensor_msgs/CompressedImage.
@@ -75,40 +138,34 @@ def decompress(message: Any) -> np.ndarray:
         [height, width, 3] uint8 RGB.
 
     Raises:
-        ImageError: no data, a format OpenCV cannot read, or damaged data.
+        ImageError: no data, another kind of file, an image of more than MAX_SIDE or MAX_PIXELS, or
+            damaged data.
     """
-    data = np.frombuffer(message.data, np.uint8)
-    what = f"compressed image, format {message.format!r}, {data.size} bytes"
-    if "compressedDepth" in message.format:
-        raise ImageError(f"{what}: compressedDepth is no colour image; use the colour stream")
-    if data.size == 0:
-        raise ImageError(f"{what}: no data")
+    _check_file(message)
     try:
         # A camera's EXIF orientation would rotate the image; raw transport does not.
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
     except cv2.error as error:
-        raise ImageError(f"{what}: OpenCV cannot decode it: {error}") from error
+        raise ImageError(f"{_file(message)}: OpenCV cannot decode it: {error}") from error
     if decoded is None:
-        raise ImageError(f"{what}: OpenCV cannot decode it; expected a whole JPEG or PNG file")
-    _check_sides(decoded.shape[1], decoded.shape[0])
+        raise ImageError(f"{_file(message)}: OpenCV cannot decode it; the file is damaged")
     return decoded if "compressed rgb" in message.format else decoded[..., ::-1]
 
 
 def check(message: Any, transport: str) -> None:
-    """Check a message in microseconds: without decoding it, and without cv_bridge.
+    """Check a message in microseconds, without converting or decoding it.
 
     Args:
         transport: "raw" or "compressed".
 
     Raises:
-        ImageError: as `to_rgb` or `decompress` would.
+        ImageError: as `to_rgb` or `decompress` would, but for damage inside a file.
     """
     if transport == "raw":
-        _check_sides(message.width, message.height)
-        if message.encoding in SUPPORTED:
-            to_rgb(message)
-    elif not len(message.data):
-        raise ImageError(f"compressed image, format {message.format!r}: no data")
+        _rows(message)
+    else:
+        _check_file(message)
 
 
 def _check_sides(width: int, height: int) -> None:
@@ -116,41 +173,56 @@ def _check_sides(width: int, height: int) -> None:
         raise ImageError(f"size {width} x {height}: each side must be in [1, {MAX_SIDE}] pixels")
 
 
-def _pixels(message: Any, depth: int) -> np.ndarray:
-    """[height, width, depth] uint8 view of the data; rows are `step` bytes apart."""
+# Raw ----------------------------------------------------------------------------------------------
+
+
+def _rows(message: Any) -> tuple[_Layout, np.ndarray]:
+    """The layout, and [rows, bytes of a row] uint8, a view of the data; rows are `step` apart."""
     height, width, step = message.height, message.width, message.step
+    _check_sides(width, height)
+    layout = _BY_LOWER_CASE.get(message.encoding.lower())
+    if layout is None:
+        raise ImageError(f"encoding {message.encoding!r} is not one of {', '.join(SUPPORTED)}")
+    if (layout.even and width % 2) or (layout.even == 2 and height % 2):
+        sides = "width" if layout.even == 1 else "width and height"
+        raise ImageError(f"{_what(message)}: {sides} must be even")
+    length = width * layout.channels * layout.bytes
+    if step < length:
+        raise ImageError(f"{_what(message)}: step is {step} bytes, a row needs {length}")
     data = np.frombuffer(message.data, np.uint8)
-    what = f"{message.encoding} image of {width} x {height}"
-    if step < width * depth:
-        raise ImageError(f"{what}: step is {step} bytes, a row needs {width * depth}")
-    if data.size != step * height:
+    rows = int(height * layout.rows)
+    if data.size != step * rows:
+        planes = "" if layout.rows == 1 else f" * {layout.rows}"
         raise ImageError(
-            f"{what}: {data.size} bytes of data, but step * height = {step} * {height}"
-            f" = {step * height}"
+            f"{_what(message)}: {data.size} bytes of data, but step * height{planes} = {step} *"
+            f" {height}{planes} = {step * rows}"
         )
-    return data.reshape(height, step)[:, : width * depth].reshape(height, width, depth)
+    return layout, data.reshape(rows, step)[:, :length]
 
 
-def _repeat(grey: np.ndarray) -> np.ndarray:
-    """[H, W] as [H, W, 3] without a copy."""
-    return np.broadcast_to(grey[..., None], (*grey.shape, 3))
+def _what(message: Any) -> str:
+    return f"{message.encoding} image of {message.width} x {message.height}"
 
 
-def _by_cv_bridge(message: Any) -> np.ndarray:
-    """Any other encoding, where ROS's cv_bridge is installed and works."""
-    refusal = (
-        f"encoding {message.encoding!r} is not one of {', '.join(SUPPORTED)}"
-        " and cv_bridge (apt package ros-$ROS_DISTRO-cv-bridge)"
-    )
-    try:
-        from cv_bridge import CvBridge
-    except (ImportError, AttributeError) as error:
-        # AttributeError: a cv_bridge built for another numpy or OpenCV fails inside its import.
-        raise ImageError(f"{refusal} is not usable: {error}") from error
-    try:
-        image = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
-    except Exception as error:  # cv_bridge raises its own, OpenCV's and numpy's errors
-        raise ImageError(f"{refusal} refuses it: {error}") from error
-    if image.shape != (message.height, message.width, 3) or image.dtype != np.uint8:
-        raise ImageError(f"{refusal} returned {image.dtype} {image.shape}")
-    return image
+# Compressed ---------------------------------------------------------------------------------------
+
+
+def _check_file(message: Any) -> None:
+    """Raises ImageError: what the header says is not what can be decoded."""
+    if "compressedDepth" in message.format:
+        what = f"{_file(message)}: compressedDepth is no colour image; use the colour stream"
+        raise ImageError(what)
+    if not len(message.data):
+        raise ImageError(f"{_file(message)}: no data")
+    size = read_size(memoryview(message.data))
+    if size is None:
+        raise ImageError(f"{_file(message)}: OpenCV cannot decode it; expected a JPEG, PNG or WebP")
+    _check_sides(*size)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(
+            f"{_file(message)}: {size[0]} x {size[1]} pixels, at most {MAX_PIXELS} are decoded"
+        )
+
+
+def _file(message: Any) -> str:
+    return f"compressed image, format {message.format!r}, {len(message.data)} bytes"

@@ -68,7 +68,6 @@ WITHOUT_ROS = {
 ROS = {
     "ament_index_python",
     "builtin_interfaces",
-    "cv_bridge",
     "diagnostic_msgs",
     "geometry_msgs",
     "launch",

@@ -194,7 +194,7 @@ def test_joint_states_in_parts(tmp_path: Path, arguments: list[str]) -> None:
         (on_joints(of_other_joints), "joints", "no joint state names any of"),
         (on_front(lambda m: None), "topic", r"/front/image_raw .* not in the bag; .*/wrist/image"),
         (on_front(compressed), "topic", "has the type sensor_msgs/msg/CompressedImage, the node"),
-        (on_front(set_to(encoding="yuv422")), "image", "40 of 40 .* encoding 'yuv422' is not"),
+        (on_front(set_to(encoding="32FC1")), "image", "40 of 40 .* encoding '32FC1' is not"),
         (on_front(set_to(data=np.zeros(7, np.uint8))), "image", "40 of 40 .* 7 bytes of data"),
         (
             on_front(set_to(data=np.arange(9216).astype(np.uint8))),

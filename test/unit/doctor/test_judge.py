@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from support.doctor_cases import START, copy_checkpoint, settings
+from support.doctor_cases import START, copy_checkpoint, header, settings
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.doctor import host as doctor_host
@@ -21,7 +25,7 @@ from pi0_ros.doctor.host import free_memory, judge_host, weight_bytes
 from pi0_ros.doctor.images import judge_images
 from pi0_ros.doctor.operator import judge_operator
 from pi0_ros.doctor.policy import judge_policy
-from pi0_ros.doctor.samples import Collected, Endpoint, ImageSample
+from pi0_ros.doctor.samples import Collected, Collector, Endpoint, ImageSample
 from pi0_ros.doctor.streams import judge_streams
 
 SECOND = 10**9
@@ -158,12 +162,61 @@ def test_frozen_cameras() -> None:
     [
         ({"encoding": "16UC1"}, "16 bit grey"),
         ({"encoding": "mono8"}, "mono8: grey"),
+        ({"encoding": "16UC1; png compressed "}, "16 bit grey"),
+        ({"encoding": "8UC3"}, "8UC3: names no order of the colours"),
         ({"spread": 1}, "its images are of one colour"),
     ],
 )
 def test_images_without_colour(changes: dict[str, Any], text: str) -> None:
     images = {"front": images_of(**changes), "wrist": images_of()}
     assert any(text in t for t in lines(judge_images(settings(), heard(images=images)), WARN))
+
+
+def mosaic(rgb: np.ndarray) -> np.ndarray:
+    """[H, W] of RGGB."""
+    grey = rgb[..., 1].copy()
+    grey[::2, ::2], grey[1::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, 1::2, 2]
+    return grey
+
+
+def brightness(rgb: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+
+@pytest.mark.parametrize(
+    ("form", "convert", "level", "text"),
+    [
+        ("rgb8; jpeg compressed bgr8", lambda rgb: rgb[..., ::-1], PASS, "64 x 48"),
+        ("jpeg", lambda rgb: rgb[..., ::-1], PASS, "64 x 48"),
+        ("bayer_rggb8; jpeg compressed ", mosaic, FAIL, "its source bayer_rggb8 has colour"),
+        ("yuv422_yuy2; jpeg compressed mono8", brightness, FAIL, "its source yuv422_yuy2 has"),
+        ("8UC3; jpeg compressed bgr8", brightness, FAIL, "its source 8UC3 has colour"),
+        ("jpeg", brightness, WARN, "every image is grey"),
+        ("mono8; jpeg compressed mono8", brightness, WARN, "every image is grey"),
+        ("rgb8; jpeg compressed rgb8", lambda rgb: rgb[..., ::-1], WARN, "red and blue swapped"),
+    ],
+)
+def test_colours_that_a_transport_takes_or_swaps(
+    form: str, convert: Callable[[np.ndarray], np.ndarray], level: str, text: str
+) -> None:
+    interface = settings(image_transport="compressed", cameras=["front"])
+    collector = Collector(interface, live=True)
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        rgb = rng.integers(0, 60, (48, 64, 3), np.uint8)
+        rgb[..., 0] += 150
+        data = cv2.imencode(".jpg", np.ascontiguousarray(convert(rgb)))[1]
+        message = SimpleNamespace(header=header(START + k * SECOND), format=form, data=data)
+        collector.puts["/front/image_raw/compressed"](message, START + k * SECOND, None)
+    found = [f for f in judge_images(interface, collector.collected) if f.check == "image"]
+    assert [f.level for f in found] == [level]
+    assert text in found[0].text
+
+
+def test_a_dark_image_is_not_taken_for_a_grey_camera() -> None:
+    samples = [replace(s, grey=True, spread=0) for s in images_of(encoding="bayer_rggb8; jpeg")]
+    images = {"front": samples, "wrist": images_of()}
+    assert not lines(judge_images(settings(), heard(images=images)), FAIL)
 
 
 def test_a_camera_that_changes() -> None:

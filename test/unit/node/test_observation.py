@@ -176,12 +176,12 @@ def test_malformed_joint_state_names_topic_and_joint():
 
 def test_malformed_image_names_the_camera():
     def decode(message):
-        if message.encoding == "strange":
+        if message.encoding == "bgr8":
             raise ImageError("nobody reads it")
         return np.zeros((1, 1, 3), np.uint8)
 
     buffer = filled()
-    buffer.put_image("wrist", image(NOW, encoding="strange"))
+    buffer.put_image("wrist", image(NOW, encoding="bgr8"))
     with pytest.raises(Refusal) as caught:
         buffer.snapshot(NOW).observation(decode)
     assert caught.value.reason == "malformed"
