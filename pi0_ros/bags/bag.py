@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from pi0_ros.console import table
@@ -40,12 +42,20 @@ class BagTopic:
 
 
 @dataclass(frozen=True)
-class Bag:
-    """What a recording contains, without its messages.
+class Message:
+    """One recorded message: topic in the recording, receive time in ns, serialised (CDR) bytes."""
+
+    topic: str
+    time: int
+    data: bytes
+
+
+class Recording(Protocol):
+    """What a robot recorded, whoever wrote it: a rosbag2 directory, or an episode of a data set.
 
     Attributes:
-        path: rosbag2 directory, or one of its files (.mcap, .db3).
-        storage: "mcap" or "sqlite3".
+        path: where it lies.
+        storage: "mcap" or "sqlite3": how a replay of it is stored.
         start, end: receive times of the first and last message, ns.
         topics: every topic, sorted by name.
     """
@@ -56,14 +66,47 @@ class Bag:
     end: int
     topics: tuple[BagTopic, ...]
 
+    def messages(self, types: Mapping[str, str]) -> Iterator[Message]:
+        """The messages in the order of their receive times.
+
+        Args:
+            types: topic in the recording -> message type; other topics are not read.
+
+        Raises:
+            BagError: the recording breaks off or is damaged.
+        """
+
 
 @dataclass(frozen=True)
-class Message:
-    """One recorded message: topic in the recording, receive time in ns, serialised (CDR) bytes."""
+class Bag(Recording):
+    """A rosbag2 recording: a directory, or one of its files (.mcap, .db3)."""
 
-    topic: str
-    time: int
-    data: bytes
+    path: Path
+    storage: str
+    start: int
+    end: int
+    topics: tuple[BagTopic, ...]
+
+    def messages(self, types: Mapping[str, str]) -> Iterator[Message]:
+        with _opened(self.path) as reader:
+            wanted = [c for c in reader.connections if types.get(c.topic) == c.msgtype]
+            if not wanted:  # of no connections rosbags reads all
+                return
+            _check_metadata(self.path, reader, wanted)
+            messages = reader.messages(wanted)
+            previous = None
+            while True:
+                try:
+                    connection, time, data = next(messages)
+                except StopIteration:
+                    return
+                except Exception as error:  # the storage formats raise errors of many kinds
+                    at = "at its first message" if previous is None else f"after {previous} ns"
+                    raise BagError(
+                        f"{self.path}: the recording is damaged {at}: {error}"
+                    ) from error
+                previous = time
+                yield Message(connection.topic, time, bytes(data))
 
 
 @contextmanager
@@ -75,6 +118,7 @@ def _opened(path: Path) -> Iterator[Reader]:
             read_yaml_file(path / "metadata.yaml")  # rosbags' own reader has no bounds
         reader = Reader(path)
         reader.open()
+        _forget_offers(reader)
     except FileNotFoundError:
         raise BagError(
             f"{path}: not a rosbag2 recording (no metadata.yaml in it). Give the directory that "
@@ -91,6 +135,36 @@ def _opened(path: Path) -> Iterator[Reader]:
         yield reader
     finally:
         reader.close()
+
+
+def _forget_offers(reader: Reader) -> None:
+    """Lets topics be found by name and type alone.
+
+    rosbags reads a topic whose quality of service or type hash in metadata.yaml is not that of the
+    data files, as people edit it for `ros2 bag play`, as a topic without messages.
+    """
+    for storage in (reader.storage, *getattr(reader.storage, "storages", ())):
+        storage.connections[:] = [
+            c._replace(ext=c.ext._replace(offered_qos_profiles=[]), digest="")
+            for c in storage.connections
+        ]
+
+
+def _check_metadata(path: Path, reader: Reader, wanted: Iterable[Connection]) -> None:
+    """Raises a BagError where metadata.yaml promises messages of a topic that no file has."""
+    storages = getattr(reader.storage, "storages", None)
+    if storages is None:  # a file without metadata.yaml
+        return
+    there = {(c.topic, c.msgtype) for storage in storages for c in storage.connections}
+    for c in wanted:
+        if c.msgcount and (c.topic, c.msgtype) not in there:
+            names = ", ".join(sorted({topic for topic, _ in there}))
+            raise BagError(
+                f"{path}: metadata.yaml says that {c.topic} ({c.msgtype}) has {c.msgcount}"
+                f" messages, but the data files hold no such topic; they hold {names or 'none'}."
+                " It was edited: `ros2 bag reindex` writes it anew; to play a topic under another"
+                " name use --remap FROM:=TO"
+            )
 
 
 def open_bag(path: str | Path) -> Bag:
@@ -117,31 +191,6 @@ def open_bag(path: str | Path) -> Bag:
 def describe_topics(topics: Iterable[BagTopic]) -> str:
     """One line per topic: name, type and number of messages."""
     return table((f"  {topic.name}", f"{topic.type}, {topic.count} messages") for topic in topics)
-
-
-def read_messages(bag: Bag, types: Mapping[str, str]) -> Iterator[Message]:
-    """Yields the recording's messages in the order of their receive times.
-
-    Args:
-        types: topic in the recording -> message type; other topics are not read.
-
-    Raises:
-        BagError: the recording breaks off or is damaged.
-    """
-    with _opened(bag.path) as reader:
-        wanted = [c for c in reader.connections if types.get(c.topic) == c.msgtype]
-        messages = reader.messages(wanted)
-        previous = None
-        while True:
-            try:
-                connection, time, data = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:  # as above: of many kinds
-                at = "at its first message" if previous is None else f"after {previous} ns"
-                raise BagError(f"{bag.path}: the recording is damaged {at}: {error}") from error
-            previous = time
-            yield Message(connection.topic, time, bytes(data))
 
 
 def header_stamp(message: Message) -> int:

@@ -72,6 +72,10 @@ class ChunkRecord:
             stage_times=np.zeros(0),
             verdict=self.verdict,
             rejected_reason=self.rejected_reason,
+            rtc=0,
+            rtc_fallback="",
+            rtc_delay=0,
+            rtc_weights=np.zeros(0),
         )
 
 

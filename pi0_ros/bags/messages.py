@@ -10,7 +10,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pi0_ros.bags.bag import Bag, BagError, Message, header_stamp, read_messages
+from pi0_ros.bags.bag import BagError, Message, Recording, header_stamp
 from pi0_ros.share import find_shared_file
 
 CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
@@ -67,7 +67,7 @@ def decode(data: bytes, kind: str) -> Any:
     return message
 
 
-def decode_or_blame(bag: Bag, message: Message, kind: str) -> Any:
+def decode_or_blame(bag: Recording, message: Message, kind: str) -> Any:
     """As `decode`, where a damaged message means that the recording cannot be used.
 
     Raises:
@@ -82,14 +82,16 @@ def decode_or_blame(bag: Bag, message: Message, kind: str) -> Any:
         raise BagError(f"{bag.path}: a message on {message.topic}: {error}: {cause}") from error
 
 
-def joint_positions(bag: Bag, topics: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def joint_positions(
+    bag: Recording, topics: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Joint name -> (header stamps in ns [k], positions in rad [k]) of topics of joint states.
 
     Raises:
         BagError: the recording or a message in it is damaged.
     """
     series: dict[str, tuple[list[int], list[float]]] = {}
-    for message in read_messages(bag, dict.fromkeys(topics, STATES_TYPE)):
+    for message in bag.messages(dict.fromkeys(topics, STATES_TYPE)):
         stamp = header_stamp(message)
         state = decode_or_blame(bag, message, STATES_TYPE)
         for name, position in zip(state.name, state.position, strict=False):

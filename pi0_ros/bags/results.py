@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_messages
+from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag
 from pi0_ros.bags.chunks import ChunkRecord, RecordedTrajectory, chunk_record, read_trajectory
 from pi0_ros.bags.messages import CHUNK_TYPE, TRAJECTORY_TYPE, decode_or_blame
 
@@ -89,7 +89,7 @@ def read_results(path: str | Path) -> Results:
     types |= dict.fromkeys([own] if own in beside else beside, TRAJECTORY_TYPE)
     found: list[TimedChunk] = []
     trajectories = []
-    for message in read_messages(bag, types):
+    for message in bag.messages(types):
         kind = types[message.topic]
         content = decode_or_blame(bag, message, kind)
         try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pi0_ros.bags.bag import Bag, BagError, BagTopic, describe_topics
+from pi0_ros.bags.bag import BagError, BagTopic, Recording, describe_topics
 from pi0_ros.node.interface import Topic
 
 
 def match_topics(
-    bag: Bag, needed: Sequence[Topic], remaps: Mapping[str, str] | None = None
+    bag: Recording, needed: Sequence[Topic], remaps: Mapping[str, str] | None = None
 ) -> dict[str, Topic]:
     """Finds the recorded topic for each topic the node needs.
 
@@ -62,5 +62,23 @@ def match_topics(
             "Choose the node's topics with --params (`cameras`, `camera.<name>.topic`, "
             "`joint_states_topics`, `image_transport`, `instruction`),\n"
             "or play a topic under another name with --remap FROM:=TO."
+            + _namespace_hint(bag, needed)
         )
     return matches
+
+
+def _namespace_hint(bag: Recording, needed: Sequence[Topic]) -> str:
+    """Where all required topics are there under one namespace, how to start the node in it."""
+    required = [need for need in needed if need.required]
+    spaces = [
+        {
+            topic.name.removesuffix(need.name)
+            for topic in bag.topics
+            if topic.type == need.type and topic.name.endswith(need.name)
+        }
+        for need in required
+    ]
+    common = set.intersection(*spaces) - {""} if spaces else set()
+    if len(common) != 1:
+        return ""
+    return f"\nAll of them are there under {min(common)}: give --ros-args -r __ns:={min(common)}"

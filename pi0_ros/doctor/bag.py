@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pi0_ros.bags.bag import open_bag, read_messages
+from pi0_ros.bags.bag import open_bag
 from pi0_ros.bags.messages import message_types
 from pi0_ros.doctor.samples import Collected, Collector
 from pi0_ros.node.interface import Interface, node_topics
@@ -36,7 +36,7 @@ def collect_bag(interface: Interface, path: Path, seconds: float | None = None) 
         if not topic.sent
     }
     types = message_types()
-    for message in read_messages(bag, needed):
+    for message in bag.messages(needed):
         if message.time > collected.end:
             break
         kind = needed[message.topic]

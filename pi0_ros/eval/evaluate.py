@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pi0_ros.bags.bag import BagError, Message, read_messages
+from pi0_ros.bags.bag import BagError, Message
 from pi0_ros.bags.chunks import REJECTED
 from pi0_ros.bags.images import thumbnail
 from pi0_ros.errors import UserError
@@ -127,7 +127,7 @@ def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
     published: list[Published] = []
 
     def messages() -> Iterator[Message]:
-        for message in read_messages(bag, case.types):
+        for message in bag.messages(case.types):
             on_time((message.time - bag.start) / 1e9)
             yield message
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ros.bags.bag import Bag, BagError, describe_topics, read_messages
+from pi0_ros.bags.bag import BagError, Recording, describe_topics
 from pi0_ros.bags.chunks import RecordedTrajectory, read_trajectory
 from pi0_ros.bags.messages import STATES_TYPE, TRAJECTORY_TYPE, decode_or_blame, joint_positions
 
@@ -28,7 +28,9 @@ class Truth:
     at: Callable[[np.ndarray], np.ndarray]
 
 
-def read_truth(bag: Bag, joint_states: Sequence[str], target: str, joints: Sequence[str]) -> Truth:
+def read_truth(
+    bag: Recording, joint_states: Sequence[str], target: str, joints: Sequence[str]
+) -> Truth:
     """What the joints did, or were told to do.
 
     Args:
@@ -55,7 +57,7 @@ def read_truth(bag: Bag, joint_states: Sequence[str], target: str, joints: Seque
 
 def _of_states(
     series: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    bag: Bag,
+    bag: Recording,
     topic: str,
     joints: Sequence[str],
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -88,11 +90,11 @@ def _interpolated(times: np.ndarray, known: np.ndarray, values: np.ndarray) -> n
 
 
 def _of_trajectories(
-    bag: Bag, topic: str, joints: Sequence[str]
+    bag: Recording, topic: str, joints: Sequence[str]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Of each time the newest trajectory received before it; at its end the last point holds."""
     trajectories: list[RecordedTrajectory] = []
-    for message in read_messages(bag, {topic: TRAJECTORY_TYPE}):
+    for message in bag.messages({topic: TRAJECTORY_TYPE}):
         content = decode_or_blame(bag, message, TRAJECTORY_TYPE)
         try:
             trajectory = read_trajectory(content, message.time)
@@ -120,7 +122,7 @@ def _of_trajectories(
     return at
 
 
-def _check_names(bag: Bag, topic: str, joints: Sequence[str], there: Sequence[str]) -> None:
+def _check_names(bag: Recording, topic: str, joints: Sequence[str], there: Sequence[str]) -> None:
     missing = [name for name in joints if name not in there]
     if missing:
         raise BagError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0_ros.bags.bag import Bag, BagError, open_bag, read_messages
+from pi0_ros.bags.bag import BagError, Recording, open_bag
 from pi0_ros.bags.messages import IMAGE_TYPES, STATES_TYPE, decode
 from pi0_ros.bags.topics import match_topics
 from pi0_ros.motion.limits import JointLimits
@@ -32,7 +32,7 @@ class Case:
         topics: topic in the recording -> the node's topic that it is played on.
     """
 
-    bag: Bag
+    bag: Recording
     interface: Interface
     topics: Mapping[str, Topic]
 
@@ -117,9 +117,9 @@ def check_case(case: Case, check: Check = preflight) -> None:
     _check_joints(case.bag, case.joint_states, case.parameters.joint_names)
 
 
-def _check_joints(bag: Bag, topics: Sequence[str], joints: Sequence[str]) -> None:
+def _check_joints(bag: Recording, topics: Sequence[str], joints: Sequence[str]) -> None:
     named: dict[str, None] = {}  # in the order in which they come
-    for number, message in enumerate(read_messages(bag, dict.fromkeys(topics, STATES_TYPE))):
+    for number, message in enumerate(bag.messages(dict.fromkeys(topics, STATES_TYPE))):
         try:
             named.update(dict.fromkeys(decode(message.data, STATES_TYPE).name))
         except ValueError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros import console
-from pi0_ros.bags.bag import Message, read_messages
+from pi0_ros.bags.bag import Message
 from pi0_ros.bags.messages import CHUNK_TYPE, encode
 from pi0_ros.bags.results import Results
 from pi0_ros.bags.writer import BagWriter
@@ -170,7 +170,7 @@ def _warnings(steps: Steps | Again) -> Iterator[str]:
 
 
 def _played(case: Case, digest: Any, on_message: Callable[[int], None]) -> Iterator[Message]:
-    for message in read_messages(case.bag, case.types):
+    for message in case.bag.messages(case.types):
         add_to(digest, message, case.topics[message.topic])
         on_message(message.time)
         yield message

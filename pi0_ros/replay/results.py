@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0_ros import console
-from pi0_ros.bags.bag import Bag
+from pi0_ros.bags.bag import Recording
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.bags.messages import joint_positions
 from pi0_ros.replay.case import Case
@@ -16,7 +16,7 @@ BAG, PLOT, FIGURES, LOG = "bag", "chunks.png", "figures.json", "node.log"
 DIFFERENCE, GOLDEN = "diff.png", "golden.json"
 
 
-def claim_results(out: Path, bag: Bag, overwrite: bool) -> None:
+def claim_results(out: Path, bag: Recording, overwrite: bool) -> None:
     """Makes the folder of the results, and room in it.
 
     Args:

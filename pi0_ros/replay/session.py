@@ -17,7 +17,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.bags.bag import Message, read_messages
+from pi0_ros.bags.bag import Message
 from pi0_ros.bags.chunks import ChunkRecord, chunk_record
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.interface import Interface, Topic, node_topics
@@ -235,7 +235,7 @@ class Session:
             self._publishers[message.topic].publish(message.data)
 
         types = self._case.types
-        with ReadAhead(read_messages(self._case.bag, types)) as messages:
+        with ReadAhead(self._case.bag.messages(types)) as messages:
             return play(messages, types, publish, self._publish_clock, rate=rate, on_tick=tick)
 
     def drain(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag, read_messages
+from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag
 from pi0_ros.bags.images import TO_RGB
 from pi0_ros.bags.messages import STATES_TYPE, decode_or_blame
 from pi0_ros.bags.results import Results, TimedChunk
@@ -90,7 +90,7 @@ def build_timeline(
     count = sum(topic.count for topic in bag.topics if topic.name in types)
     joints = set(results.joint_names)
     named: set[str] = set()
-    messages = read_messages(bag, types)
+    messages = bag.messages(types)
     for message in progress(messages, desc="Recording", total=count, leave=False):
         kind = types[message.topic]
         if kind != STATES_TYPE and not timeline.wants_image(message.topic, message.time):

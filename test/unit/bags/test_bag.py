@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from pi0_ros.bags.bag import (
     Bag,
@@ -11,7 +12,6 @@ from pi0_ros.bags.bag import (
     Message,
     header_stamp,
     open_bag,
-    read_messages,
 )
 from pi0_ros.bags.messages import joint_positions
 from pi0_ros.bags.topics import match_topics
@@ -79,7 +79,7 @@ def test_a_recording_cut_in_the_middle_is_a_bag_error(make_bag, storage):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(BagError, match="bag"):
         bag = open_bag(path)
-        list(read_messages(bag, {"/front/image_raw": IMAGE}))
+        list(bag.messages({"/front/image_raw": IMAGE}))
 
 
 def test_damage_found_while_reading_is_a_bag_error(make_bag):
@@ -91,7 +91,54 @@ def test_damage_found_while_reading_is_a_bag_error(make_bag):
     file.write_bytes(data)
     bag = open_bag(path)
     with pytest.raises(BagError, match="the recording is damaged"):
-        list(read_messages(bag, {"/front/image_raw": IMAGE}))
+        list(bag.messages({"/front/image_raw": IMAGE}))
+
+
+QOS_BY_HAND = """- history: 3
+  depth: 0
+  reliability: 2
+  durability: 2
+  deadline: {sec: 0, nsec: 0}
+  lifespan: {sec: 0, nsec: 0}
+  liveliness: 1
+  liveliness_lease_duration: {sec: 0, nsec: 0}
+  avoid_ros_namespace_conventions: false"""
+
+
+def edit_topics(recording: Path, **values: object) -> None:
+    """Changes every topic in metadata.yaml, as people do by hand."""
+    file = recording / "metadata.yaml"
+    document = yaml.safe_load(file.read_text())
+    for topic in document["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        topic["topic_metadata"].update(values)
+    file.write_text(yaml.safe_dump(document))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize(
+    "edit", [{"offered_qos_profiles": QOS_BY_HAND}, {"type_description_hash": "RIHS01_00"}]
+)
+def test_metadata_that_was_edited_does_not_hide_messages(make_bag, storage, edit):
+    path = make_bag(topics=["/joint_states"], seconds=0.2, storage=storage)
+    edit_topics(path, **edit)
+    assert len(list(open_bag(path).messages({"/joint_states": STATES}))) == 20
+
+
+def test_topics_that_the_data_files_lack_are_told(make_bag):
+    path = make_bag(topics=["/joint_states"], seconds=0.2)
+    edit_topics(path, name="/arm/joint_states")
+    with pytest.raises(BagError, match=r"says that /arm/joint_states .* 20 messages.*--remap"):
+        list(open_bag(path).messages({"/arm/joint_states": STATES}))
+
+
+def test_of_no_topic_there_are_no_messages(recording):
+    assert not list(open_bag(recording).messages({"/nothing": STRING}))
+
+
+def test_match_names_the_namespace_that_everything_is_in():
+    bag = bag_of(("/left/front/image_raw", IMAGE, 3), ("/left/joint_states", STATES, 9))
+    with pytest.raises(BagError, match="--ros-args -r __ns:=/left"):
+        match_topics(bag, NEEDED)
 
 
 def test_match_finds_topics_by_name_and_type():
@@ -171,7 +218,7 @@ def test_a_joint_state_cut_short_is_a_bag_error(make_bag, size):
 
 def test_messages_come_in_order_and_only_from_the_topics_asked_for(recording):
     bag = open_bag(recording)
-    messages = list(read_messages(bag, {"/front/image_raw": IMAGE, "/joint_states": STATES}))
+    messages = list(bag.messages({"/front/image_raw": IMAGE, "/joint_states": STATES}))
     times = [message.time for message in messages]
     assert times == sorted(times)
     assert {message.topic for message in messages} == {"/front/image_raw", "/joint_states"}

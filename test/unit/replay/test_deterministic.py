@@ -25,7 +25,7 @@ from support.recordings import (
 )
 
 from pi0_ros import cli
-from pi0_ros.bags.bag import open_bag, read_messages
+from pi0_ros.bags.bag import open_bag
 from pi0_ros.bags.messages import SAMPLES_TYPE, decode
 from pi0_ros.bags.results import read_results
 from pi0_ros.errors import UserError
@@ -220,7 +220,7 @@ def test_each_output_gets_its_messages(argv, tmp_path):
     bag = open_bag(out / "bag")
     samples = [
         (message.time, float(decode(message.data, SAMPLES_TYPE).data[0]))
-        for message in read_messages(bag, {"/three/commands": SAMPLES_TYPE})
+        for message in bag.messages({"/three/commands": SAMPLES_TYPE})
     ]
     times, positions = np.array([t for t, _ in samples]), np.array([p for _, p in samples])
     assert set(np.diff(times)) == {10_000_000}, "100 a second"

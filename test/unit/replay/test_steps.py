@@ -19,7 +19,7 @@ from support.recordings import (
     write_params,
 )
 
-from pi0_ros.bags.bag import BagError, read_messages
+from pi0_ros.bags.bag import BagError
 from pi0_ros.bags.chunks import EXECUTED, REJECTED
 from pi0_ros.replay.case import check_case, node_arguments, open_case
 from pi0_ros.replay.steps import Moved, Published, Steps
@@ -39,7 +39,7 @@ def run(tmp_path):
         check_case(case, lambda *_: [])
         policy = policy or FakePolicy(case.parameters)
         steps = Steps(case.interface, case.topics, policy, limits=case.limits(), **options)
-        events = list(steps.run(read_messages(case.bag, case.types)))
+        events = list(steps.run(case.bag.messages(case.types)))
         return steps, events, policy
 
     return call
