@@ -134,16 +134,19 @@ class NodeParameters:
         "Where an openpi checkpoint has no config.json: steps in a chunk (action_horizon of its "
         "training configuration); 0: the checkpoint says it.")
     device: str = _row("cpu", doc=
-        "Device that runs the model: cpu, npu:0, another device of torch, or auto (an NPU if one "
-        "is usable).")
+        "Device that runs the model: cpu, cuda:0, npu:0, another device of torch, or auto (an NPU "
+        "if one is usable, otherwise a GPU of NVIDIA, otherwise the CPU).")
     dtype: str = _row("float32", choices=("float32", "bfloat16"), doc=
         "Number format of the weights.")
-    graph: str = _row("auto", choices=("auto", "eager", "inductor", "torchair", "npugraph_ex"), doc=
-        "How the model is compiled. eager: not at all. torchair and npugraph_ex: for Ascend. auto:"
-        " torchair on an NPU; elsewhere the result of `pi0 compile`, and eager without one.")
+    graph: str = _row("auto", choices=("auto", "eager", "inductor", "cudagraph",
+        "inductor_cudagraph", "torchair", "npugraph_ex"), doc=
+        "How the model is compiled. eager: not at all. cudagraph and inductor_cudagraph: for "
+        "NVIDIA, docs/nvidia.md. torchair and npugraph_ex: for Ascend, docs/ascend.md. auto: the "
+        "result of `pi0 compile`; without one torchair on an NPU, cudagraph on a GPU, eager on a "
+        "CPU.")
     graph_form: str = _row("frame", choices=("frame", "two-graph"), doc=
         "frame: the whole inference is one graph. two-graph: the context and one denoise step are "
-        "separate graphs, which compile faster.")
+        "separate graphs, which compile faster. Graphs for NVIDIA are always a frame.")
     npu_attention: str = _row("fia", choices=("fia", "pfa"), doc=
         "Attention kernel on an NPU: fia (npu_fused_infer_attention_score) or pfa "
         "(npu_prompt_flash_attention).")

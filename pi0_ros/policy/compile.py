@@ -1,5 +1,8 @@
 """What is compiled, and by which compiler. Keys of cached graphs follow this file and the model."""
 
+import copy
+import inspect
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +15,21 @@ from torch import Tensor, nn
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
 from pi0_ros.model.pi0 import Context, Layout, Pi0
 
-GRAPHS = ("auto", "eager", "inductor", "torchair", "npugraph_ex")
+_LOG = logging.getLogger(__name__)
+
+CAPTURED = ("cudagraph", "inductor_cudagraph")
+"""Graphs that hold a whole frame, whatever the form asked for."""
+
+GRAPHS = ("auto", "eager", "inductor", *CAPTURED, "torchair", "npugraph_ex")
+NEEDS = dict.fromkeys(CAPTURED, "cuda") | {"torchair": "npu", "npugraph_ex": "npu"}
+"""Graph -> the only kind of device that it is for."""
+
+DEFAULT_GRAPH = {"npu": "torchair", "cuda": "cudagraph"}
+"""Kind of device -> what `auto` is where nothing was measured; elsewhere eager."""
+
+CONTESTANTS = {"cpu": ("eager", "inductor"), "cuda": CAPTURED}
+"""Kind of device -> what `pi0 compile` measures for `auto`, the quickest to start first."""
+
 FORMS = ("frame", "two-graph")
 
 
@@ -21,9 +38,12 @@ class GraphOptions:
     """How a model is compiled.
 
     Attributes:
-        graph: `eager`, not at all; `inductor`, torch's own compiler; `torchair`, a GE graph, and
-            `npugraph_ex`, a captured graph, both for Ascend; `auto`: torchair on an NPU, elsewhere
-            what `pi0 compile` found to be faster, and eager where it was not run.
+        graph: `eager`, not at all; `inductor`, torch's own compiler; `cudagraph`, the operators of
+            a frame captured into one CUDA graph, and `inductor_cudagraph`, the kernels that
+            inductor makes of its context and its step, captured together; `torchair`, a GE graph,
+            and `npugraph_ex`, a captured graph, both for Ascend; `auto`: what `pi0 compile` found
+            to be faster, and where it was not run torchair on an NPU, cudagraph on CUDA, eager on
+            a CPU.
         form: `frame`, the whole inference in one graph with its denoise steps unrolled: one launch.
             `two-graph`, the prefix and one denoise step: faster to compile.
         cache: directory in which compiled graphs survive a restart; None: they do not.
@@ -71,7 +91,14 @@ class Prompt(NamedTuple):
 
 
 class Frame(nn.Module):
-    """`Pi0.forward` with plain tensors as arguments, which is what graph caches take."""
+    """`Pi0.forward` with plain tensors as arguments, which is what graph caches take.
+
+    Attributes:
+        KEPT: arguments that outlive a frame and are never changed in place: the same tensor as
+            last time holds what it held then.
+    """
+
+    KEPT = ("prompt", "time_table", "layout")
 
     def __init__(self, model: Pi0) -> None:
         super().__init__()
@@ -140,16 +167,135 @@ def unflatten_layout(tensors: tuple[Tensor, ...]) -> Layout:
     return Layout(tensors[0:2], tensors[2:4], *tensors[4:])
 
 
+class CapturePool:
+    """What the graphs of one model share, of which one runs at a time: memory and a stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.handle: Any = None
+        self.stream: Any = None
+        self.failed = False
+
+    def prepare(self) -> None:
+        """Get both from the driver, once."""
+        if self.stream is None:
+            self.handle = torch.cuda.graph_pool_handle()
+            self.stream = torch.cuda.Stream(self.device)
+
+
+class Captured:
+    """A function of tensors whose kernels are captured into a CUDA graph at its first call.
+
+    A graph reads and writes fixed addresses: each argument has a buffer, into which it is copied
+    where it is another tensor than last time or may have changed since; the result is copied out.
+    So shapes and dtypes are those of the first call. The thread that called first calls always.
+
+    Where a capture fails, the function is called as it is, and so is every other one of the pool
+    that is not captured yet.
+    """
+
+    def __init__(
+        self, function: Callable[..., Tensor], names: list[str], kept: tuple[str, ...], pool: Any
+    ) -> None:
+        """
+        Args:
+            names: of the arguments; the last one is that of all further ones.
+            kept: names of arguments that callers never change in place.
+            pool: a `CapturePool`.
+        """
+        self._function, self._names, self._kept, self._pool = function, names, kept, pool
+        self._graph: Any = None
+        self._buffers: list[Tensor] = []
+        self._last: tuple[Tensor, ...] = ()
+        self._result: Tensor
+
+    @property
+    def is_captured(self) -> bool:
+        return self._graph is not None
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        """The function's result, in memory of its own.
+
+        Raises:
+            ValueError: an argument has another shape or dtype than at the first call.
+        """
+        if self._graph is None:
+            if not self._pool.failed:
+                self._try_to_capture(arguments)
+            if self._graph is None:
+                return self._function(*arguments)
+        with torch.cuda.device(self._pool.device):
+            self._fill(arguments)
+            self._graph.replay()
+            return self._result.clone()
+
+    def _fill(self, arguments: tuple[Tensor, ...]) -> None:
+        if len(arguments) != len(self._buffers):
+            raise ValueError(
+                f"a captured graph of {len(self._buffers)} arguments got {len(arguments)}"
+            )
+        for i, (given, buffer) in enumerate(zip(arguments, self._buffers, strict=True)):
+            name = self._names[min(i, len(self._names) - 1)]
+            if given is self._last[i] and name in self._kept:
+                continue
+            if given.shape != buffer.shape or given.dtype != buffer.dtype:
+                raise ValueError(
+                    f"a graph captured for {name} {buffer.dtype} {list(buffer.shape)} got "
+                    f"{given.dtype} {list(given.shape)}"
+                )
+            buffer.copy_(given, non_blocking=True)
+        self._last = arguments
+
+    def _try_to_capture(self, arguments: tuple[Tensor, ...]) -> None:
+        """Call it twice, so that kernels are loaded and what is compiled is, and capture."""
+        pool = self._pool
+        with torch.cuda.device(pool.device):
+            pool.prepare()
+            self._buffers = [argument.clone() for argument in arguments]
+            self._last = arguments
+            pool.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(pool.stream):
+                for _ in range(2):
+                    self._function(*self._buffers)
+            torch.cuda.current_stream().wait_stream(pool.stream)
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            try:
+                # Other threads, such as a second policy's, may use the GPU meanwhile.
+                mode = {"stream": pool.stream, "capture_error_mode": "thread_local"}
+                with torch.cuda.graph(graph, pool.handle, **mode):
+                    self._result = self._function(*self._buffers)
+            except RuntimeError as error:
+                pool.failed, self._buffers, self._last = True, [], ()
+                _LOG.warning(
+                    "the frame cannot be captured into a CUDA graph; it runs operator by operator, "
+                    "which is several times slower: %s",
+                    error,
+                )
+                return
+        self._graph = graph
+
+
+def captured(module: nn.Module, function: Callable[..., Tensor], pool: CapturePool) -> Captured:
+    """What `compile_module` made of a module, as one CUDA graph from its first call on."""
+    names = list(inspect.signature(module.forward).parameters)
+    return Captured(function, names, module.KEPT, pool)
+
+
 def compile_module(module: nn.Module, graph: str, cache: Path | None) -> Callable[..., Any]:
     """One graph of a module, compiled at its first call, for the shapes of that call.
 
     Args:
-        graph: `inductor`, `torchair` or `npugraph_ex`.
+        graph: a compiler of `GRAPHS`; `cudagraph` compiles nothing, see `captured`.
         cache: directory of its files; None: it does not survive this process.
     """
-    if graph == "inductor":
+    if graph == "cudagraph":
+        return module
+    if graph in ("inductor", "inductor_cudagraph"):
         if cache is not None:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache.parent)
+        if graph == "inductor_cudagraph":
+            return _with_compiled_stages(module)
         return torch.compile(module, fullgraph=True, dynamic=False)
     import torchair
 
@@ -170,3 +316,16 @@ def compile_module(module: nn.Module, graph: str, cache: Path | None) -> Callabl
         cache_dir=str(cache),
         ge_cache=graph == "torchair",
     )
+
+
+def _with_compiled_stages(frame: nn.Module) -> nn.Module:
+    """A frame whose model has its context and its denoise step compiled by inductor.
+
+    A whole frame takes inductor minutes, since its steps are unrolled.
+    """
+    frame = copy.copy(frame)
+    frame._modules = {"model": copy.copy(frame.model)}
+    for stage in ("context", "denoise_step"):
+        method = getattr(frame.model, stage)
+        setattr(frame.model, stage, torch.compile(method, fullgraph=True, dynamic=False))
+    return frame

@@ -1,8 +1,10 @@
-"""The device that the model runs on, and why an NPU cannot be used."""
+"""The device that the model runs on, and why an NPU or a GPU cannot be used."""
 
 import importlib
 import logging
 import os
+import platform
+from collections.abc import Callable
 from importlib import metadata, util
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pi0_ros.errors import UserError
 _LOG = logging.getLogger(__name__)
 _CANN = Path("/usr/local/Ascend/ascend-toolkit/set_env.sh")
 _ASCEND_DEVICES = Path("/dev")
+_NVIDIA = Path("/proc/driver/nvidia/version")
 # By the prefix of the name that CANN gives a chip: Atlas A2 is 910B, A3 is 910_93.
 _SUPPORTED_CHIPS = ("Ascend910B", "Ascend910_93")
 _REFUSED_CHIPS = {
@@ -29,20 +32,24 @@ def resolve_device(name: str) -> torch.device:
     """The torch device that a name stands for, ready to be used.
 
     Args:
-        name: `auto`, `cpu`, `npu`, `npu:1`, or any other device of torch. `auto` is the first NPU
-            where one can be used and the CPU, with a warning that says why, where none can.
+        name: `auto`, `cpu`, `npu`, `npu:1`, `cuda`, `cuda:1`, or any other device of torch. `auto`
+            is the first NPU that can be used, otherwise the first GPU of NVIDIA, otherwise the
+            CPU, with a warning that says why.
 
     Raises:
         DeviceError: the device cannot be used.
     """
     if name == "auto":
-        try:
-            return _npu("npu:0")
-        except DeviceError as error:
-            _LOG.warning("device auto: the model runs on the CPU. %s", error)
-            return torch.device("cpu")
-    if name.partition(":")[0] == "npu":
-        return _npu(name)
+        reasons = []
+        for kind, resolve in _ACCELERATORS.items():
+            try:
+                return resolve(f"{kind}:0")
+            except DeviceError as error:
+                reasons.append(str(error))
+        _LOG.warning("device auto: the model runs on the CPU.\n%s", "\n".join(reasons))
+        return torch.device("cpu")
+    if resolve := _ACCELERATORS.get(name.partition(":")[0]):
+        return resolve(name)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -106,6 +113,123 @@ def _cann_advice() -> str:
     if _CANN.is_file():
         return f"CANN is installed but not sourced: source {_CANN}"
     return "CANN is not installed, or not where it is looked for; see docs/ascend.md"
+
+
+def _cuda(name: str) -> torch.device:
+    """A GPU of NVIDIA, after checks of driver and compute capability."""
+    if torch.version.cuda is None:
+        raise DeviceError(
+            f"device '{name}': torch {torch.__version__} is a build without CUDA. Install the one "
+            "with it (docs/nvidia.md has the wheels of each platform)"
+        )
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(
+            f"device '{name}' cannot be used: {str(error).rstrip('. ')}. The driver is "
+            f"{_driver()}, torch is built for CUDA {torch.version.cuda}; check `nvidia-smi`, "
+            "CUDA_VISIBLE_DEVICES, and in a container that it was started with --gpus all or, on a "
+            "Jetson, --runtime nvidia (docs/nvidia.md)"
+        ) from error
+    index, count = _index(name), torch.cuda.device_count()
+    if index >= count:
+        raise DeviceError(
+            f"device '{name}': the driver shows {count} GPUs, counted from 0. Check `nvidia-smi -L`"
+            " and CUDA_VISIBLE_DEVICES"
+        )
+    device = torch.device("cuda", index)
+    capability, kernels = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+    if not any(_runs_on(architecture, capability) for architecture in kernels):
+        raise DeviceError(
+            f"device '{name}' ({torch.cuda.get_device_name(device)}) has compute capability "
+            f"{capability[0]}.{capability[1]}, and torch {torch.__version__} has kernels for "
+            f"{', '.join(kernels)} only: install a build for it (docs/nvidia.md), or use another "
+            "device"
+        )
+    return device
+
+
+_ACCELERATORS = {"npu": _npu, "cuda": _cuda}
+"""By kind, in the order in which `auto` takes them."""
+
+
+def check_fits(device: torch.device, dtype: torch.dtype, needed: Callable[[], int]) -> None:
+    """Whether a GPU computes in a dtype, and has the memory; other devices are not asked.
+
+    Args:
+        needed: bytes of weights, activations and what the driver keeps.
+
+    Raises:
+        DeviceError: it does not, with what to do.
+    """
+    if device.type != "cuda":
+        return
+    what = f"device '{device}' ({torch.cuda.get_device_name(device)})"
+    capability = torch.cuda.get_device_capability(device)
+    if dtype == torch.bfloat16 and capability < (8, 0):
+        raise DeviceError(
+            f"{what} has compute capability {capability[0]}.{capability[1]} and computes no "
+            "bfloat16, which begins with 8.0 (Ampere): set dtype to float32, or use another device"
+        )
+    free, total = torch.cuda.mem_get_info(device)
+    # Where CPU and GPU share the memory, the system's file cache counts as used, but gives way.
+    shared = bool(getattr(torch.cuda.get_device_properties(device), "is_integrated", False))
+    if (total if shared else free) < needed():
+        raise DeviceError(
+            f"{what} has {free / 1e9:.1f} of {total / 1e9:.1f} GB free, and the model needs about "
+            f"{needed() / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}: close what else uses "
+            "the GPU (`nvidia-smi`), set dtype to bfloat16, or use another device (docs/nvidia.md "
+            "has the memory of each configuration)"
+        )
+
+
+def chip_name(device: torch.device) -> str:
+    """What computes: the name of the accelerator or of the processor."""
+    if device.type != "cpu":
+        return str(getattr(torch, device.type).get_device_name(device))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    # An ARM kernel gives numbers instead of a name.
+    names = ("model name", "CPU implementer", "CPU part")
+    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    return " ".join(found[name] for name in names if name in found) or platform.machine()
+
+
+def _index(name: str) -> int:
+    """`cuda:1` -> 1, `cuda` -> 0.
+
+    Raises:
+        DeviceError: there is no number behind the colon.
+    """
+    number = name.partition(":")[2] or "0"
+    if not number.isdecimal():
+        raise DeviceError(f"device '{name}' must be a kind with :N or without, such as cuda:0")
+    return int(number)
+
+
+def _runs_on(architecture: str, capability: tuple[int, int]) -> bool:
+    """Whether code for an architecture, such as sm_86, sm_90a or compute_120, runs on a GPU.
+
+    Machine code (sm) does within its major version, from its minor version on; PTX (compute) does
+    on all that is newer.
+    """
+    kind, _, number = architecture.partition("_")
+    digits = "".join(c for c in number if c.isdecimal())
+    of = int(digits[:-1]), int(digits[-1])
+    if number.endswith("a"):  # sm_90a is for 9.0 alone
+        return of == capability
+    return of <= capability if kind == "compute" else of[0] == capability[0] and of <= capability
+
+
+def _driver() -> str:
+    """The version of NVIDIA's kernel module, in words."""
+    try:
+        text = _NVIDIA.read_text()
+    except OSError:
+        return f"not loaded ({_NVIDIA} is missing)"
+    return next((word for word in text.split() if word[0].isdecimal() and "." in word), "unknown")
 
 
 def _release(version: str) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.policy.compile import GraphOptions
-from pi0_ros.policy.device import DeviceError
+from pi0_ros.policy.compile import CAPTURED, CONTESTANTS, DEFAULT_GRAPH, NEEDS, GraphOptions
+from pi0_ros.policy.device import DeviceError, chip_name
 
 _LOG = logging.getLogger(__name__)
 MEASURED = "measured.json"
@@ -36,37 +35,40 @@ def plan_graphs(
         The options without `auto`, and the key of the graphs; see `cache_key`.
 
     Raises:
-        DeviceError: an Ascend graph on another device.
+        DeviceError: a graph of another device.
     """
     key = cache_key(options, config, dtype, device, cameras)
     # Also where `auto` becomes eager, perhaps for want of the measurement that has another key.
     if options.cache is not None and options.graph != "eager":
         warn_of_stale(options.cache, key)
-    return replace(options, graph=resolve_graph(options, device, key)), key
+    graph = resolve_graph(options, device, key)
+    return replace(options, graph=graph, form="frame" if graph in CAPTURED else options.form), key
 
 
 def resolve_graph(options: GraphOptions, device: torch.device, key: str) -> str:
     """The compiler that `options.graph` stands for on a device.
 
     Raises:
-        DeviceError: an Ascend graph on another device.
+        DeviceError: a graph of another device.
     """
-    if options.graph in ("torchair", "npugraph_ex") and device.type != "npu":
-        raise DeviceError(f"graph '{options.graph}' needs an NPU, the device is {device}")
+    needs = NEEDS.get(options.graph, device.type)
+    if needs != device.type:
+        kind = {"npu": "an NPU", "cuda": "a GPU of NVIDIA"}[needs]
+        raise DeviceError(f"graph '{options.graph}' needs {kind}, the device is {device}")
     if options.graph != "auto":
         return options.graph
-    if device.type == "npu":
-        return "torchair"
     measured = read_measurement(options.cache, key)
-    return "eager" if measured is None else choose(measured)
+    return DEFAULT_GRAPH.get(device.type, "eager") if measured is None else choose(measured)
 
 
 def choose(measured: dict[str, float]) -> str:
-    """The compiler that `auto` takes on a CPU, from seconds per inference.
+    """The compiler that `auto` takes, from seconds per inference; the first is quick to start.
 
-    Inductor has to be a tenth faster: less is noise, and its first start takes minutes.
+    Another has to be a tenth faster: less is noise, and its first start takes minutes.
     """
-    return "inductor" if measured["inductor"] < 0.9 * measured["eager"] else "eager"
+    first = next(iter(measured))
+    best = min(measured, key=lambda graph: measured[graph])
+    return best if measured[best] < 0.9 * measured[first] else first
 
 
 def read_measurement(cache: Path | None, key: str) -> dict[str, float] | None:
@@ -76,9 +78,10 @@ def read_measurement(cache: Path | None, key: str) -> dict[str, float] | None:
         return None
     try:
         seconds = json.loads(file.read_text())
-        measured = {graph: float(seconds[graph]) for graph in ("eager", "inductor")}
-    except (ValueError, TypeError, KeyError) as error:
-        _LOG.warning("%s cannot be read: run pi0 compile again: %s", file, error)
+        names = next(n for n in CONTESTANTS.values() if set(n) == set(seconds))
+        measured = {graph: float(seconds[graph]) for graph in names}
+    except (ValueError, TypeError, StopIteration) as error:
+        _LOG.warning("%s cannot be read: run pi0 compile again: %r", file, error)
         return None
     return measured
 
@@ -113,7 +116,7 @@ def cache_key(
     """A hash of everything that a compiled graph depends on but the weights.
 
     Graph caches do not check this themselves: the sources of the model and of `compile`, versions
-    of torch, torch_npu and CANN, the chip, sizes, dtype, number of cameras and the options.
+    of torch, CUDA, torch_npu and CANN, the chip, sizes, dtype, number of cameras and the options.
     """
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
@@ -121,6 +124,7 @@ def cache_key(
         digest.update(source.read_bytes())
     facts: dict[str, Any] = {
         "torch": torch.__version__,
+        "cuda": torch.version.cuda,
         "device": device.type,
         "chip": chip_name(device),
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
@@ -138,20 +142,6 @@ def cache_key(
         facts["cann"] = _cann_version()
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def chip_name(device: torch.device) -> str:
-    """What computes: the name of the NPU, the GPU or the processor."""
-    if device.type in ("npu", "cuda"):
-        return str(getattr(torch, device.type).get_device_name(device))
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    # An ARM kernel gives numbers instead of a name.
-    names = ("model name", "CPU implementer", "CPU part")
-    found = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    return " ".join(found[name] for name in names if name in found) or platform.machine()
 
 
 def _cann_version() -> str:

@@ -13,18 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Rope, select
 from pi0_ros.model.pi0 import Layout, Pi0
 from pi0_ros.policy.compile import (
+    CAPTURED,
+    CapturePool,
     Frame,
     GraphOptions,
     Prefix,
     Prompt,
     Step,
+    captured,
     compile_module,
     flatten_layout,
 )
+from pi0_ros.policy.device import check_fits
 from pi0_ros.policy.graph_cache import MEASURED, plan_graphs
+
+_WORKING_BYTES = 1_500_000_000
+"""Activations, buffers of graphs, and what the driver and the libraries keep; an estimate."""
 
 PROMPT_LENGTHS = {"pi0": (16, 32, 48), "pi05": (64, 128)}
 """Lengths that prompts are padded to, by variant; longer limits of a model are added to them."""
@@ -55,6 +63,7 @@ class Graphs:
         self._cache = None if options.cache is None else options.cache / key
         self._ropes: dict[int, Rope] = {}
         self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._pool = CapturePool(model.device) if options.graph in CAPTURED else None
 
     @property
     def is_eager(self) -> bool:
@@ -133,6 +142,11 @@ class Graphs:
         lap("denoise")
         return actions
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether a capture failed, so that frames run operator by operator."""
+        return self._pool is not None and self._pool.failed
+
     def drop_cache(self) -> bool:
         """Forget what was compiled, in memory and on disk; False where nothing was on disk."""
         self._compiled.clear()
@@ -160,7 +174,10 @@ class Graphs:
         if key not in self._compiled:
             module = kind(self.model)
             cache = None if self._cache is None else self._cache / f"{name}-{length}"
-            self._compiled[key] = compile_module(module, self.options.graph, cache)
+            compiled = compile_module(module, self.options.graph, cache)
+            if self._pool is not None:
+                compiled = captured(module, compiled, self._pool)
+            self._compiled[key] = compiled
         return self._compiled[key]
 
 
@@ -179,6 +196,7 @@ def load_graphs(
     Raises:
         ValueError: the device does not fit the compiler, or the model the device.
     """
+    check_fits(device, dtype, lambda: device_bytes(checkpoint.config, dtype))
     options, key = plan_graphs(options, checkpoint.config, dtype, device, cameras)
     ops = select(
         device, dtype, options.graph, attention=options.attention, weights_nz=options.weights_nz
@@ -188,3 +206,15 @@ def load_graphs(
     # Its results are all that is needed of it; in pi0.5 it is large.
     del model.time_in
     return Graphs(model, options, table, key)
+
+
+def device_bytes(config: Pi0Config, dtype: torch.dtype) -> int:
+    """About how much memory of its device a model takes: its weights, and something to work with.
+
+    pi0's token embedding stays on the host.
+    """
+    with torch.device("meta"):
+        model = Pi0(config)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    count -= 0 if config.pi05 else model.embed_tokens.numel()
+    return count * dtype.itemsize + _WORKING_BYTES

@@ -1,9 +1,10 @@
 """pi0 compile: compile a checkpoint's graphs ahead of time, and measure what they give.
 
 Compiles the graphs of a checkpoint into a cache directory, so that the node (parameter graph_cache)
-starts without compiling, and prints the time of an inference. With --graph auto on a CPU it
-measures eager and inductor, and the node's `graph: auto` follows the result; without that, `auto`
-is eager on a CPU. Form, attention, weights, threads and cameras are part of what a graph is
+starts without compiling, and prints the time of an inference. With --graph auto it measures eager
+and inductor on a CPU, cudagraph and inductor_cudagraph on a GPU of NVIDIA, and the node's
+`graph: auto` follows the result for this processor or card; without that, `auto` is eager on a CPU
+and cudagraph on a GPU. Form, attention, weights, threads and cameras are part of what a graph is
 compiled for: give the node's.
 """
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 INFERENCES = 5
 
 JSON_KEYS = {
-    "device, dtype, form": "what was compiled for",
+    "device, chip, dtype, form": "what was compiled for",
     "load_s": "compiler -> seconds of loading, compiling and warming up",
     "inference_s": "compiler -> median seconds of an inference",
     "chosen": "the faster compiler, or the one asked for",
@@ -58,7 +59,15 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--graph",
-        choices=("auto", "eager", "inductor", "torchair", "npugraph_ex"),
+        choices=(
+            "auto",
+            "eager",
+            "inductor",
+            "cudagraph",
+            "inductor_cudagraph",
+            "torchair",
+            "npugraph_ex",
+        ),
         default="auto",
         help="compiler, as the node's parameter (default: auto)",
     )
@@ -77,19 +86,22 @@ def run(args: argparse.Namespace) -> int:
     """Compile, measure, print, and keep what `auto` needs."""
     import torch
 
-    from pi0_ros.policy.device import resolve_device
+    from pi0_ros.policy.compile import CONTESTANTS
+    from pi0_ros.policy.device import chip_name, resolve_device
     from pi0_ros.policy.graph_cache import choose, write_measurement
 
     if args.threads:
         torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
-    compares = args.graph == "auto" and device.type == "cpu"
+    compares = args.graph == "auto" and device.type in CONTESTANTS
+    print(f"{device}: {chip_name(device)}")
     load_s, inference_s = {}, {}
-    for graph in ("eager", "inductor") if compares else (args.graph,):
+    for graph in CONTESTANTS[device.type] if compares else (args.graph,):
+        policy = None  # its memory goes back before the next one is loaded
         policy, load, inference = measure(args, graph)
         name = policy.graphs.options.graph
         load_s[name], inference_s[name] = load, inference
-        print(f"{name:<12} ready in {load:7.1f} s, inference {inference * 1e3:9.2f} ms", flush=True)
+        print(f"{name:<18} ready in {load:7.1f} s, inference {inference * 1e3:9.2f} ms", flush=True)
     if compares:
         write_measurement(args.cache, policy.graphs.key, inference_s)
     chosen = choose(inference_s) if compares else next(iter(inference_s))
@@ -97,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"; cache: {args.cache / policy.graphs.key}")
     figures = {
         "device": str(device),
+        "chip": chip_name(device),
         "dtype": args.dtype,
         "form": args.form,
         "load_s": load_s,

@@ -23,7 +23,6 @@ from pi0_ros.policy.compile import GraphOptions, flatten_layout, unflatten_layou
 from pi0_ros.policy.device import DeviceError
 from pi0_ros.policy.graph_cache import (
     cache_key,
-    chip_name,
     read_measurement,
     resolve_graph,
     warn_of_stale,
@@ -36,6 +35,7 @@ from pi0_ros.policy.types import Observation
 CPU = torch.device("cpu")
 FRAME = GraphOptions()
 NPU = types.SimpleNamespace(type="npu")
+GPU = types.SimpleNamespace(type="cuda")
 
 
 @pytest.fixture(scope="module")
@@ -254,19 +254,6 @@ def test_the_key_follows_sources_of_graphs_and_no_others(
         assert before != last, source
 
 
-def test_the_name_of_the_chip(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chip_name(CPU)
-    named = {"model name\t: Some CPU\nflags\t: a b": "Some CPU"}
-    named["CPU implementer\t: 0x48\nCPU part\t: 0xd01"] = "0x48 0xd01"
-    for text, name in named.items():
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_text", lambda path, text=text: text)
-            assert chip_name(CPU) == name
-    gpu = types.SimpleNamespace(get_device_name=lambda device: f"GPU {device.index}")
-    monkeypatch.setattr(torch, "cuda", gpu)
-    assert chip_name(torch.device("cuda", 1)) == "GPU 1"
-
-
 @pytest.mark.parametrize("variable", ["ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"])
 def test_the_version_of_cann(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -302,6 +289,11 @@ def test_auto(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert resolve_graph(auto, CPU, "key") == "inductor"
     write_measurement(tmp_path, "key", {"eager": 1.0, "inductor": 0.95})
     assert resolve_graph(auto, CPU, "key") == "eager"
+    assert resolve_graph(auto, GPU, "none") == "cudagraph"
+    write_measurement(tmp_path, "card", {"cudagraph": 2.0, "inductor_cudagraph": 1.0})
+    assert resolve_graph(auto, GPU, "card") == "inductor_cudagraph"
+    write_measurement(tmp_path, "card", {"cudagraph": 1.0, "inductor_cudagraph": 0.95})
+    assert resolve_graph(auto, GPU, "card") == "cudagraph"
     (tmp_path / "key" / "measured.json").write_text("{")
     assert read_measurement(tmp_path, "key") is None
     assert "cannot be read" in caplog.text
