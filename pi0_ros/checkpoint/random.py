@@ -4,13 +4,20 @@ It exercises everything but the quality of the actions: the robot's motion under
 """
 
 import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
+from pi0_ros.checkpoint.normalization import Normalization
 from pi0_ros.checkpoint.save import save_checkpoint
+from pi0_ros.checkpoint.tensors import DTYPES, TensorInfo, Tensors
 from pi0_ros.checkpoint.tokenizer import STATE_SENTENCES, write_tokenizer
 from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.console import progress
@@ -35,19 +42,72 @@ _WORDS = (
 def random_weights(config: Pi0Config, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Canonical name -> tensor: normal, scaled so that every layer keeps the size of its input."""
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
     shapes = checkpoint_shapes(config).items()
-    for key, shape in progress(shapes, desc="random weights", unit="tensor"):
-        vision_norm = len(shape) == 1 and key.endswith("weight") and "vision_tower" in key
-        if len(shape) == 1:
-            scale = 0.1
-        elif "embed_tokens" in key or "lm_head" in key:
-            scale = shape[1] ** -0.5
-        else:
-            scale = math.prod(shape[1:]) ** -0.5
-        value = torch.empty(shape, dtype=dtype).normal_(0.0, scale, generator=generator)
-        tensors[key] = value + 1.0 if vision_norm else value
-    return tensors
+    bar = progress(shapes, desc="random weights", unit="tensor")
+    return {key: _draw(key, shape, dtype, generator) for key, shape in bar}
+
+
+def _draw(
+    key: str, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    vision_norm = len(shape) == 1 and key.endswith("weight") and "vision_tower" in key
+    if len(shape) == 1:
+        scale = 0.1
+    elif "embed_tokens" in key or "lm_head" in key:
+        scale = shape[1] ** -0.5
+    else:
+        scale = math.prod(shape[1:]) ** -0.5
+    value = torch.empty(shape, dtype=dtype, device=generator.device)
+    value.normal_(0.0, scale, generator=generator)
+    return value + 1.0 if vision_norm else value
+
+
+@dataclass(frozen=True)
+class RandomTensors(Tensors):
+    """Weights that lie in no file: each is drawn when it is read, and always the same.
+
+    Attributes:
+        shapes: canonical name -> shape.
+        device: where they are drawn; numbers of two devices differ.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[str], Tensor]]:
+        def read(key: str) -> Tensor:
+            generator = torch.Generator(self.device).manual_seed(zlib.crc32(key.encode()))
+            return _draw(key, self.shapes[key], self.dtype, generator)
+
+        yield read
+
+
+def random_checkpoint(
+    config: Pi0Config, *, dtype: torch.dtype, device: torch.device | None = None
+) -> Checkpoint:
+    """A checkpoint without files, to measure a model with; see `RandomTensors`."""
+    shapes = checkpoint_shapes(config)
+    infos = {
+        key: TensorInfo(key, shape, next(n for n, d in DTYPES.items() if d == dtype), Path())
+        for key, shape in shapes.items()
+    }
+    nothing = Normalization(*(np.zeros(len(JOINTS), np.float32),) * 3)
+    return Checkpoint(
+        path=Path(),
+        format="lerobot-0.4",
+        config=config,
+        tensors=RandomTensors(infos, {}, shapes, dtype, str(device or "cpu")),
+        cameras=CAMERAS,
+        joints=len(JOINTS),
+        state=nothing,
+        action=nothing,
+        image=ImageRule(antialias=False, centred=True),
+        accumulates_time=False,
+        cleans_prompt=False,
+        action_mode="absolute",
+    )
 
 
 def write_random_checkpoint(

@@ -1,0 +1,1 @@
+"""`pi0 check`: whether a device computes what it should, and how fast."""

@@ -1,0 +1,93 @@
+"""pi0 check: whether a device computes pi0 correctly here, and how fast.
+
+For the owner of a card that this project has never seen: one command, one file to send back. It
+compares each kernel, at the model's real shapes, and the whole model with float32 on the CPU, looks
+for values that are not finite, and measures time and memory of each way to run the model. Rows are
+printed as they come; those that do not fit into --budget are left out and named. Without
+--checkpoint the weights are random; the size of real activations is then not tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pi0_ros import console
+from pi0_ros.model.config import VARIANTS
+
+EPILOG = """\
+exit status: 1 if a kernel or the model is wrong or something could not be run, 0 otherwise, also
+where rows were left out."""
+
+JSON_KEYS = {
+    "time, device, kind, dtype, model, size, cameras, checkpoint": "what was checked, and when",
+    "facts": "versions, chip, memory",
+    "budget_s": "seconds that it was given",
+    "rows": "each `group`, `name`, `status` (ok, FAILED, measured, left out), `seconds`, `text`, "
+    "and `figures`: differences, cosines; times in seconds, memory in bytes",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add = parser.add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, npu, with :N or not (default: auto)")
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="to compute in (default: bfloat16, on a CPU float32)",
+    )
+    console.add_checkpoint(parser, required=False)
+    add("--model", choices=VARIANTS, default="pi0", help="without --checkpoint (default: pi0)")
+    add(
+        "--size",
+        choices=("tiny", "full"),
+        default="full",
+        help="without --checkpoint; full: 3.5 billion parameters, 16 GB of host memory for the "
+        "comparison (default: full)",
+    )
+    add("--cameras", type=console.count(1), default=2, metavar="N", help="images (default: 2)")
+    add(
+        "--budget",
+        type=console.count(1),
+        default=900,
+        metavar="SECONDS",
+        help="time for all rows (default: 900)",
+    )
+    console.add_out(parser, "pi0_check")
+    console.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, and tell the result."""
+    import importlib
+    import time
+
+    from pi0_ros.check.runner import ARCHIVE, JSON, RAW, Runner, now
+    from pi0_ros.check.subject import find_subject
+
+    folder = console.claim_folder(
+        args.out or Path("pi0_check"), [JSON, ARCHIVE, RAW], args.overwrite
+    )
+    subject = find_subject(args, folder / RAW)
+    rows = importlib.import_module(f"pi0_ros.check.{subject.kind}")
+    facts = rows.describe(subject.device)
+    print(console.table(facts.items()), flush=True)
+    runner = Runner(
+        folder,
+        {"time": now(), **subject.described(), "facts": facts},
+        args.budget,
+        time.monotonic,
+    )
+    try:
+        runner.run(rows.rows(subject))
+    finally:
+        runner.write()
+        archive = runner.pack()
+    console.write_json(args.json, runner.document)
+    print()
+    if runner.left_out:
+        print(f"left out for want of time: {', '.join(runner.left_out)}")
+    print(f"FAILED: {', '.join(runner.failed)}" if runner.failed else "nothing failed")
+    print(f"results: {archive}")
+    return console.FAILED if runner.failed else console.DONE
