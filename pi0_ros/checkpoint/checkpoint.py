@@ -54,6 +54,8 @@ class Checkpoint:
         delta_mask: with `delta`, per joint whether its actions are relative to the observed state.
         prompt_state: how many values of the state stand in the prompt (pi0.5), those beyond the
             joints being 0; 0: none; None where the format does not say (openpi).
+        rtc_max_delay: the most actions that training gave as a clean prefix (training-time
+            real-time chunking); 0: it gave none.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Checkpoint:
     action_mode: str | None
     delta_mask: tuple[bool, ...] | None = None
     prompt_state: int | None = 0
+    rtc_max_delay: int = 0
 
     def load_model(self, dtype: torch.dtype, device: torch.device, ops: Ops | None = None) -> Pi0:
         """The model with this checkpoint's weights; see `weights.load_weights`."""

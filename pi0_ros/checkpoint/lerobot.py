@@ -36,6 +36,9 @@ from pi0_ros.model.config import Pi0Config
 _LOG = logging.getLogger(__name__)
 
 TRAINING = "train_config.json"
+RTC_MAX_DELAY = "rtc_training_max_delay"
+"""Key of config.json: the most actions that training gave as a clean prefix."""
+
 OLD_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
@@ -120,6 +123,7 @@ def read_lerobot(
         action_mode="absolute" if relative is None else "delta",
         delta_mask=relative,
         prompt_state=prompt_state,
+        rtc_max_delay=document.integer(RTC_MAX_DELAY, 0, 0, config.horizon - 1),
     )
 
 

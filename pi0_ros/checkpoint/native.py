@@ -18,6 +18,7 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
 from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.document import Document
 from pi0_ros.checkpoint.errors import shown
+from pi0_ros.checkpoint.lerobot import RTC_MAX_DELAY
 from pi0_ros.checkpoint.normalization import Normalization, normalization
 from pi0_ros.checkpoint.sizes import SIZES_KEY, declared_sizes
 from pi0_ros.checkpoint.tensors import Tensors
@@ -62,6 +63,7 @@ def write_native(path: Path, checkpoint: Checkpoint, declared: Declarations) -> 
         "action_mode": checkpoint.action_mode,
         "delta_mask": None if checkpoint.delta_mask is None else list(checkpoint.delta_mask),
         "prompt_state": checkpoint.prompt_state,
+        RTC_MAX_DELAY: checkpoint.rtc_max_delay,
         "action_feature_names": list(declared.joints) or None,
         "fps": declared.fps,
         "units": {"scale": list(declared.unit_scale), "offset": list(declared.unit_offset)}
@@ -115,6 +117,7 @@ def read_native(
         action_mode=mode,
         delta_mask=mask,
         prompt_state=prompt_state,
+        rtc_max_delay=document.integer(RTC_MAX_DELAY, 0, 0, config.horizon - 1),
     )
 
 

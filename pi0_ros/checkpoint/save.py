@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.features import IMAGE_PREFIX
+from pi0_ros.checkpoint.lerobot import RTC_MAX_DELAY
 from pi0_ros.checkpoint.sizes import SIZES_KEY
 from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR, RELATIVE, STATE_PROMPT
 from pi0_ros.checkpoint.tensors import WEIGHTS
@@ -32,6 +33,7 @@ def save_checkpoint(
     state: Statistics,
     action: Statistics,
     state_mode: str = "MEAN_STD",
+    rtc_max_delay: int = 0,
 ) -> None:
     """Write config.json, model.safetensors, both processors and their statistics.
 
@@ -41,6 +43,7 @@ def save_checkpoint(
         state, action: statistics in the checkpoint's unit: what `state_mode` reads; `mean` and
             `std`.
         state_mode: a key of `normalization.REQUIRED_STATISTICS`.
+        rtc_max_delay: see `Checkpoint`.
     """
     path.mkdir(parents=True, exist_ok=True)
     joints = len(action["mean"])
@@ -63,6 +66,8 @@ def save_checkpoint(
         "tokenizer_max_length": config.prompt_length,
         "image_resolution": [config.image_size, config.image_size],
     }
+    if rtc_max_delay:
+        document[RTC_MAX_DELAY] = rtc_max_delay
     if config not in (Pi0Config(), PI05):
         document[SIZES_KEY] = asdict(config)
     _write_json(path / CONFIG, document)

@@ -14,7 +14,8 @@ from pi0_ros.model.ops import KeysValues, Ops, Rope
 class Norm(NamedTuple):
     """A norm, and what the block that reads it does with the flow time where norms are adaptive.
 
-    Each is [width] or, where rows of a batch differ in time, [batch, 1, width].
+    Each is [width] or, where rows of a batch or their tokens differ in time, [1 or batch, 1 or
+    tokens, width].
 
     Attributes:
         gain: for `Ops.rms_norm`.

@@ -28,6 +28,7 @@ from pi0_ros.model.gemma import Gemma, Norm
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops import KeysValues, Ops, Rope
 from pi0_ros.model.ops.reference import Reference
+from pi0_ros.model.rtc import Guided, Trained
 from pi0_ros.model.siglip import VisionTower
 
 
@@ -237,7 +238,8 @@ class Pi0(nn.Module):
 
         Args:
             actions: [batch, horizon, max_action_dim] float32.
-            time: a row of `time_rows`; or [batch, 1, ...], where rows of the batch differ in time.
+            time: a row of `time_rows`; or [batch, 1, ...], where rows of the batch differ in time;
+                or [1 or batch, horizon, ...], where actions do (`rtc.Trained.time`).
 
         Returns:
             [batch, horizon, max_action_dim] in the model's dtype.
@@ -253,11 +255,43 @@ class Pi0(nn.Module):
         return self.action_out(x[:, 1:])
 
     def denoise_step(
-        self, actions: Tensor, time: Tensor, context: Context, layout: Layout
+        self,
+        actions: Tensor,
+        time: Tensor,
+        context: Context,
+        layout: Layout,
+        rtc: Guided | Trained | None = None,
     ) -> Tensor:
-        """One Euler step, in float32, of the flow from t to t - 1 / num_steps; see `velocity`."""
+        """One Euler step, in float32, of the flow from t to t - 1 / num_steps; see `velocity`.
+
+        Args:
+            time: a row of `time_rows`.
+            rtc: earlier actions to agree with. Those of `Trained` are in `actions` already; its
+                result has them again.
+        """
+        if isinstance(rtc, Trained):
+            time = rtc.time(time)
         velocity = self.velocity(actions, time, context, layout)
-        return torch.add(actions, velocity, alpha=-1.0 / self.config.num_steps)
+        if isinstance(rtc, Guided):
+            pulled = torch.addcmul(actions, rtc.target - actions, rtc.gain)
+            return torch.addcmul(pulled, velocity.float(), rtc.rate, value=-1.0)
+        actions = torch.add(actions, velocity, alpha=-1.0 / self.config.num_steps)
+        return actions if rtc is None else rtc.restore(actions)
+
+    def denoise(
+        self,
+        noise: Tensor,
+        time_table: Tensor,
+        context: Context,
+        layout: Layout,
+        rtc: Guided | Trained | None = None,
+    ) -> Tensor:
+        """All denoise steps; arguments and result as those of `forward`."""
+        actions = rtc.restore(noise) if isinstance(rtc, Trained) else noise
+        steps = rtc.steps() if isinstance(rtc, Guided) else [rtc] * len(time_table)
+        for time, step in zip(time_table.unbind(), steps, strict=True):
+            actions = self.denoise_step(actions, time, context, layout, step)
+        return actions
 
     def forward(
         self,
@@ -267,18 +301,17 @@ class Pi0(nn.Module):
         noise: Tensor,
         layout: Layout,
         time_table: Tensor,
+        rtc: Guided | Trained | None = None,
     ) -> Tensor:
         """A whole inference: `context`, then `num_steps` times `denoise_step`.
 
         Args:
             noise: [batch, horizon, max_action_dim] float32, standard normal.
             time_table: from `time_table`.
+            rtc: earlier actions to agree with (real-time chunking).
 
         Returns:
             Normalised actions [batch, horizon, max_action_dim] float32.
         """
         context = self.context(images, prompt, state, layout)
-        actions = noise
-        for time in time_table.unbind():
-            actions = self.denoise_step(actions, time, context, layout)
-        return actions
+        return self.denoise(noise, time_table, context, layout, rtc)

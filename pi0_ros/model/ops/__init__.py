@@ -119,8 +119,9 @@ class Ops(Protocol):
         """x / sqrt(mean(x^2) + 1e-6) * gain over the last axis.
 
         Args:
-            gain: [width], a parameter of a prepared model, or from `gain`. Gemma stores `w` and
-                multiplies by `1 + w`: a checkpoint's loader makes that sum.
+            gain: [width], a parameter of a prepared model, or from `gain`, also [1 or batch, 1 or
+                tokens, width]. Gemma stores `w` and multiplies by `1 + w`: a checkpoint's loader
+                makes that sum.
         """
         ...
 

@@ -168,6 +168,8 @@ class Ascend:
         return gain
 
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
+        if gain.dim() > 1:  # tokens differ in time; the kernel takes one gain for all
+            return torch.ops.npu.npu_rms_norm(x, _unit_gain(x), EPS)[0] * gain
         return torch.ops.npu.npu_rms_norm(x, gain, EPS)[0]
 
     def linear_add_rms_norm(
@@ -179,8 +181,11 @@ class Ascend:
         gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         y = linear(x) if gate is None else linear(x) * gate
-        normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, gain, EPS)
-        return normed, total
+        same = gain.dim() == 1
+        normed, _, total = torch.ops.npu.npu_add_rms_norm(
+            y, residual, gain if same else _unit_gain(y), EPS
+        )
+        return normed if same else normed * gain, total
 
     def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
         return residual + linear(x)
@@ -223,6 +228,10 @@ def check_limits(c: Pi0Config, dtype: torch.dtype) -> None:
             )
     if problems:
         raise AscendError("the model cannot run on an NPU:\n  - " + "\n  - ".join(problems))
+
+
+def _unit_gain(x: Tensor) -> Tensor:
+    return x.new_ones(x.shape[-1])
 
 
 def _pad_heads(layer: Any, padding: int) -> None:

@@ -62,6 +62,9 @@ class Rows(nn.Module):
         formula = "tanh" if activation == "gelu" else ""
         bias = self.bias if bias is None else bias
         rows = self.rows[part]
+        if bias is not None and bias.dim() > 1:  # the operator takes one bias for all tokens
+            product = torch.ops.mkldnn._linear_pointwise(x, rows, None, "none", [], "") + bias
+            return F.gelu(product, approximate="tanh") if formula else product
         return torch.ops.mkldnn._linear_pointwise(x, rows, bias, activation, [], formula)
 
     def combine(
@@ -187,6 +190,8 @@ class OneDnn:
 
     def geglu(self, x: Tensor, linear: Rows, bias: Tensor | None = None) -> Tensor:
         gate, up = (None, None) if bias is None else bias.chunk(2, dim=-1)
+        if up is not None and up.dim() > 1:
+            return linear(x, gate, "gelu") * linear(x, up, part=1)
         return linear.combine(x, linear(x, gate, "gelu"), "mul", part=1, bias=up)
 
 

@@ -72,7 +72,7 @@ class Reference:
         return gain
 
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
-        if gain.dim() > 1:  # in training, rows of a batch differ in time
+        if gain.dim() > 1:  # tokens differ in time
             return (F.rms_norm(x.float(), x.shape[-1:], None, EPS) * gain).to(x.dtype)
         return F.rms_norm(x.float(), gain.shape, gain.float(), EPS).to(x.dtype)
 

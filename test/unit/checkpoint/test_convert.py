@@ -82,6 +82,12 @@ def lerobot(path: Path) -> None:
     """As it is."""
 
 
+def prefixes(path: Path) -> None:
+    """Trained with clean prefixes of up to nine actions."""
+    document = json.loads((path / CONFIG).read_text())
+    (path / CONFIG).write_text(json.dumps({**document, "rtc_training_max_delay": 9}))
+
+
 FORMATS = {
     "LeRobot 0.4": lerobot,
     "LeRobot 0.6, relative actions": relative,
@@ -89,7 +95,7 @@ FORMATS = {
     "openpi": None,
     "shards": sharded,
     "LoRA": adapter,
-    "pi0.5": lerobot,
+    "pi0.5": prefixes,
     "pi0.5, openpi": None,
 }
 

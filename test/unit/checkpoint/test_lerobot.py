@@ -271,3 +271,15 @@ def test_the_demo_s_statistics_are_the_arm_s(demo_checkpoint: Path) -> None:
     for norm in (read.state, read.action):
         np.testing.assert_allclose(norm.offset, mean, rtol=1e-6)
         np.testing.assert_allclose(norm.inverse_scale, deviation, rtol=1e-6)
+
+
+@pytest.mark.parametrize("declared", [None, 0, 10])
+def test_the_delay_that_a_policy_was_trained_with(copy: Path, declared: int | None) -> None:
+    edit(copy / CONFIG, lambda d: d.update(rtc_training_max_delay=declared))
+    assert read_checkpoint(copy).rtc_max_delay == (declared or 0)
+
+
+@pytest.mark.parametrize("declared", [-1, 50, "ten", 2.5])
+def test_a_delay_beyond_the_chunk_is_refused(copy: Path, declared: object) -> None:
+    edit(copy / CONFIG, lambda d: d.update(rtc_training_max_delay=declared))
+    assert "rtc_training_max_delay must be" in refused(copy)

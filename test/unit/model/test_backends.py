@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.ascend_kernels import OPERATORS
 from torch import Tensor, nn
 
 from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config
+from pi0_ros.model.flow_time import flow_times
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops import Ops, ascend, onednn, select
 from pi0_ros.model.ops.ascend import Ascend
 from pi0_ros.model.ops.onednn import OneDnn, Rows
 from pi0_ros.model.ops.reference import Reference
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.rtc import Guided, Trained, guidance
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 SMALL = replace(TINY, num_steps=3)
@@ -65,6 +68,7 @@ class Case:
     batch: int = 1
     camera: int | None = None  # masked out
     padding: int = 0  # of the last row's prompt
+    rtc: str = "off"
 
 
 CASES = {
@@ -81,6 +85,9 @@ CASES = {
     "pi0.5, masked camera": Case(SMALL_PI05, camera=1),
     "pi0.5, batch of two": Case(SMALL_PI05, batch=2, padding=3),
     "pi0.5, two key heads": Case(replace(SMALL_PI05, kv_heads=2), padding=3),
+    "guided": Case(rtc="guided"),
+    "given actions": Case(rtc="trained"),
+    "pi0.5, given actions": Case(SMALL_PI05, batch=2, padding=3, rtc="trained"),
 }
 
 
@@ -97,7 +104,15 @@ def arguments(model: Pi0, case: Case) -> tuple[Any, ...]:
     if case.padding:
         valid[-1, -case.padding :] = False
     prompt = model.embed_prompt(tokens)
-    return images, prompt, state, noise, model.layout(valid), model.time_table()
+    rtc: Guided | Trained | None = None
+    target = torch.randn(noise.shape, generator=g)
+    if case.rtc == "guided":
+        tables = guidance(np.linspace(1, 0, c.horizon), flow_times(c.num_steps), 10.0)
+        rtc = Guided(target, *map(torch.from_numpy, tables))
+    elif case.rtc == "trained":
+        given = torch.arange(c.horizon)[:, None] < 9
+        rtc = Trained(target, given, model.time_rows(np.zeros(1))[0])
+    return images, prompt, state, noise, model.layout(valid), model.time_table(), rtc
 
 
 @torch.inference_mode()
@@ -121,7 +136,7 @@ RUNS = [
     *(
         (name, BF16, case)
         for name in ("ascend fia", "ascend pfa")
-        for case in ("padded prompt", "pi0.5")
+        for case in ("padded prompt", "pi0.5", "given actions", "pi0.5, given actions")
     ),
 ]
 
