@@ -69,7 +69,7 @@ $(VENV)/.ros: requirements/ros-$(ROS).txt $(CONSTRAINTS)
 $(VENV)/.installed: $(VENV)/.ros $(VENV)/.sources setup.py pyproject.toml requirements/robot.txt $(SOURCES)
 	@echo '== $(VENV): torch and pi0_ros'
 	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
-	$(PIP) --no-build-isolation '.[plot,sim,view,test]'
+	$(PIP) --no-build-isolation '.[plot,sim,view,lerobot-data,test]'
 	@touch $@
 
 # A file that went away installs anew too.

@@ -177,6 +177,8 @@ setup(
     extras_require={
         # pin is pinocchio, which ROS has as ros-<distro>-pinocchio.
         "collision": ["pin>=3"],
+        # LeRobot data sets: v2.1 and v3.
+        "lerobot-data": ["av>=12", "pyarrow>=14"],
         "npu": ["torch_npu"],
         "plot": ["matplotlib>=3.5"],
         "ray": ["ray>=2.9"],

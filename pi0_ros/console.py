@@ -217,10 +217,12 @@ _ROS = re.compile(
     r"|rpyutils|tf2_ros|std_srvs|\w+_(msgs|interfaces)|pi0_ros\.msg)(\.|$)"
 )
 _PIP = {
+    "av": "av",
     "matplotlib": "matplotlib",
     "mujoco": "mujoco",
     "PIL": "pillow",
     "pinocchio": "pin",
+    "pyarrow": "pyarrow",
     "ray": "ray",
     "torch_npu": "torch_npu",
     "trimesh": "trimesh",

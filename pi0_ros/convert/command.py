@@ -1,21 +1,29 @@
-"""pi0 convert: write a checkpoint of any format as one directory that holds all a robot needs.
+"""pi0 convert: write a checkpoint of any format as one directory that holds all a robot needs; or
+bags as a LeRobot data set to train with.
 
-The new directory has the weights in the dtype that is computed in, with an adapter (LoRA) merged
-into them; statistics, cameras and rules of the original format as plain numbers; the tokenizer;
-and, with --params, the joints' names and units, the pace and the meaning of the actions. A model
+Of a checkpoint: the new directory has the weights in the dtype that is computed in, with an
+adapter (LoRA) merged into them; statistics, cameras and rules of the original format as plain
+numbers; the tokenizer; and, with --params, the joints' names and units, the pace and the meaning of
+the actions. A model
 that computes in that dtype is the same from both directories, bit for bit. Weights are written
 tensor by tensor: no more memory is needed than the largest tensor takes.
+
+Of bags: a data set of version 3.0. Its frames are what the node would observe, in the checkpoint's
+units (joint.<name>.scale, .offset), at the pace of `action_dt`. An episode ends with its bag, with
+another instruction, and where an observation is missing, stale or otherwise refused.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
 from pi0_ros.errors import UserError
+from pi0_ros.replay.command import add_remap, add_target
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -26,6 +34,7 @@ EPILOG = """\
 examples:
   pi0 convert my_pi0 my_pi0_bf16
   pi0 convert lora robot_pi0 --base-checkpoint pi0_base --tokenizer paligemma --params my_arm.yaml
+  pi0 convert day1 day2 my_data_set --params my_arm.yaml --target /leader/joint_states
 """
 
 JSON_KEYS = {
@@ -33,14 +42,22 @@ JSON_KEYS = {
     "made_from": "format of the checkpoint",
     "size_before, size": "bytes of the weights",
     "tokenizer": "whether the directory has one",
+    "data_set, fps, frames, episodes": "of bags: what was written; episodes as (bag, task, frames)",
+    "short": "of bags: episodes that were left out because they are too short",
+    "refused": "of bags: reason -> frames left out",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("source", metavar="CHECKPOINT", type=Path, nargs="?", help="checkpoint directory")
-    add("target", metavar="OUT", type=Path, nargs="?", help="directory of the new checkpoint")
+    add(
+        "paths",
+        metavar="PATH",
+        type=Path,
+        nargs="*",
+        help="CHECKPOINT OUT, or BAG ... DATASET: what is converted, and the directory to write",
+    )
     console.add_checkpoint(parser, required=False)
     console.add_out(parser)
     add(
@@ -66,19 +83,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokenizer", metavar="PATH", type=Path, help="where the checkpoint brings none")
     console.add_params(parser)
     console.add_json(parser)
+    group = parser.add_argument_group("of bags")
+    add = group.add_argument
+    add_remap(group)
+    add_target(group)
+    add("--fps", metavar="N", type=console.count(1), help="frames a second (default: 1/action_dt)")
+    add(
+        "--least",
+        metavar="S",
+        type=float,
+        default=1.0,
+        help="seconds that an episode must have (default: 1)",
+    )
+    add("--robot", metavar="NAME", default="", help="kind of the robot, as LeRobot calls it")
+    console.add_ros_args(parser)
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Both directories are needed, each given once."""
-    for place, option in (("source", "checkpoint"), ("target", "out")):
-        given = [value for value in (getattr(args, place), getattr(args, option)) if value]
-        if len(given) != 1:
-            parser.error("give CHECKPOINT and OUT, or --checkpoint and --out")
-        setattr(args, option, given[0])
+    """Sources and result are needed, each given once."""
+    paths = list(args.paths)
+    if args.out is None and paths:
+        args.out = paths.pop()
+    if args.checkpoint is not None:
+        paths.append(args.checkpoint)
+    if args.out is None or not paths or (args.checkpoint is not None and len(paths) > 1):
+        parser.error("give CHECKPOINT and OUT, or --checkpoint and --out; or BAG ... and DATASET")
+    args.sources = paths
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what became of it."""
+    from pi0_ros.convert.bags import are_bags
+
+    if are_bags(args.sources):
+        return _run_bags(args)
+    if len(args.sources) > 1:
+        names = ", ".join(map(str, args.sources))
+        raise UserError(f"{names}: no rosbag2 recordings; a checkpoint is converted alone")
+    args.checkpoint = args.sources[0]
+    return _run_checkpoint(args)
+
+
+def _run_bags(args: argparse.Namespace) -> int:
+    """Bags to a data set."""
+    from pi0_ros.convert.bags import check_pace, write_episodes
+    from pi0_ros.datasets.writer import DataSetWriter
+    from pi0_ros.node.arguments import write_arguments
+    from pi0_ros.node.interface import read_interface
+    from pi0_ros.replay.case import open_case
+
+    if not args.params:
+        raise UserError("bags are converted for a robot: give its parameter file as --params")
+    # The node asks for a checkpoint, which is not read here.
+    arguments = [*write_arguments(args.params), *args.ros_args]
+    arguments += write_arguments(parameters={"checkpoint": "none", "recorded_arm": True})
+    parameters = read_interface(arguments).parameters
+    fps = check_pace(parameters.action_dt, args.fps)
+    cases = [open_case(bag, arguments, args.remap) for bag in args.sources]
+    console.claim_folder(args.out, ["data", "videos", "meta"], args.overwrite)
+    writer = DataSetWriter(args.out, fps, parameters.joint_names, args.robot)
+    least = max(1, round(args.least * fps))
+    results = [
+        write_episodes(case, writer, args.target, least)
+        for case in console.progress(cases, desc="Converting")
+    ]
+    writer.close()
+    rows = [(r.bag, task, frames) for r in results for task, frames in r.episodes]
+    refused = sum((r.refused for r in results), Counter())
+    figures = {
+        "data_set": str(args.out),
+        "fps": fps,
+        "frames": sum(writer.lengths),
+        "episodes": rows,
+        "short": sum(r.short for r in results),
+        "refused": dict(refused),
+    }
+    print(console.table(rows, ("bag", "task", "frames"), "<<>"))
+    print(f"{args.out}: {len(rows)} episodes, {figures['frames']} frames at {fps} Hz")
+    if figures["short"]:
+        print(f"{figures['short']} episodes shorter than {args.least:g} s were left out")
+    for reason, count in refused.most_common():
+        print(f"{count} frames were left out: {reason}")
+    console.write_json(args.json, figures)
+    if rows:
+        return console.DONE
+    console.warn("no episode: `pi0 doctor --bag BAG --params FILE` says what is wrong with a bag")
+    return console.FAILED
+
+
+def _run_checkpoint(args: argparse.Namespace) -> int:
+    """A checkpoint to one of this package's own format."""
     import torch
 
     from pi0_ros.checkpoint.convert import convert, tokenizer_files

@@ -18,9 +18,14 @@ A and B are the --out of `pi0 replay`, over DDS or deterministic, or any recordi
 ~/action_chunk. Chunks are compared if their observations have the same stamp; those that the node
 rejected are left out.
 
+One of them may be a LeRobot data set, with --episodes and --params: each chunk of the replay of an
+episode is compared with the actions that were recorded after its observation.
+
 Exit status 1 also beyond a threshold.
 
-example: pi0 diff before after --urdf so101.urdf --tool gripper_frame_link --plot diff.png
+examples:
+  pi0 diff before after --urdf so101.urdf --tool gripper_frame_link --plot diff.png
+  pi0 diff replay_of_3 my_data_set --episodes 3 --params my_arm.yaml --max-joint 0.2
 """
 
 JSON_KEYS = {
@@ -48,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("a", metavar="A", type=Path, help="results of a replay")
     add("b", metavar="B", type=Path, help="results of another one")
+    add("--episodes", metavar="N", default="", help="of a LeRobot data set: the episode")
+    console.add_params(parser)
     console.add_json(parser)
     add("--plot", metavar="FILE", type=console.output_file, help="also draw the figures, as PNG")
     add_thresholds(parser)
@@ -108,16 +115,49 @@ def compare_results(a: Results, b: Results, args: argparse.Namespace) -> Differe
     return compare(a, b, poses)
 
 
+def _results(args: argparse.Namespace) -> tuple[Results, Results]:
+    """What is compared.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    from pi0_ros.bags.bag import BagError
+    from pi0_ros.bags.results import read_results
+    from pi0_ros.datasets.episode import open_episode
+    from pi0_ros.datasets.layout import chosen_episodes, is_data_set, open_data_set
+    from pi0_ros.datasets.results import recorded_results
+    from pi0_ros.node.arguments import write_arguments
+    from pi0_ros.node.interface import read_interface
+
+    sets = [is_data_set(args.a), is_data_set(args.b)]
+    if not any(sets):
+        if args.episodes:
+            raise BagError("--episodes: neither is a LeRobot data set (meta/info.json)")
+        return read_results(args.a), read_results(args.b)
+    if all(sets) or not args.params:
+        raise BagError("a data set is compared with a replay of it: give one of each, and --params")
+    replay, path = (args.b, args.a) if sets[0] else (args.a, args.b)
+    data = open_data_set(path)
+    episodes = chosen_episodes(data, args.episodes)
+    if len(episodes) > 1:
+        raise BagError(f"{path} has {len(episodes)} episodes: give --episodes N")
+    # The node asks for a checkpoint, which is not read here.
+    arguments = write_arguments(args.params, {"checkpoint": "none"})
+    recording = open_episode(data, episodes[0], read_interface(arguments).parameters)
+    results = read_results(replay)
+    recorded = recorded_results(recording, results)
+    return (recorded, results) if sets[0] else (results, recorded)
+
+
 def run(args: argparse.Namespace) -> int:
     """Compares; returns the exit status."""
-    from pi0_ros.bags.results import read_results
     from pi0_ros.diff.compare import failures
     from pi0_ros.diff.report import difference_json, format_difference
 
     if args.plot is not None:
         console.require("matplotlib")
     limits = thresholds(args)
-    difference = compare_results(read_results(args.a), read_results(args.b), args)
+    difference = compare_results(*_results(args), args)
     # The figures first: a file that cannot be written must not cost them.
     print(format_difference(difference, limits))
     console.write_json(args.json, difference_json(difference, limits))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
-from pi0_ros.replay.command import add_remap
+from pi0_ros.replay.command import RECORDING_HELP, add_episodes, add_remap, add_target, episodes_of
 
 if TYPE_CHECKING:
     from pi0_ros.eval.evaluate import Job
@@ -21,12 +21,17 @@ chunk is held against the joint (i + 1) * action_dt after the observation. A pol
 closed loop may still differ from what one person did; one that is worse than standing still has
 learned nothing.
 
+A LeRobot data set (v2.1, v3) is evaluated by episodes. Its cameras are those of the same names, the
+unit of its state is the checkpoint's (joint.<name>.scale, .offset). `--target action` compares with
+the recorded actions, of which one is due a period after its frame.
+
 Exit status 1 also when a recording could not be evaluated.
 
 examples:
   pi0 eval demo_bag --checkpoint demo_checkpoint --params demo.yaml --html eval.html
   pi0 eval day1 day2 --checkpoint my_pi0 --params my_arm.yaml --jobs 4 \\
       --remap /camera/color/image_raw:=/front/image_raw --target /leader/joint_states
+  pi0 eval my_data_set --episodes 0,3-5 --checkpoint my_pi0 --params my_arm.yaml --target action
 """
 
 
@@ -51,17 +56,12 @@ JSON_KEYS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `pi0 eval`."""
     add = parser.add_argument
-    add("bags", metavar="BAG", nargs="+", type=Path, help="rosbag2 directory, sqlite3 or MCAP")
+    add("bags", metavar="BAG", nargs="+", type=Path, help=RECORDING_HELP)
     console.add_checkpoint(parser)
     console.add_params(parser)
     add_remap(parser)
-    add(
-        "--target",
-        metavar="TOPIC",
-        default="",
-        help="compare with commands recorded on TOPIC (JointTrajectory or JointState), not with"
-        " the joint states",
-    )
+    add_episodes(parser)
+    add_target(parser)
     console.add_json(parser)
     add("--html", metavar="FILE", type=console.output_file, help="also write a page with plots")
     add(
@@ -94,7 +94,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def make_jobs(args: argparse.Namespace) -> list[Job]:
-    """One job per recording.
+    """One job per recording, or episode of a data set.
 
     Raises:
         ArgumentsError: parameters that the node would not take.
@@ -106,20 +106,27 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
 
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args)
     parameters = read_interface(arguments).parameters
-    several = len(args.bags) > 1
+    parts = [(bag, number) for bag in args.bags for number in _parts(bag, args.episodes)]
+    several = len(parts) > 1
     threads = args.threads or parameters.threads or (1 if several else os.cpu_count() or 1)
     return [
         Job(
             bag=str(bag.resolve()),
-            name=str(bag),
+            name=str(bag) if number is None else f"{bag}, episode {number}",
+            episode=number,
             ros_args=tuple(arguments),
             remaps=tuple(args.remap.items()),
             target=args.target,
             threads=threads,
             drawn=args.html is not None,
         )
-        for bag in args.bags
+        for bag, number in parts
     ]
+
+
+def _parts(bag: Path, episodes: str) -> list[int] | list[None]:
+    """The episodes to evaluate; of a bag one without a number."""
+    return episodes_of(bag, episodes) or [None]
 
 
 def run(args: argparse.Namespace) -> int:

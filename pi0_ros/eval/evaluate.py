@@ -39,6 +39,7 @@ class Job:
         target: topic of commands to compare with; "": the joint states.
         threads: of torch.
         drawn: keep what a page shows.
+        episode: of a LeRobot data set; None: `bag` is a bag.
     """
 
     bag: str
@@ -48,6 +49,7 @@ class Job:
     target: str = ""
     threads: int = 1
     drawn: bool = False
+    episode: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def evaluate(job: Job, on_time: Callable[[float], None] = lambda seconds: None) 
 
 
 def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
-    case = open_case(job.bag, job.ros_args, dict(job.remaps))
+    case = open_case(job.bag, job.ros_args, dict(job.remaps), job.episode)
     check_case(case)
     parameters, joints, bag = case.parameters, case.parameters.joint_names, case.bag
     truth = read_truth(bag, case.joint_states, job.target, joints)

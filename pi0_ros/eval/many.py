@@ -11,6 +11,7 @@ from typing import Any
 
 from pi0_ros import console
 from pi0_ros.bags.bag import BagError, open_bag
+from pi0_ros.datasets.layout import open_data_set
 from pi0_ros.errors import UserError
 from pi0_ros.eval.evaluate import Evaluated, Job, evaluate
 
@@ -33,7 +34,7 @@ def evaluate_all(jobs: Sequence[Job], workers: int = 1, ray_address: str = "") -
     Raises:
         UserError: a process died, Ray is not installed, or there is none at the address.
     """
-    lengths = [_seconds_of(job.bag) for job in jobs]
+    lengths = [_seconds_of(job) for job in jobs]
     layout = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s{postfix}, {elapsed} passed"
     with console.progress(desc="Evaluating", total=sum(lengths), bar_format=layout) as bar:
         results: dict[int, Evaluated] = {}
@@ -102,10 +103,13 @@ def _by_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Evaluated]
         ray.shutdown()
 
 
-def _seconds_of(bag: str) -> float:
+def _seconds_of(job: Job) -> float:
     """Length of a recording, for the progress bar; 0 where it cannot be opened."""
     try:
-        opened = open_bag(bag)
+        if job.episode is not None:
+            data = open_data_set(job.bag)
+            return data.episodes[job.episode].length / data.fps
+        opened = open_bag(job.bag)
     except BagError:
         return 0.0
     return (opened.end - opened.start) / 1e9

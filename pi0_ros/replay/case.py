@@ -9,6 +9,8 @@ from pathlib import Path
 from pi0_ros.bags.bag import BagError, Recording, open_bag
 from pi0_ros.bags.messages import IMAGE_TYPES, STATES_TYPE, decode
 from pi0_ros.bags.topics import match_topics
+from pi0_ros.datasets.episode import PARAMETERS, open_episode, playing
+from pi0_ros.datasets.layout import open_data_set
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.arguments import write_arguments
 from pi0_ros.node.interface import Interface, Topic, read_interface
@@ -87,21 +89,33 @@ def node_arguments(
 
 
 def open_case(
-    bag: str | Path, ros_args: Sequence[str], remaps: Mapping[str, str] | None = None
+    bag: str | Path,
+    ros_args: Sequence[str],
+    remaps: Mapping[str, str] | None = None,
+    episode: int | None = None,
 ) -> Case:
     """Opens a recording and finds the node's topics in it.
 
     Args:
+        bag: rosbag2 recording, or the directory of a LeRobot data set.
         ros_args: the node's, the checkpoint among them.
-        remaps: topic in the recording -> topic to play it on.
+        remaps: topic in the recording, or feature of the data set -> topic to play it on.
+        episode: of the data set.
 
     Raises:
         BagError: the recording cannot be read, or lacks topics that the node needs.
         ArgumentsError: the node would not start with these arguments.
     """
-    opened = open_bag(bag)
-    interface = read_interface(ros_args)
-    return Case(opened, interface, match_topics(opened, interface.observed, remaps))
+    if episode is None:
+        opened = open_bag(bag)
+        interface = read_interface(ros_args)
+        return Case(opened, interface, match_topics(opened, interface.observed, remaps))
+    interface = read_interface([*ros_args, *write_arguments(parameters=PARAMETERS)])
+    recording = open_episode(open_data_set(bag), episode, interface.parameters)
+    needed, played = playing(recording, interface)
+    given = set((remaps or {}).values())
+    played = {feature: topic for feature, topic in played.items() if topic not in given}
+    return Case(recording, interface, match_topics(recording, needed, {**played, **(remaps or {})}))
 
 
 def check_case(case: Case, check: Check = preflight) -> None:

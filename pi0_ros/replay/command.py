@@ -58,12 +58,13 @@ by some 1e-5 rad, a real change by more."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `pi0 replay`."""
     add = parser.add_argument
-    add("bag", metavar="BAG", type=Path, help="rosbag2 directory, sqlite3 or MCAP")
+    add("bag", metavar="BAG", type=Path, help=RECORDING_HELP)
     console.add_checkpoint(parser)
     console.add_params(parser)
     console.add_out(parser, "BAG_replay")
     console.add_json(parser)
     add_remap(parser)
+    add_episodes(parser)
     add("--rate", metavar="R", type=float, default=1.0, help="pace; 1 is as recorded (default)")
     add(
         "--enable",
@@ -100,15 +101,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     console.add_ros_args(parser)
 
 
-def add_remap(parser: argparse.ArgumentParser) -> None:
+RECORDING_HELP = "rosbag2 directory (sqlite3 or MCAP), its file, or a LeRobot data set"
+
+
+def add_remap(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """`--remap FROM:=TO`, which may be given again: a dict of the topics."""
     parser.add_argument(
         "--remap",
         metavar="FROM:=TO",
         action=_Remap,
         default={},
-        help="take the recorded topic FROM for the node's topic TO; may be given again",
+        help="take the recorded topic (or feature of a data set) FROM for the node's topic TO; may"
+        " be given again",
     )
+
+
+def add_target(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--target TOPIC`: what the robot was told to do."""
+    parser.add_argument(
+        "--target",
+        metavar="TOPIC",
+        default="",
+        help="take commands recorded on TOPIC (JointTrajectory or JointState; `action` of a data"
+        " set) for what was done, not the joint states",
+    )
+
+
+def add_episodes(parser: argparse.ArgumentParser) -> None:
+    """`--episodes LIST`; see `episodes_of`."""
+    parser.add_argument(
+        "--episodes",
+        metavar="LIST",
+        default="",
+        help="of a LeRobot data set, such as 0,3-5 (default: all)",
+    )
+
+
+def episodes_of(recording: Path, episodes: str) -> list[int] | None:
+    """The episodes to take of a data set; None of a bag, which has none.
+
+    Raises:
+        BagError: no such episodes, or `--episodes` with a bag.
+    """
+    from pi0_ros.bags.bag import BagError
+    from pi0_ros.datasets.layout import chosen_episodes, is_data_set, open_data_set
+
+    if is_data_set(recording):
+        return chosen_episodes(open_data_set(recording), episodes)
+    if episodes:
+        raise BagError(f"--episodes: {recording} is no LeRobot data set (no meta/info.json in it)")
+    return None
 
 
 class _Remap(argparse.Action):
@@ -120,10 +162,10 @@ class _Remap(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         source, separator, target = values.partition(":=")
-        if not separator or not source.startswith("/") or not target.startswith("/"):
+        if not separator or not source or not target.startswith("/"):
             parser.error(
-                f"--remap {values}: expected FROM:=TO with two absolute topic names, such as "
-                "/camera/color/image_raw:=/front/image_raw"
+                f"--remap {values}: expected FROM:=TO, a recorded topic and an absolute topic name,"
+                " such as /camera/color/image_raw:=/front/image_raw"
             )
         namespace.remap = {**namespace.remap, source: target}
 
@@ -162,8 +204,10 @@ def run(args: argparse.Namespace) -> int:
 def run_live(args: argparse.Namespace) -> int:
     """A replay over DDS."""
     from pi0_ros.replay.live import replay
-    from pi0_ros.replay.report import format_table, report_json
+    from pi0_ros.replay.report import ReplayError, format_table, report_json
 
+    if episodes_of(args.bag, args.episodes) is not None:
+        raise ReplayError(f"{args.bag} is a LeRobot data set: replay it with --deterministic")
     out = _out(args)
     with console.deferred_signals() as interrupted:
         report = replay(
@@ -216,7 +260,7 @@ def run_deterministic(
     again = read_results(args.again) if args.again else None
     options = Options(args.enable, args.latency, again)
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args, args.enable)
-    case = open_case(args.bag, arguments, args.remap)
+    case = open_case(args.bag, arguments, args.remap, _one_episode(args))
     check_case(case, check or preflight)
     policy = load(case.parameters, load_as or load_policy)
     outcome = replay_steps(
@@ -236,6 +280,20 @@ def run_deterministic(
     console.write_json(args.json, figures)
     _print_results(out)
     return status
+
+
+def _one_episode(args: argparse.Namespace) -> int | None:
+    """The episode to replay, of a data set."""
+    from pi0_ros.replay.report import ReplayError
+
+    episodes = episodes_of(args.bag, args.episodes)
+    if episodes is None:
+        return None
+    if len(episodes) > 1:
+        raise ReplayError(
+            f"a replay is of one episode; {args.bag} has {len(episodes)}: give --episodes N"
+        )
+    return episodes[0]
 
 
 def _compare(

@@ -11,14 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from pi0_ros.bags.bag import Message
 from pi0_ros.bags.chunks import DRY_RUN, EXECUTED, REJECTED, ChunkRecord
-from pi0_ros.bags.messages import decode
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
@@ -29,8 +27,9 @@ from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.node.loading import PolicyLike
-from pi0_ros.node.observation import INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
+from pi0_ros.node.observation import ObservationBuffer, Snapshot
 from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.replay.feed import Feed
 from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters
 
@@ -209,17 +208,7 @@ class Steps(Pass):
         )
         self._executor_ticks = 0 if enable else None
         self._pending: _Pending | None = None
-        names = parameters.camera_names
-        puts: list[tuple[str, Callable[[Any], object]]] = [
-            *((f"camera {name}", partial(buffer.put_image, name)) for name in names),
-            *(
-                (JOINT_STATES, partial(buffer.put_joint_state, topic=topic))
-                for topic in parameters.joint_states_topics
-            ),
-            (INSTRUCTION, lambda message: buffer.put_instruction(message.data)),
-        ]
-        streams = zip(self._observed, puts, strict=True)
-        self._streams = {topic.name: stream for topic, stream in streams}
+        self._feed = Feed(interface, topics, buffer)
 
     @property
     def latched(self) -> str:
@@ -231,24 +220,14 @@ class Steps(Pass):
                 self.playback.start = message.time
             yield from self._until(message.time)
             self._now = message.time
-            self._put(message)
+            self.playback.count(message)
+            self._feed.put(message)
         # What is due at the last message's time, and the inference that runs then.
         if self.playback.counts:
             yield from self._until(self.playback.end + 1)
         if self._pending is not None:
             yield from self._publish(self._pending)
         self._count()
-
-    def _put(self, message: Message) -> None:
-        self.playback.count(message)
-        topic = self._topics[message.topic]
-        name, put = self._streams[topic.name]
-        try:
-            content = decode(message.data, topic.type)
-        except ValueError as error:
-            self._buffer.reject(name, Reason.MALFORMED, str(error))
-            return
-        put(content)
 
     def _until(self, end: int) -> Iterator[Published | Moved]:
         """What happens before `end`; of one time chunks come first, then stops, then ticks."""

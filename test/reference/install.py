@@ -1,8 +1,9 @@
 """Install what the reference oracles import: `python -m reference.install DEST`.
 
-Puts LeRobot 0.3.3, 0.4.4 and 0.6.1, one folder each, and the libraries they share into DEST with
-this Python's pip, leaving its environment alone. torch, numpy and Pillow are not installed: the
-oracles use this Python's own. A folder that has its pins already is left as it is.
+Puts LeRobot 0.3.3, 0.4.4 and 0.6.1, one folder each, the libraries they share and those of their
+data sets into DEST with this Python's pip, leaving its environment alone. torch, numpy, Pillow,
+pyarrow and av are not installed: the oracles use this Python's own. A folder that has its pins
+already is left as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from reference.older_python import rewrite
@@ -51,9 +53,11 @@ def installed_pins(dest: Path) -> dict[str, list[str]]:
     return found["pins"] if found == stamp(found["pins"]) else {}
 
 
-def is_installed(dest: Path) -> bool:
-    """Whether DEST holds the pins for this Python."""
-    return installed_pins(dest) == read_pins()
+def is_installed(dest: Path, folders: Sequence[str] = ()) -> bool:
+    """Whether DEST holds the pins of these folders for this Python; without folders, of all."""
+    pins = read_pins()
+    wanted = {folder: pins[folder] for folder in folders or pins}
+    return wanted.items() <= installed_pins(dest).items()
 
 
 def pip_install(target: Path, requirements: list[str]) -> None:

@@ -61,13 +61,17 @@ class OracleResult:
         return load_file(self.path / "io.safetensors")
 
 
-def reference_dir() -> Path:
+def reference_dir(*more: str) -> Path:
     """Folder of the reference install: $PI0_REFERENCE, else build/reference of the repository.
+
+    Args:
+        more: folders in it that are needed beside LeRobot's and the common one.
 
     Raises ReferenceMissing, with the command that installs it, if it is absent or has other pins.
     """
     path = Path(os.environ.get("PI0_REFERENCE") or ROOT / "build" / "reference").resolve()
-    if not install.is_installed(path):
+    folders = ("common", *(f"lerobot-{version}" for version in VERSIONS), *more)
+    if not install.is_installed(path, folders):
         raise ReferenceMissing(
             f"the reference LeRobot is not installed in {path}, or not with the pins of "
             f"{install.REQUIREMENTS} for this Python. Run `make reference`, or set PI0_REFERENCE"

@@ -300,7 +300,7 @@ def test_a_recording_cut_in_the_middle_is_one_message(argv, tmp_path, capsys):
         (["--check", "d", "--record-golden", "e"], "one at a time"),
         (["--check", "d"], "holds no golden replay"),
         (["--rate", "0"], "--rate: must be above 0 and finite"),
-        (["--remap", "a:=b"], "expected FROM:=TO with two absolute topic names"),
+        (["--remap", "a:=b"], "expected FROM:=TO, a recorded topic and an absolute topic name"),
         (["--record-golden", "e", "--out", "f"], "leave --out out"),
         (["--check", "d", "--max-joint", "-1"], "--max-joint: must be a number from 0"),
         (["--check", "d", "--tool", "tip"], "need --urdf"),

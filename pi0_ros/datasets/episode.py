@@ -1,0 +1,271 @@
+"""An episode of a LeRobot data set as a recording: features as topics, frames as messages.
+
+Everything of a frame has one stamp. The state is in radians (`joint.<name>.scale`, `.offset`) under
+the joints' ROS names. An action is stamped one period after its frame, as step i of a chunk is due
+(i + 1) periods after its observation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pi0_ros import console
+from pi0_ros.bags.bag import BagError, BagTopic, Message, Recording
+from pi0_ros.bags.messages import STATES_TYPE, encode, make, make_header
+from pi0_ros.datasets.layout import DataSet, Episode, Feature, Video, read_table
+from pi0_ros.datasets.video import read_frames
+from pi0_ros.node.interface import Interface, Topic
+from pi0_ros.node.parameters import NodeParameters
+
+STATES, ACTIONS = ("observation.state", "state"), ("action", "actions")
+TASK = "task"
+BEGIN = 1_000_000_000 * 10**9
+"""Nanoseconds of the first frame; the data set counts from 0, which ROS reads as no stamp."""
+
+PARAMETERS = {"image_transport": "raw", "frozen_frames": 0}
+"""What the node is told for data sets: their images are decoded, and a video repeats an image of a
+scene that stands still to the byte."""
+
+_IMAGE_TYPE, _TEXT_TYPE = "sensor_msgs/msg/Image", "std_msgs/msg/String"
+
+
+@dataclass(frozen=True)
+class EpisodeRecording(Recording):
+    """See `open_episode`.
+
+    Attributes:
+        state, action: features; `action` is "" where there is none.
+    """
+
+    path: Path
+    start: int
+    end: int
+    topics: tuple[BagTopic, ...]
+    data: DataSet = field(repr=False)
+    episode: Episode = field(repr=False)
+    parameters: NodeParameters = field(repr=False)
+    state: str
+    action: str
+    storage: str = "mcap"
+
+    def messages(self, types: Mapping[str, str]) -> Iterator[Message]:
+        wanted = {t.name for t in self.topics if types.get(t.name) == t.type}
+        stamps = self.stamps
+        streams = {
+            name: self._images(name)
+            for name, f in self.data.features.items()
+            if name in wanted
+            if f.is_image
+        }
+        period = round(1e9 / self.data.fps)
+        positions = {}
+        for name, shift in ((self.state, 0), (self.action, period)):
+            if name in wanted:
+                positions[name] = self.radians(name), shift
+        task = ""
+        for k, stamp in enumerate(stamps.tolist()):
+            if TASK in wanted and self.tasks[k] != task:
+                task = self.tasks[k]
+                yield Message(TASK, stamp, encode(make(_TEXT_TYPE, data=task)))
+            for name, images in streams.items():
+                yield Message(name, stamp, encode(_image(stamp, next(images))))
+            for name, (values, shift) in positions.items():
+                yield Message(name, stamp, encode(self._joints(stamp + shift, values[k])))
+
+    @cached_property
+    def stamps(self) -> np.ndarray:
+        """[frames] int64 ns."""
+        frames = self.episode.first + np.arange(self.episode.length)
+        return BEGIN + np.round(frames * (1e9 / self.data.fps)).astype(np.int64)
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Of each frame."""
+        numbers = self._table["task_index"].to_pylist()
+        unknown = set(numbers) - set(self.data.tasks)
+        if unknown:
+            raise BagError(f"{self.episode.data}: task_index {min(unknown, key=str)} has no words")
+        return [self.data.tasks[number] for number in numbers]
+
+    def radians(self, name: str) -> np.ndarray:
+        """[frames, joints] float64 rad of the state or the action, in the parameters' order."""
+        joints = self.parameters.joints
+        columns = joint_columns(self.data.features[name], self.parameters.joint_names, name)
+        scale = np.array([joint.scale for joint in joints])
+        offset = np.array([joint.offset for joint in joints])
+        numbers = _numbers(self.episode, self._table, name)[:, columns]
+        return np.ascontiguousarray(numbers * scale + offset)
+
+    @cached_property
+    def _table(self) -> Any:
+        """The frames without their images."""
+        features = self.data.features
+        file, number = self.episode.data, self.episode.number
+        table = read_table(
+            file,
+            lambda name: name not in features or not features[name].is_image,
+            [("episode_index", "=", number)],
+        )
+        _check_length(self.episode, table)
+        table = table.sort_by("frame_index")
+        times = _numbers(self.episode, table, "timestamp")[:, 0]
+        pace = np.arange(len(times)) / self.data.fps
+        if np.abs(times - times[0] - pace).max() > 0.5 / self.data.fps:
+            raise BagError(
+                f"{file}: the timestamps of episode {number} do not follow the pace of"
+                f" {self.data.fps:g} frames per second that info.json declares"
+            )
+        return table
+
+    def _joints(self, stamp: int, positions: np.ndarray) -> Any:
+        none = np.zeros(0)
+        names = list(self.parameters.joint_names)
+        return make(STATES_TYPE, make_header(stamp), names, positions, none, none)
+
+    def _images(self, name: str) -> Iterator[np.ndarray]:
+        video = self.episode.videos.get(name)
+        if video is None:
+            return self._still_images(name)
+        return self._video_images(video)
+
+    def _video_images(self, video: Video) -> Iterator[np.ndarray]:
+        times = video.start + np.arange(self.episode.length) / self.data.fps
+        return read_frames(video.file, times.tolist(), self.data.fps)
+
+    def _still_images(self, name: str) -> Iterator[np.ndarray]:
+        """Images that are files inside the table, PNG as a rule."""
+        chosen = [("episode_index", "=", self.episode.number)]
+        table = read_table(
+            self.episode.data, {name, "frame_index", "episode_index"}.__contains__, chosen
+        )
+        _check_length(self.episode, table)
+        for number, cell in enumerate(table.sort_by("frame_index")[name]):
+            content = cell.as_py()
+            data = content.get("bytes") if isinstance(content, dict) else None
+            decoded = None
+            if data:
+                decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            if decoded is None:
+                raise BagError(
+                    f"{self.episode.data}: {name} of frame {number} holds no PNG or JPEG file;"
+                    " expected the images in the table or a video"
+                )
+            yield decoded[..., ::-1]
+
+
+def open_episode(data: DataSet, number: int, parameters: NodeParameters) -> EpisodeRecording:
+    """An episode as a recording.
+
+    Args:
+        parameters: whose joints the state's numbers are: by name where the data set has those
+            names (with or without LeRobot's ".pos"), otherwise in the data set's order.
+
+    Raises:
+        BagError: no such episode, no state, or a state of other joints.
+    """
+    episode = data.episodes[number]
+    state, action = (
+        next((name for name in names if name in data.features), "") for names in (STATES, ACTIONS)
+    )
+    if not state:
+        raise BagError(
+            f"{data.path}: no {' or '.join(STATES)} among its features: {', '.join(data.features)}"
+        )
+    joint_columns(data.features[state], parameters.joint_names, state)
+    topics = [BagTopic(TASK, _TEXT_TYPE, 1), BagTopic(state, STATES_TYPE, episode.length)]
+    if action:
+        topics.append(BagTopic(action, STATES_TYPE, episode.length))
+    for name, feature in data.features.items():
+        if feature.is_image:
+            topics.append(BagTopic(name, _IMAGE_TYPE, episode.length))
+    topics.sort(key=lambda topic: topic.name)
+    recording = EpisodeRecording(
+        data.path, 0, 0, tuple(topics), data, episode, parameters, state, action
+    )
+    first, last = recording.stamps[[0, -1]].tolist()
+    return replace(recording, start=first, end=last)
+
+
+def joint_columns(feature: Feature, joints: Sequence[str], name: str) -> list[int]:
+    """Where each joint's number stands in a state or an action.
+
+    Raises:
+        BagError: there are other joints, or another number of them.
+    """
+    there = [part.removesuffix(".pos") for part in feature.names]
+    if set(joints) <= set(there):
+        return [there.index(joint) for joint in joints]
+    size = int(np.prod(feature.shape)) if feature.shape else 0
+    if size == len(joints) and len(set(joints) & set(there)) in (0, len(joints)):
+        if there:
+            _warn_of_names(tuple(there), tuple(joints))
+        return list(range(size))
+    named = f": {', '.join(there)}" if there else ""
+    raise BagError(
+        f"{name} has {size} numbers{named}; the parameters have {len(joints)} joints:"
+        f" {', '.join(joints)}. Expected the same names, or as many joints in the same order"
+    )
+
+
+@cache
+def _warn_of_names(there: tuple[str, ...], joints: tuple[str, ...]) -> None:
+    """Once for all episodes."""
+    console.warn(
+        f"the data set names its joints {', '.join(there)}; taken in this order for"
+        f" {', '.join(joints)}"
+    )
+
+
+def playing(
+    recording: EpisodeRecording, interface: Interface
+) -> tuple[tuple[Topic, ...], dict[str, str]]:
+    """What the node needs of an episode, and by which feature it gets it.
+
+    Returns:
+        The node's topics; feature -> topic: cameras by name, the state, the task.
+    """
+    observed, parameters = interface.observed, interface.parameters
+    cameras = observed[: len(parameters.cameras)]
+    states, instruction = observed[len(cameras)], observed[-1]
+    played = {recording.state: states.name, TASK: instruction.name}
+    images = [name for name, f in recording.data.features.items() if f.is_image]
+    for camera, topic in zip(parameters.camera_names, cameras, strict=True):
+        exact = [name for name in images if name in (camera, f"observation.images.{camera}")]
+        found = exact or [name for name in images if re.split(r"[./]", name)[-1] == camera]
+        if len(found) == 1:
+            played[found[0]] = topic.name
+    return (*cameras, states, instruction), played
+
+
+def _image(stamp: int, rgb: np.ndarray) -> Any:
+    height, width, _ = rgb.shape
+    pixels = np.ascontiguousarray(rgb).ravel()
+    return make(_IMAGE_TYPE, make_header(stamp), height, width, "rgb8", 0, width * 3, pixels)
+
+
+def _numbers(episode: Episode, table: Any, name: str) -> np.ndarray:
+    """[frames, n] float64."""
+    if name not in table.column_names:
+        raise BagError(f"{episode.data}: no column {name}")
+    try:
+        return np.array(table[name].to_pylist(), np.float64).reshape(episode.length, -1)
+    except (ValueError, TypeError) as error:
+        raise BagError(f"{episode.data}: {name} holds no numbers: {error}") from error
+
+
+def _check_length(episode: Episode, table: Any) -> None:
+    if table.num_rows != episode.length or not episode.length:
+        raise BagError(
+            f"{episode.data}: {table.num_rows} frames of episode {episode.number}; the list of"
+            f" episodes says {episode.length}"
+        )
+    if "frame_index" not in table.column_names:
+        raise BagError(f"{episode.data}: no column frame_index")
