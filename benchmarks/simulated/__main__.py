@@ -1,4 +1,4 @@
-"""python -m benchmarks.simulated: how often the arm touches the named object, how smoothly.
+"""python -m benchmarks.simulated: how often the arm touches what it is told to, how smoothly.
 
 A policy touches objects over fresh scenes, through the node's executor and an emulated joint
 trajectory controller, in simulated time and in one process: the same arguments give the same
@@ -20,7 +20,7 @@ from pi0_ros.plain_yaml import read_yaml
 from pi0_ros.sim.task import TOUCH_CHECKPOINT, VARIANTS
 
 EPILOG = "\n".join(["ablations:", *(f"  {n:<18} {a.fault}" for n, a in ABLATIONS.items())])
-_IN_PROCESS = ("expert", "no_stitch", "workers", "ablation")
+_IN_PROCESS = ("expert", "no_stitch", "workers", "ablation", "ambiguous")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TOUCH_CHECKPOINT,
         metavar="DIR",
         help="policy (default: the one that ships)",
+    )
+    add(
+        "--ambiguous",
+        action="store_true",
+        help='instructions that several objects satisfy: "touch a cube", "touch anything"',
     )
     add("--expert", action="store_true", help="the scripted expert instead of a policy")
     add("--ablation", choices=ABLATIONS, default=NONE, help="a deliberate fault", metavar="NAME")
@@ -80,6 +85,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     for name in _IN_PROCESS:
         if args.dds and getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name.replace('_', '-')} is not for --dds")
+    if args.ambiguous and (args.expert or args.variant != VARIANTS[0]):
+        parser.error(f"--ambiguous is for a policy and the variant {VARIANTS[0]}")
     if args.speed is not None and not args.dds:
         parser.error("--speed is for --dds: in process nothing waits for time to pass")
 
@@ -109,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         controller=args.controller,
         stitched=not args.no_stitch,
         ablation=args.ablation,
+        ambiguous=args.ambiguous,
     )
     evaluation = Evaluation(loop, args.variant, args.expert)
     seeds = scene_seeds(args.scenes, args.seed)
@@ -118,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         episodes = evaluate(evaluation, seeds, workers=args.workers)
     figures = score(episodes)
     print(table(figures))
-    names = ("variant", "seed", "controller", "ablation", "dds", "speed")
+    names = ("variant", "seed", "controller", "ablation", "ambiguous", "dds", "speed")
     asked = {
         "policy": "expert" if args.expert else str(args.checkpoint),
         **{name: getattr(args, name) for name in names},

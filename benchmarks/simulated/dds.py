@@ -140,7 +140,7 @@ class Judge:
         after = self._counted()
         running.enable(False)
         return shadow.episode(
-            seed, instruction, instruction.removeprefix("touch the "), before, after
+            seed, instruction, (instruction.removeprefix("touch the "),), before, after
         )
 
     def _counted(self) -> Tally:

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.simulated.ablations import ABLATIONS, NONE
+from benchmarks.simulated.agreement import Agreement
 from benchmarks.simulated.drive import Driver
 from benchmarks.simulated.setup import NodeSetup
 from pi0_ros.motion.refusal import Measured
@@ -78,6 +79,7 @@ class Loop:
         controller: a key of `drive.CONTROLLERS`.
         stitched: False sends chunks to the controller as they are.
         ablation: a key of `ablations.ABLATIONS`.
+        ambiguous: instructions that leave the choice of the object to the policy.
     """
 
     setup: NodeSetup
@@ -86,6 +88,7 @@ class Loop:
     controller: str = "jazzy"
     stitched: bool = True
     ablation: str = NONE
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Episode:
     Attributes:
         seed: of the scene.
         instruction: that was meant.
-        target: the object that it names.
+        targets: the objects that satisfy it.
         touched: the object touched first, or None.
         seconds: until the touch, or until the end without one.
         start: [joints] radians, measured at the beginning.
@@ -110,11 +113,12 @@ class Episode:
         clamped: limit -> chunks clamped to it.
         latched: whether so many chunks in a row were refused that the node gave up.
         inference: wall seconds of each inference.
+        aims, chunk_steps: see `agreement.Agreement`; empty where they are not observed.
     """
 
     seed: int
     instruction: str
-    target: str
+    targets: tuple[str, ...]
     touched: str | None
     seconds: float
     start: np.ndarray
@@ -129,11 +133,13 @@ class Episode:
     clamped: Mapping[str, int]
     latched: bool
     inference: tuple[float, ...]
+    aims: tuple[str, ...] = ()
+    chunk_steps: tuple[float, ...] = ()
 
     @property
     def success(self) -> bool:
-        """The first object touched is the one named."""
-        return self.touched == self.target
+        """The first object touched is one that satisfies the instruction."""
+        return self.touched in self.targets
 
 
 def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
@@ -147,10 +153,12 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
     ablation = ABLATIONS[loop.ablation]
     world.reset(seed)
     pilot.reset()
-    instructions = world.instructions()
+    named, ambiguous = world.instructions(), world.ambiguous_instructions()
+    instructions = ambiguous if loop.ambiguous else named
     meant = instructions[seed % len(instructions)]
     told = ablation.tell(meant, instructions)
     driver = Driver(loop.setup, loop.controller, _STEP, loop.stitched)
+    agreement = Agreement(world)
     start, commands, inference = world.positions, [], []
     for step in range(-_REST, 0):  # the arm has rested, as the node sees before it is enabled
         now = _START + step * _STEP
@@ -161,6 +169,7 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
         now = _START + step * _STEP
         measured = Measured(world.positions, world.velocities, now)
         if coming is not None and coming[0] <= now:
+            agreement.note(coming[1], now)
             driver.move(coming[1], measured, now)
             coming = None
         if step * PERIOD >= ticks / loop.setup.parameters.rate_hz - 1e-9:
@@ -174,6 +183,7 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
                 inference.append(time.perf_counter() - began)
                 coming = now + round(loop.delay * 1e9), ablation.act(chunk)
                 if loop.delay == 0.0:
+                    agreement.note(coming[1], now)
                     driver.move(coming[1], measured, now)
                     coming = None
         driver.tick(measured, now)
@@ -184,7 +194,7 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
     return Episode(
         seed=seed,
         instruction=meant,
-        target=world.target(meant),
+        targets=world.targets(meant),
         touched=world.touched,
         seconds=len(commands) * PERIOD,
         start=start,
@@ -199,4 +209,6 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
         clamped=dict(driver.clamped),
         latched=bool(driver.latched),
         inference=tuple(inference),
+        aims=tuple(agreement.aims),
+        chunk_steps=tuple(agreement.steps),
     )

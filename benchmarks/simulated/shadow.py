@@ -99,7 +99,7 @@ class Shadow:
             self._boundaries.append((boundary - self._begun) / 1e9)
 
     def episode(
-        self, seed: int, instruction: str, target: str, before: Tally, after: Tally
+        self, seed: int, instruction: str, targets: tuple[str, ...], before: Tally, after: Tally
     ) -> Episode:
         """What happened, with what the node counted between two moments."""
         assert self._start is not None
@@ -107,7 +107,7 @@ class Shadow:
         return Episode(
             seed=seed,
             instruction=instruction,
-            target=target,
+            targets=targets,
             touched=self.touched,
             seconds=self.seconds,
             start=self._start,

@@ -33,10 +33,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", choices=VARIANTS, default=recipe.variant, help="which (default: pi0)"
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        default=recipe.start,
+        metavar="CHECKPOINT",
+        help="go on from its weights (default: random ones)",
+    )
     add("--seed", recipe.seed, "decides everything")
     add("--scenes", recipe.scenes, "to demonstrate in")
     add("--pointing-steps", recipe.pointing_steps, "of the prefix alone")
     add("--steps", recipe.steps, "of the whole model")
+    for name, default, text in (
+        ("--rate", recipe.rate, "highest learning rate"),
+        ("--pointing-weight", recipe.pointing_weight, "of the pointing losses"),
+    ):
+        parser.add_argument(
+            name, type=float, default=default, metavar="F", help=f"{text} (default: {default})"
+        )
+    add("--max-delay", recipe.max_delay, "steps of a chunk that may be given as already sent")
     add("--workers", 1, "processes that make demonstrations")
 
 
@@ -49,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from examples.touch_task.train import Recipe, train
     from pi0_ros.model.config import TINY
 
-    names = ("seed", "scenes", "pointing_steps", "steps")
+    names = ("seed", "scenes", "pointing_steps", "steps", "rate", "pointing_weight")
+    names += ("max_delay", "start")
     recipe = Recipe(args.model, **{name: getattr(args, name) for name in names})
     # One thread: the same seed gives the same weights, and more do not help matrices this small.
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from examples.touch_task.objective import POINTED_JOINTS, Batch
 from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
-from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.sim.task import INSTRUCTIONS, SENTENCES
 
 STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
 """How each variant normalises the state."""
@@ -63,21 +63,37 @@ class TrainingData:
             count = len(self._demonstrations)
             self._order = torch.randperm(count, generator=self._generator)
         rows, self._order = self._order[:size], self._order[size:]
-        choices = self._demonstrations.instructions.shape[1]
-        chosen = torch.randint(choices, (len(rows),), generator=self._generator)
-        return self.batch(rows, chosen)
+        objects, sentences = self.labels(rows)
+        drawn = torch.multinomial((objects >= 0).float(), 1, generator=self._generator)
+        objects, sentences = (labels.gather(1, drawn)[:, 0] for labels in (objects, sentences))
+        return self.batch(rows, objects, sentences)
 
-    def batch(self, rows: Tensor, chosen: Tensor, *, vary: bool = True) -> Batch:
-        """The observations `rows` [n] under the instructions `chosen` [n] of each.
+    def labels(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What the observations `rows` [n] are labelled with.
+
+        Returns:
+            Of each of the labels, [n, labels] each: which of the scene's objects the expert goes
+            for, -1 where there is no such label, and the place of what it was told in `SENTENCES`.
+        """
+        d = self._demonstrations
+        named, choices = d.instructions[rows], d.choices[rows]
+        each = torch.arange(named.shape[1]).expand_as(named)
+        ambiguous = torch.arange(len(INSTRUCTIONS), len(SENTENCES)).expand_as(choices)
+        return torch.cat((each, choices), dim=1), torch.cat((named, ambiguous), dim=1)
+
+    def batch(self, rows: Tensor, chosen: Tensor, sentences: Tensor, *, vary: bool = True) -> Batch:
+        """The observations `rows` [n] under one instruction each.
 
         Args:
+            chosen: [n] which of its scene's objects the expert goes for.
+            sentences: [n] what it was told, places in `SENTENCES`.
             vary: change the brightness of each image at random.
         """
         d, c = self._demonstrations, self._config
         state = torch.from_numpy(self._state.normalize(d.state[rows].numpy()))
         tokens = [
-            self._prompt(INSTRUCTIONS[which], values)
-            for which, values in zip(d.instructions[rows, chosen], state, strict=True)
+            self._prompt(SENTENCES[which], values)
+            for which, values in zip(sentences, state, strict=True)
         ]
         goal = _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS]
         return Batch(

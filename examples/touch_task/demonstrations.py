@@ -4,6 +4,9 @@ A demonstration lets the expert follow instructions that change meanwhile, from 
 and with pushes, so that the data covers what a policy in use gets into. Every observation is
 labelled with the chunk of every instruction of its scene, not only with that of the one followed:
 without that a policy of this size does not learn to listen.
+
+An ambiguous instruction is demonstrated by an expert that chooses an object at random and keeps to
+its choice: the label is the object followed, until the first change of it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from torch import Tensor
 from pi0_ros import console
 from pi0_ros.sim.expert import CONTROL_SECONDS, TRAVEL, Expert
 from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH
-from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.sim.task import AMBIGUOUS, INSTRUCTIONS, satisfies
 from pi0_ros.sim.world import World
 
 OBSERVATIONS_PER_SCENE = 8
@@ -43,6 +46,8 @@ class Demonstrations:
         goals: [n, 3, 6] float32 radians: where the expert goes.
         places: [n, 3, cameras, 2] float32: where in each image the named object is, x and y in
             (-1, 1), right and up; NaN where it is out of view.
+        choices: [n, ambiguous] int64: for each of `task.AMBIGUOUS`, which of the three objects the
+            expert has chosen; -1 where it is not demonstrated here.
     """
 
     images: Tensor
@@ -51,6 +56,7 @@ class Demonstrations:
     chunks: Tensor
     goals: Tensor
     places: Tensor
+    choices: Tensor
 
     def __len__(self) -> int:
         return len(self.state)
@@ -150,18 +156,20 @@ def _demonstration(
     instructions = world.instructions()
     if rng.random() > _HOME_STARTS:
         world.place_arm(_any_pose(world, expert, rng))
-    instruction, until = "", 0
+    until, changes = 0, 0
     for step in range(OBSERVATIONS_PER_SCENE * _EVERY):
         if step >= until:
-            instruction = instructions[rng.integers(len(instructions))]
+            followed = int(rng.integers(len(instructions)))
+            changes += 1
             until = step + int(rng.integers(20, 80))
             planned = step
         if rng.random() < _PUSH:
             world.place_arm(world.positions + rng.normal(0.0, _PUSH_SIZE))
         if step % _EVERY == 0:
-            yield _observation(world, expert, instructions, horizon)
+            choice = followed if changes == 1 else None
+            yield _observation(world, expert, instructions, choice, horizon)
         if step >= planned:
-            chunk, planned = expert.chunk(instruction, _REPLAN), step + _REPLAN
+            chunk, planned = expert.chunk(instructions[followed], _REPLAN), step + _REPLAN
         # The first contact is of no interest here: physics run in one go.
         world.stage.command(chunk[step - planned])
         world.stage.advance(CONTROL_SECONDS)
@@ -176,13 +184,18 @@ def _any_pose(world: World, expert: Expert, rng: np.random.Generator) -> np.ndar
 
 
 def _observation(
-    world: World, expert: Expert, instructions: tuple[str, ...], horizon: int
+    world: World,
+    expert: Expert,
+    instructions: tuple[str, ...],
+    choice: int | None,
+    horizon: int,
 ) -> tuple[np.ndarray, ...]:
     state, images = world.positions, world.images()
     goals = np.array([expert.goal(instruction) for instruction in instructions])
     things = [world.thing(instruction) for instruction in instructions]
     places = [[world.in_view(thing, camera) for camera in CAMERAS] for thing in things]
     nowhere = np.full(2, np.nan)
+    chosen = [choice is not None and satisfies(things[choice], text) for text in AMBIGUOUS]
     places = [[nowhere if p is None else p for p in row] for row in places]
     return (
         np.stack([images[camera] for camera in CAMERAS]),
@@ -191,4 +204,5 @@ def _observation(
         expert.chunk_from(state, goals, horizon).astype(np.float32),
         goals.astype(np.float32),
         np.array(places, dtype=np.float32),
+        np.where(chosen, choice if choice is not None else -1, -1).astype(np.int64),
     )

@@ -3,6 +3,10 @@
 The flow is pi0's (Black et al. 2024, section IV): x_t = t * noise + (1 - t) * actions, and the
 model answers with d x / d t = noise - actions. Times lean towards noise, as openpi draws them.
 
+So that inference may be told what is already sent (Black et al. 2025, "Training-Time Action
+Conditioning for Efficient Real-Time Chunking"), the first actions of a chunk are given without
+noise at flow time 0, as many as a random delay has steps, and have no share in the loss.
+
 A model of this size finds out what words mean only slowly from the flow alone. So the prefix also
 learns to point, from the prompt's last token: at the image's patch that shows the named object,
 and with the joint positions to which the expert goes. That is a small stand-in for what PaliGemma
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,13 +119,19 @@ def pointing_losses(model: Pi0, pointer: Pointer, batch: Batch) -> tuple[Tensor,
 
 
 def losses(
-    model: Pi0, pointer: Pointer, batch: Batch, draws: int, generator: torch.Generator
+    model: Pi0,
+    pointer: Pointer,
+    batch: Batch,
+    draws: int,
+    max_delay: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(flow loss, error of the goal, cross entropy of the patches), all scalars.
 
     Args:
         draws: pairs of noise and time per observation: the context is computed once for all.
-        generator: of noise and times.
+        max_delay: longest prefix that is given, in steps; the length is drawn from 0 on.
+        generator: of noise, times and delays.
     """
     layout = layout_of(model, batch)
     seen: list[Tensor] = []
@@ -138,12 +149,15 @@ def losses(
         [tuple(t.repeat_interleave(draws, 0) for t in kv) for kv in context.past],
     )
     actions = batch.actions.repeat_interleave(draws, 0)
-    count, _, joints = actions.shape
+    count, horizon, joints = actions.shape
     # Beta(1.5, 1) by inverting its distribution function t^1.5.
     times = torch.rand(count, generator=generator).pow(1 / 1.5) * 0.999 + 0.001
     noise = torch.randn(actions.shape, generator=generator)
-    t = times[:, None, None]
+    delays = torch.randint(max_delay + 1, (count, 1), generator=generator)
+    fixed = (torch.arange(horizon) < delays)[..., None]
+    t = torch.where(fixed, 0.0, times[:, None, None])
     padded = F.pad(t * noise + (1 - t) * actions, (0, model.config.max_action_dim - joints))
-    time = model.time_rows(times.numpy())[:, None]
+    time = torch.where(fixed, model.time_rows(np.zeros(1)), model.time_rows(times.numpy())[:, None])
     velocity = model.velocity(padded, time, context, repeated(layout, draws))
-    return (velocity[..., :joints] - (noise - actions)).square().mean(), goal, patches
+    error = (velocity[..., :joints] - (noise - actions)).square().mean(dim=2, keepdim=True)
+    return error[~fixed].mean(), goal, patches

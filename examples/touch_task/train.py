@@ -1,4 +1,4 @@
-"""Training of the small pi0 of the touch task, from random weights, on a CPU."""
+"""Training of the small pi0 of the touch task on a CPU, from random weights or a checkpoint's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from examples.touch_task.demonstrations import Demonstrations
 from examples.touch_task.objective import Pointer, losses, pointing_losses
 from examples.touch_task.optimiser import Optimiser, schedule
 from examples.touch_task.tokenizer import write_task_tokenizer
-from examples.touch_task.weights import checkpoint_tensors, line_up_numbers, new_model
+from examples.touch_task.weights import (
+    checkpoint_tensors,
+    line_up_numbers,
+    new_model,
+    take_over,
+)
 from pi0_ros import console
 from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.save import save_checkpoint
@@ -24,7 +29,7 @@ from pi0_ros.model.pi0 import Pi0
 from pi0_ros.policy.prompt import load_tokenizer
 from pi0_ros.sim.expert import CONTROL_SECONDS
 from pi0_ros.sim.stage import CAMERAS, JOINTS
-from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.sim.task import SENTENCES
 
 CONFIGS = {"pi0": TINY, "pi05": TINY_PI05}
 _SAVE_EVERY = 300  # steps: what an interrupted training leaves behind
@@ -47,6 +52,8 @@ class Recipe:
         average: decay per step of the average of the weights, which is what is saved.
         pointing_weight: of the pointing losses beside the flow loss.
         patch_weight: of the patches beside the goal.
+        max_delay: longest prefix, in steps, that is given as already sent; see `objective`.
+        start: directory of the checkpoint whose weights training begins with; "": random ones.
     """
 
     variant: str = "pi0"
@@ -61,6 +68,8 @@ class Recipe:
     average: float = 0.995
     pointing_weight: float = 0.5
     patch_weight: float = 0.5
+    max_delay: int = 12
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,11 +102,13 @@ def train(
     """
     config = CONFIGS[recipe.variant] if config is None else config
     generator = torch.Generator().manual_seed(recipe.seed + 1)
-    write_task_tokenizer(directory, INSTRUCTIONS, STATE_SENTENCES if config.pi05 else ())
+    write_task_tokenizer(directory, SENTENCES, STATE_SENTENCES if config.pi05 else ())
     data = TrainingData(demonstrations, config, directory, generator)
     model = new_model(config, len(JOINTS), recipe.seed)
     if config.pi05:
         line_up_numbers(model, load_tokenizer(directory, None), recipe.seed)
+    if recipe.start:
+        take_over(model, Path(recipe.start), directory)
     pointer = Pointer(config, len(JOINTS), recipe.seed)
     curves = Losses([], [], [])
 
@@ -116,7 +127,9 @@ def train(
     bar = console.progress(range(recipe.steps), desc="learns to move", unit="step")
     for step in bar:
         batch = data.draw(recipe.batch)
-        flow, goal, patches = losses(model, pointer, batch, recipe.draws, generator)
+        flow, goal, patches = losses(
+            model, pointer, batch, recipe.draws, recipe.max_delay, generator
+        )
         loss = flow + recipe.pointing_weight * (goal + recipe.patch_weight * patches)
         optimiser.step(loss, schedule(step, recipe.steps))
         curves.flow.append(flow.item())
@@ -125,7 +138,7 @@ def train(
         _show(bar, step, flow=curves.flow, goal=curves.goal, patches=curves.patches)
         if step + 1 == recipe.steps or (step + 1) % _SAVE_EVERY == 0:
             optimiser.swap_average()
-            _save(directory, model, data)
+            _save(directory, model, data, recipe.max_delay)
             optimiser.swap_average()
     return curves
 
@@ -136,8 +149,8 @@ def _show(bar: tqdm, step: int, **curves: list[float]) -> None:
         bar.set_postfix({name: f"{sum(c[-50:]) / 50:.3f}" for name, c in curves.items()})
 
 
-def _save(directory: Path, model: Pi0, data: TrainingData) -> None:
-    """Write the checkpoint, and into its config.json the names of the joints and their pace."""
+def _save(directory: Path, model: Pi0, data: TrainingData, max_delay: int) -> None:
+    """Write the checkpoint, and into its config.json joint names, pace and longest prefix."""
     save_checkpoint(
         directory,
         model.config,
@@ -152,4 +165,5 @@ def _save(directory: Path, model: Pi0, data: TrainingData) -> None:
     document["input_features"]["observation.state"]["names"] = list(JOINTS)
     document["output_features"]["action"]["names"] = list(JOINTS)
     document["fps"] = round(1 / CONTROL_SECONDS)
+    document["rtc_training_max_delay"] = max_delay
     file.write_text(json.dumps(document, indent=2) + "\n")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from sentencepiece import SentencePieceProcessor
 from torch import Tensor, nn
 
+from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.weights import checkpoint_shapes, sources
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
@@ -43,6 +47,39 @@ def new_model(config: Pi0Config, joints: int, seed: int) -> Pi0:
         model.action_out.weight *= 0.1
         model.action_out.weight[:, joints:] = 0.0
     return model
+
+
+@torch.no_grad()
+def take_over(model: Pi0, checkpoint: Path, tokenizer: Path) -> None:
+    """Copy a checkpoint's weights, so that training goes on where it ended.
+
+    Args:
+        model: of the checkpoint's sizes; words that the checkpoint does not know keep the
+            embeddings that they have in it.
+        checkpoint: directory, with the tokenizer that its embeddings belong to.
+        tokenizer: directory of the one that `model` will be used with.
+
+    Raises:
+        CheckpointError: the checkpoint is broken.
+        ValueError: it has other sizes.
+    """
+    read = read_checkpoint(checkpoint)
+    if read.config != model.config:
+        raise ValueError(f"{checkpoint} has other sizes than the model: {read.config}")
+    trained = dict(read.load_model(torch.float32, torch.device("cpu")).named_parameters())
+    embeddings = trained.pop("embed_tokens")
+    for name, parameter in model.named_parameters():
+        if name in trained:
+            parameter.copy_(trained[name])
+    old, new = (
+        SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+        for directory in (checkpoint, tokenizer)
+    )
+    for row in range(new.get_piece_size()):
+        piece = new.id_to_piece(row)
+        known = old.piece_to_id(piece)
+        if old.id_to_piece(known) == piece:
+            model.embed_tokens[row] = embeddings[known]
 
 
 @torch.no_grad()

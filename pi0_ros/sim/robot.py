@@ -213,12 +213,12 @@ class SimNode(Node):
         if text == self._score.instruction:  # publishers repeat it, for those who come late
             return
         try:
-            named = self.world.target(text)
+            targets = self.world.targets(text)
         except ValueError as error:
             self._say("instruction", "instruction ignored", str(error))
             return
         self.world.clear_touch()
-        self._score.begin(text, named, self.pace.now)
+        self._score.begin(text, targets, self.pace.now)
         self.get_logger().info(f"try {self._score.tries}: {text}")
         self._publish_score()
 

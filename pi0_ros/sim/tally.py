@@ -12,15 +12,15 @@ class Score:
 
     Attributes:
         instruction: of the try that runs or was the last, "" before the first.
-        named: the object it names.
+        targets: the objects that satisfy it.
         touched: the object that was touched first, "" as long as none was.
         seconds: robot's time from the instruction to that contact; None as long as there is none.
         tries: begun so far.
-        successes: tries in which the named object was touched first.
+        successes: tries in which one of those was touched first.
     """
 
     instruction: str = ""
-    named: str = ""
+    targets: tuple[str, ...] = ()
     touched: str = ""
     seconds: float | None = None
     tries: int = 0
@@ -32,22 +32,23 @@ class Score:
         """A try runs: a contact would end it."""
         return bool(self.instruction) and not self.touched
 
-    def begin(self, instruction: str, named: str, now: int) -> None:
+    def begin(self, instruction: str, targets: tuple[str, ...], now: int) -> None:
         """A new try at `now`, nanoseconds; one that still runs has failed."""
-        self.instruction, self.named, self._begun = instruction, named, now
+        self.instruction, self.targets, self._begun = instruction, targets, now
         self.touched, self.seconds = "", None
         self.tries += 1
 
     def touch(self, name: str, now: int) -> bool:
         """The first contact of the try; True: it is the right object."""
         self.touched, self.seconds = name, (now - self._begun) / 1e9
-        self.successes += name == self.named
-        return name == self.named
+        right = name in self.targets
+        self.successes += right
+        return right
 
     def forget(self) -> None:
         """No try any more: the scene is a new one. The counts stay."""
-        self.instruction = self.named = self.touched = ""
-        self.seconds = None
+        self.instruction = self.touched = ""
+        self.targets, self.seconds = (), None
 
     def as_json(self, scene: int, instructions: tuple[str, ...]) -> str:
         """One line for the topic `~/score`.
@@ -56,7 +57,7 @@ class Score:
             scene: its seed.
             instructions: those that make sense in it.
         """
-        right = self.touched == self.named if self.touched else None
+        right = self.touched in self.targets if self.touched else None
         return json.dumps(
             {
                 "scene": scene,

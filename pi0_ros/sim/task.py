@@ -1,7 +1,8 @@
 """The touch task: which objects lie on the table, where, and which sentence names which.
 
 Variant `touch`: three of six objects, cubes and plates in three colours. Two of them often share a
-colour and two always share a shape, so both words of an instruction matter.
+colour and two always share a shape, so both words of an instruction matter. An ambiguous
+instruction leaves the choice between objects.
 
 Variant `wrist`: three plates, each behind a grey screen that hides it from the front camera. The
 front camera shows where something stands, the wrist camera alone shows which colour it has.
@@ -85,12 +86,30 @@ OPEN_THINGS = tuple(Thing(colour, shape) for shape in ("cube", "plate") for colo
 HIDDEN_THINGS = tuple(Thing(colour, "plate", hidden=True) for colour in COLOURS)
 THINGS = OPEN_THINGS + HIDDEN_THINGS
 INSTRUCTIONS = tuple(f"touch the {thing.name}" for thing in OPEN_THINGS)
+"""Every sentence that names an object."""
+
+ANY_CUBE, ANYTHING = "touch a cube", "touch anything"
+AMBIGUOUS = (ANY_CUBE, ANYTHING)
+"""Sentences that more than one object of a scene may satisfy."""
+
+SENTENCES = INSTRUCTIONS + AMBIGUOUS
 """Every sentence of the task."""
 
 
 def instruction_for(thing: Thing) -> str:
-    """The sentence that asks for an object."""
+    """The sentence that names an object."""
     return f"touch the {thing.name}"
+
+
+def satisfies(thing: Thing, instruction: str) -> bool:
+    """Whether touching an object is what a sentence asks for.
+
+    Nothing ambiguous is asked in the variant `wrist`: its objects do not count.
+    """
+    if instruction == instruction_for(thing):
+        return True
+    is_cube = thing.shape == "cube"
+    return not thing.hidden and (instruction == ANYTHING or (instruction == ANY_CUBE and is_cube))
 
 
 def arrange(rng: np.random.Generator, variant: str) -> tuple[Placement, ...]:

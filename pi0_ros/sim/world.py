@@ -10,11 +10,13 @@ from pi0_ros.sim.stage import (
     IMAGE_HEIGHT,
     IMAGE_WIDTH,
     JOINTS,
+    TIP_SITE,
     Stage,
     build_model,
     load_mujoco,
 )
 from pi0_ros.sim.task import (
+    AMBIGUOUS,
     THINGS,
     VARIANTS,
     Placement,
@@ -22,6 +24,7 @@ from pi0_ros.sim.task import (
     add_things,
     arrange,
     instruction_for,
+    satisfies,
 )
 
 _START_NOISE = (0.20, 0.08, 0.08, 0.08, 0.06, 0.08)  # radians
@@ -120,31 +123,63 @@ class World:
         load_mujoco().mj_forward(self.stage.model, data)
 
     def instructions(self) -> tuple[str, ...]:
-        """All instructions that make sense in this scene, in the order of its objects."""
+        """The instructions that name an object of this scene, in the order of its objects."""
         return tuple(instruction_for(placement.thing) for placement in self.placements)
+
+    def ambiguous_instructions(self) -> tuple[str, ...]:
+        """The instructions that more than one object of this scene satisfies."""
+        things = [placement.thing for placement in self.placements]
+        return tuple(text for text in AMBIGUOUS if sum(satisfies(t, text) for t in things) > 1)
 
     def target(self, instruction: str) -> str:
         """The object that an instruction names, such as `red cube`.
 
         Raises:
-            ValueError: the instruction is none of this scene's.
+            ValueError: it names none of this scene's.
         """
         return self.thing(instruction).name
+
+    def targets(self, instruction: str) -> tuple[str, ...]:
+        """The names of the objects that satisfy an instruction; at least one.
+
+        Raises:
+            ValueError: none of this scene's does.
+        """
+        things = [placement.thing for placement in self.placements]
+        names = tuple(thing.name for thing in things if satisfies(thing, instruction))
+        if not names:
+            raise self._nothing(instruction)
+        return names
 
     def thing(self, instruction: str) -> Thing:
         """As `target`, as the object's description."""
         for placement in self.placements:
             if instruction_for(placement.thing) == instruction:
                 return placement.thing
-        raise ValueError(
+        raise self._nothing(instruction)
+
+    def _nothing(self, instruction: str) -> ValueError:
+        possible = self.instructions() + self.ambiguous_instructions()
+        return ValueError(
             f"no object here is meant by {instruction!r}; instructions of this scene: "
-            + ", ".join(self.instructions())
+            + ", ".join(possible)
         )
 
     def top(self, thing: Thing) -> np.ndarray:
         """[3] metres in the base frame: the middle of the surface to touch, where it is now."""
         centre = self.stage.data.body(thing.body).xpos
         return centre + np.array([0.0, 0.0, thing.height / 2])
+
+    def nearest(self, joints: np.ndarray) -> str:
+        """The name of the object nearest to the fingertip if the arm was at joint positions [6]."""
+        mujoco, model = load_mujoco(), self.stage.model
+        data = mujoco.MjData(model)
+        data.qpos[:] = self.stage.data.qpos
+        data.qpos[: len(JOINTS)] = joints
+        mujoco.mj_kinematics(model, data)
+        tip = data.site(TIP_SITE).xpos
+        things = [placement.thing for placement in self.placements]
+        return min(things, key=lambda thing: float(np.linalg.norm(self.top(thing) - tip))).name
 
     def in_view(self, thing: Thing, camera: str) -> np.ndarray | None:
         """[2]: where `top` is in an image of a camera, as of `Stage.project`; None if it is not."""

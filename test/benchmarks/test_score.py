@@ -12,7 +12,7 @@ from benchmarks.simulated.score import boundary_steps, jerk, score, table
 EPISODE = Episode(
     seed=7,
     instruction="touch the red cube",
-    target="red cube",
+    targets=("red cube",),
     touched="red cube",
     seconds=2.0,
     start=np.zeros(2),

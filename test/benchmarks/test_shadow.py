@@ -31,7 +31,7 @@ def test_commands_and_takeovers_are_those_of_the_controller() -> None:
     states(shadow, 50, 70)
     shadow.touched = "red cube"
     shadow.inference.append(0.02)
-    episode = shadow.episode(3, "touch the red cube", "red cube", Tally(), Tally())
+    episode = shadow.episode(3, "touch the red cube", ("red cube",), Tally(), Tally())
     assert episode.success and episode.seed == 3
     assert episode.seconds == pytest.approx(0.69)
     assert episode.commands.shape == (70, 6)
@@ -50,7 +50,7 @@ def test_what_the_controller_rejects_is_counted() -> None:
     states(shadow, 0, 5)
     shadow.trajectory(to(0.5, 0, 0.2, ("elbow", *JOINTS[1:])))
     states(shadow, 5, 30)
-    episode = shadow.episode(0, "touch the red cube", "red cube", Tally(), Tally())
+    episode = shadow.episode(0, "touch the red cube", ("red cube",), Tally(), Tally())
     assert (episode.published, episode.rejected) == (0, 1)
     assert (episode.commands == 0).all() and not len(episode.boundaries)
     assert not episode.success and episode.touched is None
@@ -61,7 +61,7 @@ def test_counts_are_those_of_the_episode() -> None:
     after = Tally(30, 4, 1, {"stale": 3, "limits": 2, "frozen": 1}, {"velocity": 2}, True)
     shadow = Shadow("jazzy", STEP)
     states(shadow, 0, 2)
-    episode = shadow.episode(0, "touch the red cube", "red cube", before, after)
+    episode = shadow.episode(0, "touch the red cube", ("red cube",), before, after)
     assert (episode.ticks, episode.busy, episode.stops) == (20, 2, 0)
     assert episode.refused == {"limits": 1, "frozen": 1}
     assert episode.clamped == {}

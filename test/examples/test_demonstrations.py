@@ -5,7 +5,7 @@ import torch
 
 from examples.touch_task.demonstrations import OBSERVATIONS_PER_SCENE, Demonstrations, demonstrate
 from pi0_ros.model.config import TINY
-from pi0_ros.sim.task import COLOURS, INSTRUCTIONS
+from pi0_ros.sim.task import AMBIGUOUS, ANY_CUBE, ANYTHING, COLOURS, INSTRUCTIONS
 
 
 def test_shapes_and_units(demonstrations: Demonstrations) -> None:
@@ -18,6 +18,7 @@ def test_shapes_and_units(demonstrations: Demonstrations) -> None:
         "chunks": (n, 3, TINY.horizon, 6),
         "goals": (n, 3, 6),
         "places": (n, 3, 2, 2),
+        "choices": (n, len(AMBIGUOUS)),
     }
     assert len(demonstrations) == n
     assert demonstrations.images.dtype == torch.uint8
@@ -35,6 +36,24 @@ def test_every_observation_is_labelled_with_every_instruction(
         ends = d.chunks[row, :, -1, 0]
         goals = d.goals[row, :, 0]
         assert torch.equal(ends.argsort(), goals.argsort()), "chunks go where the goals are"
+
+
+def test_who_may_choose_keeps_to_the_choice(demonstrations: Demonstrations) -> None:
+    """The first object of a demonstration is its choice, until it changes; no plate is a cube."""
+    d, chosen = demonstrations, set()
+    for first in range(0, len(d), OBSERVATIONS_PER_SCENE):
+        rows = slice(first, first + OBSERVATIONS_PER_SCENE)
+        anything = d.choices[rows, AMBIGUOUS.index(ANYTHING)].tolist()
+        cube = d.choices[rows, AMBIGUOUS.index(ANY_CUBE)].tolist()
+        kept = [choice for choice in anything if choice >= 0]
+        assert anything == kept + [-1] * (len(anything) - len(kept))
+        assert len(set(kept)) <= 1
+        chosen |= set(kept)
+        for row, (choice, of_cubes) in enumerate(zip(anything, cube, strict=True)):
+            named = INSTRUCTIONS[d.instructions[first + row, choice]]
+            assert of_cubes == (choice if choice >= 0 and named.endswith("cube") else -1)
+    assert len(chosen) > 1, "not always the same place"
+    assert (d.choices >= 0).any(dim=0).all()
 
 
 def test_chunks_begin_at_the_state(demonstrations: Demonstrations) -> None:

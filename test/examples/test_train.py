@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from examples.touch_task.__main__ import CURVE, FIGURES, main
 from examples.touch_task.data import TrainingData
 from examples.touch_task.demonstrations import Demonstrations
+from examples.touch_task.objective import Pointer, losses
 from examples.touch_task.optimiser import schedule
 from examples.touch_task.plot import draw_losses
 from examples.touch_task.tokenizer import write_task_tokenizer
 from examples.touch_task.train import Losses, Recipe, train
+from examples.touch_task.weights import new_model, take_over
 from pi0_ros.checkpoint.checkpoint import ImageRule
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
@@ -27,7 +29,7 @@ from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import load_tokenizer
 from pi0_ros.policy.types import Observation
 from pi0_ros.sim.stage import CAMERAS, JOINTS
-from pi0_ros.sim.task import INSTRUCTIONS
+from pi0_ros.sim.task import AMBIGUOUS, INSTRUCTIONS, SENTENCES, TOUCH_CHECKPOINT
 
 SMALL = replace(TINY, depth=2, vision_depth=1, horizon=50)
 SMALL_PI05 = replace(TINY_PI05, depth=2, vision_depth=1, horizon=50)
@@ -87,10 +89,10 @@ def test_training_sees_what_the_policy_will_see(
     tmp_path: Path, demonstrations: Demonstrations
 ) -> None:
     """Images, prompt and numbers of a batch are those of the policy's own preparation."""
-    write_task_tokenizer(tmp_path, INSTRUCTIONS)
+    write_task_tokenizer(tmp_path, SENTENCES)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
     rows, chosen = torch.tensor([7, 20]), torch.tensor([0, 2])
-    batch = data.batch(rows, chosen, vary=False)
+    batch = data.batch(rows, chosen, demonstrations.instructions[rows, chosen], vary=False)
     rule = ImageRule(antialias=False, centred=True)
     for i, (row, which) in enumerate(zip(rows, chosen, strict=True)):
         for camera in range(2):
@@ -118,7 +120,7 @@ def test_training_reads_the_prompts_that_the_policy_writes(
     seen: list[torch.Tensor] = []
     policy.graphs.prompt = lambda tokens, cameras: (seen.append(tokens), asked(tokens, cameras))[1]
     rows, chosen = torch.arange(0, 40, 5), torch.zeros(8, dtype=torch.int64)
-    batch = data.batch(rows, chosen, vary=False)
+    batch = data.batch(rows, chosen, demonstrations.instructions[rows, chosen], vary=False)
     for i, row in enumerate(rows):
         instruction = INSTRUCTIONS[demonstrations.instructions[row, 0]]
         policy._prompts.clear()
@@ -127,8 +129,71 @@ def test_training_reads_the_prompts_that_the_policy_writes(
         assert not batch.tokens[i, batch.lengths[i] :].any()
 
 
+def test_ambiguous_instructions_are_drawn_with_the_choice(
+    tmp_path: Path, demonstrations: Demonstrations
+) -> None:
+    write_task_tokenizer(tmp_path, SENTENCES)
+    data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
+    rows = torch.arange(len(demonstrations))
+    objects, sentences = data.labels(rows)
+    told = [SENTENCES[i] for i in sentences[0]]
+    assert told[:3] == [INSTRUCTIONS[i] for i in demonstrations.instructions[0]]
+    assert told[3:] == list(AMBIGUOUS)
+    assert objects[:, :3].tolist() == [[0, 1, 2]] * len(rows)
+    assert torch.equal(objects[:, 3:], demonstrations.choices)
+    tokenizer = load_tokenizer(tmp_path, None)
+    ambiguous = {tuple(tokenizer(text + "\n")) for text in AMBIGUOUS}
+    batch = data.draw(len(rows))
+    prompts = [tuple(t[:n].tolist()) for t, n in zip(batch.tokens, batch.lengths, strict=True)]
+    assert 0.1 < np.mean([prompt in ambiguous for prompt in prompts]) < 0.5
+
+
+def test_what_is_given_has_no_noise_and_no_loss(
+    tmp_path: Path, demonstrations: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_task_tokenizer(tmp_path, SENTENCES)
+    data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
+    model, pointer = new_model(TINY, len(JOINTS), 0), Pointer(TINY, len(JOINTS), 0)
+    batch, seen = data.draw(8), []
+    velocity = model.velocity
+
+    def watched(noisy: torch.Tensor, time: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append((noisy[..., : len(JOINTS)], time))
+        return velocity(noisy, time, *rest)
+
+    monkeypatch.setattr(model, "velocity", watched)
+    flow, _, _ = losses(model, pointer, batch, 4, 12, torch.Generator().manual_seed(1))
+    (noisy, time), actions = seen[0], batch.actions.repeat_interleave(4, 0)
+    given = (time == model.time_rows(np.zeros(1))).all(dim=2)
+    assert torch.equal(given, (noisy == actions).all(dim=2))
+    delays = given.sum(dim=1)
+    assert torch.equal(given, torch.arange(TINY.horizon) < delays[:, None])
+    assert delays.min() < 3 and delays.max() > 9 and delays.max() <= 12
+    # An error in what is given costs nothing.
+    wrong = torch.where(given, 100.0, 0.0)[..., None]
+    monkeypatch.setattr(model, "velocity", lambda *args: velocity(*args) + wrong)
+    again, _, _ = losses(model, pointer, batch, 4, 12, torch.Generator().manual_seed(1))
+    assert torch.equal(again, flow)
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    """Its weights under the words that it knows, whatever their numbers were."""
+    write_task_tokenizer(tmp_path, SENTENCES)
+    model, fresh = new_model(TINY, len(JOINTS), 0), new_model(TINY, len(JOINTS), 0)
+    take_over(model, TOUCH_CHECKPOINT, tmp_path)
+    trained = read_checkpoint(TOUCH_CHECKPOINT).load_model(torch.float32, torch.device("cpu"))
+    ours, theirs = load_tokenizer(tmp_path, None), load_tokenizer(TOUCH_CHECKPOINT, None)
+    for text in INSTRUCTIONS:
+        new, old = (torch.tensor([words(text + "\n")]) for words in (ours, theirs))
+        assert torch.equal(model.embed_prompt(new), trained.embed_prompt(old))
+    assert torch.equal(model.expert.layers[0].qkv.weight, trained.expert.layers[0].qkv.weight)
+    assert not torch.equal(model.action_in.weight, fresh.action_in.weight)
+    with pytest.raises(ValueError, match="other sizes"):
+        take_over(new_model(SMALL, len(JOINTS), 0), TOUCH_CHECKPOINT, tmp_path)
+
+
 def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demonstrations) -> None:
-    write_task_tokenizer(tmp_path, INSTRUCTIONS)
+    write_task_tokenizer(tmp_path, SENTENCES)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator())
     places = torch.tensor([[[0.0, 0.0], [-0.99, 0.99]], [[0.99, -0.99], [float("nan")] * 2]])
     # Of 8 x 8 patches the first and the last row are border.
@@ -136,18 +201,19 @@ def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demons
 
 
 def test_every_word_is_one_token(tmp_path: Path) -> None:
-    write_task_tokenizer(tmp_path, INSTRUCTIONS)
+    write_task_tokenizer(tmp_path, SENTENCES)
     tokenizer = load_tokenizer(tmp_path, None)
-    prompts = [tokenizer(text + "\n") for text in INSTRUCTIONS]
-    assert {len(prompt) for prompt in prompts} == {6}, "begin, four words, newline"
-    assert len({tuple(prompt) for prompt in prompts}) == len(INSTRUCTIONS)
+    prompts = [tokenizer(text + "\n") for text in SENTENCES]
+    words = [len(text.split()) for text in SENTENCES]
+    assert [len(prompt) for prompt in prompts] == [2 + count for count in words], "begin, newline"
+    assert len({tuple(prompt) for prompt in prompts}) == len(SENTENCES)
     unknown = 3
     assert not any(unknown in prompt for prompt in prompts)
     assert max(map(max, prompts)) < TINY.vocab_size
 
 
 def test_every_number_is_one_token(tmp_path: Path) -> None:
-    write_task_tokenizer(tmp_path, INSTRUCTIONS, STATE_SENTENCES)
+    write_task_tokenizer(tmp_path, SENTENCES, STATE_SENTENCES)
     tokenizer = load_tokenizer(tmp_path, None)
     prompts = [tokenizer(f"Task: {INSTRUCTIONS[0]}, State: {n} {n};\nAction: ") for n in range(256)]
     assert len({len(prompt) for prompt in prompts}) == 1

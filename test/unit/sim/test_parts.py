@@ -93,7 +93,7 @@ def tally(score: Score) -> dict:
 def test_the_tally() -> None:
     score = Score()
     assert not score.waiting and tally(score)["right"] is None
-    score.begin("touch the red cube", "red cube", NOW)
+    score.begin("touch the red cube", ("red cube",), NOW)
     assert score.waiting and tally(score)["touched"] is None
     assert score.touch("red plate", NOW + 1500 * MS) is False
     assert not score.waiting
@@ -107,11 +107,11 @@ def test_the_tally() -> None:
         "tries": 1,
         "successes": 0,
     }
-    score.begin("touch the red plate", "red plate", NOW + 2000 * MS)
+    score.begin("touch the red plate", ("red plate", "red cube"), NOW + 2000 * MS)
     assert tally(score)["right"] is None and tally(score)["seconds"] is None
     assert score.touch("red plate", NOW + 2250 * MS) is True
     assert (tally(score)["tries"], tally(score)["successes"]) == (2, 1)
-    score.begin("touch the red cube", "red cube", NOW)  # never touched: a try all the same
+    score.begin("touch the red cube", ("red cube",), NOW)  # never touched: a try all the same
     score.forget()
     assert not score.waiting
     assert (tally(score)["tries"], tally(score)["successes"]) == (3, 1)

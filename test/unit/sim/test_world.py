@@ -10,6 +10,8 @@ from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.sim.expert import Expert
 from pi0_ros.sim.stage import HOME, Stage, build_model
 from pi0_ros.sim.task import (
+    ANY_CUBE,
+    ANYTHING,
     COLOURS,
     HIDDEN_THINGS,
     INSTRUCTIONS,
@@ -112,6 +114,36 @@ def test_an_instruction_of_another_scene_is_an_error(world: World) -> None:
     absent = next(text for text in INSTRUCTIONS if text not in world.instructions())
     with pytest.raises(ValueError, match=f"meant by '{absent}'.*{world.instructions()[2]}"):
         world.target(absent)
+
+
+def test_ambiguous_instructions_leave_the_choice(worlds: dict[str, World]) -> None:
+    world, seen = worlds["touch"], set()
+    for seed in range(10):
+        world.reset(seed)
+        names = [placement.thing.name for placement in world.placements]
+        cubes = [name for name in names if name.endswith("cube")]
+        ambiguous = world.ambiguous_instructions()
+        assert ambiguous == ((ANY_CUBE, ANYTHING) if len(cubes) > 1 else (ANYTHING,))
+        assert set(world.targets(ANYTHING)) == set(names)
+        for instruction, name in zip(world.instructions(), names, strict=True):
+            assert world.targets(instruction) == (name,)
+        if cubes:
+            assert set(world.targets(ANY_CUBE)) == set(cubes)
+        else:
+            with pytest.raises(ValueError, match=f"meant by '{ANY_CUBE}'.*{ANYTHING}"):
+                world.targets(ANY_CUBE)
+        with pytest.raises(ValueError, match="meant by"):
+            world.thing(ANYTHING)
+        seen.add(len(cubes))
+    assert len(seen) > 2
+    assert worlds["wrist"].ambiguous_instructions() == ()
+
+
+def test_nearest_is_what_the_finger_is_at(world: World) -> None:
+    expert, before = Expert(world), world.positions
+    for placement in world.placements:
+        assert world.nearest(expert.touch_pose(placement.thing)) == placement.thing.name
+    np.testing.assert_array_equal(world.positions, before)
 
 
 def test_the_object_that_the_hand_meets_is_touched(world: World) -> None:
