@@ -95,7 +95,10 @@ class TrainingData:
             self._prompt(SENTENCES[which], values)
             for which, values in zip(sentences, state, strict=True)
         ]
+        named = (sentences < len(INSTRUCTIONS))[:, None]
         goal = _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS]
+        goal = goal.where(named, torch.nan)
+        places = d.places[rows, chosen].where(named[..., None], torch.nan)
         return Batch(
             self._images(d.images[rows], vary),
             pad_sequence(tokens, batch_first=True),
@@ -103,7 +106,7 @@ class TrainingData:
             F.pad(state, (0, c.max_state_dim - state.shape[1])),
             _normalised(d.chunks[rows, chosen], self.action),
             torch.cat((goal, state), dim=1) if c.pi05 else goal,
-            self._patches(d.places[rows, chosen], *d.images.shape[2:4]),
+            self._patches(places, *d.images.shape[2:4]),
         )
 
     def _prompt(self, instruction: str, state: Tensor) -> Tensor:

@@ -44,9 +44,9 @@ class Batch(NamedTuple):
         lengths: [batch] int64, tokens that are no padding.
         state: [batch, max_state_dim] float32, padded with zeros.
         actions: [batch, horizon, joints] float32.
-        goal: [batch, goal_size] float32: where the expert goes; for pi0.5 then where the arm is,
-            which it has to read in its prompt.
-        patches: [batch, cameras] int64: which patch of each image shows the object; -1: none.
+        goal: [batch, goal_size] float32: where the expert goes, NaN where its instruction leaves
+            the choice; for pi0.5 then where the arm is, which it has to read in its prompt.
+        patches: [batch, cameras] int64: which patch of each image shows the named object; -1: none.
     """
 
     images: Tensor
@@ -83,7 +83,7 @@ class Pointer(nn.Module):
         cameras = batch.patches.shape[1]
         rows = torch.arange(len(prefix))
         last = prefix[rows, cameras * self.patches + batch.lengths - 1]
-        goal = (self.goal(last) - batch.goal).square().mean()
+        goal = (self.goal(last) - batch.goal)[~batch.goal.isnan()].square().mean()
         keys = self.key(prefix[:, : cameras * self.patches]).unflatten(1, (cameras, -1))
         scores = torch.einsum("bw,bcpw->bcp", self.query(last), keys) * last.shape[1] ** -0.5
         patches = F.cross_entropy(scores.flatten(0, 1), batch.patches.flatten(), ignore_index=-1)

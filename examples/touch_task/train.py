@@ -32,7 +32,7 @@ from pi0_ros.sim.stage import CAMERAS, JOINTS
 from pi0_ros.sim.task import SENTENCES
 
 CONFIGS = {"pi0": TINY, "pi05": TINY_PI05}
-_SAVE_EVERY = 300  # steps: what an interrupted training leaves behind
+_SAVE_EVERY = 100  # steps: what an interrupted training leaves behind
 
 
 @dataclass(frozen=True)
