@@ -150,7 +150,7 @@ def _show(bar: tqdm, step: int, **curves: list[float]) -> None:
 
 
 def _save(directory: Path, model: Pi0, data: TrainingData, max_delay: int) -> None:
-    """Write the checkpoint, and into its config.json joint names, pace and longest prefix."""
+    """Write the checkpoint, and into its config.json the names of the joints and their pace."""
     save_checkpoint(
         directory,
         model.config,
@@ -159,11 +159,11 @@ def _save(directory: Path, model: Pi0, data: TrainingData, max_delay: int) -> No
         state=data.state,
         action=data.action,
         state_mode=STATE_MODES[model.config.variant],
+        rtc_max_delay=max_delay,
     )
     file = directory / CONFIG
     document = json.loads(file.read_text())
     document["input_features"]["observation.state"]["names"] = list(JOINTS)
     document["output_features"]["action"]["names"] = list(JOINTS)
     document["fps"] = round(1 / CONTROL_SECONDS)
-    document["rtc_training_max_delay"] = max_delay
     file.write_text(json.dumps(document, indent=2) + "\n")
