@@ -214,7 +214,7 @@ NEEDS_ROS = (
 )
 _ROS = re.compile(
     r"(rclpy|ament_index_python|diagnostic_updater|launch(_ros)?|rosbag2_py|rosidl_\w+"
-    r"|rpyutils|tf2_ros|std_srvs|\w+_(msgs|interfaces)|pi0_ros\.msg)(\.|$)"
+    r"|rpyutils|tf2_ros|std_srvs|\w+_(msgs|interfaces)|pi0_ros\.(msg|action))(\.|$)"
 )
 _PIP = {
     "av": "av",

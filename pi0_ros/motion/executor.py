@@ -209,7 +209,7 @@ class Executor:
         if measured is not None and is_finite(measured):
             self._look(measured, now)
         setpoint = self._setpoint
-        if setpoint is None or self._stopping or now >= setpoint.end or self._at_rest(now):
+        if self._stopping or self.rests(now):
             return None
         silence = (now - self._published_at) / 1e9
         if not self.enable.enabled:
@@ -226,6 +226,10 @@ class Executor:
         self._execute(planned, now)
         self._stopping = True
         return replace(planned, stop_cause=cause)
+
+    def rests(self, now: int) -> bool:
+        """Whether nothing executes that moves."""
+        return self._setpoint is None or now >= self._setpoint.end or self._at_rest(now)
 
     def begin_episode(self) -> None:
         """Rejected chunks of before count no longer; what executes goes on."""

@@ -53,6 +53,7 @@ class Outputs:
         commands: takes the trajectories.
         on_refusal: called with every refusal, after it was counted.
         on_disabled: called whenever motion may have been disabled.
+        instruction_problem: why no other instruction is taken at the moment; "" if one is.
         log: takes lines about events that may repeat.
     """
 
@@ -60,6 +61,7 @@ class Outputs:
     commands: CommandOutputs
     on_refusal: Callable[[Refusal], None]
     on_disabled: Callable[[], None]
+    instruction_problem: Callable[[], str]
     log: ThrottledLog
     counts: Counts = field(default_factory=Counts)
     timings: Timings = field(default_factory=Timings)
@@ -73,6 +75,7 @@ class ControlLoop:
         active: it subscribes, ticks and publishes.
         buffer: the newest messages of the streams; anew at each activation.
         refusal: of the last tick; None when a chunk was accepted since.
+        observed: time of the last observation, nanoseconds; None before the episode's first.
     """
 
     def __init__(
@@ -101,7 +104,6 @@ class ControlLoop:
         self._inference_ended = node.create_guard_condition(self.collect)
         self.worker = PolicyWorker(self._inference_ended.trigger)
         self.active = False
-        self.refusal: Refusal | None = None
         self._episode = 0
         self._start_over()
 
@@ -125,7 +127,8 @@ class ControlLoop:
         self._chunk_at = self._tick_at = time.monotonic()
         self._refused_at = -math.inf
         self._refused_since_report = False
-        self.refusal = None
+        self.refusal: Refusal | None = None
+        self.observed: int | None = None
 
     def _now(self) -> int:
         return self._clock.now().nanoseconds
@@ -190,6 +193,7 @@ class ControlLoop:
         self.executor.begin_episode()
         self._episode += 1
         self._reset_wanted = True
+        self.refusal, self.observed = None, None
 
     def _on_jump(self, jump: TimeJump) -> None:
         self._node.get_logger().warning(
@@ -212,7 +216,7 @@ class ControlLoop:
 
     def _on_instruction(self, text: str) -> None:
         before = self.buffer.instruction
-        problem = self.buffer.put_instruction(text)
+        problem = self._outputs.instruction_problem() or self.buffer.put_instruction(text)
         if problem:
             self._outputs.log.warning("instruction", f"instruction dropped: {problem}")
         elif text != before:
@@ -237,6 +241,7 @@ class ControlLoop:
             self._refuse(refusal)
             return
         self._timings.record("image_age", (now - max(snapshot.image_stamps.values())) / 1e9)
+        self.observed = snapshot.stamp
         decode = to_rgb if self._parameters.image_transport == "raw" else decompress
         reset, self._reset_wanted = self._reset_wanted, False
         self.worker.infer(snapshot, decode, reset, self._epoch(), ticked)

@@ -34,7 +34,10 @@ publishes    ~/joint_trajectory   trajectory_msgs/JointTrajectory, while enabled
              /diagnostics         diagnostic_msgs/DiagnosticArray
 services     ~/enable             std_srvs/SetBool: publish trajectories, or stop and do not
              ~/reset              std_srvs/Trigger: a new episode; clears what disabled the node
+             ~/run_policy/start, cancel, status   std_srvs/Trigger: as the action
              ~/change_state ...   lifecycle_msgs
+action       ~/run_policy         pi0_ros/RunPolicy: obey an instruction until it succeeds, its time
+                                  is up or it is cancelled; enables motion, and brakes at the end
 """
 
 EXAMPLES = """\
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None, **stand_ins: Any) -> int:
     own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
     _parser().parse_args(own)
     try:
-        require("rclpy", "pi0_ros.msg")
+        require("rclpy", "pi0_ros.msg", "pi0_ros.action")
         return _run(arguments, stand_ins)
     except UserError as error:
         return _fail(str(error))

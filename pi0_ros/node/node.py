@@ -38,6 +38,7 @@ from pi0_ros.node.parameters import (
 )
 from pi0_ros.node.preflight import PreflightError, load_check, load_limits, preflight
 from pi0_ros.node.qos import declare_qos
+from pi0_ros.node.run_policy import RunPolicyServer, Surroundings
 from pi0_ros.ros.namesakes import Namesakes
 from pi0_ros.ros.throttle import ThrottledLog, refusal_line
 
@@ -116,10 +117,23 @@ class Pi0Node(LifecycleNode):
             CommandOutputs(self, self.parameters, self._qos.outputs),
             self._on_refusal,
             self._operator.tell_if_disabled,
+            lambda: self._task.instruction_problem(),
             self._log,
             timings=timings or Timings(),
         )
         self.counts, self.timings = self._outputs.counts, self._outputs.timings
+        self._task = RunPolicyServer(
+            self,
+            Surroundings(
+                lambda: self.loop if self._is_active() else None,
+                lambda: self.state,
+                self._operator.enable,
+                self._stop,
+                lambda: self.counts.trajectories,
+            ),
+            self.motion_enable,
+            self._log,
+        )
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._second_timer = self.create_timer(1.0, self._on_second, clock=steady)
@@ -131,6 +145,7 @@ class Pi0Node(LifecycleNode):
     def destroy_node(self) -> None:
         """Also of the node that asks for namesakes."""
         self._namesakes.close()
+        self._task.close()
         super().destroy_node()
 
     def stop(self, timeout: float) -> bool:
@@ -299,6 +314,7 @@ class Pi0Node(LifecycleNode):
 
     def _deactivate(self, state: LifecycleState) -> str:
         self.motion_enable.disable("the node was deactivated")
+        self._task.deactivate()
         if self.loop is not None:
             self.loop.deactivate()
         super().on_deactivate(state)
@@ -354,7 +370,8 @@ class Pi0Node(LifecycleNode):
         except ParameterError as error:
             return str(error)
         if "instruction" in values and self._is_active():
-            problem = self.loop.buffer.put_instruction(new.instruction)
+            problem = self._task.instruction_problem()
+            problem = problem or self.loop.buffer.put_instruction(new.instruction)
             if problem:
                 return f"instruction: {problem}"
         self.parameters = new

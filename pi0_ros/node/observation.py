@@ -260,16 +260,21 @@ class ObservationBuffer:
         """
         stream, now = self._instructions, self._now()
         stream.on_message(now)
-        problem = ""
-        if not text.strip():
-            problem = "it is empty"
-        elif len(text) > LONGEST_INSTRUCTION:
-            problem = f"{len(text)} characters, allowed are {LONGEST_INSTRUCTION}"
+        problem = self.prompt_problem(text)
         if problem:
             stream.dropped[Reason.MALFORMED] += 1
             return problem
         self.instruction = text
         stream.accept(now, now)
+        return ""
+
+    @staticmethod
+    def prompt_problem(text: str) -> str:
+        """Why a text is no instruction; "" if it is one."""
+        if not text.strip():
+            return "the instruction is empty"
+        if len(text) > LONGEST_INSTRUCTION:
+            return f"{len(text)} characters, allowed are {LONGEST_INSTRUCTION}"
         return ""
 
     def reject(self, name: str, reason: Reason, detail: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pi0_ros.node.parameter_table import Spec
 
 # A relative, absolute or private topic name of plain tokens (no {substitutions}).
-_TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 def checked_value(spec: Spec, given: Mapping[str, object], problems: list[str]) -> Any:
@@ -100,7 +100,7 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
     for name, value in values.items():
         is_topic = name.endswith("_topic") or re.fullmatch(r"(camera|outputs)\..*\.topic", name)
         for topic in (value,) if is_topic else value if name.endswith("_topics") else ():
-            if not _TOPIC.fullmatch(topic):
+            if not TOPIC.fullmatch(topic):
                 problems.append(
                     f"{name}: not a ROS topic name: {topic!r} (letters, digits, _ and /): set it to"
                     " the topic that carries these messages"

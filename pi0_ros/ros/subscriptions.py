@@ -124,8 +124,13 @@ class AnyQosSubscription:
         on_message: Callable[[Any, Sender], Any],
         qos: QoSProfile,
         on_malformed: Callable[[str], Any],
+        latched: bool = True,
     ) -> None:
-        """As `subscribe`; of `qos` history and depth are used."""
+        """As `subscribe`; of `qos` history and depth are used.
+
+        Args:
+            latched: what was latched before is heard, too.
+        """
         self._node, self._kind, self._topic, self._qos = node, kind, topic, qos
         self._read = _reader(kind, on_message, on_malformed)
         self._silent = SubscriptionEventCallbacks(use_default_callbacks=False)
@@ -133,6 +138,9 @@ class AnyQosSubscription:
         self._base_qos = self._profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
         reliable = self._profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
         self._reliable = self._subscribe(reliable, self._silent)
+        if not latched:
+            self._base = self._subscribe(self._base_qos, self._silent)
+            return
         try:
             events = SubscriptionEventCallbacks(matched=self._on_matched)
         except TypeError:  # Humble has no such event

@@ -78,6 +78,7 @@ ROS = {
     "launch_ros",
     "lifecycle_msgs",
     "nav_msgs",
+    "pi0_ros.action",
     "pi0_ros.msg",
     "rclpy",
     "rosgraph_msgs",
