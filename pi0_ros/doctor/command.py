@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
         collected, source = collect_bag(interface, args.bag, args.seconds), str(args.bag)
     findings = judge(interface, collected)
-    print(format_table(findings))
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(format_table(findings, colour=colour))
     console.write_json(args.json, findings_json(findings, source))
     return console.DONE if passed(findings) else console.FAILED
 
@@ -96,11 +98,13 @@ def judge(interface: Interface, collected: Collected) -> list[Finding]:
     from pi0_ros.doctor.images import judge_images
     from pi0_ros.doctor.joints import judge_joints
     from pi0_ros.doctor.operator import judge_operator
+    from pi0_ros.doctor.parameters import judge_parameters
     from pi0_ros.doctor.policy import judge_policy
     from pi0_ros.doctor.streams import judge_streams
 
     policy, checkpoint = judge_policy(interface.parameters)
     return [
+        *judge_parameters(interface, checkpoint),
         *policy,
         *judge_graph(interface, collected),
         *judge_streams(interface, collected),

@@ -51,19 +51,31 @@ def _counts(findings: Iterable[Finding]) -> dict[str, int]:
     return {level: found[level] for level in (PASS, WARN, FAIL)}
 
 
-def format_table(findings: Sequence[Finding], width: int = 100) -> str:
-    """The findings as a table: level, check, sentence; advice below its sentence."""
+_COLOURS = {PASS: "32", WARN: "33", FAIL: "31;1"}  # of ANSI terminals: green, yellow, red
+
+
+def format_table(findings: Sequence[Finding], width: int = 100, colour: bool = False) -> str:
+    """The findings as a table: level, check, sentence; advice below its sentence.
+
+    Args:
+        colour: colour the levels for a terminal.
+    """
+
+    def painted(line: str, level: str) -> str:
+        return line.replace(level, f"\033[{_COLOURS[level]}m{level}\033[0m", 1) if colour else line
+
     column = max((len(finding.check) for finding in findings), default=0)
     indent = " " * (6 + column + 2)
     lines = []
     for finding in findings:
         first = f"{finding.level}  {finding.check:<{column}}  "
-        lines += _wrap(finding.text, width, first, indent)
+        head, *rest = _wrap(finding.text, width, first, indent)
+        lines += [painted(head, finding.level), *rest]
         if finding.advice:
             lines += _wrap(finding.advice, width, f"{indent}-> ", f"{indent}   ")
     verdict = PASS if passed(findings) else FAIL
     counts = ", ".join(f"{count} {level}" for level, count in _counts(findings).items())
-    return "\n".join([*lines, f"{verdict}: {counts}"])
+    return "\n".join([*lines, painted(f"{verdict}: {counts}", verdict)])
 
 
 def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:

@@ -59,6 +59,16 @@ class NodeArguments:
                 found.update(values)
         return found
 
+    def strangers(self) -> str:
+        """A line about parameters that are given to nodes of other names; "" if none are."""
+        others = [name for name in self.parameters if not _matches(name, self.full_name)]
+        if not others:
+            return ""
+        return (
+            f"\n  - parameters are given for {' and '.join(others)}, and this node is"
+            f" {self.full_name}: write {self.full_name}: or /**: above ros__parameters"
+        )
+
     def absolute(self, topic: str) -> str:
         """A topic name of the node, made absolute and remapped."""
         name = self._expanded(topic)

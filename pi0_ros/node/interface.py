@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pi0_ros.node.arguments import ArgumentsError, NodeArguments, read_arguments
+from pi0_ros.node.declared import fill_declared
 from pi0_ros.node.parameters import NodeParameters, ParameterError, read_parameters
 
 
@@ -111,6 +112,7 @@ def read_interface(ros_args: Sequence[str]) -> Interface:
     """
     arguments = read_arguments(ros_args)
     try:
-        return Interface(arguments, read_parameters(arguments.overrides))
+        return Interface(arguments, read_parameters(fill_declared(arguments.overrides)[0]))
     except ParameterError as error:
-        raise ArgumentsError(f"the node's parameters (--params, --ros-args -p): {error}") from error
+        text = f"the node's parameters (--params, --ros-args -p): {error}"
+        raise ArgumentsError(text + arguments.strangers()) from error

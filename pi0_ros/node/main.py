@@ -104,7 +104,7 @@ def _run(arguments: list[str], stand_ins: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         pass
     except ParameterError as error:
-        status = _fail(str(error))
+        status = _fail(f"{error}{_strangers(arguments)}")
     except Exception:
         if rclpy.ok():
             raise
@@ -121,6 +121,16 @@ def _run(arguments: list[str], stand_ins: dict[str, Any]) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return status
+
+
+def _strangers(arguments: list[str]) -> str:
+    """What the parameter files say for nodes of other names, which rcl does not tell."""
+    from pi0_ros.node.arguments import ArgumentsError, read_arguments
+
+    try:
+        return read_arguments(arguments[arguments.index("--ros-args") + 1 :]).strangers()
+    except (ArgumentsError, ValueError):  # none are given, or some that only rcl reads
+        return ""
 
 
 def _fail(text: str) -> int:

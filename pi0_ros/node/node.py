@@ -21,6 +21,7 @@ from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Refusal
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.control_loop import ControlLoop, Outputs
+from pi0_ros.node.declared import fill_declared
 from pi0_ros.node.diagnostics import Report, Timings
 from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from pi0_ros.node.loading import LoadError, LoadPolicy, make_policy
@@ -34,6 +35,7 @@ from pi0_ros.node.parameters import (
     declare,
     given_values,
     read_parameters,
+    similar_name,
     unknown_names,
 )
 from pi0_ros.node.preflight import PreflightError, load_check, load_limits, preflight
@@ -81,12 +83,17 @@ class Pi0Node(LifecycleNode):
             ParameterError: lists every unusable parameter, or every unusable QoS override.
         """
         super().__init__("pi0", **options)
-        given = given_values(self)
+        given, notes = fill_declared(given_values(self))
         self.parameters = read_parameters(given)
+        for note in notes:
+            self.get_logger().info(note)
         declare(self, self.parameters)
         self._qos = declare_qos(self, self.parameters)
         for name in unknown_names(self.parameters, given):
-            self.get_logger().warning(f"parameter {name}: this node has none of that name; ignored")
+            near = similar_name(self.parameters, name)
+            hint = f"; did you mean {near}?" if near else ""
+            text = f"parameter {name}: this node has none of that name; ignored{hint}"
+            self.get_logger().warning(text)
 
         self._load, self._check = load, check
         self.motion_enable = MotionEnable(self.parameters.deadman_timeout)
@@ -139,7 +146,12 @@ class Pi0Node(LifecycleNode):
         self._second_timer = self.create_timer(1.0, self._on_second, clock=steady)
         self._answer_invalid_transitions()
         self._autostart_timer = None
-        if self.parameters.autostart:
+        if not self.parameters.autostart:
+            self.get_logger().info(
+                f"waiting: `ros2 lifecycle set {self.get_fully_qualified_name()} configure` and"
+                " `activate`, or a lifecycle manager (autostart: true does both)"
+            )
+        else:
             self._autostart_timer = self.create_timer(0.01, self._on_autostart, clock=steady)
 
     def destroy_node(self) -> None:

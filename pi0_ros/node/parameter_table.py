@@ -184,7 +184,11 @@ class NodeParameters:
     rate_hz: float = _row(10.0, 0.1, 100.0, changes=LIVE, section="Time", doc=
         "Ticks per second. A tick during an inference is counted as busy.")
     action_dt: float = _row(0.02, 0.001, 1.0, doc=
-        "Seconds between two steps of a chunk.")
+        "Seconds between two steps of a chunk, as in the training data (0.0333 for 30 Hz). A wrong "
+        "one makes the arm too fast or too slow.")
+    fps: float = _row(0.0, 0.0, 1000.0, doc=
+        "Steps of a chunk per second, as data sets call it, in place of action_dt; 0: action_dt "
+        "says it.")
     controller: str = _row("jtc", choices=("jtc", "jtc_replacing", "other"), doc=
         "What executes the trajectories. jtc: joint_trajectory_controller of Humble, Jazzy, Kilted,"
         " or any with allow_trajectory_replacement false: the stamp is the time of the observation,"

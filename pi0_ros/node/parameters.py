@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
 
-_OF_OTHERS = ("use_sim_time", "start_type_description_service")  # rclpy's own parameters
+DT_TOLERANCE = 0.02
+"""Share by which action_dt may differ from the checkpoint's pace (0.033 s is 30 Hz)."""
+
+# Of rclpy, and of pi0_viz, which may share a parameter file with this node.
+_OF_OTHERS = {"use_sim_time", "start_type_description_service"}
+_OF_OTHERS |= {"robot_description_file", "tool_frame", "preview_step"}
 
 
 class ParameterError(UserError, ValueError):
@@ -106,6 +111,7 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
         for name in dict.fromkeys(values["cameras"]):
             topic = values[f"camera.{name}.topic"].removesuffix("/compressed")
             values[f"camera.{name}.topic"] = f"{topic}/compressed"  # image_transport's rule
+    _use_fps(values, given, problems)
     problems += cross_problems(values)
     problems += output_problems(values, outputs)
     listings = {"camera": "the names in `cameras`", "joint": "the names in `joints`"}
@@ -121,6 +127,22 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
     return _build(values, outputs)
 
 
+def _use_fps(values: dict[str, Any], given: Mapping[str, object], problems: list[str]) -> None:
+    """`fps` in place of `action_dt`."""
+    fps = values["fps"]
+    if not fps:
+        return
+    if fps < 1:
+        problems.append(f"fps: must be 0 (action_dt says it), or in [1, 1000], got {fps:g}")
+    elif "action_dt" not in given:
+        values["action_dt"] = 1 / fps
+    elif abs(values["action_dt"] * fps - 1) > DT_TOLERANCE:
+        problems.append(
+            f"fps: {fps:g} actions per second are {1 / fps:.4g} s apart, but action_dt is"
+            f" {values['action_dt']:g}: give one of the two"
+        )
+
+
 def _output_names(given: Mapping[str, object]) -> tuple[str, ...]:
     """<output> of every outputs.<output>.<field>."""
     fields = (name.removeprefix("outputs.") for name in given if name.startswith("outputs."))
@@ -134,8 +156,14 @@ def values_of(parameters: NodeParameters) -> dict[str, Value]:
 
 def unknown_names(parameters: NodeParameters, given: Iterable[str]) -> list[str]:
     """Names that no parameter of this node or of rclpy has."""
-    unknown = set(given) - set(values_of(parameters)) - set(_OF_OTHERS)
+    unknown = set(given) - set(values_of(parameters)) - _OF_OTHERS
     return sorted(name for name in unknown if not name.startswith("qos_overrides."))
+
+
+def similar_name(parameters: NodeParameters, name: str) -> str:
+    """The parameter that a misspelt name is meant for; "" where none is near."""
+    near = difflib.get_close_matches(name, values_of(parameters), n=1)
+    return near[0] if near else ""
 
 
 def changed(

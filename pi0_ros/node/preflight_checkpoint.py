@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.parameters import DT_TOLERANCE, NodeParameters
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
     from pi0_ros.checkpoint.formats import ReadOptions
     from pi0_ros.motion.limits import JointLimits
     from pi0_ros.policy.units import JointUnits
-
-DT_TOLERANCE = 0.02
-"""Share by which action_dt may differ from the checkpoint's pace (0.033 s is 30 Hz)."""
 
 WIDE = 1.5
 """Mean -+ standard deviation never spans more than the data did, so data from within the limits

@@ -31,7 +31,8 @@ def fit_image(image: np.ndarray, size: int, rule: ImageRule) -> torch.Tensor:
     ratio = max(height / size, width / size)
     fitted = max(1, int(height / ratio)), max(1, int(width / ratio))
     # torch takes no negative strides, which reversed colours (BGR to RGB) have.
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    # torch warns of arrays that must not be written to, as those of messages are.
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)[None]
     if fitted == (height, width):
         resized = pixels.float()
     elif rule.antialias:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+from pi0_ros.checkpoint import native
 from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
@@ -18,6 +19,9 @@ from pi0_ros.checkpoint.random import JOINTS
 from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.cli import main
 from pi0_ros.console import FAILED
+from pi0_ros.node.declared import NATIVE, fill_declared
+from pi0_ros.node.parameters import read_parameters
+from pi0_ros.node.preflight import preflight
 from pi0_ros.policy.policy import Policy
 
 
@@ -180,3 +184,40 @@ def test_a_broken_checkpoint_costs_nothing(
     assert convert(tmp_path / "nowhere", out, "--overwrite") == FAILED
     assert "config.json" in capsys.readouterr().err
     assert (out / WEIGHTS).is_file()
+
+
+def test_a_node_starts_from_the_directory_alone(demo_checkpoint: Path, tmp_path: Path) -> None:
+    out, params = tmp_path / "out", write_params(tmp_path / "params.yaml", fps=25)
+    assert convert(demo_checkpoint, out, "--params", params) == 0
+    given, notes = fill_declared({"checkpoint": str(out)})
+    parameters = read_parameters(given)
+    assert parameters.joint_names == tuple(JOINTS)
+    assert parameters.camera_names == ("front", "wrist")
+    assert {joint.scale for joint in parameters.joints} == {0.5}
+    assert parameters.action_dt == pytest.approx(0.04)
+    assert not preflight(parameters, None)
+    assert f"action_dt: 0.04 (not given; from {out / CONFIG})" in notes
+    assert f"joint.{next(iter(JOINTS))}.scale: 0.5 (not given; from {out / CONFIG})" in notes
+
+    # What is given stays, and a contradiction is refused.
+    names = [f"{name}_joint" for name in JOINTS]
+    mine = {"checkpoint": str(out), "joints": names, f"joint.{names[0]}.scale": 2.0, "fps": 25.0}
+    given, notes = fill_declared(mine)
+    assert given["joints"] == names and given["fps"] == 25.0
+    assert given[f"joint.{names[1]}.scale"] == 0.5
+    assert not any(note.startswith(("joints", "action_dt")) for note in notes)
+    (problem,) = preflight(read_parameters(given), None)
+    assert problem.startswith(f"joint.{names[0]}: scale 2 and offset 0, but the checkpoint was")
+
+
+def test_directories_that_declare_no_robot_add_nothing(
+    demo_checkpoint: Path, tmp_path: Path
+) -> None:
+    assert NATIVE == native.NATIVE
+    out = tmp_path / "out"
+    assert convert(demo_checkpoint, out) == 0  # without parameters: names of the data set, at most
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / CONFIG).write_text("{")
+    for path in (out, demo_checkpoint, tmp_path / "broken", tmp_path / "nothing", ""):
+        given = {"checkpoint": str(path), "seed": 3}
+        assert fill_declared(given) == (given, [])

@@ -54,9 +54,11 @@ def test_a_healthy_robot_passes(
     status, lines = examine(tmp_path, arguments, same)
     assert status == 0
     assert {level for level, _, _ in lines} == {"PASS", "WARN"}
-    # No limits file, and a checkpoint that records no names: nothing else to warn of.
-    assert [check for level, check, _ in lines if level == "WARN"] == ["preflight", "order"]
+    # No pace, no limits file, and a checkpoint that records no names: nothing else to warn of.
+    warned = [check for level, check, _ in lines if level == "WARN"]
+    assert warned == ["parameters", "preflight", "order"]
     assert {check for _, check, _ in lines} == {
+        "parameters",
         *("preflight", "order", "tokenizer", "topic", "clock", "rate", "age", "skew", "ticks"),
         *("image", "frozen", "joints", "values", "instruction", "versions", "device", "memory"),
         "shared memory",
@@ -64,7 +66,27 @@ def test_a_healthy_robot_passes(
     shown = capsys.readouterr().out
     assert "camera front: 20.0 Hz" in shown
     assert "20 of 20 ticks" in shown
-    assert shown.rstrip().splitlines()[-1] == f"PASS: {len(lines) - 2} PASS, 2 WARN, 0 FAIL"
+    assert shown.rstrip().splitlines()[-1] == f"PASS: {len(lines) - 3} PASS, 3 WARN, 0 FAIL"
+
+
+@pytest.mark.parametrize(
+    ("given", "level", "text"),
+    [
+        ((), "WARN", "neither action_dt nor fps is given: steps are taken to be 0.02 s apart"),
+        (("action_dt_:=0.033",), "FAIL", r"action_dt_: .* did you mean action_dt\?"),
+        (("frobnicate:=1",), "WARN", "frobnicate: the node has no parameter of that name"),
+        (("action_dt:=1",), "WARN", r"action_dt is 1 s \(1 steps per second\)"),
+        (("fps:=30",), "PASS", r"action_dt is 0.03333 s \(30 Hz\); the checkpoint does not tell"),
+    ],
+)
+def test_pace_and_names_of_parameters(
+    tmp_path: Path, arguments: list[str], given: tuple[str, ...], level: str, text: str
+) -> None:
+    more = [word for one in given for word in ("-p", one)]
+    status, lines = examine(tmp_path, arguments, same, *(["--ros-args", *more] if more else []))
+    found = [(got, sentence) for got, check, sentence in lines if check == "parameters"]
+    assert any(got == level and re.search(text, sentence) for got, sentence in found), found
+    assert level != "FAIL" or status == 1
 
 
 def on_joints(change: Any) -> Change:

@@ -369,6 +369,8 @@ def test_the_table_and_its_json() -> None:
     assert all(len(line) <= 60 for line in table)
     assert table[-2] == "             -> do this"
     assert table[-1] == "FAIL: 1 PASS, 0 WARN, 1 FAIL"
+    coloured = format_table(findings, width=60, colour=True)
+    assert coloured.startswith("\033[32mPASS\033[0m  a      fine\n\033[31;1mFAIL\033[0m  topic")
     document = findings_json(findings, "bag")
     assert (document["passed"], document["source"]) == (False, "bag")
     assert document["counts"] == {"PASS": 1, "WARN": 0, "FAIL": 1}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pi0_ros.node.arguments import ArgumentsError, read_arguments
+from pi0_ros.node.interface import read_interface
 
 FILE = """
 /**:
@@ -35,6 +36,17 @@ VALUES = (
     "2023-01-01", "[]", "[a, b]", "[1, 2]", "[1.5]", "[true, false]", "'it''s'", "1 2",
 )  # fmt: skip
 WRONG = ("", "[1, 2.5]", "[1, x]", "{a: 1}", "a: b", "[")
+
+
+def test_parameters_for_a_node_of_another_name_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("arm_pi0:\n  ros__parameters: {checkpoint: /data, joints: [a]}\n")
+    with pytest.raises(ArgumentsError) as error:
+        read_interface(["--params-file", str(path)])
+    assert "parameters are given for /arm_pi0, and this node is /pi0: write /pi0:" in (
+        str(error.value)
+    )
+    read_interface(["--params-file", str(path), "-r", "__node:=arm_pi0"])
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from pi0_ros.node.parameters import (
     as_yaml,
     changed,
     read_parameters,
+    similar_name,
     unknown_names,
     values_of,
 )
@@ -331,3 +332,23 @@ def test_demo_yaml_needs_only_a_checkpoint():
         "gripper",
     )
     assert unknown_names(parameters, file_parameters("demo.yaml")) == []
+
+
+def test_fps_stands_for_action_dt():
+    assert configure(fps=30).action_dt == pytest.approx(1 / 30)
+    assert configure(fps=30, action_dt=0.0333).action_dt == 0.0333
+    assert changed(configure(fps=30), {"rate_hz": 5.0}).action_dt == pytest.approx(1 / 30)
+    for wrong, says in (
+        ({"fps": 30, "action_dt": 0.02}, "give one of the two"),
+        ({"fps": 0.5}, "0"),
+    ):
+        with pytest.raises(ParameterError, match=f"fps: .*{says}"):
+            configure(**wrong)
+
+
+def test_a_misspelt_name_is_told_with_the_one_that_is_meant():
+    parameters = configure()
+    names = ["action_dt_s", "robot_description_file", "use_sim_time", "exposure"]
+    assert unknown_names(parameters, names) == ["action_dt_s", "exposure"]
+    assert similar_name(parameters, "action_dt_s") == "action_dt"
+    assert similar_name(parameters, "exposure") == ""

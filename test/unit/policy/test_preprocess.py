@@ -1,7 +1,10 @@
 """Fitting images, against Pillow (openpi's resize); LeRobot's resize is in test/reference."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pi0_ros.checkpoint.checkpoint import ImageRule
@@ -64,3 +67,15 @@ def test_views_are_taken_as_they_are() -> None:
 def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="an image must be"):
         fit_image(image, 64, OPENPI)
+
+
+def test_images_of_messages_are_read_without_a_warning():
+    """They are views of bytes that must not be written to, of which torch warns."""
+    image = np.frombuffer(bytes(8 * 8 * 3), np.uint8).reshape(8, 8, 3)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fit_image(image, 16, OLD)
+    finally:
+        torch.set_warn_always(False)
