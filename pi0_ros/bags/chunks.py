@@ -32,6 +32,7 @@ class ChunkRecord:
         joint_states_age: seconds from the joint state's stamp to the publication.
         verdict: DRY_RUN, EXECUTED or REJECTED.
         rejected_reason: of a rejected chunk: the reason and the details; otherwise "".
+        rtc, rtc_fallback, rtc_delay, rtc_weights: real-time chunking, as the message has it.
     """
 
     stamp: int
@@ -47,6 +48,10 @@ class ChunkRecord:
     joint_states_age: float = 0.0
     verdict: int = DRY_RUN
     rejected_reason: str = ""
+    rtc: int = 0
+    rtc_fallback: str = ""
+    rtc_delay: int = 0
+    rtc_weights: tuple[float, ...] = ()
 
     @property
     def rejected(self) -> bool:
@@ -72,10 +77,10 @@ class ChunkRecord:
             stage_times=np.zeros(0),
             verdict=self.verdict,
             rejected_reason=self.rejected_reason,
-            rtc=0,
-            rtc_fallback="",
-            rtc_delay=0,
-            rtc_weights=np.zeros(0),
+            rtc=self.rtc,
+            rtc_fallback=self.rtc_fallback,
+            rtc_delay=self.rtc_delay,
+            rtc_weights=np.array(self.rtc_weights, np.float64),
         )
 
 
@@ -100,6 +105,10 @@ def chunk_record(message: Any) -> ChunkRecord:
         joint_states_age=message.joint_states_age,
         verdict=message.verdict,
         rejected_reason=message.rejected_reason,
+        rtc=message.rtc,
+        rtc_fallback=message.rtc_fallback,
+        rtc_delay=message.rtc_delay,
+        rtc_weights=tuple(message.rtc_weights),
     )
 
 

@@ -47,6 +47,14 @@ class Normalization:
         """[..., n] -> [..., n] float32."""
         return (np.asarray(value, np.float32) * self.inverse_scale + self.offset).astype(np.float32)
 
+    def renormalize(self, value: np.ndarray) -> np.ndarray:
+        """[..., n] -> [..., n] float32: what `unnormalize` made the value of. `normalize` differs
+        from it by the guard of its division.
+        """
+        return ((np.asarray(value, np.float32) - self.offset) / self.inverse_scale).astype(
+            np.float32
+        )
+
 
 _MOST_VALUES = 1 << 16
 REQUIRED_STATISTICS = {

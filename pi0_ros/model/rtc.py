@@ -65,6 +65,10 @@ class Trained(NamedTuple):
         return torch.where(self.given, self.clean, row)
 
 
+KINDS = {"guided": Guided, "trained": Trained}
+"""Mode -> what a model takes in it; all of them have three tensors."""
+
+
 def guidance(
     weights: np.ndarray, times: np.ndarray, max_weight: float
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -69,12 +69,14 @@ class Plan:
         clamped: the limits that the spliced chunk would have exceeded: position, velocity,
             acceleration. Empty if it is published as it is.
         stop_cause: why this is a stop; "" if it is a chunk's.
+        splice_at: nanoseconds of the splice point of a chunk; 0 for a stop, and without limits.
     """
 
     motion: Motion | None
     trajectory: Trajectory | None
     clamped: tuple[str, ...] = ()
     stop_cause: str = ""
+    splice_at: int = 0
 
 
 def plan(
@@ -135,7 +137,8 @@ def plan(
     limits = able_to_brake(*start, limits, seconds, room)
     motion, clamped = _within(path, start, blend, step, limits)
     motion = join(before, motion).held(steps, step)
-    return Plan(motion, _trajectory(motion, controller, now, step), clamped)
+    trajectory = _trajectory(motion, controller, now, step)
+    return Plan(motion, trajectory, clamped, splice_at=splice_at)
 
 
 def stop(

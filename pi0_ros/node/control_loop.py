@@ -21,6 +21,7 @@ from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
+from pi0_ros.motion.rtc import RealTimeChunking, RtcCounts, RtcSettings
 from pi0_ros.motion.screening import check_shape
 from pi0_ros.motion.spline import Motion
 from pi0_ros.node.diagnostics import Counts, Timings
@@ -65,6 +66,7 @@ class Outputs:
     log: ThrottledLog
     counts: Counts = field(default_factory=Counts)
     timings: Timings = field(default_factory=Timings)
+    rtc: RtcCounts = field(default_factory=RtcCounts)
 
 
 class ControlLoop:
@@ -120,6 +122,7 @@ class ControlLoop:
             recorded=parameters.recorded_arm,
             check=self._motion_check,
         )
+        self.rtc = RealTimeChunking(RtcSettings.of(parameters), self._outputs.rtc)
         self._episode += 1
         self._reset_wanted = True  # every activation begins an episode
         self._summary = "ready"
@@ -183,6 +186,7 @@ class ControlLoop:
         before, self._parameters = self._parameters, parameters
         self.buffer.set_parameters(parameters)
         self.executor.settings = MotionSettings.of(parameters)
+        self.rtc.settings = RtcSettings.of(parameters)
         if self.active and parameters.rate_hz != before.rate_hz:
             self._node.destroy_timer(self._tick_timer)
             self._tick_timer = self._node.create_timer(1.0 / parameters.rate_hz, self._on_tick)
@@ -191,6 +195,7 @@ class ControlLoop:
         """Begin a new episode: earlier messages no longer count; what executes goes on."""
         self.buffer.clear()
         self.executor.begin_episode()
+        self.rtc.drop("episode")
         self._episode += 1
         self._reset_wanted = True
         self.refusal, self.observed = None, None
@@ -202,6 +207,7 @@ class ControlLoop:
         )
         self.buffer.clear()
         self.executor.reset()
+        self.rtc.drop("clock")
 
     # Inputs: the executor of ROS serves every subscription that is ready before it serves the guard
     # condition of the worker, so a chunk that is ready is taken between two messages.
@@ -244,7 +250,14 @@ class ControlLoop:
         self.observed = snapshot.stamp
         decode = to_rgb if self._parameters.image_transport == "raw" else decompress
         reset, self._reset_wanted = self._reset_wanted, False
-        self.worker.infer(snapshot, decode, reset, self._epoch(), ticked)
+        agreement = self.rtc.prepare(
+            self.executor.executing,
+            snapshot.stamp,
+            snapshot.instruction,
+            self._parameters.action_dt,
+            self.worker.policy,
+        )
+        self.worker.infer(snapshot, decode, reset, self._epoch(), ticked, agreement)
 
     def collect(self) -> None:
         """Publish what the worker's inference led to, if it has ended."""
@@ -289,6 +302,7 @@ class ControlLoop:
         if executed:
             self._outputs.commands.publish(result.trajectory, result.motion, now)
             self._counts.trajectories += 1
+            self.rtc.executed(chunk, result.splice_at, inference.snapshot.instruction)
         overhead = time.perf_counter() - inference.ticked - inference.seconds
         self._publish_chunk(inference, executed, "")
         self._counts.chunks += 1
@@ -303,7 +317,13 @@ class ControlLoop:
 
     def _publish_chunk(self, inference: Inference, executed: bool, rejected: str) -> None:
         message = chunk_message(
-            inference.chunk, inference.snapshot, self._joints, self._now(), executed, rejected
+            inference.chunk,
+            inference.snapshot,
+            self._joints,
+            self._now(),
+            executed,
+            rejected,
+            inference.agreement,
         )
         self._outputs.chunks.publish(message)
 
@@ -315,6 +335,7 @@ class ControlLoop:
             if planned is not None:
                 self._outputs.commands.publish(planned.trajectory, planned.motion, now)
                 self._counts.stops += 1
+                self.rtc.drop("stop")
                 self._outputs.log.warning("stop", f"decelerating to a stop: {planned.stop_cause}")
         self._outputs.on_disabled()
 

@@ -6,6 +6,7 @@ camera <name>, joint states, instruction: one per input stream;
 output <name>: one per controller ("all" where one has all joints);
 inference: how long the stages take, and whether the policy works;
 limits: what was clamped and rejected, and whether trajectories go out;
+real-time chunking, unless it is off: delays, and why chunks were made without it;
 memory: of the process and of the device.
 
 Pure Python but for the messages that `fill` and `diagnostics_message` make.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pi0_ros.console import percentiles
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
+from pi0_ros.motion.rtc import RtcCounts
 from pi0_ros.node.stream_health import Level, StreamStatus
 from pi0_ros.ros.throttle import printable
 
@@ -115,6 +117,9 @@ class Report:
             the largest tracking error; None unless the node is active.
         memory: bytes by name; see `pi0_ros.node.memory.memory`.
         refusal: what the last tick was refused for; None when a chunk came since.
+        rtc: the parameter.
+        rtc_delay: steps that real-time chunking reckons with; None: not known.
+        rtc_counts: of real-time chunking.
     """
 
     node: str
@@ -134,6 +139,9 @@ class Report:
     memory: Mapping[str, int]
     refusal: Refusal | None = None
     tracking: tuple[float, float] | None = None
+    rtc: str = "off"
+    rtc_delay: int | None = None
+    rtc_counts: RtcCounts = field(default_factory=RtcCounts)
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ def statuses(report: Report) -> list[Status]:
         **{f"output {output.name}": _output(output, report) for output in report.outputs},
         "inference": _inference(report),
         "limits": _limits(report),
+        **({"real-time chunking": _rtc(report)} if report.rtc != "off" else {}),
         "memory": _memory(report),
     }
     return [
@@ -290,6 +299,24 @@ def _limits_level(report: Report) -> tuple[Level, str]:
     if not report.limits_loaded:
         return "warn", "no joint limits are known, so nothing can be enabled: dry runs only"
     return "ok", "enabled" if report.enabled else "not enabled: a dry run"
+
+
+def _rtc(report: Report) -> _Entry:
+    counts, delay = report.rtc_counts, report.rtc_delay
+    fallbacks = counts.fallbacks.total()
+    values = {
+        "mode": report.rtc,
+        "delay_steps": "" if delay is None else delay,
+        "used": counts.used,
+        "fallbacks": fallbacks,
+        **{f"fallback.{cause}": count for cause, count in sorted(counts.fallbacks.items())},
+        **{f"delay.{steps}": count for steps, count in sorted(counts.delays.items())},
+    }
+    late = counts.fallbacks["late"]
+    if late:
+        return "warn", f"{late} chunks only blended: the delay is longer than allowed", values
+    known = "no delay known yet" if delay is None else f"a delay of {delay} steps"
+    return "ok", f"{report.rtc}, {known}", values
 
 
 def _memory(report: Report) -> _Entry:

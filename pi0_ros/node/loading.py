@@ -19,6 +19,8 @@ class PolicyLike(Protocol):
 
     Attributes:
         horizon: steps per chunk.
+
+    With the parameter `rtc` it has the attribute `rtc_max_delay`, too, and `infer` takes a prefix.
     """
 
     @property
@@ -91,6 +93,8 @@ def load_arguments(parameters: NodeParameters) -> LoadArguments:
             "cache": parameters.graph_cache or None,
             "attention": parameters.npu_attention,
             "weights_nz": parameters.npu_weights == "nz",
+            "rtc": parameters.rtc,
         },
         threads=parameters.threads,
+        rtc_max_delay=parameters.rtc_max_delay,
     )

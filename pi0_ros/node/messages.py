@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from pi0_ros.motion.rtc import MODES, NO_AGREEMENT, Agreement
 from pi0_ros.motion.spline import Trajectory
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.observation import Snapshot
@@ -46,6 +47,7 @@ def chunk_message(
     now: int,
     executed: bool,
     rejected: str = "",
+    agreement: Agreement = NO_AGREEMENT,
 ) -> ActionChunkMessage:
     """pi0_ros/ActionChunk: the whole chunk, and what became of it.
 
@@ -53,6 +55,7 @@ def chunk_message(
         now: nanoseconds at which the ages of its parts are taken.
         executed: it led to a trajectory that was published.
         rejected: why it was refused; "" if it was not.
+        agreement: what it was made to agree with.
     """
     verdict = ActionChunkMessage.EXECUTED if executed else ActionChunkMessage.DRY_RUN
     message = ActionChunkMessage(
@@ -70,7 +73,12 @@ def chunk_message(
         joint_states_age=(now - snapshot.state_stamp) / _SECOND,
         stage_names=list(chunk.stage_times),
         stage_times=[float(time) for time in chunk.stage_times.values()],
+        rtc=MODES.index(agreement.rtc),
+        rtc_fallback=agreement.fallback,
     )
+    if agreement.prefix is not None:
+        message.rtc_delay = agreement.prefix.delay
+        message.rtc_weights = array("d", agreement.prefix.weights.astype(np.float64).tobytes())
     _set_time(message.header.stamp, chunk.stamp)
     return message
 

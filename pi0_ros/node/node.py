@@ -436,5 +436,8 @@ class Pi0Node(LifecycleNode):
             limits_loaded=self._limits is not None,
             refusal=loop.refusal if self._is_active() else None,
             tracking=loop.tracking() if loop else None,
+            rtc=self.parameters.rtc,
+            rtc_delay=loop.rtc.delay if loop else None,
+            rtc_counts=self._outputs.rtc,
             memory=memory(str(policy.device) if policy else None),
         )

@@ -21,6 +21,8 @@ def checked_value(spec: Spec, given: Mapping[str, object], problems: list[str]) 
     value = given[spec.name]
     if spec.name.endswith(".type") and isinstance(value, str):
         value = value.replace("/msg/", "/")  # as `ros2 topic info` writes message types
+    if value is False and "off" in spec.choices:
+        value = "off"  # as YAML reads it without quotes
     value, problem = _checked(spec, value)
     if problem:
         hint = " (quote it in YAML)" if problem == "a string" else ""

@@ -257,6 +257,23 @@ class NodeParameters:
         "Seconds in which a new chunk is blended with the executing trajectory.")
     starve_timeout: float = _row(0.5, 0.01, 60.0, changes=LIVE, doc=
         "Seconds without a new trajectory after which the executing one is slowed down to a stop.")
+    rtc: str = _row("off", choices=("off", "guided", "trained"), section="Real-time chunking", doc=
+        "How a chunk is made to agree with the executing trajectory, docs/rtc.md. off: not at all, "
+        "it is blended only. guided: every denoise step is pulled towards it; any checkpoint. "
+        "trained: the policy is given what executes until the chunk arrives; for checkpoints "
+        "trained with such prefixes.")
+    rtc_execution_horizon: int = _row(0, 0, 1000, changes=LIVE, doc=
+        "With rtc guided: steps of a chunk from which on the executing trajectory no longer counts "
+        "(LeRobot's execution_horizon); 0: up to its end.")
+    rtc_max_guidance_weight: float = _row(10.0, 0.01, 1000.0, changes=LIVE, doc=
+        "With rtc guided: the most that the pull may weigh; about the number of denoise steps.")
+    rtc_schedule: str = _row("exp", choices=("exp", "linear", "ones", "zeros"), changes=LIVE, doc=
+        "With rtc guided: how the weight of the executing trajectory falls from 1, behind the steps"
+        " that will have been executed, to 0 at the end: exp, linear, ones (not at all), zeros (at "
+        "once).")
+    rtc_max_delay: int = _row(0, 0, 1000, doc=
+        "With rtc trained: the most steps that a chunk is given; with a longer delay it is blended "
+        "only. 0: what the checkpoint says that it was trained with.")
     tracking_tolerance: float = _row(0.1, 0.001, 7.0, changes=LIVE, section="Tracking", doc=
         "Radians (metres) that a joint may be off its setpoints of the last tracking_lag seconds, "
         "through gravity or friction.")

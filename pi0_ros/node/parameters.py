@@ -320,7 +320,8 @@ def _yaml_value(value: Value) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, str):
-        return value or '""'
+        # YAML reads a plain off as false.
+        return f'"{value}"' if value in ("", "off") else value
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

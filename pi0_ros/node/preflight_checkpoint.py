@@ -43,6 +43,8 @@ def policy_arguments(parameters: NodeParameters) -> dict[str, object]:
         "delta_mask": delta_mask(names, delta) if delta else None,
         "action_dt": parameters.action_dt,
         "discrete_state_input": STATE_INPUT[parameters.discrete_state_input],
+        "rtc": parameters.rtc,
+        "rtc_max_delay": parameters.rtc_max_delay,
     }
 
 

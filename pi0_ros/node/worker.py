@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.motion.refusal import Reason, Refusal
+from pi0_ros.motion.rtc import NO_AGREEMENT, Agreement
 from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
@@ -118,6 +119,7 @@ class Inference:
         epoch: what was given to `PolicyWorker.infer`.
         ticked: time.perf_counter() at the tick.
         seconds: of decoding and inferring.
+        agreement: what the chunk was made to agree with.
     """
 
     epoch: Any
@@ -125,6 +127,7 @@ class Inference:
     chunk: ActionChunk
     ticked: float
     seconds: float
+    agreement: Agreement = NO_AGREEMENT
 
 
 class PolicyWorker:
@@ -172,22 +175,25 @@ class PolicyWorker:
         reset: bool,
         epoch: Any,
         ticked: float,
+        agreement: Agreement = NO_AGREEMENT,
     ) -> None:
         """Decode the images and infer, unless the worker is busy.
 
         Args:
             decode: see `Snapshot.observation`.
             reset: begin a new episode first.
-            epoch, ticked: see `Inference`.
+            epoch, ticked, agreement: see `Inference`.
         """
-        policy = self.policy
+        policy, prefix = self.policy, agreement.prefix
+        more = {} if prefix is None else {"prefix": prefix}
 
         def run() -> Inference:
             started = time.perf_counter()
             if reset:
                 policy.reset()
-            chunk = policy.infer(snapshot.observation(decode))
-            return Inference(epoch, snapshot, chunk, ticked, time.perf_counter() - started)
+            chunk = policy.infer(snapshot.observation(decode), **more)
+            seconds = time.perf_counter() - started
+            return Inference(epoch, snapshot, chunk, ticked, seconds, agreement)
 
         self._worker.submit(run)
 

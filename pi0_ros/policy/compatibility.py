@@ -27,11 +27,15 @@ def policy_problems(
     delta_mask: Sequence[bool] | None,
     action_dt: float,
     discrete_state_input: bool | None = None,
+    rtc: str = "off",
+    rtc_max_delay: int = 0,
 ) -> list[str]:
     """Everything that does not fit; empty when all does.
 
     Args:
-        cameras, action_mode, delta_mask, action_dt, discrete_state_input: as for `Policy.load`.
+        cameras, action_mode, delta_mask, action_dt, discrete_state_input, rtc_max_delay: as for
+            `Policy.load`.
+        rtc: see `model.rtc`.
         joints: how many the robot has.
     """
     problems = [
@@ -39,6 +43,7 @@ def policy_problems(
         *_joint_problems(checkpoint, joints),
         *_action_problems(checkpoint, action_mode, delta_mask, joints),
         *_prompt_problems(checkpoint, discrete_state_input),
+        *_rtc_problems(checkpoint, rtc, rtc_max_delay),
         *_statistics_problems("state", checkpoint.state),
         *_statistics_problems("action", checkpoint.action),
     ]
@@ -133,6 +138,27 @@ def _prompt_problems(checkpoint: Checkpoint, discrete_state_input: bool | None) 
             f"discrete_state_input {discrete_state_input} contradicts the checkpoint, whose prompt "
             f"{has} the state in it"
         ]
+    return []
+
+
+def _rtc_problems(checkpoint: Checkpoint, rtc: str, max_delay: int) -> list[str]:
+    trained, horizon = checkpoint.rtc_max_delay, checkpoint.config.horizon
+    if rtc != "trained":
+        return []
+    if not (trained or max_delay):
+        return [
+            "rtc: trained needs a policy that was trained with clean prefixes, and the checkpoint"
+            " does not say that it was (rtc_training_max_delay in its config.json): set rtc to"
+            " guided, which any policy can do; or, if it was trained so, rtc_max_delay to the most"
+            " steps that its training gave"
+        ]
+    if trained and max_delay > trained:
+        return [
+            f"rtc_max_delay {max_delay} is more than the {trained} steps that the checkpoint was"
+            " trained with"
+        ]
+    if max_delay >= horizon:
+        return [f"rtc_max_delay {max_delay} must be below the {horizon} steps of a chunk"]
     return []
 
 

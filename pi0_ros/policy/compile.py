@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
 from pi0_ros.model.pi0 import Context, Layout, Pi0
+from pi0_ros.model.rtc import KINDS, MODES, Guided, Trained
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class GraphOptions:
         cache: directory in which compiled graphs survive a restart; None: they do not.
         attention, weights_nz: the attention kernel and the layout of weights on an NPU; see
             `Ascend`.
+        rtc: `off`, or how chunks agree with earlier actions; see `model.rtc`.
     """
 
     graph: str = "auto"
@@ -56,12 +58,14 @@ class GraphOptions:
     cache: Path | None = None
     attention: str = "fia"
     weights_nz: bool = False
+    rtc: str = "off"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("graph", self.graph, GRAPHS),
             ("form", self.form, FORMS),
             ("attention", self.attention, ATTENTION_KERNELS),
+            ("rtc", self.rtc, MODES),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -93,6 +97,8 @@ class Prompt(NamedTuple):
 class Frame(nn.Module):
     """`Pi0.forward` with plain tensors as arguments, which is what graph caches take.
 
+    Before those of the layout come the tensors of real-time chunking, unless it is off.
+
     Attributes:
         KEPT: arguments that outlive a frame and are never changed in place: the same tensor as
             last time holds what it held then.
@@ -100,9 +106,9 @@ class Frame(nn.Module):
 
     KEPT = ("prompt", "time_table", "layout")
 
-    def __init__(self, model: Pi0) -> None:
+    def __init__(self, model: Pi0, rtc: str = "off") -> None:
         super().__init__()
-        self.model = model
+        self.model, self.rtc = model, rtc
 
     def forward(
         self,
@@ -113,8 +119,9 @@ class Frame(nn.Module):
         time_table: Tensor,
         *layout: Tensor,
     ) -> Tensor:
+        rtc, layout = split_rtc(self.rtc, layout)
         embedded, made = Prompt(prompt, layout).unpacked(self.model, images.shape[1])
-        return self.model(images, embedded, state, noise, made, time_table)
+        return self.model(images, embedded, state, noise, made, time_table, rtc)
 
 
 class Prefix(nn.Module):
@@ -138,14 +145,16 @@ class Prefix(nn.Module):
 class Step(nn.Module):
     """`Pi0.denoise_step` with plain tensors as arguments.
 
-    `rest` is what `Prefix` gives, and for pi0 the flattened layout, which pi0.5's `Prefix` makes.
+    `rest` is what `Prefix` gives, and for pi0 the flattened layout, which pi0.5's `Prefix` makes;
+    before both the tensors of real-time chunking, unless it is off.
     """
 
-    def __init__(self, model: Pi0) -> None:
+    def __init__(self, model: Pi0, rtc: str = "off") -> None:
         super().__init__()
-        self.model = model
+        self.model, self.rtc = model, rtc
 
     def forward(self, actions: Tensor, time: Tensor, *rest: Tensor) -> Tensor:
+        rtc, rest = split_rtc(self.rtc, rest)
         if self.model.config.pi05:
             state, past = None, rest[3:]
             layout = Layout(rest[:2], rest[:2], None, rest[2])
@@ -153,7 +162,16 @@ class Step(nn.Module):
             end = 1 + 2 * self.model.config.depth
             state, past, layout = rest[0], rest[1:end], unflatten_layout(rest[end:])
         pairs = list(zip(past[::2], past[1::2], strict=True))
-        return self.model.denoise_step(actions, time, Context(state, pairs), layout)
+        return self.model.denoise_step(actions, time, Context(state, pairs), layout, rtc)
+
+
+def split_rtc(
+    mode: str, tensors: tuple[Tensor, ...]
+) -> tuple[Guided | Trained | None, tuple[Tensor, ...]]:
+    """What real-time chunking has of the tensors, which come first, and the rest."""
+    if mode == "off":
+        return None, tensors
+    return KINDS[mode](*tensors[:3]), tensors[3:]
 
 
 def flatten_layout(layout: Layout) -> tuple[Tensor, ...]:

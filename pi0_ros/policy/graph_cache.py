@@ -134,6 +134,7 @@ def cache_key(
         "form": options.form,
         "attention": options.attention,
         "weights_nz": options.weights_nz,
+        "rtc": options.rtc,
     }
     if device.type == "npu":
         import torch_npu

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Rope, select
 from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.model.rtc import Guided, Trained
 from pi0_ros.policy.compile import (
     CAPTURED,
     CapturePool,
@@ -48,15 +50,24 @@ class Eager(NamedTuple):
 class Graphs:
     """A model, compiled as asked, that computes actions from inputs."""
 
-    def __init__(self, model: Pi0, options: GraphOptions, time_table: Tensor, key: str) -> None:
+    def __init__(
+        self,
+        model: Pi0,
+        options: GraphOptions,
+        time_table: Tensor,
+        key: str,
+        clean: Tensor | None = None,
+    ) -> None:
         """See `load_graphs`.
 
         Args:
             model: with the operators that `select` has for `options.graph`.
             options, key: from `plan_graphs`; the key is the subdirectory of `options.cache`.
             time_table: from `Pi0.time_table`.
+            clean: with `options.rtc` trained: the row of `Pi0.time_rows` at flow time 0.
         """
         self.model = model
+        self.clean = clean
         self.options = options
         self.time_table = time_table
         self.key = key
@@ -109,36 +120,38 @@ class Graphs:
         state: Tensor,
         noise: Tensor,
         lap: Callable[[str], None],
+        rtc: Guided | Trained | None = None,
     ) -> Tensor:
         """Normalised actions; arguments as those of `Pi0.forward`.
 
         Args:
             prompt: from `prompt`.
             lap: called with the name of each stage at its end: `frame`, or `prefix` and `denoise`.
+            rtc: of the kind that `options.rtc` names.
         """
         if isinstance(prompt, Eager):
             embedded, layout = prompt
             context = self.model.context(images, embedded, state, layout)
             lap("prefix")
-            actions = noise
-            for time in self.time_table.unbind():
-                actions = self.model.denoise_step(actions, time, context, layout)
+            actions = self.model.denoise(noise, self.time_table, context, layout, rtc)
             lap("denoise")
             return actions
         tokens, flat = prompt
         length = tokens.shape[1]
         if self.options.form == "frame":
             frame = self._graph("frame", length, Frame)
-            actions = frame(images, tokens, state, noise, self.time_table, *flat)
+            earlier = () if rtc is None else rtc
+            actions = frame(images, tokens, state, noise, self.time_table, *earlier, *flat)
             lap("frame")
             return actions
         context = self._graph("prefix", length, Prefix)(images, tokens, state, *flat)
         lap("prefix")
         step = self._graph("step", length, Step)
         rest = context if self.model.config.pi05 else (*context, *flat)
-        actions = noise
-        for time in self.time_table.unbind():
-            actions = step(actions, time, *rest)
+        actions = rtc.restore(noise) if isinstance(rtc, Trained) else noise
+        steps = rtc.steps() if isinstance(rtc, Guided) else [rtc or ()] * len(self.time_table)
+        for time, earlier in zip(self.time_table.unbind(), steps, strict=True):
+            actions = step(actions, time, *earlier, *rest)
         lap("denoise")
         return actions
 
@@ -172,7 +185,7 @@ class Graphs:
         """The graph of that name for prompts of that length; compiled at its first call."""
         key = (name, length)
         if key not in self._compiled:
-            module = kind(self.model)
+            module = kind(self.model) if kind is Prefix else kind(self.model, self.options.rtc)
             cache = None if self._cache is None else self._cache / f"{name}-{length}"
             compiled = compile_module(module, self.options.graph, cache)
             if self._pool is not None:
@@ -203,9 +216,10 @@ def load_graphs(
     )
     model = checkpoint.load_model(dtype, device, ops)
     table = model.time_table(checkpoint.accumulates_time)
+    clean = model.time_rows(np.zeros(1))[0] if options.rtc == "trained" else None
     # Its results are all that is needed of it; in pi0.5 it is large.
     del model.time_in
-    return Graphs(model, options, table, key)
+    return Graphs(model, options, table, key, clean)
 
 
 def device_bytes(config: Pi0Config, dtype: torch.dtype) -> int:

@@ -13,13 +13,15 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
 from pi0_ros.console import progress
+from pi0_ros.model.flow_time import flow_times
+from pi0_ros.model.rtc import Guided, Trained, guidance
 from pi0_ros.policy.compatibility import policy_problems, prompt_state
 from pi0_ros.policy.compile import GraphOptions, Prompt
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
 from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
-from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
 
 _LOG = logging.getLogger(__name__)
@@ -31,6 +33,9 @@ class Policy:
     """pi0 with units, statistics, tokenizer and image preprocessing.
 
     Not thread-safe: one inference at a time.
+
+    Attributes:
+        rtc_max_delay: the most steps that a prefix may give, for policies trained with them.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Policy:
         action_dt: float,
         seed: int,
         prompt_state: int = 0,
+        rtc_max_delay: int = 0,
     ) -> None:
         """See `Policy.load`, which checks what is given here."""
         self.checkpoint = checkpoint
@@ -52,6 +58,7 @@ class Policy:
         self.num_joints = len(joint_units)
         self.horizon = checkpoint.config.horizon
         self.seed = seed
+        self.rtc_max_delay = rtc_max_delay
         self.graphs = graphs
         self._model = graphs.model
         self._tokenizer = tokenizer
@@ -82,6 +89,7 @@ class Policy:
         options: ReadOptions | None = None,
         graph: GraphOptions | None = None,
         discrete_state_input: bool | None = None,
+        rtc_max_delay: int = 0,
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits the arguments, and warm up.
 
@@ -101,10 +109,12 @@ class Policy:
             action_dt: seconds between two actions, 1 / the control rate of the training data.
             tokenizer: directory or SentencePiece file, where the checkpoint brings none.
             options: what the checkpoint's directory leaves open.
-            graph: how the model is compiled (default: `auto`); the warm-up compiles all that will
-                be needed.
+            graph: how the model is compiled (default: `auto`), and whether for real-time chunking;
+                the warm-up compiles all that will be needed.
             discrete_state_input: whether prompts of pi0.5 have the state in them; needed where the
                 checkpoint does not say (openpi).
+            rtc_max_delay: with `graph.rtc` trained: the most steps that a prefix may give; 0: as
+                many as the checkpoint says that it was trained with. Needed where it does not say.
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -114,6 +124,7 @@ class Policy:
         """
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        graph = graph or GraphOptions()
         read = read_checkpoint(checkpoint, options=options or ReadOptions())
         cameras = read.cameras if cameras is None else tuple(cameras)
         joints = read.joints
@@ -126,6 +137,8 @@ class Policy:
             delta_mask=delta_mask,
             action_dt=action_dt,
             discrete_state_input=discrete_state_input,
+            rtc=graph.rtc,
+            rtc_max_delay=rtc_max_delay,
         )
         left_out = [name for name in read.cameras if name not in cameras]
         if left_out:
@@ -137,7 +150,7 @@ class Policy:
         # Device and tokenizer first: they may be missing, and weights take long to read.
         on = resolve_device(device)
         words = load_tokenizer(read.path, tokenizer)
-        graphs = load_graphs(read, graph or GraphOptions(), DTYPES[dtype], on, len(cameras))
+        graphs = load_graphs(read, graph, DTYPES[dtype], on, len(cameras))
         policy = Policy(
             read,
             graphs,
@@ -148,6 +161,7 @@ class Policy:
             action_dt=action_dt,
             seed=seed,
             prompt_state=prompt_state(read, discrete_state_input),
+            rtc_max_delay=rtc_max_delay or read.rtc_max_delay,
         )
         policy._warm_up()
         return policy
@@ -162,15 +176,23 @@ class Policy:
         self._sequence = 0
 
     @torch.inference_mode()
-    def infer(self, observation: Observation, noise: np.ndarray | None = None) -> ActionChunk:
+    def infer(
+        self,
+        observation: Observation,
+        noise: np.ndarray | None = None,
+        prefix: ActionPrefix | None = None,
+    ) -> ActionChunk:
         """Predict the chunk that follows an observation.
 
         Args:
             noise: [horizon, max_action_dim] float32 to start the flow from; by default drawn from
                 (seed, sequence).
+            prefix: what the chunk is to agree with, for a policy loaded for real-time chunking;
+                None: nothing.
 
         Raises:
-            ValueError: the observation lacks a camera, or something has the wrong shape.
+            ValueError: the observation lacks a camera, something has the wrong shape, or the policy
+                was not loaded for a prefix, or not trained for its delay.
         """
         c = self.checkpoint.config
         clock = _StageClock(self._device)
@@ -182,13 +204,14 @@ class Policy:
             raise ValueError(
                 f"noise must be [{c.horizon}, {c.max_action_dim}], got {list(noise.shape)}"
             )
+        rtc = self._rtc(prefix, state)
         actions = torch.from_numpy(np.asarray(noise, np.float32))[None].to(self._device)
         padded = np.zeros((1, c.max_state_dim), np.float32)
         padded[0, : self.num_joints] = self._state_norm.normalize(state)
         images, padded = images.to(self._device), torch.from_numpy(padded).to(self._device)
         clock.lap("prepare")
 
-        actions = self.graphs.infer(images, prompt, padded, actions, clock.lap)
+        actions = self.graphs.infer(images, prompt, padded, actions, clock.lap, rtc)
 
         values = self._action_norm.unnormalize(actions[0, :, : self.num_joints].cpu().numpy())
         positions = self._units.to_radians(values + np.where(self._delta_mask, state, 0.0))
@@ -203,6 +226,38 @@ class Policy:
         )
         self._sequence += 1
         return chunk
+
+    def _rtc(self, prefix: ActionPrefix | None, state: np.ndarray) -> Guided | Trained | None:
+        """A prefix as the model takes it; with None it has no influence.
+
+        Args:
+            state: [joints] in the checkpoint's unit, which relative actions are relative to.
+        """
+        c, mode = self.checkpoint.config, self.graphs.options.rtc
+        if mode == "off":
+            if prefix is not None:
+                raise ValueError("a prefix was given, but the policy was loaded with rtc off")
+            return None
+        target = np.zeros((1, c.horizon, c.max_action_dim), np.float32)
+        weights, delay, max_weight = np.zeros(c.horizon), 0, 1.0
+        if prefix is not None:
+            prefix.check(c.horizon, self.num_joints)
+            weights, delay, max_weight = prefix.weights, prefix.delay, prefix.max_weight
+            if mode == "trained" and delay > self.rtc_max_delay:
+                raise ValueError(
+                    f"a prefix with a delay of {delay} steps was given; the policy was trained with"
+                    f" at most {self.rtc_max_delay}"
+                )
+            values = self._units.from_radians(np.asarray(prefix.positions, np.float32))
+            values = values - np.where(self._delta_mask, state, 0.0)
+            target[0, :, : self.num_joints] = self._action_norm.renormalize(values)
+        on_device = torch.from_numpy(target).to(self._device)
+        if mode == "trained":
+            given = torch.arange(c.horizon)[:, None] < delay
+            return Trained(on_device, given.to(self._device), self.graphs.clean)
+        times = flow_times(c.num_steps, self.checkpoint.accumulates_time)
+        tables = guidance(weights, times, max_weight)
+        return Guided(on_device, *(torch.from_numpy(t).to(self._device) for t in tables))
 
     def noise(self, sequence: int) -> np.ndarray:
         """[horizon, max_action_dim] float32, standard normal: where chunk `sequence` starts."""

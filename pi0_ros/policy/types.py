@@ -24,6 +24,43 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class ActionPrefix:
+    """Where the robot will go while a chunk is computed, for the chunk to agree with (real-time
+    chunking).
+
+    Attributes:
+        positions: [horizon, joints] float32, in the policy's joint order, radians, absolute: where
+            the executing trajectory is when each step of the chunk is due, and where it ends for
+            the steps after its end.
+        weights: [horizon] float32 from 0 to 1: how much each of them counts (guided).
+        delay: how many steps will have been executed when the chunk arrives: that many count fully
+            and the policy is given them (trained).
+        max_weight: the most that guidance may weigh, whatever the flow time is.
+    """
+
+    positions: np.ndarray
+    weights: np.ndarray
+    delay: int
+    max_weight: float = 10.0
+
+    def check(self, horizon: int, joints: int) -> None:
+        """Raises ValueError where a shape, a number or the delay is wrong."""
+        shapes = np.shape(self.positions), np.shape(self.weights)
+        if shapes != ((horizon, joints), (horizon,)):
+            raise ValueError(
+                f"a prefix needs positions [{horizon}, {joints}] and weights [{horizon}], got"
+                f" {list(shapes[0])} and {list(shapes[1])}"
+            )
+        if not (np.isfinite(self.positions).all() and np.isfinite(self.weights).all()):
+            raise ValueError("a prefix must be finite numbers, its positions or weights are not")
+        if not (0 <= self.delay <= horizon and self.max_weight > 0):
+            raise ValueError(
+                f"a prefix needs a delay from 0 to {horizon} steps and a max_weight above 0, got"
+                f" {self.delay} and {self.max_weight}"
+            )
+
+
+@dataclass(frozen=True)
 class ActionChunk:
     """The joint positions that the policy predicts after an observation.
 

@@ -140,6 +140,11 @@ def _check_again(options: Options, results: Results, case: Case) -> None:
             " --latency go with it"
         )
     chunks = [timed.chunk for timed in results.chunks]
+    if any(chunk.rtc for chunk in chunks):
+        raise ReplayError(
+            f"--again {results.path}: its chunks were made to agree with a trajectory that is not"
+            " in it (real-time chunking): give results of a replay with rtc off"
+        )
     parameters = case.parameters
     for what, found, wanted in (
         ("seed", {chunk.seed for chunk in chunks}, parameters.seed),

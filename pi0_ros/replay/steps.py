@@ -21,6 +21,7 @@ from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Reason, Refusal
+from pi0_ros.motion.rtc import MODES, NO_AGREEMENT, Agreement, RealTimeChunking, RtcSettings
 from pi0_ros.motion.screening import check_shape
 from pi0_ros.motion.spline import Motion, Trajectory
 from pi0_ros.node.diagnostics import Counts
@@ -28,7 +29,7 @@ from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import ObservationBuffer, Snapshot
-from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.replay.feed import Feed
 from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters
@@ -43,7 +44,12 @@ class SeededPolicy(PolicyLike, Protocol):
     def noise(self, sequence: int) -> np.ndarray:
         """Where the chunk of that number starts, by the policy's seed."""
 
-    def infer(self, observation: Observation, noise: np.ndarray | None = None) -> ActionChunk: ...
+    def infer(
+        self,
+        observation: Observation,
+        noise: np.ndarray | None = None,
+        prefix: ActionPrefix | None = None,
+    ) -> ActionChunk: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Published:
         snapshot: what it was made of.
         seconds: of wall time that it took.
         verdict, reason: as `ChunkRecord` has them.
+        agreement: what it was made to agree with.
     """
 
     time: int
@@ -63,10 +70,12 @@ class Published:
     seconds: float
     verdict: int = DRY_RUN
     reason: str = ""
+    agreement: Agreement = NO_AGREEMENT
 
     def record(self, joints: Sequence[str]) -> ChunkRecord:
         """As a replay over DDS records it."""
         stamps = self.snapshot.image_stamps
+        prefix = self.agreement.prefix
         return ChunkRecord(
             stamp=self.chunk.stamp,
             sequence=self.chunk.sequence,
@@ -81,6 +90,10 @@ class Published:
             joint_states_age=(self.time - self.snapshot.state_stamp) / 1e9,
             verdict=self.verdict,
             rejected_reason=self.reason,
+            rtc=MODES.index(self.agreement.rtc),
+            rtc_fallback=self.agreement.fallback,
+            rtc_delay=0 if prefix is None else prefix.delay,
+            rtc_weights=() if prefix is None else tuple(prefix.weights.tolist()),
         )
 
 
@@ -137,7 +150,9 @@ class Pass:
         """
         raise NotImplementedError
 
-    def _infer(self, snapshot: Snapshot, number: int, due: int) -> Published:
+    def _infer(
+        self, snapshot: Snapshot, number: int, due: int, agreement: Agreement = NO_AGREEMENT
+    ) -> Published:
         """The chunk of an observation from the noise of that number, to be published at `due` (ns).
 
         Raises:
@@ -146,11 +161,13 @@ class Pass:
         started = time.perf_counter()
         observation = snapshot.observation(self._to_rgb)
         try:
-            chunk = self._policy.infer(observation, self._policy.noise(number))
+            more = {} if agreement.prefix is None else {"prefix": agreement.prefix}
+            chunk = self._policy.infer(observation, self._policy.noise(number), **more)
         except Exception as error:  # whatever a policy raises is a refused tick, as in the node
             raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
         seconds = time.perf_counter() - started
-        return Published(due, replace(chunk, sequence=number), snapshot, seconds)
+        chunk = replace(chunk, sequence=number)
+        return Published(due, chunk, snapshot, seconds, agreement=agreement)
 
     def _check(self, chunk: ActionChunk) -> None:
         """Raises a Refusal where the policy returned something else than a chunk."""
@@ -206,6 +223,7 @@ class Steps(Pass):
             recorded=True,
             check=check,
         )
+        self._rtc = RealTimeChunking(RtcSettings.of(parameters))
         self._executor_ticks = 0 if enable else None
         self._pending: _Pending | None = None
         self._feed = Feed(interface, topics, buffer)
@@ -261,7 +279,14 @@ class Steps(Pass):
             snapshot = self._buffer.snapshot(now)
             epoch = self._buffer.epoch
             # By the tick's number: a refused tick changes no later noise.
-            published = self._infer(snapshot, tick, now + self._latency)
+            agreement = self._rtc.prepare(
+                self._executor.executing,
+                snapshot.stamp,
+                snapshot.instruction,
+                self._parameters.action_dt,
+                self._policy,
+            )
+            published = self._infer(snapshot, tick, now + self._latency, agreement)
         except Refusal as refusal:
             self._refuse(refusal)
             return
@@ -289,6 +314,8 @@ class Steps(Pass):
             return
         if result.trajectory is not None:
             self._counts.trajectories += 1
+            instruction = published.snapshot.instruction
+            self._rtc.executed(published.chunk, result.splice_at, instruction)
             yield Moved(self._now, result.trajectory, result.motion)
         self._counts.chunks += 1
         yield replace(published, verdict=EXECUTED if result.trajectory is not None else DRY_RUN)
@@ -297,6 +324,7 @@ class Steps(Pass):
         """A stop, if motion was disabled or no chunk follows the executing trajectory."""
         planned = self._executor.tick(self._buffer.measured(self._now), self._now)
         if planned is not None:
+            self._rtc.drop("stop")
             yield Moved(self._now, planned.trajectory, planned.motion)
 
     def _refuse(self, refusal: Refusal) -> None:

@@ -25,6 +25,7 @@ class LoadArguments:
         graph: keyword arguments of `pi0_ros.policy.compile.GraphOptions`; the cache is a path or
             None.
         threads: of torch, 0 is torch's own choice.
+        rtc_max_delay: 0 is what the checkpoint says.
     """
 
     checkpoint: str
@@ -42,6 +43,7 @@ class LoadArguments:
     options: Mapping[str, Any]
     graph: Mapping[str, Any]
     threads: int
+    rtc_max_delay: int = 0
 
 
 def load_policy(arguments: LoadArguments) -> Policy:
@@ -77,4 +79,5 @@ def load_policy(arguments: LoadArguments) -> Policy:
         graph=GraphOptions(
             **{**arguments.graph, "cache": Path(cache).expanduser() if cache else None}
         ),
+        rtc_max_delay=arguments.rtc_max_delay,
     )

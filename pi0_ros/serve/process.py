@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
 from pi0_ros.serve.load import LoadArguments
 
@@ -55,7 +55,7 @@ class PolicyProcess:
     environment's (OMP_NUM_THREADS) count in the process as they would here.
 
     Attributes:
-        horizon, device: of the policy; see `pi0_ros.policy.policy.Policy`.
+        horizon, device, rtc_max_delay: of the policy; see `pi0_ros.policy.policy.Policy`.
         loading: whether the process is starting: this may take minutes, and is no hung inference.
         starts: how often the process was started.
     """
@@ -84,7 +84,7 @@ class PolicyProcess:
         child = self._child
         return child.pid if child is not None and child.lives() else None
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """As `Policy.infer`; starts the process again if it has ended.
 
         Raises:
@@ -93,7 +93,10 @@ class PolicyProcess:
                 the observation an old one.
         """
         self._revive()
-        answer, data = self._child.ask({"do": "infer", **self._child.share(observation)})
+        question = {"do": "infer", **self._child.share(observation)}
+        if prefix is not None:
+            question["prefix"] = prefix_as_json(prefix)
+        answer, data = self._child.ask(question)
         positions = np.frombuffer(data, np.float32).reshape(answer["shape"]).copy()
         return ActionChunk(
             positions=positions,
@@ -160,6 +163,13 @@ class PolicyProcess:
             self.loading = False
         self.horizon: int = policy["horizon"]
         self.device: str = policy["device"]
+        self.rtc_max_delay: int = policy["rtc_max_delay"]
+
+
+def prefix_as_json(prefix: ActionPrefix) -> dict[str, Any]:
+    """A prefix as JSON values; see `server.prefix_from_json`."""
+    arrays = {"positions": prefix.positions.tolist(), "weights": prefix.weights.tolist()}
+    return {**vars(prefix), **arrays}
 
 
 class _Child:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ros.policy.types import Observation
+from pi0_ros.policy.types import ActionPrefix, Observation
 from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
 from pi0_ros.serve.load import LoadArguments
 
@@ -55,10 +55,16 @@ class Server:
         module, _, function = question["load"].partition(":")
         load = getattr(importlib.import_module(module), function)
         self._policy = load(arguments_from_json(question["arguments"]))
-        return {"horizon": int(self._policy.horizon), "device": str(self._policy.device)}, b""
+        answer = {
+            "horizon": int(self._policy.horizon),
+            "device": str(self._policy.device),
+            "rtc_max_delay": int(getattr(self._policy, "rtc_max_delay", 0)),
+        }
+        return answer, b""
 
     def _infer(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        chunk = self._policy.infer(self._observation(question))
+        more = {"prefix": prefix_from_json(question["prefix"])} if "prefix" in question else {}
+        chunk = self._policy.infer(self._observation(question), **more)
         positions = np.ascontiguousarray(chunk.positions, np.float32)
         answer = {
             "shape": list(positions.shape),
@@ -81,6 +87,12 @@ class Server:
             instruction=question["instruction"],
             stamp=question["stamp"],
         )
+
+
+def prefix_from_json(values: Mapping[str, Any]) -> ActionPrefix:
+    """The inverse of `process.prefix_as_json`."""
+    arrays = {name: np.array(values[name], np.float32) for name in ("positions", "weights")}
+    return ActionPrefix(**{**values, **arrays})
 
 
 def arguments_from_json(values: Mapping[str, Any]) -> LoadArguments:

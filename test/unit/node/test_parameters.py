@@ -232,6 +232,13 @@ def test_values_make_the_same_parameters():
     assert read_parameters(values) == parameters
 
 
+def test_off_needs_no_quotes_in_yaml() -> None:
+    """There it is false."""
+    assert configure(rtc=False).rtc == configure(rtc="off").rtc == "off"
+    with pytest.raises(ParameterError, match="rtc: must be a string, got True"):
+        configure(rtc=True)
+
+
 # Changes ----------------------------------------------------------------------------------------
 
 
@@ -245,7 +252,8 @@ def test_every_live_parameter_changes():
     }
     assert {"max_skew", "frozen_frames", "camera.wrist.max_age", "velocity_scale"} <= set(live)
     for name, spec in live.items():
-        value = {str: "pick", tuple: (JOINTS[0],)}.get(type(spec.default), spec.low)
+        text = spec.choices[-1] if spec.choices else "pick"
+        value = {str: text, tuple: (JOINTS[0],)}.get(type(spec.default), spec.low)
         if value == before[name]:
             value = spec.high
         after = values_of(changed(configure(), {name: value}))

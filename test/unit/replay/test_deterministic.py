@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,12 +194,17 @@ def test_old_results_are_left_alone_unless_told(argv, tmp_path):
     assert run_offline([*words, "--overwrite"]) == 0
 
 
+def write_limits(folder: Path) -> Path:
+    file = folder / "limits.yaml"
+    entry = "{min_position: -4.0, max_position: 4.0, max_velocity: 4.0, max_acceleration: 60.0}"
+    file.write_text("joint_limits:\n" + "".join(f"  {name}: {entry}\n" for name in THREE))
+    return file
+
+
 @pytest.mark.usefixtures("no_plots")
 def test_each_output_gets_its_messages(argv, tmp_path):
     """The arm's as trajectories, the gripper's as samples; readers join what belongs together."""
-    limits = tmp_path / "limits.yaml"
-    entry = "{min_position: -4.0, max_position: 4.0, max_velocity: 4.0, max_acceleration: 60.0}"
-    limits.write_text("joint_limits:\n" + "".join(f"  {name}: {entry}\n" for name in THREE))
+    limits = write_limits(tmp_path)
     first, second, third = THREE
     given = {
         "joint_limits": limits,
@@ -229,6 +235,43 @@ def test_each_output_gets_its_messages(argv, tmp_path):
     assert np.abs(np.diff(positions)).max() <= 4.0 * 0.01 * 1.002
     # They end at rest, where the last trajectory does.
     assert abs(positions[-1] - positions[-2]) < 1e-3
+
+
+class Agreeing(FakePolicy):
+    """Goes on from what it is given."""
+
+    rtc_max_delay = 12
+
+    def infer(self, observation, noise=None, prefix=None):
+        chunk = super().infer(observation, noise)
+        if prefix is None:
+            return chunk
+        return replace(chunk, positions=(chunk.positions + prefix.positions) / 2)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_real_time_chunking_is_replayed_to_the_byte(argv, tmp_path):
+    """With latency: the delay is made of it, and the chunks tell how they were made."""
+    limits = write_limits(tmp_path)
+    words = [*argv, "--enable", "--latency", "0.1"]
+    ros = ["--ros-args", "-p", f"joint_limits:={limits}", "-p", "rtc:=guided"]
+    for name in ("a", "b"):
+        assert run_offline([*words, "--out", tmp_path / name, *ros], Agreeing) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    chunks = [timed.chunk for timed in read_results(tmp_path / "a").chunks]
+    assert [chunk.rtc for chunk in chunks[:2]] == [0, 0] and chunks[-1].rtc == 1
+    assert chunks[1].rtc_fallback == "no delay was measured yet"
+    guided = [chunk for chunk in chunks if chunk.rtc]
+    # 0.1 s of latency, 0.04 s to the splice point, and the observation's own age.
+    assert {7, 8, 9, 10} >= {chunk.rtc_delay for chunk in guided} != set()
+    assert all(len(chunk.rtc_weights) == 50 for chunk in guided)
+    again = [*argv, "--out", tmp_path / "again", "--again", tmp_path / "a"]
+    with pytest.raises(ReplayError, match=r"a trajectory that is not in it \(real-time chunking\)"):
+        run_offline(again, Agreeing)
+    assert run_offline([*words, "--out", tmp_path / "off", *ros[:-1], "rtc:=off"], Agreeing) == 0
+    off = [timed.chunk for timed in read_results(tmp_path / "off").chunks]
+    assert {chunk.rtc for chunk in off} == {0}
+    assert not np.array_equal(off[-1].positions, chunks[-1].positions)
 
 
 def test_enable_needs_limits(argv, tmp_path):
