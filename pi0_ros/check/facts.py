@@ -9,7 +9,7 @@ from importlib import metadata
 import torch
 
 from pi0_ros.check.whole import host_memory
-from pi0_ros.policy.graph_cache import chip_name
+from pi0_ros.policy.device import chip_name
 
 _PACKAGES = ("pi0_ros", "torch", "torch_npu", "triton", "numpy", "transformers")
 

@@ -6,12 +6,14 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pi0_ros.errors import UserError
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
 from pi0_ros.model.pi0 import Context, Layout, Pi0
 from pi0_ros.model.rtc import KINDS, MODES, Guided, Trained
@@ -31,7 +33,14 @@ DEFAULT_GRAPH = {"npu": "torchair", "cuda": "cudagraph"}
 CONTESTANTS = {"cpu": ("eager", "inductor"), "cuda": CAPTURED}
 """Kind of device -> what `pi0 compile` measures for `auto`, the quickest to start first."""
 
+MODES = {"torchair": "max-autotune", "npugraph_ex": "npugraph_ex"}
+"""Graph -> torchair's name of it."""
+
 FORMS = ("frame", "two-graph")
+
+
+class GraphError(UserError, ValueError):
+    """A graph that cannot be had here; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +309,29 @@ def captured(module: nn.Module, function: Callable[..., Tensor], pool: CapturePo
     return Captured(function, names, module.KEPT, pool)
 
 
+def torchair_config(graph: str) -> Any:
+    """The configuration of a graph of `MODES`.
+
+    Raises:
+        GraphError: the installed torchair does not have that mode.
+    """
+    import torchair
+
+    config = torchair.CompilerConfig()
+    try:
+        config.mode = MODES[graph]
+    except (AttributeError, ValueError) as error:
+        raise GraphError(
+            f"graph '{graph}': the torchair of torch_npu {metadata.version('torch_npu')} has no "
+            f"mode {MODES[graph]!r} ({error}). Use graph 'torchair', or a torch_npu that has it "
+            "(docs/ascend.md)"
+        ) from error
+    if graph == "torchair":
+        config.experimental_config.frozen_parameter = True
+        config.experimental_config.tiling_schedule_optimize = True
+    return config
+
+
 def compile_module(module: nn.Module, graph: str, cache: Path | None) -> Callable[..., Any]:
     """One graph of a module, compiled at its first call, for the shapes of that call.
 
@@ -317,11 +349,7 @@ def compile_module(module: nn.Module, graph: str, cache: Path | None) -> Callabl
         return torch.compile(module, fullgraph=True, dynamic=False)
     import torchair
 
-    config = torchair.CompilerConfig()
-    config.mode = "max-autotune" if graph == "torchair" else "npugraph_ex"
-    if graph == "torchair":
-        config.experimental_config.frozen_parameter = True
-        config.experimental_config.tiling_schedule_optimize = True
+    config = torchair_config(graph)
     if cache is None:
         backend = torchair.get_npu_backend(compiler_config=config)
         return torch.compile(module, backend=backend, fullgraph=True, dynamic=False)

@@ -2,18 +2,16 @@
 
 import importlib
 import logging
-import os
 import platform
 from collections.abc import Callable
-from importlib import metadata, util
 from pathlib import Path
 
 import torch
 
 from pi0_ros.errors import UserError
+from pi0_ros.policy import cann
 
 _LOG = logging.getLogger(__name__)
-_CANN = Path("/usr/local/Ascend/ascend-toolkit/set_env.sh")
 _ASCEND_DEVICES = Path("/dev")
 _NVIDIA = Path("/proc/driver/nvidia/version")
 # By the prefix of the name that CANN gives a chip: Atlas A2 is 910B, A3 is 910_93.
@@ -60,31 +58,17 @@ def resolve_device(name: str) -> torch.device:
 
 def _npu(name: str) -> torch.device:
     """An NPU, after checks of everything that is known to go wrong."""
-    if util.find_spec("torch_npu") is None:
-        raise DeviceError(
-            f"device '{name}' needs torch_npu, which is not installed in this Python. Install the "
-            f"release that pairs with torch {_release(torch.__version__)}: "
-            f"pip install 'torch_npu=={_release(torch.__version__)}.*' (docs/ascend.md has the "
-            "pairs with CANN)"
-        )
-    # Before the import, because mismatched libraries end the process instead of raising.
-    installed = metadata.version("torch_npu")
-    if _release(installed) != _release(torch.__version__):
-        raise DeviceError(
-            f"torch_npu {installed} does not pair with torch {torch.__version__}: both must be of "
-            f"the same release; pip install 'torch=={_release(installed)}.*'"
-        )
-    if torch.version.cuda is not None and _numbers(installed) >= (2, 10):
-        raise DeviceError(
-            f"torch {torch.__version__} is the build for CUDA, and torch_npu {installed} ends the "
-            "process beside it (both register pinned_reserve_segment_size_mb). Install the build "
-            f"for CPU: pip install 'torch=={_release(installed)}.*' --index-url "
-            "https://download.pytorch.org/whl/cpu"
-        )
+    # Before the import, because some of it ends the process instead of raising.
+    if problem := cann.problem():
+        raise DeviceError(f"device '{name}': {problem}")
     try:
         importlib.import_module("torch_npu")
-    except (ImportError, OSError) as error:
-        raise DeviceError(f"torch_npu cannot be loaded: {error}. {_cann_advice()}") from error
+    # torch_npu raises plain Exception where it does not like its environment.
+    except Exception as error:
+        raise DeviceError(
+            f"torch_npu cannot be loaded: {error}. Is CANN {cann.short_version() or 'here'} the "
+            "version that this torch_npu was built for, and is the driver mounted? (docs/ascend.md)"
+        ) from error
     count = torch.npu.device_count()
     index = torch.device(name).index or 0
     if index >= count:
@@ -102,17 +86,6 @@ def _npu(name: str) -> torch.device:
             "Atlas A2 (910B) and A3 (910_93)"
         )
     return torch.device("npu", index)
-
-
-def _cann_advice() -> str:
-    if "ASCEND_TOOLKIT_HOME" in os.environ:
-        return (
-            f"CANN is sourced from {os.environ['ASCEND_TOOLKIT_HOME']}: is it the version that "
-            "this torch_npu was built for, and is the driver mounted? (docs/ascend.md)"
-        )
-    if _CANN.is_file():
-        return f"CANN is installed but not sourced: source {_CANN}"
-    return "CANN is not installed, or not where it is looked for; see docs/ascend.md"
 
 
 def _cuda(name: str) -> torch.device:
@@ -230,13 +203,3 @@ def _driver() -> str:
     except OSError:
         return f"not loaded ({_NVIDIA} is missing)"
     return next((word for word in text.split() if word[0].isdecimal() and "." in word), "unknown")
-
-
-def _release(version: str) -> str:
-    """`2.13.0+cpu` -> `2.13`."""
-    return ".".join(version.split("+")[0].split(".")[:2])
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """`2.10.0.post4` -> (2, 10)."""
-    return tuple(int(number) for number in version.split(".")[:2])

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,16 @@ from typing import Any
 import torch
 
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.policy.compile import CAPTURED, CONTESTANTS, DEFAULT_GRAPH, NEEDS, GraphOptions
+from pi0_ros.policy import cann
+from pi0_ros.policy.compile import (
+    CAPTURED,
+    CONTESTANTS,
+    DEFAULT_GRAPH,
+    MODES,
+    NEEDS,
+    GraphOptions,
+    torchair_config,
+)
 from pi0_ros.policy.device import DeviceError, chip_name
 
 _LOG = logging.getLogger(__name__)
@@ -36,12 +44,15 @@ def plan_graphs(
 
     Raises:
         DeviceError: a graph of another device.
+        GraphError: the installed torchair does not have it.
     """
     key = cache_key(options, config, dtype, device, cameras)
     # Also where `auto` becomes eager, perhaps for want of the measurement that has another key.
     if options.cache is not None and options.graph != "eager":
         warn_of_stale(options.cache, key)
     graph = resolve_graph(options, device, key)
+    if graph in MODES:
+        torchair_config(graph)  # before a model is loaded and compiled for minutes
     return replace(options, graph=graph, form="frame" if graph in CAPTURED else options.form), key
 
 
@@ -140,17 +151,6 @@ def cache_key(
         import torch_npu
 
         facts["torch_npu"] = torch_npu.__version__
-        facts["cann"] = _cann_version()
+        facts["cann"] = cann.version()
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def _cann_version() -> str:
-    """Where CANN is, and the text of its version file; empty where it is not sourced."""
-    home = os.environ.get("ASCEND_TOOLKIT_HOME") or os.environ.get("ASCEND_HOME_PATH")
-    if not home:
-        return ""
-    # CANN 9 keeps one file per part, older releases one for all.
-    files = [Path(home) / "version.cfg", Path(home) / "compiler" / "version.info"]
-    files += sorted(Path(home).glob("share/info/*/version.info"))
-    return home + "".join(file.read_text() for file in files if file.is_file())

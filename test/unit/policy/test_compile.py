@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.model.config import TINY, Pi0Config
 from pi0_ros.policy import graph_cache, graphs
-from pi0_ros.policy.compile import GraphOptions, flatten_layout, unflatten_layout
+from pi0_ros.policy.compile import GraphError, GraphOptions, flatten_layout, unflatten_layout
 from pi0_ros.policy.device import DeviceError
 from pi0_ros.policy.graph_cache import (
     cache_key,
@@ -254,19 +256,19 @@ def test_the_key_follows_sources_of_graphs_and_no_others(
         assert before != last, source
 
 
-@pytest.mark.parametrize("variable", ["ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"])
-def test_the_version_of_cann(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+def test_a_mode_that_torchair_lacks_is_refused_before_a_model_is_loaded(
+    checkpoint: Path, torchair: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    assert graph_cache._cann_version() == ""
-    monkeypatch.setenv(variable, str(tmp_path))
-    assert graph_cache._cann_version() == str(tmp_path)
-    info = tmp_path / "share" / "info" / "runtime"
-    info.mkdir(parents=True)
-    (info / "version.info").write_text("Version=9.0.0")
-    assert "Version=9.0.0" in graph_cache._cann_version()
+    class OlderConfig:
+        def __setattr__(self, name: str, value: str) -> None:
+            if value not in ("max-autotune", "reduce-overhead"):
+                raise ValueError(f"{value!r} not in optional list")
+
+    sys.modules["torchair"].CompilerConfig = OlderConfig
+    monkeypatch.setattr(metadata, "version", lambda name: "2.8.0.post4")
+    monkeypatch.setattr(Checkpoint, "load_model", None)
+    with pytest.raises(GraphError, match=r"torch_npu 2\.8\.0\.post4 has no mode 'npugraph_ex'"):
+        Policy.load(checkpoint, graph=GraphOptions("npugraph_ex"))
 
 
 def test_a_cache_of_other_keys_is_mentioned(

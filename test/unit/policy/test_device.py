@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pi0_ros.policy import cann
 from pi0_ros.policy import device as module
 from pi0_ros.policy.device import DeviceError, check_fits, chip_name, resolve_device
 
@@ -31,6 +32,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         cuda: str | None = None,
     ) -> None:
         monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(cann, "_is_cuda_build", lambda: cuda is not None)
+        monkeypatch.setattr(cann, "_cann_problem", lambda: None)
         spec = machinery.ModuleSpec("torch_npu", None) if installed else None
         find, version_of = util.find_spec, metadata.version
         monkeypatch.setattr(
@@ -96,29 +99,25 @@ def test_the_build_of_torch_for_cuda(
     assert resolve_device("npu").index == 0
 
 
-def test_no_cann(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
-    machine(loads=False)
-    assert "CANN is not installed" in refused()
-
-
-def test_cann_not_sourced(
-    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
-    script = tmp_path / "set_env.sh"
-    script.touch()
-    monkeypatch.setattr(module, "_CANN", script)
-    machine(loads=False)
-    assert f"source {script}" in refused()
-
-
-def test_cann_of_another_version(
+def test_what_cann_lacks_is_said_before_torch_npu_is_imported(
     machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", "/opt/cann")
     machine(loads=False)
-    assert "CANN is sourced from /opt/cann" in refused()
+    monkeypatch.setattr(cann, "_cann_problem", lambda: "CANN is not sourced")
+    assert refused() == "device 'npu': CANN is not sourced"
+
+
+@pytest.mark.parametrize("error", [OSError, ImportError, RuntimeError, Exception])
+def test_whatever_torch_npu_raises_is_a_refusal(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    machine()
+
+    def load(name: str) -> None:
+        raise error(f"{name} does not like this")
+
+    monkeypatch.setattr(module.importlib, "import_module", load)
+    assert "torch_npu cannot be loaded: torch_npu does not like this" in refused()
 
 
 def test_no_card(machine: Callable[..., None]) -> None:
@@ -203,7 +202,9 @@ def test_auto_prefers_an_npu_then_a_gpu_then_the_cpu(
     assert not caplog.text, "a GPU is no fault"
     gpus(error="No CUDA GPUs are available")
     assert resolve_device("auto") == torch.device("cpu")
-    assert "needs torch_npu" in caplog.text and "No CUDA GPUs are available" in caplog.text
+    assert (
+        "torch_npu is not installed" in caplog.text and "No CUDA GPUs are available" in caplog.text
+    )
     gpus()
     machine()
     assert resolve_device("auto").name == ("npu", 0)
