@@ -33,7 +33,7 @@ DEFAULT_GRAPH = {"npu": "torchair", "cuda": "cudagraph"}
 CONTESTANTS = {"cpu": ("eager", "inductor"), "cuda": CAPTURED}
 """Kind of device -> what `pi0 compile` measures for `auto`, the quickest to start first."""
 
-MODES = {"torchair": "max-autotune", "npugraph_ex": "npugraph_ex"}
+TORCHAIR_MODES = {"torchair": "max-autotune", "npugraph_ex": "npugraph_ex"}
 """Graph -> torchair's name of it."""
 
 FORMS = ("frame", "two-graph")
@@ -310,7 +310,7 @@ def captured(module: nn.Module, function: Callable[..., Tensor], pool: CapturePo
 
 
 def torchair_config(graph: str) -> Any:
-    """The configuration of a graph of `MODES`.
+    """The configuration of a graph of `TORCHAIR_MODES`.
 
     Raises:
         GraphError: the installed torchair does not have that mode.
@@ -319,11 +319,11 @@ def torchair_config(graph: str) -> Any:
 
     config = torchair.CompilerConfig()
     try:
-        config.mode = MODES[graph]
+        config.mode = TORCHAIR_MODES[graph]
     except (AttributeError, ValueError) as error:
         raise GraphError(
             f"graph '{graph}': the torchair of torch_npu {metadata.version('torch_npu')} has no "
-            f"mode {MODES[graph]!r} ({error}). Use graph 'torchair', or a torch_npu that has it "
+            f"mode {TORCHAIR_MODES[graph]!r} ({error}). Use graph 'torchair', or a torch_npu that has it "
             "(docs/ascend.md)"
         ) from error
     if graph == "torchair":

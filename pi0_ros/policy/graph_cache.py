@@ -15,7 +15,7 @@ from pi0_ros.policy.compile import (
     CAPTURED,
     CONTESTANTS,
     DEFAULT_GRAPH,
-    MODES,
+    TORCHAIR_MODES,
     NEEDS,
     GraphOptions,
     torchair_config,
@@ -51,7 +51,7 @@ def plan_graphs(
     if options.cache is not None and options.graph != "eager":
         warn_of_stale(options.cache, key)
     graph = resolve_graph(options, device, key)
-    if graph in MODES:
+    if graph in TORCHAIR_MODES:
         torchair_config(graph)  # before a model is loaded and compiled for minutes
     return replace(options, graph=graph, form="frame" if graph in CAPTURED else options.form), key
 
