@@ -32,6 +32,7 @@ VERBS = {
     "compile": ("pi0_ros.profile.compile_command", "compile a checkpoint's graphs ahead of time"),
     "profile": ("pi0_ros.profile.command", "where the time of an inference goes"),
     "check": ("pi0_ros.check.command", "whether a device computes pi0 correctly, and how fast"),
+    "serve": ("pi0_ros.serve.command", "a policy for robots on other machines"),
     "convert": ("pi0_ros.convert.command", "write a checkpoint as one self-contained directory"),
     "demo": ("pi0_ros.demo.command", "a simulated arm that does what it is told"),
 }

@@ -219,14 +219,17 @@ _ROS = re.compile(
 _PIP = {
     "av": "av",
     "matplotlib": "matplotlib",
+    "msgpack": "msgpack",
     "mujoco": "mujoco",
     "PIL": "pillow",
     "pinocchio": "pin",
     "pyarrow": "pyarrow",
+    "prometheus_client": "prometheus_client",
     "ray": "ray",
     "torch_npu": "torch_npu",
     "trimesh": "trimesh",
     "viser": "viser",
+    "websockets": "websockets",
 }
 
 

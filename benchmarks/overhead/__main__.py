@@ -31,7 +31,6 @@ PAGE = "overhead"
 """Name of the marks between which `--write` puts the table."""
 
 SIZES = ((640, 480), (1280, 720))
-PROCESSES = {"both": (False, True), "true": (True,), "false": (False,)}
 STARVED = 0.9
 """Share of its rates that a robot must get out for the figures to be of use."""
 
@@ -45,7 +44,7 @@ the p99 from an emergency stop to the stopping trajectory is above 20 ms.
 
 examples:
   {PROGRAM} --json overhead.json
-  {PROGRAM} 20 --size 640x480 --policy-process false --stops 200
+  {PROGRAM} 20 --size 640x480 --policy node --stops 200
   {PROGRAM} 60 --size 1280x720 --checkpoint /data/pi0 --params my_arm.yaml --rate 2
 """
 
@@ -70,10 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of the images; may be given again (default: {sizes})",
     )
     add(
-        "--policy-process",
-        choices=PROCESSES,
-        default="both",
-        help="the node's parameter policy_process (default: both)",
+        "--policy",
+        choices=("node", "process", "server"),
+        action="append",
+        help="where the policy runs; may be given again (default: node and process)",
     )
     add(
         "--rate",
@@ -146,9 +145,9 @@ def measure(args: argparse.Namespace) -> list[Figures]:
     from pi0_ros.ros.environment import environment, private_graph
 
     cases = [
-        Case(width, height, process, args.rate)
+        Case(width, height, policy, args.rate)
         for width, height in args.size or SIZES
-        for process in PROCESSES[args.policy_process]
+        for policy in args.policy or ("node", "process")
     ]
     total = (args.warm_up + args.seconds) * len(cases)
     layout = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s"

@@ -18,12 +18,19 @@ OVERHEAD_LIMIT = 5e-3
 STOP_LIMIT = 20e-3
 """Seconds that the 99th percentile from an emergency stop to the stopping trajectory may take."""
 
-_NOT_OF_THE_POLICY = ("image_age", "inference", "overhead")
+_NOT_OF_THE_POLICY = ("image_age", "inference", "overhead", "link")
 _EARLY = 0.1  # periods by which a tick may come before its time
 
 
 CAMERA_HZ, JOINT_HZ = 30.0, 100.0
 """Messages per second that the robot publishes of each camera, and of the joint states."""
+
+
+WHERE = {
+    "node": "in the node",
+    "process": "process of its own",
+    "server": "on a server over the loopback",
+}
 
 
 class OverheadError(UserError, RuntimeError):
@@ -36,18 +43,17 @@ class Case:
 
     Attributes:
         width, height: of the images, pixels.
-        policy_process: the node's parameter.
+        policy: where it runs, a key of `WHERE`.
         rate_hz: ticks per second that the node is asked for.
     """
 
     width: int
     height: int
-    policy_process: bool
+    policy: str
     rate_hz: float
 
     def __str__(self) -> str:
-        where = "process of its own" if self.policy_process else "in the node"
-        return f"{self.width} x {self.height}, policy {where}"
+        return f"{self.width} x {self.height}, policy {WHERE[self.policy]}"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,10 @@ def run_case(
         own = stack.enter_context(ros_node("overhead"))
         listener = Listener(own, interface)
         button = StopButton(own, interface, listener.trajectories) if stops else None
+        server = None
+        if interface.parameters.policy_server:
+            server = NodeProcess(_server_command(interface), folder / "server.log")
+            stack.enter_context(server)
         robot = stack.enter_context(NodeProcess(robot_command, folder / "robot.log"))
         node = stack.enter_context(NodeProcess(node_command, folder / "node.log"))
 
@@ -157,7 +161,7 @@ def run_case(
             )
         begin = time.monotonic() + warm_up
         wait(lambda: time.monotonic() >= begin, on_poll)
-        policy = child_of(node.pid) if case.policy_process else None
+        policy = {"process": child_of(node.pid), "server": server and server.pid}.get(case.policy)
         pids = [node.pid, *([] if policy is None else [policy])]
         begin, used = time.monotonic(), [cpu_seconds(pid) for pid in pids]
         wait(lambda: time.monotonic() >= begin + seconds, on_poll)
@@ -186,6 +190,14 @@ def run_case(
             policy_cpu=shares[1] if len(shares) > 1 else None,
             stops=took,
         )
+
+
+def _server_command(interface: Interface) -> list[str]:
+    """The node tries again until it serves."""
+    p = interface.parameters
+    command = [sys.executable, "-m", "pi0_ros.cli", "serve", "--checkpoint", p.checkpoint]
+    command += ["--port", p.policy_url.rpartition(":")[2], "--threads", str(p.threads)]
+    return [*command, "--device", p.device, "--dtype", p.dtype, "--cameras", *p.camera_names]
 
 
 def _since(listener: Listener, time: float) -> int:

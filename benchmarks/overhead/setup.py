@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def case_arguments(case: Case, joints: Sequence[str], folder: Path) -> list[str]
     limits.write_text(json.dumps({"joint_limits": {joint: _limits() for joint in joints}}))
     parameters = {
         "rate_hz": case.rate_hz,
-        "policy_process": case.policy_process,
+        "policy_url": _url(case),
         "joint_limits": str(limits),
         "allow_wide_limits": True,
         "image_transport": "raw",
@@ -57,6 +58,14 @@ def case_arguments(case: Case, joints: Sequence[str], folder: Path) -> list[str]
         "clamp_acceleration": 10_000.0,
     }
     return write_arguments(parameters=parameters)
+
+
+def _url(case: Case) -> str:
+    if case.policy != "server":
+        return {"node": "", "process": "process"}[case.policy]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"ws://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def _limits() -> dict[str, float | bool]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from benchmarks.overhead.figures import WHERE
 from benchmarks.race.race import NEW, OLD, OURS
 from benchmarks.race.report import Group, Report, about, text
 
@@ -195,7 +196,7 @@ def _overhead(report: Report) -> Iterator[Target]:
         yield Target(name, "", "<= 5 ms", None, "by `python -m benchmarks.overhead`")
         return
     for run in report.overhead["runs"]:
-        where = "policy process of its own" if run["policy_process"] else "policy in the node"
+        where = f"policy {WHERE[run['policy']]}"
         p50, p95, p99 = (run["overhead_ms"][p] for p in ("p50", "p95", "p99"))
         yield Target(
             f"{name}: {run['width']} x {run['height']}, {where}",

@@ -74,6 +74,11 @@ class Checkpoint:
     prompt_state: int | None = 0
     rtc_max_delay: int = 0
 
+    @property
+    def horizon(self) -> int:
+        """Steps in a chunk."""
+        return self.config.horizon
+
     def load_model(self, dtype: torch.dtype, device: torch.device, ops: Ops | None = None) -> Pi0:
         """The model with this checkpoint's weights; see `weights.load_weights`."""
         return load_weights(self.tensors, self.config, dtype, device, ops)

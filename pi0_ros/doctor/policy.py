@@ -24,6 +24,10 @@ def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint 
     problems = preflight(wide, None)
     findings = [fail("preflight", problem) for problem in problems]
     findings += _limits(wide, allowed=parameters.allow_wide_limits)
+    if parameters.policy_server:
+        if not problems:
+            findings.append(ok("preflight", f"the policy at {parameters.policy_url} fits"))
+        return findings, None
     try:
         path = Path(parameters.checkpoint).expanduser()
         checkpoint = read_checkpoint(path, options=read_options(parameters))

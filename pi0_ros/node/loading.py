@@ -8,7 +8,9 @@ from typing import Protocol
 
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import load_limits
 from pi0_ros.node.preflight_checkpoint import policy_arguments, read_options
+from pi0_ros.node.remote import in_process, on_server
 from pi0_ros.policy.types import ActionChunk, Observation
 from pi0_ros.serve.load import LoadArguments
 from pi0_ros.serve.load import load_policy as load_from
@@ -38,26 +40,29 @@ LoadPolicy = Callable[[NodeParameters], PolicyLike]
 class LoadError(UserError, RuntimeError):
     """The policy could not be loaded; the message names the checkpoint and the cause."""
 
-    def __init__(self, checkpoint: str, cause: BaseException) -> None:
+    def __init__(self, parameters: NodeParameters, cause: BaseException) -> None:
         kind = "" if isinstance(cause, ValueError) else f"{type(cause).__name__}: "
+        what = f"the checkpoint {parameters.checkpoint!r}"
+        if parameters.policy_server:
+            what = f"the policy at {parameters.policy_url}"
         super().__init__(
-            f"the checkpoint {checkpoint!r} cannot be loaded: {kind}{cause}\n"
+            f"{what} cannot be loaded: {kind}{cause}\n"
             "(--ros-args --log-level pi0:=debug shows where it failed)"
         )
 
 
 def make_policy(parameters: NodeParameters) -> PolicyLike:
-    """The policy in this process, or with `policy_process` in one of its own; see `load_policy`.
+    """The policy where `policy_url` says: in this process, in one of its own, or on a server.
 
     Raises:
         ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
-        PolicyEnded: the process ended while it loaded.
+        PolicyEnded: the process ended while it loaded; nobody answers at the server's address.
     """
-    if not parameters.policy_process:
+    if not parameters.policy_url:
         return load_policy(parameters)
-    from pi0_ros.serve.process import PolicyProcess
-
-    return PolicyProcess(load_arguments(parameters))
+    if parameters.policy_server:
+        return on_server(parameters, load_limits(parameters))
+    return in_process(parameters, load_arguments(parameters))
 
 
 def load_policy(parameters: NodeParameters) -> PolicyLike:
@@ -66,6 +71,8 @@ def load_policy(parameters: NodeParameters) -> PolicyLike:
     Raises:
         ValueError: the checkpoint is broken, or does not fit the parameters; lists everything.
     """
+    if not parameters.checkpoint:
+        raise ValueError("checkpoint: empty; in this process it is needed, whatever policy_url is")
     return load_from(load_arguments(parameters))
 
 

@@ -262,8 +262,8 @@ class Pi0Node(LifecycleNode):
         if self._limits is not None:
             for sentence in (*self._limits.remarks, *self._limits.wide):
                 self.get_logger().warning(sentence)
-        self.get_logger().info(f"loading {parameters.checkpoint}")
-        self._summary = "loading the checkpoint"
+        self.get_logger().info(f"loading {parameters.checkpoint or parameters.policy_url}")
+        self._summary = "loading the policy"
         self._end_loop(0.0)
         self.loop = ControlLoop(
             self,
@@ -278,7 +278,7 @@ class Pi0Node(LifecycleNode):
         if error is not None:
             self.get_logger().debug("".join(traceback.format_exception(error)))
             self._end_loop(1.0)
-            raise LoadError(parameters.checkpoint, error) from error
+            raise LoadError(parameters, error) from error
         settle()
         limits = "no joint limits: dry runs only" if self._limits is None else "limits loaded"
         self.get_logger().info(

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from pi0_ros.node.parameter_table import Spec
+from pi0_ros.node.parameter_table import Spec, is_server
 
 # A relative, absolute or private topic name of plain tokens (no {substitutions}).
 TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
@@ -116,11 +117,35 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
             f" {list(values['delta_joints'])}; give both (mode delta) or neither"
         )
     problems += _collision_problems(values)
+    problems += _remote_problems(values)
     for listing in ("delta_joints", "untracked_joints"):
         strangers = [name for name in values[listing] if name not in values["joints"]]
         if strangers:
             problems.append(f"{listing}: not in joints: {strangers}")
     return problems
+
+
+def _remote_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    url = values["policy_url"]
+    if url not in ("", "process"):
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or parts.username or parts.query or parts.fragment:
+            yield (
+                "policy_url: must be empty, process, ws://host:port or wss://host:port, got"
+                f" {url!r}"
+            )
+    for name, needed, where in (
+        ("policy_python", url == "process", "process"),
+        ("policy_key_file", is_server(url), "a server's address"),
+        ("policy_authority", url.startswith("wss://"), "wss://..."),
+        ("policy_mapping", is_server(url), "a server's address"),
+    ):
+        if values[name] and not needed:
+            yield f"{name}: goes with a policy_url that is {where}, got {url!r}"
 
 
 def _collision_problems(values: Mapping[str, Any]) -> Iterator[str]:

@@ -52,6 +52,11 @@ class Spec:
         return replace(self, name=self.name.replace(placeholder, name), default=default)
 
 
+def is_server(policy_url: str) -> bool:
+    """Whether a policy_url is a server's address."""
+    return policy_url.startswith(("ws://", "wss://"))
+
+
 def _row(default: Value, low: Any = None, high: Any = None, *, doc: str, **more: Any) -> Any:
     return field(
         metadata={"row": {"default": default, "doc": doc, "low": low, "high": high, **more}}
@@ -124,7 +129,8 @@ class NodeParameters:
     """
 
     checkpoint: str = _row("", changes=START, section="Model", doc=
-        "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required.")
+        "Directory of the pi0 checkpoint (LeRobot or openpi PyTorch). Required, except where a "
+        "server has it (policy_url).")
     base_checkpoint: str = _row("", changes=START, doc=
         "Where the checkpoint is an adapter (LoRA): directory of the one that it was trained on.")
     asset: str = _row("", doc=
@@ -163,9 +169,25 @@ class NodeParameters:
         "Path of the tokenizer; empty: the one in the checkpoint.")
     instruction: str = _row("", changes=LIVE, doc=
         "Task in words until one arrives on the topic `instruction`.")
-    policy_process: bool = _row(False, doc=
-        "Run the model in a process of its own. It then takes no time from the node's callbacks, "
-        "and a process that hangs is ended and started again.")
+    policy_url: str = _row("", changes=START, doc=
+        "Where the policy runs. Empty: in the node. process: in a process of its own, where it "
+        "takes no time from the node's callbacks, and which is ended and started again when it "
+        "hangs. ws://host:port or wss://host:port: on a server, `pi0 serve` or one of openpi; "
+        "checkpoint, device and the like are the server's then.")
+    policy_python: str = _row("", changes=START, doc=
+        "With policy_url process: the Python that runs the policy, such as CANN's; pi0_ros is "
+        "installed there. Empty: the node's.")
+    policy_key_file: str = _row("", changes=START, doc=
+        "With a server: file with its API key, which only the node's user may read.")
+    policy_authority: str = _row("", changes=START, doc=
+        "With wss: file of the certificates that are trusted, such as the server's own; empty: "
+        "the system's.")
+    policy_mapping: str = _row("", changes=START, doc=
+        "With an openpi server: under which keys it wants images and state; droid, libero, aloha "
+        "or a YAML file (docs/remote.md).")
+    policy_images: str = _row("fitted", choices=("fitted", "jpeg", "raw"), doc=
+        "With a server: how images are sent. fitted: shrunk to the model's size, which costs half "
+        "a grey level of rounding; jpeg: and compressed, for a slow link; raw: as they are.")
     inference_timeout: float = _row(5.0, 0.01, 600.0, changes=LIVE, doc=
         "Seconds after which an inference counts as hung; its chunk is not published.")
     action_mode: str = _row("", choices=("", "absolute", "delta"), doc=
@@ -317,6 +339,11 @@ class NodeParameters:
         "Seconds without a message on `deadman_topic` that disable the node until ~/reset; 0: no "
         "message is needed.")
 # fmt: on
+
+    @property
+    def policy_server(self) -> bool:
+        """Whether the policy runs on a server, which has the checkpoint."""
+        return is_server(self.policy_url)
 
     @property
     def limit_files(self) -> tuple[Path, ...]:

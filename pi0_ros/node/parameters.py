@@ -34,6 +34,7 @@ from pi0_ros.node.parameter_table import (
     Output,
     Spec,
     Value,
+    is_server,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
     problems: list[str] = []
     values = {spec.name: checked_value(spec, given, problems) for spec in SPECS}
     refused = {problem.split(":", 1)[0] for problem in problems}  # their defaults stand in
-    if not values["checkpoint"] and "checkpoint" not in refused:
+    served = is_server(values["policy_url"])
+    if not values["checkpoint"] and "checkpoint" not in refused and not served:
         problems.append("checkpoint: empty; give the directory of a pi0 checkpoint")
     for listing, kind, specs in (
         ("cameras", "camera", CAMERA_SPECS),
@@ -101,6 +103,8 @@ def read_parameters(given: Mapping[str, object]) -> NodeParameters:
         for spec in OUTPUT_SPECS:
             spec = spec.of("<output>", name)
             values[spec.name] = checked_value(spec, given, problems)
+    if "policy_process" in given:
+        problems.append('policy_process: replaced by policy_url; give policy_url: process, or ""')
     if "joint_states_topic" in given:
         topic = given["joint_states_topic"]
         problems.append(

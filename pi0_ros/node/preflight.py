@@ -16,6 +16,7 @@ from pi0_ros.errors import ProblemsError, UserError
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight_checkpoint import checkpoint_problems, read_options
+from pi0_ros.node.remote import server_problems
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -43,7 +44,8 @@ def preflight(
 ) -> list[str]:
     """Everything that is wrong; empty where nothing is.
 
-    Reads the checkpoint's JSON, statistics and tensor headers, not its weights.
+    Reads the checkpoint's JSON, statistics and tensor headers, not its weights; or asks the server
+    at `policy_url`.
 
     Args:
         topics: topic -> message types on the graph; None where there is no graph.
@@ -55,9 +57,12 @@ def preflight(
         load_check(parameters, limits)
     except ProblemsError as error:
         problems += [f"collision check: {problem}" for problem in error.problems]
-    checkpoint = _read_checkpoint(parameters, problems)
-    if checkpoint is not None:
-        problems += checkpoint_problems(parameters, checkpoint, limits)
+    if parameters.policy_server:
+        problems += server_problems(parameters, limits)
+    else:
+        checkpoint = _read_checkpoint(parameters, problems)
+        if checkpoint is not None:
+            problems += checkpoint_problems(parameters, checkpoint, limits)
     if topics is not None:
         problems += type_problems(node_topics(parameters), topics, resolve)
     return problems

@@ -17,7 +17,9 @@ from pi0_ros.node.parameters import DT_TOLERANCE, NodeParameters
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
     from pi0_ros.checkpoint.formats import ReadOptions
+    from pi0_ros.checkpoint.metadata import Declared
     from pi0_ros.motion.limits import JointLimits
+    from pi0_ros.policy.compatibility import Described
     from pi0_ros.policy.units import JointUnits
 
 WIDE = 1.5
@@ -75,16 +77,37 @@ def checkpoint_problems(
     parameters: NodeParameters, checkpoint: Checkpoint, limits: JointLimits | None
 ) -> list[str]:
     """Everything in which the parameters do not fit the checkpoint; empty when they do."""
+    from pi0_ros.checkpoint.errors import CheckpointError
+    from pi0_ros.checkpoint.metadata import Declared, read_declared
+
+    unreadable = []
+    try:
+        declared = read_declared(checkpoint.path, checkpoint.joints)
+    except CheckpointError as error:
+        declared, unreadable = Declared(), [str(error)]
+    return [
+        *fit_problems(parameters, checkpoint, declared, limits),
+        *unreadable,
+        *_tokenizer_problems(parameters, checkpoint.path),
+    ]
+
+
+def fit_problems(
+    parameters: NodeParameters,
+    checkpoint: Described,
+    declared: Declared,
+    limits: JointLimits | None,
+) -> list[str]:
+    """As `checkpoint_problems`, of what is described here or by a server."""
     from pi0_ros.policy.compatibility import policy_problems
 
     joints = len(parameters.joints)
     arguments = policy_arguments(parameters)
     problems = policy_problems(checkpoint, joints=joints, **arguments)
-    problems += _time_problems(parameters, checkpoint.config.horizon)
-    problems += _declared_problems(parameters, checkpoint)
+    problems += _time_problems(parameters, checkpoint.horizon)
+    problems += _declared_problems(parameters, declared)
     if joints == checkpoint.joints:
         problems += _unit_problems(parameters, checkpoint, limits)
-    problems += _tokenizer_problems(parameters, checkpoint.path)
     return problems
 
 
@@ -106,15 +129,8 @@ def _time_problems(parameters: NodeParameters, horizon: int) -> list[str]:
     return problems
 
 
-def _declared_problems(parameters: NodeParameters, checkpoint: Checkpoint) -> list[str]:
+def _declared_problems(parameters: NodeParameters, declared: Declared) -> list[str]:
     """Names, their order, and the pace, where the checkpoint records them."""
-    from pi0_ros.checkpoint.errors import CheckpointError
-    from pi0_ros.checkpoint.metadata import read_declared
-
-    try:
-        declared = read_declared(checkpoint.path, checkpoint.joints)
-    except CheckpointError as error:
-        return [str(error)]
     problems = []
     given = [plain_name(name) for name in parameters.joint_names]
     recorded = [plain_name(name) for name in declared.joints]
@@ -154,7 +170,7 @@ def plain_name(name: str) -> str:
 
 
 def _unit_problems(
-    parameters: NodeParameters, checkpoint: Checkpoint, limits: JointLimits | None
+    parameters: NodeParameters, checkpoint: Described, limits: JointLimits | None
 ) -> list[str]:
     """Joints whose training values, in radians, do not lie where the joint can be."""
     from pi0_ros.policy.compatibility import has_statistics, radian_range

@@ -16,7 +16,6 @@ from pi0_ros.motion.rtc import NO_AGREEMENT, Agreement
 from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
-from pi0_ros.serve.process import PolicyProcess
 
 _HANDOVER = 1e-4  # seconds in which a thread that is woken begins
 
@@ -222,12 +221,12 @@ class PolicyWorker:
         running_for = self._worker.running_for()
         if running_for is None or running_for <= limit:
             return None
-        # A process that starts again takes as long as loading does, and reports failure itself.
-        remote = self.policy if isinstance(self.policy, PolicyProcess) else None
-        if (remote is not None and remote.loading) or not self._worker.abandon():
+        # A policy elsewhere has `kill`. One that starts again takes as long as loading does, and
+        # reports failure itself.
+        if getattr(self.policy, "loading", False) or not self._worker.abandon():
             return None
-        if remote is not None:
-            remote.kill()  # it starts again at the next inference
+        if hasattr(self.policy, "kill"):
+            self.policy.kill()  # it starts again at the next inference
         return Refusal(Reason.TIMEOUT, f"the inference has run for {running_for:.1f} s; given up")
 
     def stop(self, timeout: float) -> bool:

@@ -8,7 +8,11 @@ import numpy as np
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.normalization import Normalization
+from pi0_ros.policy.card import PolicyCard
 from pi0_ros.policy.units import JointUnits
+
+Described = Checkpoint | PolicyCard
+"""A checkpoint on this machine, or what a server says of its own."""
 
 LEAST_SCALE = 1e-5
 """Least standard deviation (or half range) that data can have, in the checkpoint's unit.
@@ -19,7 +23,7 @@ difference of a thousandth of a radian becomes thousands of standard deviations 
 
 
 def policy_problems(
-    checkpoint: Checkpoint,
+    checkpoint: Described,
     *,
     cameras: Sequence[str],
     joints: int,
@@ -49,12 +53,12 @@ def policy_problems(
     ]
     if not action_dt > 0:
         problems.append(f"action_dt must be positive seconds, got {action_dt}")
-    if not checkpoint.config.horizon > 0:
-        problems.append(f"the checkpoint's chunks have {checkpoint.config.horizon} steps")
+    if not checkpoint.horizon > 0:
+        problems.append(f"the checkpoint's chunks have {checkpoint.horizon} steps")
     return problems
 
 
-def prompt_state(checkpoint: Checkpoint, discrete_state_input: bool | None) -> int:
+def prompt_state(checkpoint: Described, discrete_state_input: bool | None) -> int:
     """How many values of the state stand in the prompt, those beyond the joints being 0."""
     if checkpoint.prompt_state is None:
         return checkpoint.joints if discrete_state_input else 0
@@ -78,7 +82,7 @@ def radian_range(norm: Normalization, units: JointUnits) -> tuple[np.ndarray, np
     return ends.min(axis=0), ends.max(axis=0)
 
 
-def _camera_problems(checkpoint: Checkpoint, cameras: Sequence[str]) -> list[str]:
+def _camera_problems(checkpoint: Described, cameras: Sequence[str]) -> list[str]:
     unknown = [name for name in cameras if name not in checkpoint.cameras]
     problems = []
     if unknown:
@@ -90,14 +94,14 @@ def _camera_problems(checkpoint: Checkpoint, cameras: Sequence[str]) -> list[str
     return problems
 
 
-def _joint_problems(checkpoint: Checkpoint, joints: int) -> list[str]:
+def _joint_problems(checkpoint: Described, joints: int) -> list[str]:
     if joints != checkpoint.joints:
         return [f"{joints} joints are given, the checkpoint has {checkpoint.joints}"]
     return []
 
 
 def _action_problems(
-    checkpoint: Checkpoint, mode: str | None, mask: Sequence[bool] | None, joints: int
+    checkpoint: Described, mode: str | None, mask: Sequence[bool] | None, joints: int
 ) -> list[str]:
     if mode not in (None, "absolute", "delta"):
         return [f"action_mode must be 'absolute' or 'delta', got {mode!r}"]
@@ -124,7 +128,7 @@ def _action_problems(
     return []
 
 
-def _prompt_problems(checkpoint: Checkpoint, discrete_state_input: bool | None) -> list[str]:
+def _prompt_problems(checkpoint: Described, discrete_state_input: bool | None) -> list[str]:
     declared = checkpoint.prompt_state
     if declared is None and discrete_state_input is None:
         return [
@@ -141,8 +145,8 @@ def _prompt_problems(checkpoint: Checkpoint, discrete_state_input: bool | None) 
     return []
 
 
-def _rtc_problems(checkpoint: Checkpoint, rtc: str, max_delay: int) -> list[str]:
-    trained, horizon = checkpoint.rtc_max_delay, checkpoint.config.horizon
+def _rtc_problems(checkpoint: Described, rtc: str, max_delay: int) -> list[str]:
+    trained, horizon = checkpoint.rtc_max_delay, checkpoint.horizon
     if rtc != "trained":
         return []
     if not (trained or max_delay):

@@ -63,13 +63,13 @@ class Policy:
         self._model = graphs.model
         self._tokenizer = tokenizer
         self._units = joint_units
-        self._delta_mask = delta_mask
+        self.delta_mask = delta_mask
         self._dt = action_dt
         self._state_norm = checkpoint.state
         self._action_norm = checkpoint.action
         self._device = graphs.time_table.device
         # How many values of the state stand in the prompt.
-        self._prompt_state = prompt_state
+        self.prompt_state = prompt_state
         self._prompts: dict[str, Prompt | Eager] = {}
         self._sequence = 0
 
@@ -181,6 +181,7 @@ class Policy:
         observation: Observation,
         noise: np.ndarray | None = None,
         prefix: ActionPrefix | None = None,
+        sequence: int | None = None,
     ) -> ActionChunk:
         """Predict the chunk that follows an observation.
 
@@ -189,6 +190,8 @@ class Policy:
                 (seed, sequence).
             prefix: what the chunk is to agree with, for a policy loaded for real-time chunking;
                 None: nothing.
+            sequence: number of the chunk in its episode, where the caller counts; by default the
+                one after the last.
 
         Raises:
             ValueError: the observation lacks a camera, something has the wrong shape, or the policy
@@ -198,8 +201,10 @@ class Policy:
         clock = _StageClock(self._device)
         images, state = self._inputs(observation)
         prompt = self._prompt(observation.instruction, state)
+        if sequence is None:
+            sequence = self._sequence
         if noise is None:
-            noise = self.noise(self._sequence)
+            noise = self.noise(sequence)
         if noise.shape != (c.horizon, c.max_action_dim):
             raise ValueError(
                 f"noise must be [{c.horizon}, {c.max_action_dim}], got {list(noise.shape)}"
@@ -214,17 +219,17 @@ class Policy:
         actions = self.graphs.infer(images, prompt, padded, actions, clock.lap, rtc)
 
         values = self._action_norm.unnormalize(actions[0, :, : self.num_joints].cpu().numpy())
-        positions = self._units.to_radians(values + np.where(self._delta_mask, state, 0.0))
+        positions = self._units.to_radians(values + np.where(self.delta_mask, state, 0.0))
         clock.lap("finish")
         chunk = ActionChunk(
             positions=positions.astype(np.float32),
             dt=self._dt,
             stamp=observation.stamp,
-            sequence=self._sequence,
+            sequence=sequence,
             seed=self.seed,
             stage_times=clock.laps,
         )
-        self._sequence += 1
+        self._sequence = sequence + 1
         return chunk
 
     def _rtc(self, prefix: ActionPrefix | None, state: np.ndarray) -> Guided | Trained | None:
@@ -249,7 +254,7 @@ class Policy:
                     f" at most {self.rtc_max_delay}"
                 )
             values = self._units.from_radians(np.asarray(prefix.positions, np.float32))
-            values = values - np.where(self._delta_mask, state, 0.0)
+            values = values - np.where(self.delta_mask, state, 0.0)
             target[0, :, : self.num_joints] = self._action_norm.renormalize(values)
         on_device = torch.from_numpy(target).to(self._device)
         if mode == "trained":
@@ -288,9 +293,9 @@ class Policy:
             return cached
         c = self.checkpoint.config
         values = None
-        if self._prompt_state:
+        if self.prompt_state:
             values = self._state_norm.normalize_for_prompt(state)
-            values = np.pad(values, (0, self._prompt_state - len(values)))
+            values = np.pad(values, (0, self.prompt_state - len(values)))
         tokens = tokenize(
             self._tokenizer,
             instruction,

@@ -7,6 +7,38 @@ import torch.nn.functional as F
 from pi0_ros.checkpoint.checkpoint import ImageRule
 
 
+def shrink(image: np.ndarray, size: int, antialias: bool) -> np.ndarray:
+    """What `fit_image` makes of an image before it pads it, rounded to whole grey levels.
+
+    An image that is smaller stays as it is. `fit_image` resizes the result no more.
+
+    Args:
+        image: [H, W, 3] uint8 RGB; any strides.
+        size: side of the square, pixels.
+        antialias: see `ImageRule`.
+    """
+    if max(image.shape[:2]) <= size:
+        return image
+    resized = _resized(image, size, antialias)
+    return resized[0].round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def _resized(image: np.ndarray, size: int, antialias: bool) -> torch.Tensor:
+    """[1, 3, h, w] float32 in [0, 255], the longer side `size`."""
+    height, width = image.shape[:2]
+    ratio = max(height / size, width / size)
+    fitted = max(1, int(height / ratio)), max(1, int(width / ratio))
+    # torch takes no negative strides, which reversed colours (BGR to RGB) have.
+    # torch warns of arrays that must not be written to, as those of messages are.
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)[None]
+    if fitted == (height, width):
+        return pixels.float()
+    if antialias:
+        # On uint8, torch's filter is Pillow's, which openpi uses.
+        return F.interpolate(pixels, fitted, mode="bilinear", antialias=True).float()
+    return F.interpolate(pixels.float(), fitted, mode="bilinear", align_corners=False)
+
+
 def fit_image(image: np.ndarray, size: int, rule: ImageRule) -> torch.Tensor:
     """Resize an image into a square and pad it.
 
@@ -27,19 +59,8 @@ def fit_image(image: np.ndarray, size: int, rule: ImageRule) -> torch.Tensor:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"an image must be [H, W, 3] uint8, got {image.dtype} {list(image.shape)}")
-    height, width = image.shape[:2]
-    ratio = max(height / size, width / size)
-    fitted = max(1, int(height / ratio)), max(1, int(width / ratio))
-    # torch takes no negative strides, which reversed colours (BGR to RGB) have.
-    # torch warns of arrays that must not be written to, as those of messages are.
-    pixels = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)[None]
-    if fitted == (height, width):
-        resized = pixels.float()
-    elif rule.antialias:
-        # On uint8, torch's filter is Pillow's, which openpi uses.
-        resized = F.interpolate(pixels, fitted, mode="bilinear", antialias=True).float()
-    else:
-        resized = F.interpolate(pixels.float(), fitted, mode="bilinear", align_corners=False)
+    resized = _resized(image, size, rule.antialias)
+    fitted = resized.shape[2:]
     out = torch.full((3, size, size), -1.0)
     top, left = size - fitted[0], size - fitted[1]
     if rule.centred:

@@ -156,7 +156,7 @@ def _check_joints(bag: Recording, topics: Sequence[str], joints: Sequence[str]) 
 
 
 def load(parameters: NodeParameters, load_as: Load = load_policy) -> SeededPolicy:
-    """The policy, in this process even with `policy_process`.
+    """The policy, in this process whatever `policy_url` says.
 
     Raises:
         LoadError: it cannot be loaded; names the checkpoint and the cause.
@@ -164,4 +164,4 @@ def load(parameters: NodeParameters, load_as: Load = load_policy) -> SeededPolic
     try:
         return load_as(parameters)
     except (ValueError, OSError, RuntimeError) as error:
-        raise LoadError(parameters.checkpoint, error) from error
+        raise LoadError(parameters, error) from error

@@ -29,7 +29,8 @@ FORMAT = 2  # 2: chunks with a verdict
 _LEFT_OUT = frozenset(
     {
         "checkpoint", "base_checkpoint", "joint_limits", "urdf", "srdf", "tokenizer", "graph_cache",
-        "autostart", "start_enabled", "recorded_arm", "policy_process", "inference_timeout",
+        "autostart", "start_enabled", "recorded_arm", "inference_timeout", "policy_url",
+        "policy_python", "policy_key_file", "policy_authority", "policy_mapping", "policy_images",
         "emergency_stop_topic", "deadman_topic", "deadman_timeout",
     }
 )  # fmt: skip

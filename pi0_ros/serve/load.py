@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pi0_ros.policy.card import PolicyCard
     from pi0_ros.policy.policy import Policy
 
 
@@ -46,6 +48,21 @@ class LoadArguments:
     rtc_max_delay: int = 0
 
 
+def as_line(load: str, arguments: LoadArguments) -> bytes:
+    """What the policy's own process reads: `load` and its arguments.
+
+    Args:
+        load: "module:function", importable by the process; takes the arguments.
+    """
+    return json.dumps({"load": load, "arguments": asdict(arguments)}).encode() + b"\n"
+
+
+def arguments_from_json(values: Mapping[str, Any]) -> LoadArguments:
+    """JSON has no tuples."""
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return LoadArguments(**plain)
+
+
 def load_policy(arguments: LoadArguments) -> Policy:
     """Load and warm up the policy, in the thread that will infer.
 
@@ -80,4 +97,37 @@ def load_policy(arguments: LoadArguments) -> Policy:
             **{**arguments.graph, "cache": Path(cache).expanduser() if cache else None}
         ),
         rtc_max_delay=arguments.rtc_max_delay,
+    )
+
+
+def card_of(policy: Policy, action_dt: float = 0.0) -> PolicyCard:
+    """The card of a policy that is loaded.
+
+    Args:
+        action_dt: seconds between two actions; 0: as the checkpoint records it, if it does.
+    """
+    from pi0_ros.checkpoint.metadata import read_declared
+    from pi0_ros.policy.card import PolicyCard
+
+    checkpoint = policy.checkpoint
+    declared = read_declared(checkpoint.path, checkpoint.joints)
+    if action_dt:
+        declared = replace(declared, fps=1 / action_dt, fps_source="as it was started")
+    mask = tuple(bool(value) for value in policy.delta_mask)
+    return PolicyCard(
+        format=checkpoint.format,
+        cameras=checkpoint.cameras,
+        served=policy.cameras,
+        joints=checkpoint.joints,
+        horizon=checkpoint.horizon,
+        state=checkpoint.state,
+        action=checkpoint.action,
+        action_mode="delta" if any(mask) else "absolute",
+        delta_mask=mask if any(mask) else None,
+        prompt_state=policy.prompt_state,
+        declared=declared,
+        image_size=checkpoint.config.image_size,
+        antialias=checkpoint.image.antialias,
+        rtc=policy.graphs.options.rtc,
+        rtc_max_delay=policy.rtc_max_delay,
     )

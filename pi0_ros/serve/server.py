@@ -1,131 +1,309 @@
-"""The policy's own process: loads a policy and answers the questions of `PolicyProcess`.
+"""openpi's policy protocol over WebSocket: metadata first, then a chunk for each observation.
 
-No ROS here: what a node subscribes to and publishes stays in the node's process.
+Clients of this package send the map `pi0_ros` beside openpi's keys, and get it back: the number of
+the question, so that no answer is taken for another's, and what else `ActionChunk` has. Whoever
+reaches the port may send anything; docs/security.md says what is done about it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib
-import os
-import select
-import signal
-import socket
-import traceback
-from collections.abc import Mapping
+import asyncio
+import hmac
+import http
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
 
-from pi0_ros.policy.types import ActionPrefix, Observation
-from pi0_ros.serve.channel import Channel, ChannelClosed, SharedImages
-from pi0_ros.serve.load import LoadArguments
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
+from pi0_ros.serve.engine import Engine, Episode
+from pi0_ros.serve.mapping import MAPPINGS, OWN, KeyMapping
+from pi0_ros.serve.metrics import CONTENT_TYPE, Metrics
+from pi0_ros.serve.shared_images import SharedImages
+from pi0_ros.serve.wire import MAX_MESSAGE, WireError, numbers, pack, unpack
+
+VERSION = 1
+"""Of the map `pi0_ros`."""
+
+LOG = logging.getLogger("pi0_serve")
+
+_TEXT = 2000  # characters of an error
+_DRAIN = 5.0  # seconds that running inferences get to end when the server stops
 
 
-class Server:
-    """Answers one question after the other, in the thread that loaded the policy."""
+@dataclass(frozen=True)
+class ServerOptions:
+    """How a server is reached.
 
-    def __init__(self, channel: Channel, images: SharedImages) -> None:
-        self._channel = channel
+    Attributes:
+        key: what clients have to send as `Authorization: Api-Key <key>`; "" for none.
+        tls: for wss; None: ws.
+        most_clients: connections at a time.
+        largest: bytes of a message.
+        mapping: keys of other clients, tried before those of `MAPPINGS`.
+        default_prompt: where a request has none.
+        trusted: the one client has started this process: it gets the text of every error, and the
+            server stops when it has gone.
+    """
+
+    key: str = ""
+    tls: ssl.SSLContext | None = None
+    most_clients: int = 16
+    largest: int = MAX_MESSAGE
+    mapping: KeyMapping | None = None
+    default_prompt: str = ""
+    trusted: bool = False
+
+
+class PolicyServer:
+    """Serves the policy of an engine to several clients."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: ServerOptions,
+        metrics: Metrics,
+        images: SharedImages | None = None,
+    ) -> None:
+        """`images`: memory that the only client shares."""
+        self._engine, self._options, self._metrics = engine, options, metrics
         self._images = images
-        self._policy: Any = None
+        self._mappings = [OWN, *MAPPINGS.values()]
+        if options.mapping is not None:
+            self._mappings.insert(0, options.mapping)
+        self._clients: dict[ServerConnection, bool] = {}
+        """Connection -> whether a question of it is being answered."""
+        self._stopping = False
 
-    def serve(self) -> None:
-        """Until the owner closes the channel."""
-        questions = {
-            "load": self._load,
-            "infer": self._infer,
-            "reset": self._reset,
-        }
-        while True:
-            try:
-                question, _ = self._channel.receive()
-            except ChannelClosed:
+    # Life ---------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        stop: asyncio.Event,
+        on_ready: Callable[[Server], None] = lambda _: None,
+        **where: Any,
+    ) -> None:
+        """Serve until `stop` is set; then let running inferences end.
+
+        Args:
+            on_ready: called when the port is open.
+            where: `host` and `port`, or `sock` of a Unix socket that listens.
+        """
+        self._stop = stop
+        listen = unix_serve if "sock" in where else serve
+        if self._options.tls is not None:
+            where["ssl"] = self._options.tls
+        async with listen(
+            self._serve_client,
+            **where,
+            compression=None,
+            # A page in a browser on this machine could reach the loopback; it always says from
+            # where it comes.
+            origins=[None],
+            max_size=self._options.largest,
+            max_queue=1,
+            process_request=self._admit,
+            server_header=None,
+            close_timeout=2.0,
+            logger=logging.getLogger("pi0_serve.websockets"),
+        ) as server:
+            on_ready(server)
+            await stop.wait()
+            self._stopping = True
+            server.close(close_connections=False)
+            for client, busy in list(self._clients.items()):
+                if not busy:
+                    await client.close(CloseCode.GOING_AWAY, "the server stops")
+            end = time.monotonic() + _DRAIN
+            while self._clients and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+
+    def _admit(self, client: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP; refuse those without the key, and too many."""
+        if request.path == "/healthz":
+            return client.respond(http.HTTPStatus.OK, "OK\n")
+        if not self._has_key(request):
+            self._metrics.refused.labels("key").inc()
+            return client.respond(http.HTTPStatus.UNAUTHORIZED, "a wrong key, or none\n")
+        if request.path == "/metrics":
+            body = self._metrics.text()
+            length = str(len(body))
+            headers = Headers({"Content-Type": CONTENT_TYPE, "Content-Length": length})
+            headers["Connection"] = "close"
+            return Response(200, "OK", headers, body)
+        if len(self._clients) >= self._options.most_clients or self._stopping:
+            self._metrics.refused.labels("clients").inc()
+            return client.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
+        return None
+
+    def _has_key(self, request: Request) -> bool:
+        """In the same time whatever was sent."""
+        if not self._options.key:
+            return True
+        sent = request.headers.get_all("Authorization")
+        wanted = f"Api-Key {self._options.key}".encode()
+        given = sent[0] if len(sent) == 1 else ""
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted)
+
+    # Clients ------------------------------------------------------------------------------------
+
+    async def _serve_client(self, client: ServerConnection) -> None:
+        self._clients[client] = False
+        self._metrics.clients.inc()
+        LOG.info("client %s connected", _address(client))
+        try:
+            await self._converse(client)
+        except ConnectionClosed:
+            pass
+        finally:
+            del self._clients[client]
+            self._metrics.clients.dec()
+            if self._options.trusted:
+                self._stop.set()
+            LOG.info("client %s has gone", _address(client))
+
+    async def _converse(self, client: ServerConnection) -> None:
+        try:
+            policy = await asyncio.wrap_future(self._engine.loaded)
+        except Exception as error:
+            await client.send(pack({"pi0_ros": {"error": self._described(error)}}))
+            return
+        about = {"version": VERSION, "horizon": policy.horizon, "device": policy.device}
+        about["rtc_max_delay"] = getattr(policy, "rtc_max_delay", 0)
+        if self._engine.card is not None:
+            about["card"] = self._engine.card.to_document()
+        await client.send(pack({"pi0_ros": about}))
+        episode, before = Episode(), None
+        async for frame in client:
+            begun = time.monotonic()
+            self._clients[client] = True
+            answer = await self._answer(frame, episode, client, before)
+            if isinstance(answer, str):  # openpi's form of an error
+                await client.send(answer)
+                await client.close(CloseCode.INTERNAL_ERROR, "see the text before")
                 return
-            try:
-                answer, data = questions[question["do"]](question)
-            except Exception as error:  # whatever it is: the owner is told, and decides
-                answer, data = {"error": _described(error)}, b""
-            try:
-                self._channel.send(answer, data)
-            except ChannelClosed:
+            await client.send(answer)
+            before = time.monotonic() - begun
+            self._clients[client] = False
+            if self._stopping:
+                await client.close(CloseCode.GOING_AWAY, "the server stops")
                 return
 
-    def _load(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        module, _, function = question["load"].partition(":")
-        load = getattr(importlib.import_module(module), function)
-        self._policy = load(arguments_from_json(question["arguments"]))
+    async def _answer(
+        self, frame: bytes | str, episode: Episode, client: ServerConnection, before: float | None
+    ) -> bytes | str:
+        """The answer to a frame, or as text why there is none and the connection ends."""
+        try:
+            request = unpack(frame)
+            own = request.get("pi0_ros")
+            number = _number(own)
+            if own is not None and own.get("reset") is True:
+                episode.sequence = 0
+        except WireError as error:
+            self._metrics.refused.labels("malformed").inc()
+            return f"malformed request: {error}"[:_TEXT]
+        begun = time.monotonic()
+        try:
+            observation, prefix = self._observation(request), _prefix(own)
+            chunk = await asyncio.wrap_future(
+                self._engine.infer(episode, observation, prefix, lambda: client.state is State.OPEN)
+            )
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            described = self._described(error)
+            self._metrics.refused.labels("failed").inc()
+            if own is None:
+                return described["text"]
+            return pack({"pi0_ros": {"id": number, "error": described}})
+        seconds = time.monotonic() - begun
         answer = {
-            "horizon": int(self._policy.horizon),
-            "device": str(self._policy.device),
-            "rtc_max_delay": int(getattr(self._policy, "rtc_max_delay", 0)),
+            "actions": chunk.positions,
+            "policy_timing": {"infer_ms": chunk.inference_time * 1e3},
+            "server_timing": {"infer_ms": seconds * 1e3},
         }
-        return answer, b""
+        if before is not None:
+            answer["server_timing"]["prev_total_ms"] = before * 1e3
+        if own is not None:
+            answer["pi0_ros"] = {"id": number, **_facts(chunk)}
+        return pack(answer)
 
-    def _infer(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        more = {"prefix": prefix_from_json(question["prefix"])} if "prefix" in question else {}
-        chunk = self._policy.infer(self._observation(question), **more)
-        positions = np.ascontiguousarray(chunk.positions, np.float32)
-        answer = {
-            "shape": list(positions.shape),
-            "dt": float(chunk.dt),
-            "stamp": int(chunk.stamp),
-            "sequence": int(chunk.sequence),
-            "seed": int(chunk.seed),
-            "stage_times": {stage: float(time) for stage, time in chunk.stage_times.items()},
+    def _observation(self, request: Mapping[str, Any]) -> Observation:
+        """What a request has of images, state and prompt; units are the checkpoint's."""
+        if self._options.default_prompt:
+            request = {"prompt": self._options.default_prompt, **request}
+        cameras = () if self._engine.card is None else self._engine.card.served
+        mapping = next((m for m in self._mappings if m.fits(request, cameras)), None)
+        if mapping is None:
+            keys = sorted(request)[:20]
+            raise WireError(f"neither state nor image of {list(cameras)} is among the keys {keys}")
+        images, state, prompt = mapping.read(request, cameras)
+        if self._images is not None:
+            images = self._images.read(request["shared_images"])
+        return Observation(images, state, prompt)
+
+    def _described(self, error: BaseException) -> dict[str, Any]:
+        """An error for the client: what it can mend in full, of others the kind alone."""
+        is_value_error = isinstance(error, ValueError)
+        if not is_value_error:
+            LOG.error("%s: %s", type(error).__name__, error, exc_info=error)
+        text = str(error)
+        if not (is_value_error or self._options.trusted):
+            text = f"the inference failed ({type(error).__name__}); the server's log has more"
+        return {
+            "type": type(error).__name__,
+            "text": text[:_TEXT],
+            "is_value_error": is_value_error,
         }
-        return answer, positions.tobytes()
-
-    def _reset(self, _: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        self._policy.reset()
-        return {}, b""
-
-    def _observation(self, question: Mapping[str, Any]) -> Observation:
-        return Observation(
-            images=self._images.read(question["images"]),
-            state=np.array(question["state"], question["dtype"]),
-            instruction=question["instruction"],
-            stamp=question["stamp"],
-        )
 
 
-def prefix_from_json(values: Mapping[str, Any]) -> ActionPrefix:
-    """The inverse of `process.prefix_as_json`."""
-    arrays = {name: np.array(values[name], np.float32) for name in ("positions", "weights")}
-    return ActionPrefix(**{**values, **arrays})
+def _number(own: Any) -> int | None:
+    """The number of a question; None for a client that numbers none."""
+    if own is None:
+        return None
+    number = own.get("id") if isinstance(own, dict) else None
+    if type(number) is not int:
+        raise WireError("pi0_ros: expected a map with the question's number as id")
+    return number
 
 
-def arguments_from_json(values: Mapping[str, Any]) -> LoadArguments:
-    """JSON has no tuples."""
-    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return LoadArguments(**plain)
+def _prefix(own: Any) -> ActionPrefix | None:
+    """What the chunk is to agree with, which only clients of this package send."""
+    sent = None if own is None else own.get("prefix")
+    if sent is None:
+        return None
+    if not isinstance(sent, dict):
+        raise WireError("prefix: expected a map")
+    delay, most = sent.get("delay"), sent.get("max_weight")
+    if type(delay) is not int or type(most) is not float:
+        raise WireError("prefix: expected a whole number as delay, and a number as max_weight")
+    return ActionPrefix(
+        numbers(sent.get("positions"), "prefix positions", ndim=2).astype(np.float32),
+        numbers(sent.get("weights"), "prefix weights", ndim=1).astype(np.float32),
+        delay,
+        most,
+    )
 
 
-def _described(error: Exception) -> dict[str, Any]:
+def _facts(chunk: ActionChunk) -> dict[str, Any]:
+    """What openpi's answers do not have."""
     return {
-        "type": type(error).__name__,
-        "text": str(error),
-        "is_value_error": isinstance(error, ValueError),
-        "trace": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        "sequence": int(chunk.sequence),
+        "seed": int(chunk.seed),
+        "stages": {name: float(seconds) for name, seconds in chunk.stage_times.items()},
     }
 
 
-def _end_with(lifeline: int) -> None:
-    """Have the kernel end this process when the writing end of a pipe closes.
-
-    That is when the owner's process ends, however it ends. SIGIO's default action ends a process
-    even while native code holds the GIL, where a thread that watches could not.
-    """
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # it closed before anyone looked
-        os._exit(1)
-
-
-def main(channel: int, lifeline: int, memory: int) -> None:
-    """Serve until the owner ends; the arguments are descriptors that it gave to this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner ends this process
-    _end_with(lifeline)
-    Server(Channel(socket.socket(fileno=channel)), SharedImages(memory)).serve()
+def _address(client: ServerConnection) -> str:
+    address = client.remote_address
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "on a Unix socket"

@@ -39,7 +39,7 @@ from benchmarks.page import has_marks, marks, write_between
 from pi0_ros.errors import UserError
 
 BEGIN, END = marks(PAGE)
-CASE = Case(640, 480, policy_process=True, rate_hz=10.0)
+CASE = Case(640, 480, policy="process", rate_hz=10.0)
 
 
 def tick(at: float, took: float = 0.06, overhead: float = 0.002) -> Tick:
@@ -217,7 +217,7 @@ def test_the_shipped_page_has_the_marks() -> None:
         ["--rate", "0"],
         ["--size", "640"],
         ["--size", "0x480"],
-        ["--policy-process", "maybe"],
+        ["--policy", "maybe"],
         ["--checkpoint", "."],
         ["--checkpoint", "/none", "--params", "/none"],
         ["--write", "/no/such/page.md"],
@@ -242,6 +242,8 @@ def test_the_command_measures_both_ways_to_run_the_policy(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pytest.importorskip("msgpack")
+    pytest.importorskip("prometheus_client")
     file, page = tmp_path / "figures.json", tmp_path / "page.md"
     page.write_text(f"{BEGIN}\n{END}\n")
     argv = ["3", "--size", "320x240", "--warm-up", "1", "--json", str(file), "--write", str(page)]
@@ -252,7 +254,7 @@ def test_the_command_measures_both_ways_to_run_the_policy(
     document = json.loads(file.read_text())
     runs = document["runs"]
     assert status == (0 if all(run["met"] for run in runs) else 1)
-    assert [run["policy_process"] for run in runs] == [False, True]
+    assert [run["policy"] for run in runs] == ["node", "process"]
     for run in runs:
         assert (run["width"], run["height"], run["rate_hz"]) == (320, 240, 10.0)
         assert run["seconds"] > 2 and run["tick_hz"] > 0 and run["node_cpu"] > 0
@@ -280,6 +282,6 @@ def test_a_checkpoint_that_does_not_load_is_told(
 ) -> None:
     params = tmp_path / "params.yaml"
     params.write_text("/**:\n  ros__parameters: {joints: [a, b], cameras: [front]}\n")
-    argv = ["--checkpoint", str(tmp_path), "--params", str(params), "--policy-process", "false"]
+    argv = ["--checkpoint", str(tmp_path), "--params", str(params), "--policy", "node"]
     assert main([*argv, "--size", "64x48"]) == 1
     assert "the node cannot begin: configure failed" in capsys.readouterr().err

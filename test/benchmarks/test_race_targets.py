@@ -116,7 +116,7 @@ def test_what_int8_could_gain(int8: float, most: str) -> None:
 
 @pytest.mark.parametrize(("p99", "met"), [(4.9, True), (5.1, False)])
 def test_overhead_of_the_node(p99: float, met: bool) -> None:
-    run = {"width": 640, "height": 480, "policy_process": False}
+    run = {"width": 640, "height": 480, "policy": "node"}
     run["overhead_ms"] = {"p50": 2.0, "p95": 3.0, "p99": p99}
     found = verdicts(Report([group(1.0, 1.2)], overhead={"runs": [run]}))
     name = "tick to published message less inference, p99: 640 x 480, policy in the node"

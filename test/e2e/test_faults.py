@@ -80,6 +80,8 @@ def test_on_wall_time(testbed: Testbed, scenario: Any, results: list[Result], fa
 def test_in_two_processes(
     testbed: Testbed, scenario: Any, results: list[Result], fault: Fault
 ) -> None:
+    for module in ("msgpack", "prometheus_client"):
+        pytest.importorskip(module, reason=f"policy_url needs {module}, which is not installed")
     scenario(in_two_processes)
     survived(try_fault(testbed, fault), results)
 

@@ -74,7 +74,7 @@ class FakePolicy:
     def reset(self) -> None:
         self.resets += 1
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, sequence: int | None = None) -> ActionChunk:
         self.seen.append(observation)
         self.started.set()
         assert self.go_on.wait(PATIENCE)
@@ -84,7 +84,7 @@ class FakePolicy:
             positions=self.corrupt(positions),
             dt=DT,
             stamp=observation.stamp,
-            sequence=len(self.seen) - 1,
+            sequence=len(self.seen) - 1 if sequence is None else sequence,
             seed=7,
             stage_times={"preprocess": 0.001, "model": 0.002},
         )

@@ -7,18 +7,20 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from pi0_ros.node.loading import load_arguments, make_policy
 from pi0_ros.node.main import main
+from pi0_ros.node.remote import in_process
 from support.faults import fake_policy
 
 
 def load(parameters: Any) -> Any:
-    """The fake policy, in a process of its own if the parameters say so."""
-    if not parameters.policy_process:
+    """The fake policy, where the parameters say."""
+    if parameters.policy_server:
+        return make_policy(parameters)
+    if not parameters.policy_url:
         return fake_policy.load(parameters)
-    from pi0_ros.node.loading import load_arguments
-    from pi0_ros.serve.process import PolicyProcess
-
-    return PolicyProcess(load_arguments(parameters), load="support.faults.fake_policy:load")
+    arguments = load_arguments(parameters)
+    return in_process(parameters, arguments, load="support.faults.fake_policy:load")
 
 
 def sabotage(how: str) -> None:

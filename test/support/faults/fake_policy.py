@@ -50,7 +50,7 @@ class FakePolicy:
         print("closing", flush=True)
         time.sleep(float(os.environ.get("FAULT_CLOSE_SECONDS", "0")))
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    def infer(self, observation: Observation, sequence: int | None = None) -> ActionChunk:
         begun = time.perf_counter()
         for name, image in observation.images.items():
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -60,7 +60,8 @@ class FakePolicy:
         word = asked_for()
         if word:
             positions = FAULTS[word](positions)
-        sequence, self._sequence = self._sequence, self._sequence + 1
+        sequence = self._sequence if sequence is None else sequence
+        self._sequence = sequence + 1
         return ActionChunk(
             positions=np.asarray(positions, np.float32),
             dt=DT,

@@ -264,7 +264,7 @@ PROCESS = (
         diagnosis=Diagnosis("joint states", ("stale",)),
     ),
 )
-"""Those of a node with `policy_process`, and without a deadman."""
+"""Those of a node with `policy_url: process`, and without a deadman."""
 
 LONG_AGO = -3e8
 """Seconds from now to the time of an old bag."""

@@ -22,7 +22,7 @@ def on_wall_time(testbed: Testbed) -> Iterator[None]:
 @contextmanager
 def in_two_processes(testbed: Testbed) -> Iterator[None]:
     """A node whose policy runs in a process of its own, without a deadman."""
-    testbed.start_node(policy_process=True)
+    testbed.start_node(policy_url="process")
     testbed.begin_moving()
     yield
     testbed.end_node()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
+from pi0_ros.console import is_installed
 from support.faults.testbed import FAKE_NODE
 from support.faults.trial import Result
 from support.process import Process, process_lives
@@ -28,7 +29,7 @@ class Shutdown:
         self.name = "shutdown_" + "".join(c if c.isalnum() else "_" for c in state)
         self._control = testbed.folder / f"{self.name}_does"
         parameters = {"autostart": environment.pop("autostart", "") == "yes"}
-        parameters["policy_process"] = environment.pop("policy_process", "") == "yes"
+        parameters["policy_url"] = environment.pop("policy_url", "")
         command = [*FAKE_NODE, *testbed.arguments(**parameters), "-r", f"__node:={self.name}"]
         environment["FAULT_CONTROL"] = str(self._control)
         self.process: Process = testbed.process(self.name, command, **environment)
@@ -89,9 +90,12 @@ STATES: tuple[tuple[str, Callable[[Shutdown], None], dict[str, str]], ...] = (
     ("inactive", _inactive, {}),
     ("active", _active, {"autostart": "yes"}),
     ("inferring", _inferring, {"autostart": "yes"}),
-    ("inferring in another process", _inferring, {"autostart": "yes", "policy_process": "yes"}),
     ("cleaning up", _cleaning_up, {"autostart": "yes", "FAULT_CLOSE_SECONDS": "1"}),
 )
+if is_installed("msgpack"):
+    STATES += (
+        ("inferring in another process", _inferring, {"autostart": "yes", "policy_url": "process"}),
+    )
 """State, how to get there, and what the node is given."""
 
 

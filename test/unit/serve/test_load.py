@@ -1,16 +1,12 @@
 """What another process is told to load."""
 
 import json
-from dataclasses import asdict
 
-import numpy as np
 import pytest
 from support.harness import configure
 
 from pi0_ros.node.loading import load_arguments
-from pi0_ros.policy.types import ActionPrefix
-from pi0_ros.serve.process import prefix_as_json
-from pi0_ros.serve.server import arguments_from_json, prefix_from_json
+from pi0_ros.serve.load import arguments_from_json, as_line
 
 
 @pytest.mark.parametrize(
@@ -23,17 +19,7 @@ from pi0_ros.serve.server import arguments_from_json, prefix_from_json
 )
 def test_arguments_survive_the_way_to_the_process(changes):
     arguments = load_arguments(configure(**changes))
-    assert arguments_from_json(json.loads(json.dumps(asdict(arguments)))) == arguments
-
-
-def test_a_prefix_survives_the_way_to_the_process():
-    numbers = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
-    prefix = ActionPrefix(numbers[:, :3], numbers[:, 3], delay=7, max_weight=4.5)
-    back = prefix_from_json(json.loads(json.dumps(prefix_as_json(prefix))))
-    assert (back.delay, back.max_weight) == (7, 4.5)
-    for name in ("positions", "weights"):
-        assert getattr(back, name).dtype == np.float32
-        np.testing.assert_array_equal(getattr(back, name), getattr(prefix, name))
+    assert arguments_from_json(json.loads(as_line("m:f", arguments))["arguments"]) == arguments
 
 
 def test_arguments_are_those_of_the_parameters():

@@ -1,0 +1,217 @@
+"""pi0 serve: a checkpoint for robots on other machines, over openpi's WebSocket protocol.
+
+Loads a checkpoint and answers the node (parameter policy_url) and any client of openpi. It listens
+on the loopback; for other machines give --host, a key and, on a network that others use, TLS.
+GET /healthz says OK once the policy is warm, GET /metrics has figures for Prometheus.
+docs/remote.md shows both sides, docs/security.md what the key and TLS give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi0_ros import console
+from pi0_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from pi0_ros.policy.card import PolicyCard
+    from pi0_ros.policy.policy import Policy
+
+PORT = 8000
+"""As openpi's."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    from pi0_ros.profile.compile_command import add_load_options
+
+    console.add_checkpoint(parser)
+    add_load_options(parser)
+    add = parser.add_argument
+    add("--cache", type=Path, metavar="DIR", help="compiled graphs, of `pi0 compile`")
+    add("--weights", choices=("nd", "nz"), default="nd", help="layout on an NPU (default: nd)")
+    add("--threads", type=console.count(), default=0, metavar="N", help="CPU threads; 0: all cores")
+    add("--seed", type=console.count(), default=0, metavar="N", help="of the noise (default: 0)")
+    add("--asset", default="", metavar="NAME", help="of an openpi checkpoint's statistics")
+    add("--horizon", type=console.count(), default=0, metavar="N", help="where none is recorded")
+    add("--base", type=Path, metavar="DIR", help="checkpoint that an adapter was trained on")
+    add(
+        "--action-mode",
+        choices=("absolute", "delta"),
+        help="where the checkpoint does not say (openpi)",
+    )
+    add(
+        "--delta",
+        nargs="+",
+        type=int,
+        metavar="I",
+        help="with --action-mode delta: numbers, from 0, of the joints whose actions are relative",
+    )
+    add(
+        "--discrete-state-input",
+        choices=("prompt", "none"),
+        help="pi0.5 of openpi: whether the state stands in the prompt",
+    )
+    add(
+        "--rtc",
+        choices=("off", "guided", "trained"),
+        default="off",
+        help="real-time chunking, as the node's (default: off)",
+    )
+    add(
+        "--rtc-max-delay",
+        type=console.count(),
+        default=0,
+        metavar="N",
+        help="with --rtc trained: steps; 0: what the checkpoint says",
+    )
+    add("--action-dt", type=float, default=0.0, metavar="S", help="seconds between two actions")
+    add("--host", default="127.0.0.1", help="address to listen on (default: the loopback)")
+    add("--port", type=console.count(), default=PORT, help=f"0: any (default: {PORT})")
+    add("--api-key-file", type=Path, metavar="FILE", help="key that clients have to send")
+    add(
+        "--no-key",
+        action="store_true",
+        help="let everybody in who reaches an address other than the loopback",
+    )
+    add("--tls-cert", type=Path, metavar="FILE", help="certificate (chain) in PEM: serve wss")
+    add("--tls-key", type=Path, metavar="FILE", help="its private key in PEM")
+    add("--mapping", metavar="NAME", help="YAML file with the keys of another kind of client")
+    add("--prompt", default="", metavar="TEXT", help="instruction of clients that send none")
+    add("--clients", type=console.count(1), default=16, metavar="N", help="at a time (default: 16)")
+    add(
+        "--max-message",
+        type=console.count(1),
+        default=32,
+        metavar="MIB",
+        help="largest message (default: 32 MiB)",
+    )
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End where options do not fit each other."""
+    if (args.tls_cert is None) != (args.tls_key is None):
+        parser.error("--tls-cert and --tls-key go together")
+    if (args.action_mode == "delta") != (args.delta is not None):
+        parser.error("--delta goes with --action-mode delta, and only with it")
+    if not (_is_loopback(args.host) or args.api_key_file or args.no_key):
+        parser.error(
+            f"--host {args.host}: other machines reach it; give --api-key-file (or --no-key)"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load, serve until a signal comes, and let running inferences end."""
+    console.require("websockets", "msgpack", "prometheus_client")
+    import ssl
+
+    from pi0_ros.serve.engine import Engine
+    from pi0_ros.serve.key import read_key
+    from pi0_ros.serve.mapping import read_mapping
+    from pi0_ros.serve.metrics import Metrics
+    from pi0_ros.serve.server import PolicyServer, ServerOptions
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("pi0_serve.websockets").setLevel(logging.WARNING)
+    tls = None
+    if args.tls_cert is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(args.tls_cert, args.tls_key)
+    options = ServerOptions(
+        key=read_key(args.api_key_file) if args.api_key_file else "",
+        tls=tls,
+        most_clients=args.clients,
+        largest=args.max_message << 20,
+        mapping=read_mapping(args.mapping) if args.mapping else None,
+        default_prompt=args.prompt,
+    )
+    metrics = Metrics()
+    engine = Engine(lambda: load(args), metrics.on_batch)
+    asyncio.run(_serve(args, engine, PolicyServer(engine, options, metrics)))
+    engine.close(1.0)
+    return console.DONE
+
+
+async def _serve(args: argparse.Namespace, engine: object, server: object) -> None:
+    stop = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    loading = True
+
+    def on_signal() -> None:
+        stop.set()
+        if loading:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        policy = await asyncio.wrap_future(engine.loaded)
+    except asyncio.CancelledError:
+        return
+    except ValueError as error:  # the checkpoint is broken, or does not fit the options
+        raise UserError(str(error)) from error
+    loading = False
+
+    def on_ready(opened: object) -> None:
+        scheme = "ws" if args.tls_cert is None else "wss"
+        for socket in opened.sockets:
+            host, port = socket.getsockname()[:2]
+            host = f"[{host}]" if ":" in host else host
+            print(f"serving on {scheme}://{host}:{port}", flush=True)
+
+    names = list(engine.card.served)
+    print(f"{args.checkpoint} on {policy.device}: cameras {names}, {engine.card.joints} joints")
+    await server.run(stop, on_ready, host=args.host, port=args.port)
+
+
+def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
+    """The policy in the checkpoint's own units, and what it says of itself.
+
+    Raises:
+        ValueError: the checkpoint is broken, or does not fit the options; lists everything.
+    """
+    import torch
+
+    from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
+    from pi0_ros.policy.compile import GraphOptions
+    from pi0_ros.policy.policy import Policy
+    from pi0_ros.serve.load import card_of
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    options = ReadOptions(base=str(args.base or ""), asset=args.asset, horizon=args.horizon)
+    mask = None
+    if args.delta is not None:
+        joints = read_checkpoint(args.checkpoint, options=options).joints
+        mask = [number in args.delta for number in range(joints)]
+    state = {None: None, "prompt": True, "none": False}[args.discrete_state_input]
+    policy = Policy.load(
+        args.checkpoint,
+        device=args.device,
+        dtype=args.dtype,
+        seed=args.seed,
+        cameras=args.cameras,
+        action_mode=args.action_mode,
+        delta_mask=mask,
+        tokenizer=args.tokenizer,
+        options=options,
+        graph=GraphOptions(
+            args.graph, args.form, args.cache, args.attention, args.weights == "nz", args.rtc
+        ),
+        rtc_max_delay=args.rtc_max_delay,
+        discrete_state_input=state,
+    )
+    return policy, card_of(policy, args.action_dt)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
