@@ -33,6 +33,7 @@ those whose name contains an excluded one are not
 accumulated_time   not 0.3.3: denoise at the times of 0.3.3, openpi and LeRobot 0.4.0-0.4.2, which
                 add -1 / num_steps in float32, instead of 1 - k / num_steps. The time embedding
                 turns the last bits of t into 2e-4 of velocity: parity needs the same times
+rtc             0.6.1 only: real-time chunking, see `Rtc`
 adapt_to_pi_aloha   0.3.3 only, needs 14 joints
 hub_layout      0.3.3 only: also write checkpoint_hub/, the same checkpoint under the key names of
                 the published lerobot/pi0 (module tree of transformers before 4.52)
@@ -110,6 +111,22 @@ FULL = Sizes(
 
 
 @dataclass(frozen=True)
+class Rtc:
+    """Guided real-time chunking.
+
+    leftover            steps of the earlier chunk that LeRobot is given; at random
+    delay               its inference_delay, steps
+    execution_horizon, max_guidance_weight, schedule   of its RTCConfig
+    """
+
+    leftover: int = 40
+    delay: int = 6
+    execution_horizon: int = 25
+    max_guidance_weight: float = 10.0
+    schedule: str = "LINEAR"
+
+
+@dataclass(frozen=True)
 class Case:
     """One case; see the module's docstring for the keys."""
 
@@ -136,6 +153,7 @@ class Case:
     exclude_joints: tuple[str, ...] = ("gripper",)
     action_names: tuple[str, ...] = ()
     accumulated_time: bool = False
+    rtc: Rtc | None = None
     adapt_to_pi_aloha: bool = False
     hub_layout: bool = False
     preprocess_hw: tuple[tuple[int, int], ...] = ((480, 640), (224, 224), (116, 116), (300, 200))
@@ -154,6 +172,9 @@ class Case:
                 data[key] = tuple(data[key])
         if "preprocess_hw" in data:
             data["preprocess_hw"] = tuple(tuple(hw) for hw in data["preprocess_hw"])
+        if data.get("rtc") is not None:
+            _refuse_unknown(data["rtc"], Rtc, "rtc")
+            data["rtc"] = Rtc(**data["rtc"])
         case = Case(sizes=Sizes(**sizes), **data)
         case.check()
         return case

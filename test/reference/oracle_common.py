@@ -12,6 +12,8 @@ Each output folder holds
         state                   [n] float32, raw (not normalised)
         tokens, token_mask      [tokenizer_max_length] int64 and bool
         noise                   [1, chunk, max_action_dim] float32
+        earlier, earlier_actions   [leftover, n] float32, of a case with `rtc`: the chunk that
+                                LeRobot's is guided by, normalised and as LeRobot un-normalises it
         model_actions           [1, chunk, max_action_dim] float32, what sample_actions returned
         actions                 [chunk, n] float32, sliced and un-normalised by LeRobot
         tap.network_image.<camera>    [3, S, S] float32, after LeRobot's resize, pad and *2 - 1

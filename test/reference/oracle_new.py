@@ -30,6 +30,7 @@ from reference.oracle_common import (
     Stopwatch,
     Taps,
     fill_parameters,
+    generator,
     main,
     observation,
     statistics,
@@ -111,6 +112,7 @@ def build(case: Case) -> pi0.PI0Policy | pi05.PI05Policy:
             "ACTION": NormalizationMode(case.action_norm),
         },
         **_relative_actions(case),
+        **_rtc(case),
     )
     with no_init_weights():  # every parameter is filled below
         policy = policy_class(config)
@@ -129,6 +131,22 @@ def _relative_actions(case: Case) -> dict[str, Any]:
         "use_relative_actions": case.relative_actions,
         "relative_exclude_joints": list(case.exclude_joints),
         "action_feature_names": list(case.action_names) or None,
+    }
+
+
+def _rtc(case: Case) -> dict[str, Any]:
+    """Settings of real-time chunking; its configuration is no older than 0.6 as it is used here."""
+    if case.rtc is None:
+        return {}
+    from lerobot.configs import RTCAttentionSchedule
+    from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+    return {
+        "rtc_config": RTCConfig(
+            prefix_attention_schedule=RTCAttentionSchedule[case.rtc.schedule],
+            max_guidance_weight=case.rtc.max_guidance_weight,
+            execution_horizon=case.rtc.execution_horizon,
+        )
     }
 
 
@@ -169,9 +187,17 @@ def infer(case: Case, out: Path) -> None:
         taps.listen(model, method)
     if case.accumulated_time:
         _accumulate_time(model, case.sizes.num_steps)
+    earlier, guided = {}, {}
+    if case.rtc is not None:
+        shape = (case.rtc.leftover, case.joints)
+        earlier["earlier"] = torch.randn(shape, generator=generator(case, "earlier"))
+        guided = {"inference_delay": case.rtc.delay, "prev_chunk_left_over": earlier["earlier"]}
     with Stopwatch() as watch, torch.no_grad():
-        chunk = policy.predict_action_chunk(before(batch), noise=inputs["noise"].clone())
+        seen = before(batch)
+        chunk = policy.predict_action_chunk(seen, noise=inputs["noise"].clone(), **guided)
         actions = after(chunk)
+        if earlier:
+            earlier["earlier_actions"] = after(earlier["earlier"][None])[0]
 
     absent = [k for k in policy.config.image_features if k not in batch]
     order = list(case.present) + [k.removeprefix("observation.images.") for k in absent]
@@ -208,7 +234,7 @@ def infer(case: Case, out: Path) -> None:
         "tokenizer_calls": tokenizer.calls,
         "seconds": watch.seconds,
     }
-    write(out, case, inputs | results, found)
+    write(out, case, inputs | earlier | results, found)
 
 
 def preprocess(image: Tensor, size: int) -> Tensor:

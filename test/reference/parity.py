@@ -21,11 +21,12 @@ from reference.oracle_runner import OracleResult, run_oracles
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.model.config import Pi0Config
+from pi0_ros.motion.rtc import prefix_weights
 from pi0_ros.policy.compatibility import prompt_state
 from pi0_ros.policy.compile import FORMS, GraphOptions
 from pi0_ros.policy.graphs import load_graphs
 from pi0_ros.policy.policy import Policy
-from pi0_ros.policy.types import Observation
+from pi0_ros.policy.types import ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
 
 THREE = ["left", "top", "right"]
@@ -93,6 +94,30 @@ def pi05(name: str, **case: Any) -> dict[str, Any]:
     return {"name": f"pi0.5: {name}", "variant": "pi05", "sizes": sizes, **modes, **case}
 
 
+def rtc(**asked: Any) -> dict[str, Any]:
+    return {"rtc": {"leftover": 40, "delay": 6, "execution_horizon": 25, **asked}}
+
+
+GUIDED = [
+    {"name": "guided, linear", "seed": 20, **rtc(schedule="LINEAR")},
+    {"name": "guided, short leftover", "seed": 21, **rtc(leftover=9, schedule="EXP")},
+    {
+        "name": "guided, relative actions, quantiles",
+        "relative_actions": True,
+        "state_norm": "QUANTILES",
+        "action_norm": "QUANTILES",
+        "seed": 22,
+        **rtc(schedule="EXP", max_guidance_weight=5.0),
+    },
+    pi05("guided, exp", seed=23, **rtc(schedule="EXP")),
+    pi05(
+        "guided, relative actions",
+        relative_actions=True,
+        action_names=[*ARM, "gripper.pos"],
+        seed=24,
+        **rtc(schedule="ONES", delay=12, max_guidance_weight=20.0),
+    ),
+]
 LONG_PROMPT = list(range(2, 202))
 PI05 = [
     pi05("two cameras, 6 joints"),
@@ -120,7 +145,7 @@ PI05_COMPILED = pi05(
 )
 PI05_ROUNDED = pi05("bfloat16", bf16_weights=True, seed=11)
 ONLY = {
-    "0.6.1": [QUANTILES, *RELATIVE, *PI05, PI05_COMPILED, PI05_ROUNDED],
+    "0.6.1": [QUANTILES, *RELATIVE, *PI05, PI05_COMPILED, PI05_ROUNDED, *GUIDED],
     "0.4.4": [QUANTILES],
     "0.3.3": [HUB],
 }
@@ -192,7 +217,11 @@ def compare(
     case, tensors = record["case"], result.tensors()
     path = result.path / "checkpoint_hub" if hub else result.checkpoint
     read = read_checkpoint(path, sizes_of(case))
-    options = GraphOptions("eager") if form == "eager" else GraphOptions("inductor", form)
+    mode = "guided" if case["rtc"] else "off"
+    if form == "eager":
+        options = GraphOptions("eager", rtc=mode)
+    else:
+        options = GraphOptions("inductor", form, rtc=mode)
     graphs = load_graphs(read, options, getattr(torch, dtype), torch.device("cpu"), cameras=0)
     prompts = []
 
@@ -213,7 +242,8 @@ def compare(
     )
     images = {name: tensors[f"image_u8.{name}"].numpy() for name in policy.cameras}
     observation = Observation(images, tensors["state"].numpy(), case["task"])
-    chunk = policy.infer(observation, tensors["noise"][0].numpy())
+    prefix = action_prefix(case["rtc"], tensors["earlier_actions"]) if case["rtc"] else None
+    chunk = policy.infer(observation, tensors["noise"][0].numpy(), prefix)
     asked = [call["text"][0] for call in record["tokenizer_calls"]]
     if prompts != asked:
         raise AssertionError(f"{case['name']}: the prompt is {prompts}, LeRobot has {asked}")
@@ -224,6 +254,15 @@ def compare(
     cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
     most = float(abs(ours - theirs).max())
     return Row(version, case["name"], dtype, most, float(cosine), form)
+
+
+def action_prefix(asked: dict[str, Any], earlier: torch.Tensor) -> ActionPrefix:
+    """What an oracle was guided by; the last of its actions is held, where LeRobot has zeros."""
+    horizon = 50
+    positions = earlier.numpy()[np.minimum(np.arange(horizon), asked["leftover"] - 1)]
+    end = min(asked["execution_horizon"], asked["leftover"])
+    weights = prefix_weights(asked["schedule"].lower(), asked["delay"], end, horizon)
+    return ActionPrefix(positions, weights, asked["delay"], asked["max_guidance_weight"])
 
 
 def measure(version: str, out: Path) -> list[Row]:
