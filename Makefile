@@ -31,7 +31,7 @@ RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo replay-demo test test-fast soak reference parity bench npu graph-report \
-	docs lint lock clean FORCE
+	docs site lint lock clean FORCE
 
 help:
 	@echo 'make demo    set up $(VENV); a simulated arm touches what it is told to: build/demo/demo.gif'
@@ -42,7 +42,7 @@ help:
 	@echo 'make parity  compare with LeRobot and write docs/parity.md'
 	@echo 'make bench   race LeRobot at full size on a quiet machine, write docs/performance.md'
 	@echo 'make graph-report  what the model becomes on Ascend (ARGS="--config full")'
-	@echo 'make docs    write docs/commands.md from the parsers of the commands'
+	@echo 'make docs    write the generated pages of docs/, build the site: build/site/index.html'
 	@echo 'make lint    ruff'
 	@echo 'make venv    set up $(VENV) only'
 	@echo 'make lock    write constraints$(SUFFIX).txt anew from $(VENV)'
@@ -93,7 +93,7 @@ replay-demo:
 
 # Files in parallel: tests over DDS wait more than they compute, each in a domain of its own.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
-test: venv reference npu
+test: venv reference npu site
 	$(RUN) python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: venv
@@ -124,8 +124,25 @@ bench: reference
 	$(RUN) python -m benchmarks.race --everything --peers build/reference --dir build/bench --plot docs/performance.png \
 		--json build/bench.json --write docs/performance.md $(ARGS)
 
+# Pages first, then the site, with every link checked.
 docs: venv
 	$(RUN) PYTHONPATH=. python docs/commands.py > docs/commands.md
+	$(RUN) PYTHONPATH=. python docs/parameters.py > docs/parameters.md
+	$(BIN)/python docs/files.py
+	@$(MAKE) --no-print-directory site
+
+# MkDocs has an environment of its own: the site reads the package's sources and imports nothing.
+SITE := build/docs-venv
+PAGES := $(shell find docs -type f) mkdocs.yml $(shell find pi0_ros -name '*.py')
+site: build/site/index.html
+$(SITE)/.installed: requirements/docs.txt
+	@echo '== $(SITE): MkDocs'
+	$(PYTHON) -m venv --clear $(SITE)
+	$(SITE)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+build/site/index.html: $(SITE)/.installed $(PAGES)
+	NO_MKDOCS_2_WARNING=true $(SITE)/bin/mkdocs build --strict --quiet
+	@touch $@
 
 lint: venv
 	$(BIN)/ruff check .

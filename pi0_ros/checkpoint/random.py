@@ -5,7 +5,7 @@ It exercises everything but the quality of the actions: the robot's motion under
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,17 +111,24 @@ def random_checkpoint(
 
 
 def write_random_checkpoint(
-    path: Path, config: Pi0Config, *, seed: int = 0, dtype: torch.dtype = torch.float32
+    path: Path,
+    config: Pi0Config,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    cameras: Sequence[str] = CAMERAS,
+    joints: Mapping[str, tuple[float, float]] = JOINTS,
 ) -> None:
-    """Write a checkpoint directory in LeRobot 0.4's format, for the SO-101 and two cameras.
+    """Write a checkpoint directory in LeRobot 0.4's format; by default for the SO-101.
 
     Args:
         path: directory; files in it of the same names are replaced.
         seed: of the weights.
         dtype: in which the weights are stored.
+        joints: name -> mean and standard deviation of its state and action, in any unit.
     """
     path.mkdir(parents=True, exist_ok=True)
-    mean, std = np.array(list(JOINTS.values()), np.float32).T
+    mean, std = np.array(list(joints.values()), np.float32).T
     statistics = {"mean": mean, "std": std}
     words = _WORDS.split()
     sentences = [f"{a} {b} {c}" for a in words for b in words for c in words[::7]]
@@ -133,7 +140,7 @@ def write_random_checkpoint(
         path,
         config,
         random_weights(config, seed, dtype),
-        cameras=CAMERAS,
+        cameras=cameras,
         state=statistics,
         action=statistics,
         state_mode="QUANTILES" if config.pi05 else "MEAN_STD",
