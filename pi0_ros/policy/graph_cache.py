@@ -15,8 +15,8 @@ from pi0_ros.policy.compile import (
     CAPTURED,
     CONTESTANTS,
     DEFAULT_GRAPH,
-    TORCHAIR_MODES,
     NEEDS,
+    TORCHAIR_MODES,
     GraphOptions,
     torchair_config,
 )

@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, the site has all pages, generated ones are up to date."""
+"""The documentation: links lead somewhere, the site has all pages, generated ones are new."""
 
 from __future__ import annotations
 
