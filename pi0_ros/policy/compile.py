@@ -323,8 +323,8 @@ def torchair_config(graph: str) -> Any:
     except (AttributeError, ValueError) as error:
         raise GraphError(
             f"graph '{graph}': the torchair of torch_npu {metadata.version('torch_npu')} has no "
-            f"mode {TORCHAIR_MODES[graph]!r} ({error}). Use graph 'torchair', or a torch_npu that has "
-            "it (docs/ascend.md)"
+            f"mode {TORCHAIR_MODES[graph]!r} ({error}). Use graph 'torchair', or a "
+            "torch_npu that has it (docs/ascend.md)"
         ) from error
     if graph == "torchair":
         config.experimental_config.frozen_parameter = True

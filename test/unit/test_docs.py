@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -94,3 +95,27 @@ def test_links_out_of_docs_become_paths_on_the_site() -> None:
     assert shown("[its card](../a/README.md#x)") == "its card (`a/README.md#x`)"
     assert shown("the [README](../README.md)") == "the [README](index.md)"
     assert shown("[motion](motion.md)") == "[motion](motion.md)"
+
+
+def test_the_page_on_distributions_and_the_workflow_name_the_same() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ros.yml").read_text())
+    matrix = workflow["jobs"]["industrial_ci"]["strategy"]["matrix"]["include"]
+    page = (DOCS / "distributions.md").read_text()
+    header = next(line for line in page.splitlines() if line.startswith("| |"))
+    assert [row["distro"] for row in matrix] == header.lower().replace("|", " ").split()
+    row = next(line for line in page.splitlines() if line.startswith("| NumPy"))
+    pinned = ["<2" in cell for cell in row.split("|")[2:-1]]
+    assert pinned == ["<2" in entry["numpy"] for entry in matrix]
+
+
+def test_bloom_can_release_it() -> None:
+    """The changelog in its form, and no large file."""
+    changelog = pytest.importorskip("catkin_pkg.changelog").get_changelog_from_path(
+        str(ROOT / "CHANGELOG.rst")
+    )
+    assert [version for version, _, _ in changelog.foreach_version()] == ["0.1.0", "0.2.0"]
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    files = [ROOT / name for name in tracked.split("\0") if name]
+    assert not [f.name for f in files if f.is_file() and f.stat().st_size > 3_000_000]
