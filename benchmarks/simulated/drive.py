@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from pi0_ros.motion.rtc import WARM_UP, Agreement, RealTimeChunking, RtcCounts, RtcSettings
 
 from benchmarks.simulated.setup import NodeSetup
 from pi0_ros.motion.blend import derivative
@@ -41,6 +42,7 @@ class Driver:
         controller: a key of CONTROLLERS.
         period: nanoseconds between two cycles of it.
         stitched: plan as the node does; otherwise chunks are sent as they are.
+        delay: nanoseconds that a chunk takes, as earlier scenes have shown.
 
     Attributes:
         boundaries: nanoseconds at which a new trajectory arrived, and of its first point if that
@@ -50,9 +52,13 @@ class Driver:
         refused: reason -> chunks not published.
         rejected: trajectories that the controller did not take.
         clamped: limit -> chunks clamped to it.
+        rtc: real-time chunking, and its counts.
     """
 
-    def __init__(self, setup: NodeSetup, controller: str, period: int, stitched: bool) -> None:
+    def __init__(
+        self, setup: NodeSetup, controller: str, period: int, stitched: bool, delay: int
+    ) -> None:
+        self._setup = setup
         self._joints = setup.parameters.joint_names
         self._enable = MotionEnable()
         self._enable.enable(0.0)
@@ -60,6 +66,8 @@ class Driver:
         self._executor = Executor(self._joints, setup.limits, settings, self._enable)
         self._controller = controller_of(controller, self._joints, period)
         self._stitched = stitched
+        self.rtc = RealTimeChunking(RtcSettings.of(setup.parameters))
+        self._know(delay + round(setup.parameters.splice_lead * 1e9))
         self.boundaries: list[int] = []
         self.published = 0
         self.stops = 0
@@ -72,7 +80,22 @@ class Driver:
         """Why nothing will be published any more; "" as long as it is."""
         return self._enable.latched
 
-    def move(self, chunk: ActionChunk, measured: Measured, now: int) -> None:
+    def _know(self, delay: int) -> None:
+        """Begin a scene as a node does that has executed chunks, a delay (nanoseconds) after their
+        observations, in an episode before."""
+        step = self._setup.parameters.action_dt
+        earlier = ActionChunk(np.zeros((0, len(self._joints))), step, 0, 0, seed=0)
+        for _ in range(WARM_UP + 1):
+            self.rtc.executed(earlier, delay, "")
+        self.rtc.drop("episode")
+        self.rtc.counts = RtcCounts()
+
+    def agreement(self, stamp: int, instruction: str, policy: object) -> Agreement:
+        """What the chunk of an observation is to agree with; see `RealTimeChunking.prepare`."""
+        step = self._setup.parameters.action_dt
+        return self.rtc.prepare(self._executor.executing, stamp, instruction, step, policy)
+
+    def move(self, chunk: ActionChunk, measured: Measured, now: int, instruction: str) -> None:
         """A chunk came out of the policy at `now` (nanoseconds)."""
         if not self._stitched:
             self.published += self._send(_unplanned(chunk), now)
@@ -84,6 +107,7 @@ class Driver:
             return
         self.clamped.update(result.clamped)
         if result.trajectory is not None:
+            self.rtc.executed(chunk, result.splice_at, instruction)
             self.published += self._send(result.trajectory, now)
 
     def tick(self, measured: Measured, now: int) -> None:
@@ -91,6 +115,7 @@ class Driver:
         plan = self._executor.tick(measured, now)
         if plan is not None and plan.trajectory is not None:
             self._send(plan.trajectory, now)
+            self.rtc.drop("stop")
             self.stops += 1
 
     def _send(self, trajectory: Trajectory, now: int) -> bool:

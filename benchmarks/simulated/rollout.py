@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from benchmarks.simulated.ablations import ABLATIONS, NONE
-from benchmarks.simulated.agreement import Agreement
 from benchmarks.simulated.drive import Driver
 from benchmarks.simulated.setup import NodeSetup
+from benchmarks.simulated.succession import Succession
 from pi0_ros.motion.refusal import Measured
-from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
 from pi0_ros.sim.world import World
 
@@ -41,7 +41,9 @@ class Pilot(Protocol):
     @property
     def cameras(self) -> tuple[str, ...]: ...
 
-    def infer(self, observation: Observation) -> ActionChunk: ...
+    def infer(
+        self, observation: Observation, *, prefix: ActionPrefix | None = None
+    ) -> ActionChunk: ...
 
     def reset(self) -> None: ...
 
@@ -113,7 +115,9 @@ class Episode:
         clamped: limit -> chunks clamped to it.
         latched: whether so many chunks in a row were refused that the node gave up.
         inference: wall seconds of each inference.
-        aims, chunk_steps: see `agreement.Agreement`; empty where they are not observed.
+        rtc_used: inferences that were given what executes (real-time chunking).
+        rtc_fallbacks: cause -> inferences that were not, although the parameter `rtc` asks for it.
+        aims, chunk_steps: see `succession.Succession`; empty where they are not observed.
     """
 
     seed: int
@@ -133,6 +137,8 @@ class Episode:
     clamped: Mapping[str, int]
     latched: bool
     inference: tuple[float, ...]
+    rtc_used: int = 0
+    rtc_fallbacks: Mapping[str, int] = field(default_factory=dict)
     aims: tuple[str, ...] = ()
     chunk_steps: tuple[float, ...] = ()
 
@@ -157,8 +163,9 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
     instructions = ambiguous if loop.ambiguous else named
     meant = instructions[seed % len(instructions)]
     told = ablation.tell(meant, instructions)
-    driver = Driver(loop.setup, loop.controller, _STEP, loop.stitched)
-    agreement = Agreement(world)
+    delay = round(loop.delay * 1e9)
+    driver = Driver(loop.setup, loop.controller, _STEP, loop.stitched, delay)
+    succession = Succession(world)
     start, commands, inference = world.positions, [], []
     for step in range(-_REST, 0):  # the arm has rested, as the node sees before it is enabled
         now = _START + step * _STEP
@@ -169,8 +176,8 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
         now = _START + step * _STEP
         measured = Measured(world.positions, world.velocities, now)
         if coming is not None and coming[0] <= now:
-            agreement.note(coming[1], now)
-            driver.move(coming[1], measured, now)
+            succession.note(coming[1], now)
+            driver.move(coming[1], measured, now, told)
             coming = None
         if step * PERIOD >= ticks / loop.setup.parameters.rate_hz - 1e-9:
             ticks += 1
@@ -178,13 +185,15 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
             if coming is None:
                 images = world.images() if pilot.cameras else {}
                 seen = ablation.observe(Observation(images, measured.positions, told, now))
+                prefix = driver.agreement(now, told, pilot).prefix
+                more = {} if prefix is None else {"prefix": prefix}
                 began = time.perf_counter()
-                chunk = pilot.infer(seen)
+                chunk = pilot.infer(seen, **more)
                 inference.append(time.perf_counter() - began)
-                coming = now + round(loop.delay * 1e9), ablation.act(chunk)
-                if loop.delay == 0.0:
-                    agreement.note(coming[1], now)
-                    driver.move(coming[1], measured, now)
+                coming = now + delay, ablation.act(chunk)
+                if not delay:
+                    succession.note(coming[1], now)
+                    driver.move(coming[1], measured, now, told)
                     coming = None
         driver.tick(measured, now)
         commands.append(driver.command(measured, now))
@@ -209,6 +218,8 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
         clamped=dict(driver.clamped),
         latched=bool(driver.latched),
         inference=tuple(inference),
-        aims=tuple(agreement.aims),
-        chunk_steps=tuple(agreement.steps),
+        rtc_used=driver.rtc.counts.used,
+        rtc_fallbacks=dict(driver.rtc.counts.fallbacks),
+        aims=tuple(succession.aims),
+        chunk_steps=tuple(succession.steps),
     )

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.simulated.agreement import changes
 from benchmarks.simulated.rollout import PERIOD, Episode
+from benchmarks.simulated.succession import changes
 from pi0_ros import console
 
 

@@ -15,12 +15,15 @@ from examples.touch_task.objective import POINTED_JOINTS, Batch
 from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
+from pi0_ros.sim.expert import diverted_chunk
 from pi0_ros.sim.task import INSTRUCTIONS, SENTENCES
 
 STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
 """How each variant normalises the state."""
 
 _LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
+_DECOY = (0.10, 0.15, 0.15, 0.15, 0.04, 0.15)  # radians: how far off the goal a decoy is at most
+_STAYS = 0.25  # share of decoys that are about where the arm is
 _BRIGHTNESS = 0.06  # how much an image is made brighter or darker, of the whole range
 
 
@@ -57,8 +60,12 @@ class TrainingData:
         self._goal = _statistics(demonstrations.goals)
         self._tokenizer = load_tokenizer(tokenizer, None)
 
-    def draw(self, size: int) -> Batch:
-        """Observations that were not seen in this round, each with one of its instructions."""
+    def draw(self, size: int, max_delay: int = 0) -> Batch:
+        """Observations that were not seen in this round, each with one of its instructions.
+
+        Args:
+            max_delay: most steps of a chunk that are given; how many is drawn, from 0 on.
+        """
         if len(self._order) < size:
             count = len(self._demonstrations)
             self._order = torch.randperm(count, generator=self._generator)
@@ -66,7 +73,8 @@ class TrainingData:
         objects, sentences = self.labels(rows)
         drawn = torch.multinomial((objects >= 0).float(), 1, generator=self._generator)
         objects, sentences = (labels.gather(1, drawn)[:, 0] for labels in (objects, sentences))
-        return self.batch(rows, objects, sentences)
+        delays = torch.randint(max_delay + 1, (len(rows),), generator=self._generator)
+        return self.batch(rows, objects, sentences, delays)
 
     def labels(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What the observations `rows` [n] are labelled with.
@@ -81,12 +89,21 @@ class TrainingData:
         ambiguous = torch.arange(len(INSTRUCTIONS), len(SENTENCES)).expand_as(choices)
         return torch.cat((each, choices), dim=1), torch.cat((named, ambiguous), dim=1)
 
-    def batch(self, rows: Tensor, chosen: Tensor, sentences: Tensor, *, vary: bool = True) -> Batch:
+    def batch(
+        self,
+        rows: Tensor,
+        chosen: Tensor,
+        sentences: Tensor,
+        delays: Tensor,
+        *,
+        vary: bool = True,
+    ) -> Batch:
         """The observations `rows` [n] under one instruction each.
 
         Args:
             chosen: [n] which of its scene's objects the expert goes for.
             sentences: [n] what it was told, places in `SENTENCES`.
+            delays: [n] how many steps of the chunk are given.
             vary: change the brightness of each image at random.
         """
         d, c = self._demonstrations, self._config
@@ -104,10 +121,28 @@ class TrainingData:
             pad_sequence(tokens, batch_first=True),
             torch.tensor([len(t) for t in tokens]),
             F.pad(state, (0, c.max_state_dim - state.shape[1])),
-            _normalised(d.chunks[rows, chosen], self.action),
+            delays,
+            _normalised(self._chunks(rows, chosen, delays), self.action),
             torch.cat((goal, state), dim=1) if c.pi05 else goal,
             self._patches(places, *d.images.shape[2:4]),
         )
+
+    def _chunks(self, rows: Tensor, chosen: Tensor, delays: Tensor) -> Tensor:
+        """[n, horizon, joints] radians: the expert's answer to what is given of a chunk.
+
+        What a policy has decided is never quite what the expert would have. If it was in training,
+        the policy would learn to go on with it whatever the cameras show. So what is given leads a
+        little off the goal, or stays nearly where the arm is, and the rest makes up for it.
+        """
+        d, count = self._demonstrations, len(rows)
+        state, goal = d.state[rows], d.goals[rows, chosen]
+        share, stays = torch.rand(2, count, 1, generator=self._generator)
+        off = torch.randn(goal.shape, generator=self._generator) * torch.tensor(_DECOY)
+        decoy = torch.where(stays < _STAYS, state, goal) + share * off
+        numbers = (t.numpy() for t in (state, decoy, goal, delays))
+        diverted = diverted_chunk(*numbers, horizon=d.chunks.shape[2])
+        given = delays[:, None, None] > 0
+        return torch.where(given, torch.from_numpy(diverted).float(), d.chunks[rows, chosen])
 
     def _prompt(self, instruction: str, state: Tensor) -> Tensor:
         """[length] token ids, as the policy makes them of a normalised state."""

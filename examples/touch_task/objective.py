@@ -43,6 +43,7 @@ class Batch(NamedTuple):
         tokens: [batch, length] int64, padded with zeros.
         lengths: [batch] int64, tokens that are no padding.
         state: [batch, max_state_dim] float32, padded with zeros.
+        delays: [batch] int64: how many of the actions are given.
         actions: [batch, horizon, joints] float32.
         goal: [batch, goal_size] float32: where the expert goes, NaN where its instruction leaves
             the choice; for pi0.5 then where the arm is, which it has to read in its prompt.
@@ -53,6 +54,7 @@ class Batch(NamedTuple):
     tokens: Tensor
     lengths: Tensor
     state: Tensor
+    delays: Tensor
     actions: Tensor
     goal: Tensor
     patches: Tensor
@@ -123,15 +125,13 @@ def losses(
     pointer: Pointer,
     batch: Batch,
     draws: int,
-    max_delay: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(flow loss, error of the goal, cross entropy of the patches), all scalars.
 
     Args:
         draws: pairs of noise and time per observation: the context is computed once for all.
-        max_delay: longest prefix that is given, in steps; the length is drawn from 0 on.
-        generator: of noise, times and delays.
+        generator: of noise and times.
     """
     layout = layout_of(model, batch)
     seen: list[Tensor] = []
@@ -153,8 +153,8 @@ def losses(
     # Beta(1.5, 1) by inverting its distribution function t^1.5.
     times = torch.rand(count, generator=generator).pow(1 / 1.5) * 0.999 + 0.001
     noise = torch.randn(actions.shape, generator=generator)
-    delays = torch.randint(max_delay + 1, (count, 1), generator=generator)
-    fixed = (torch.arange(horizon) < delays)[..., None]
+    delays = batch.delays.repeat_interleave(draws)
+    fixed = (torch.arange(horizon) < delays[:, None])[..., None]
     t = torch.where(fixed, 0.0, times[:, None, None])
     padded = F.pad(t * noise + (1 - t) * actions, (0, model.config.max_action_dim - joints))
     time = torch.where(fixed, model.time_rows(np.zeros(1)), model.time_rows(times.numpy())[:, None])

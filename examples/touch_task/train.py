@@ -126,10 +126,8 @@ def train(
     optimiser = Optimiser((model, pointer), recipe.rate, recipe.average)
     bar = console.progress(range(recipe.steps), desc="learns to move", unit="step")
     for step in bar:
-        batch = data.draw(recipe.batch)
-        flow, goal, patches = losses(
-            model, pointer, batch, recipe.draws, recipe.max_delay, generator
-        )
+        batch = data.draw(recipe.batch, recipe.max_delay)
+        flow, goal, patches = losses(model, pointer, batch, recipe.draws, generator)
         loss = flow + recipe.pointing_weight * (goal + recipe.patch_weight * patches)
         optimiser.step(loss, schedule(step, recipe.steps))
         curves.flow.append(flow.item())

@@ -92,6 +92,28 @@ class Expert:
         return np.stack(steps[_LEAD:], axis=-2)
 
 
+def diverted_chunk(
+    joints: np.ndarray, decoy: np.ndarray, goal: np.ndarray, delays: np.ndarray, horizon: int
+) -> np.ndarray:
+    """As `Expert.chunk_from`, where the first steps are decided already and lead elsewhere.
+
+    Args:
+        joints: [n, 6] radians.
+        decoy: [n, 6] radians: where the first steps go.
+        goal: [n, 6] radians: where all others go.
+        delays: [n] how many steps go for the decoy.
+
+    Returns:
+        [n, horizon, 6] radians.
+    """
+    q, steps = np.asarray(joints, dtype=float), []
+    last = np.where(delays > 0, delays + _LEAD, 0)
+    for step in range(horizon + _LEAD):
+        q = q + _velocity(q, np.where((step < last)[:, None], decoy, goal))
+        steps.append(q)
+    return np.stack(steps[_LEAD:], axis=-2)
+
+
 def _velocity(q: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """[..., 6] radians per step: lift, pan, come down, blended by how far the arm is."""
     aligned = np.exp(-(((goal[..., :1] - q[..., :1]) / _ALIGNED) ** 2))

@@ -92,7 +92,8 @@ def test_training_sees_what_the_policy_will_see(
     write_task_tokenizer(tmp_path, SENTENCES)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
     rows, chosen = torch.tensor([7, 20]), torch.tensor([0, 2])
-    batch = data.batch(rows, chosen, demonstrations.instructions[rows, chosen], vary=False)
+    told = demonstrations.instructions[rows, chosen]
+    batch = data.batch(rows, chosen, told, torch.zeros_like(rows), vary=False)
     rule = ImageRule(antialias=False, centred=True)
     for i, (row, which) in enumerate(zip(rows, chosen, strict=True)):
         for camera in range(2):
@@ -120,7 +121,8 @@ def test_training_reads_the_prompts_that_the_policy_writes(
     seen: list[torch.Tensor] = []
     policy.graphs.prompt = lambda tokens, cameras: (seen.append(tokens), asked(tokens, cameras))[1]
     rows, chosen = torch.arange(0, 40, 5), torch.zeros(8, dtype=torch.int64)
-    batch = data.batch(rows, chosen, demonstrations.instructions[rows, chosen], vary=False)
+    told = demonstrations.instructions[rows, chosen]
+    batch = data.batch(rows, chosen, told, torch.zeros_like(rows), vary=False)
     for i, row in enumerate(rows):
         instruction = INSTRUCTIONS[demonstrations.instructions[row, 0]]
         policy._prompts.clear()
@@ -158,7 +160,7 @@ def test_what_is_given_has_no_noise_and_no_loss(
     write_task_tokenizer(tmp_path, SENTENCES)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
     model, pointer = new_model(TINY, len(JOINTS), 0), Pointer(TINY, len(JOINTS), 0)
-    batch, seen = data.draw(8), []
+    batch, seen = data.draw(32, max_delay=12), []
     velocity = model.velocity
 
     def watched(noisy: torch.Tensor, time: torch.Tensor, *rest: object) -> torch.Tensor:
@@ -166,8 +168,8 @@ def test_what_is_given_has_no_noise_and_no_loss(
         return velocity(noisy, time, *rest)
 
     monkeypatch.setattr(model, "velocity", watched)
-    flow, _, _ = losses(model, pointer, batch, 4, 12, torch.Generator().manual_seed(1))
-    (noisy, time), actions = seen[0], batch.actions.repeat_interleave(4, 0)
+    flow, _, _ = losses(model, pointer, batch, 2, torch.Generator().manual_seed(1))
+    (noisy, time), actions = seen[0], batch.actions.repeat_interleave(2, 0)
     given = (time == model.time_rows(np.zeros(1))).all(dim=2)
     assert torch.equal(given, (noisy == actions).all(dim=2))
     delays = given.sum(dim=1)
@@ -176,7 +178,7 @@ def test_what_is_given_has_no_noise_and_no_loss(
     # An error in what is given costs nothing.
     wrong = torch.where(given, 100.0, 0.0)[..., None]
     monkeypatch.setattr(model, "velocity", lambda *args: velocity(*args) + wrong)
-    again, _, _ = losses(model, pointer, batch, 4, 12, torch.Generator().manual_seed(1))
+    again, _, _ = losses(model, pointer, batch, 2, torch.Generator().manual_seed(1))
     assert torch.equal(again, flow)
 
 
@@ -194,6 +196,23 @@ def test_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     assert not torch.equal(model.action_in.weight, fresh.action_in.weight)
     with pytest.raises(ValueError, match="other sizes"):
         take_over(new_model(SMALL, len(JOINTS), 0), TOUCH_CHECKPOINT, tmp_path)
+
+
+def test_what_is_given_leads_off_the_goal_and_the_rest_makes_up_for_it(
+    tmp_path: Path, demonstrations: Demonstrations
+) -> None:
+    write_task_tokenizer(tmp_path, SENTENCES)
+    data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
+    rows = torch.arange(len(demonstrations))
+    chosen, delays = torch.zeros_like(rows), rows % 13
+    batch = data.batch(rows, chosen, demonstrations.instructions[rows, chosen], delays)
+    actions = batch.actions.numpy() * data.action["std"] + data.action["mean"]
+    labels = demonstrations.chunks[:, 0].numpy()
+    off = np.abs(actions - labels).max(axis=2)
+    assert off[delays == 0].max() < 1e-5
+    assert (off[delays == 12][:, 11] > 0.02).mean() > 0.5
+    assert np.abs(np.diff(actions, axis=1)).max() < 0.0501, "as fast as the expert, without a step"
+    assert np.median(off[:, -1]) < 0.01
 
 
 def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demonstrations) -> None:

@@ -13,7 +13,7 @@ from pi0_ros.policy.types import ActionChunk
 from pi0_ros.sim.world import World
 
 
-class Agreement:
+class Succession:
     """Notes the chunks of a scene as they arrive.
 
     Attributes:
