@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from pi0_ros.motion.rtc import WARM_UP, Agreement, RealTimeChunking, RtcCounts, RtcSettings
 
 from benchmarks.simulated.setup import NodeSetup
 from pi0_ros.motion.blend import derivative
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.refusal import Measured, Refusal
+from pi0_ros.motion.rtc import WARM_UP, Agreement, RealTimeChunking, RtcCounts, RtcSettings
 from pi0_ros.motion.spline import Trajectory
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.sim.controller import Controller
@@ -81,12 +81,17 @@ class Driver:
         return self._enable.latched
 
     def _know(self, delay: int) -> None:
-        """Begin a scene as a node does that has executed chunks, a delay (nanoseconds) after their
-        observations, in an episode before."""
-        step = self._setup.parameters.action_dt
-        earlier = ActionChunk(np.zeros((0, len(self._joints))), step, 0, 0, seed=0)
+        """Begin a scene as a node does that has executed chunks in an episode before.
+
+        Args:
+            delay: nanoseconds from an observation to the earliest splice point, which is then the
+                next step of the chunk.
+        """
+        seconds = self._setup.parameters.action_dt
+        step = round(seconds * 1e9)
+        earlier = ActionChunk(np.zeros((0, len(self._joints))), seconds, 0, 0, seed=0)
         for _ in range(WARM_UP + 1):
-            self.rtc.executed(earlier, delay, "")
+            self.rtc.executed(earlier, -(-delay // step) * step, "")
         self.rtc.drop("episode")
         self.rtc.counts = RtcCounts()
 

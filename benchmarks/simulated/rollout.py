@@ -36,10 +36,14 @@ class Pilot(Protocol):
 
     Attributes:
         cameras: whose images it needs.
+        horizon: steps of a chunk.
     """
 
     @property
     def cameras(self) -> tuple[str, ...]: ...
+
+    @property
+    def horizon(self) -> int: ...
 
     def infer(
         self, observation: Observation, *, prefix: ActionPrefix | None = None
@@ -51,17 +55,19 @@ class Pilot(Protocol):
 class ExpertPilot:
     """The scripted expert in the place of a policy: it shows what the loop itself does.
 
-    It reads the world, not the observations.
+    It reads the world, neither observations nor prefixes.
     """
 
     cameras: tuple[str, ...] = ()
+    horizon = 50
 
     def __init__(self, world: World) -> None:
         self._expert = Expert(world)
         self._sequence = 0
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        positions = self._expert.chunk(observation.instruction).astype(np.float32)
+    def infer(self, observation: Observation, *, prefix: ActionPrefix | None = None) -> ActionChunk:
+        chunk = self._expert.chunk(observation.instruction, self.horizon)
+        positions = chunk.astype(np.float32)
         sequence, self._sequence = self._sequence, self._sequence + 1
         return ActionChunk(positions, CONTROL_SECONDS, observation.stamp, sequence, seed=0)
 

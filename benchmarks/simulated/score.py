@@ -32,6 +32,8 @@ class Score:
         changes_of_mind: chunks that head for another object than the chunk before.
         successors: chunks that had one before them; 0 where that is not observed.
         chunk_step_rad: by how much a chunk as inferred differs from the one before, at its arrival.
+        rtc_used: inferences that were given what executes (real-time chunking).
+        rtc_fallbacks: cause -> inferences that were not, although the parameter `rtc` asks for it.
         chunks: inferences made.
         trajectories: trajectories that the controller took, stops apart.
         stops: trajectories that stopped the arm because no chunk came.
@@ -56,6 +58,8 @@ class Score:
     changes_of_mind: int
     successors: int
     chunk_step_rad: Mapping[str, float | None]
+    rtc_used: int
+    rtc_fallbacks: Mapping[str, int]
     chunks: int
     trajectories: int
     stops: int
@@ -84,7 +88,9 @@ def score(episodes: Sequence[Episode]) -> Score:
     steps = [boundary_steps(e.start, e.commands, e.boundaries) for e in episodes]
     refused: Counter[str] = Counter()
     clamped: Counter[str] = Counter()
+    fallbacks: Counter[str] = Counter()
     for episode in episodes:
+        fallbacks.update(episode.rtc_fallbacks)
         refused.update(episode.refused)
         clamped.update(episode.clamped)
     return Score(
@@ -101,6 +107,8 @@ def score(episodes: Sequence[Episode]) -> Score:
         changes_of_mind=sum(changes(e.aims) for e in episodes),
         successors=sum(max(len(e.aims) - 1, 0) for e in episodes),
         chunk_step_rad=_spread(s for e in episodes for s in e.chunk_steps),
+        rtc_used=sum(e.rtc_used for e in episodes),
+        rtc_fallbacks=dict(sorted(fallbacks.items())),
         chunks=sum(len(e.inference) for e in episodes),
         trajectories=sum(e.published for e in episodes),
         stops=sum(e.stops for e in episodes),
@@ -187,6 +195,7 @@ def table(figures: Score) -> str:
         ("jerk of the commands, RMS", "none" if f.jerk is None else f"{f.jerk:.0f} rad/s^3"),
         ("changes of mind", f"{f.changes_of_mind} of {f.successors} chunks"),
         ("step between chunks, p50 / p95 / max", f"{spread(f.chunk_step_rad, 3)} rad"),
+        ("chunks given what executes; not given", f"{f.rtc_used}; {counts(f.rtc_fallbacks)}"),
         ("chunks; trajectories executed", f"{f.chunks}; {f.trajectories}"),
         ("ticks that found the policy busy", f"{f.busy_ticks} of {f.ticks}"),
         ("chunks rejected by the executor", counts(f.refused)),

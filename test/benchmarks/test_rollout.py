@@ -10,7 +10,8 @@ from benchmarks.simulated.drive import CONTROLLERS
 from benchmarks.simulated.rollout import PERIOD, Episode, ExpertPilot, Loop, rollout
 from benchmarks.simulated.score import boundary_steps
 from benchmarks.simulated.setup import NodeSetup, read_setup
-from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
+from pi0_ros.sim.expert import CONTROL_SECONDS
 from pi0_ros.sim.world import World
 
 # The widest band for the first chunk, which is late by 300 ms here, and a start in the past, which
@@ -151,6 +152,38 @@ def test_stitching_takes_the_step_out_of_a_late_chunk(world: World) -> None:
         largest[stitched] = steps.max()
     assert largest[False] > 0.2
     assert largest[True] < 0.01
+
+
+class Given(ExpertPilot):
+    """Remembers what it was given."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.given: list[tuple[int, ActionPrefix | None]] = []
+
+    def infer(self, observation: Observation, *, prefix: ActionPrefix | None = None) -> ActionChunk:
+        self.given.append((observation.stamp, prefix))
+        return super().infer(observation)
+
+
+def test_the_pilot_is_given_what_executes(world: World) -> None:
+    """From the second chunk on, with the delay of earlier scenes: 300 ms, the lead of 40 and up to
+    the next step."""
+    pilot = Given(world)
+    episode = rollout(world, pilot, SEEDS[0], loop(delay=0.3, setup=given(rtc="guided")))
+    first, *others = pilot.given
+    assert first[1] is None and episode.rtc_fallbacks == {"episode": 1}
+    assert episode.rtc_used == len(others) > 2
+    for stamp, prefix in others:
+        assert prefix is not None and prefix.delay == 9
+        # A command holds where the trajectory is one period later; the last step is the splice.
+        begun = (stamp - first[0]) / 1e9
+        due = np.round((begun + CONTROL_SECONDS * np.arange(1, 9)) / PERIOD).astype(int) - 1
+        due = due[due < len(episode.commands)]
+        np.testing.assert_allclose(prefix.positions[: len(due)], episode.commands[due], atol=1e-4)
+    off = Given(world)
+    rollout(world, off, SEEDS[0], loop(delay=0.3))
+    assert all(prefix is None for _, prefix in off.given)
 
 
 def test_nan_is_never_published(world: World) -> None:

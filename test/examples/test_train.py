@@ -210,7 +210,7 @@ def test_what_is_given_leads_off_the_goal_and_the_rest_makes_up_for_it(
     labels = demonstrations.chunks[:, 0].numpy()
     off = np.abs(actions - labels).max(axis=2)
     assert off[delays == 0].max() < 1e-5
-    assert (off[delays == 12][:, 11] > 0.02).mean() > 0.5
+    assert (off[delays > 5].max(axis=1) > 0.01).mean() > 0.5
     assert np.abs(np.diff(actions, axis=1)).max() < 0.0501, "as fast as the expert, without a step"
     assert np.median(off[:, -1]) < 0.01
 
