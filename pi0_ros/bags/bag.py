@@ -120,6 +120,11 @@ def _opened(path: Path) -> Iterator[Reader]:
         reader.open()
         _forget_offers(reader)
     except FileNotFoundError:
+        if (path / "meta" / "info.json").is_file():
+            raise BagError(
+                f"{path} is a LeRobot data set, which `pi0 eval`, `pi0 replay --deterministic` and"
+                " `pi0 diff` read; here a rosbag2 recording is needed"
+            ) from None
         raise BagError(
             f"{path}: not a rosbag2 recording (no metadata.yaml in it). Give the directory that "
             "`ros2 bag record` made; `ros2 bag reindex` writes a missing metadata.yaml."

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pi0_ros import console
@@ -22,6 +22,7 @@ from pi0_ros.bags.bag import BagError, BagTopic, Message, Recording
 from pi0_ros.bags.messages import STATES_TYPE, encode, make, make_header
 from pi0_ros.datasets.layout import DataSet, Episode, Feature, Video, read_table
 from pi0_ros.datasets.video import read_frames
+from pi0_ros.node.images import ImageError, decompress
 from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.node.parameters import NodeParameters
 
@@ -101,8 +102,13 @@ class EpisodeRecording(Recording):
         columns = joint_columns(self.data.features[name], self.parameters.joint_names, name)
         scale = np.array([joint.scale for joint in joints])
         offset = np.array([joint.offset for joint in joints])
-        numbers = _numbers(self.episode, self._table, name)[:, columns]
-        return np.ascontiguousarray(numbers * scale + offset)
+        numbers = _numbers(self.episode, self._table, name)
+        if numbers.shape[1] <= max(columns):
+            raise BagError(
+                f"{self.episode.data}: {name} has {numbers.shape[1]} numbers a frame; info.json"
+                f" declares {list(self.data.features[name].shape)}"
+            )
+        return np.ascontiguousarray(numbers[:, columns] * scale + offset)
 
     @cached_property
     def _table(self) -> Any:
@@ -118,7 +124,7 @@ class EpisodeRecording(Recording):
         table = table.sort_by("frame_index")
         times = _numbers(self.episode, table, "timestamp")[:, 0]
         pace = np.arange(len(times)) / self.data.fps
-        if np.abs(times - times[0] - pace).max() > 0.5 / self.data.fps:
+        if not np.abs(times - times[0] - pace).max() <= 0.5 / self.data.fps:
             raise BagError(
                 f"{file}: the timestamps of episode {number} do not follow the pace of"
                 f" {self.data.fps:g} frames per second that info.json declares"
@@ -150,15 +156,13 @@ class EpisodeRecording(Recording):
         for number, cell in enumerate(table.sort_by("frame_index")[name]):
             content = cell.as_py()
             data = content.get("bytes") if isinstance(content, dict) else None
-            decoded = None
-            if data:
-                decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if decoded is None:
+            try:
+                yield decompress(SimpleNamespace(format="png", data=data or b""))
+            except ImageError as error:
                 raise BagError(
-                    f"{self.episode.data}: {name} of frame {number} holds no PNG or JPEG file;"
-                    " expected the images in the table or a video"
-                )
-            yield decoded[..., ::-1]
+                    f"{self.episode.data}: {name} of frame {number}: {error}; expected PNG or JPEG"
+                    " files in the table, or a video"
+                ) from error
 
 
 def open_episode(data: DataSet, number: int, parameters: NodeParameters) -> EpisodeRecording:

@@ -28,7 +28,10 @@ V3_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4
 _V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 _FIELD = re.compile(r"\{(\w+)(?::0?\d)?d?\}")
-_MOST_EPISODES = 1_000_000
+_LONGEST = 10_000_000
+"""Frames of an episode at most: four days at 30 Hz."""
+_MOST_BYTES = 1 << 28
+"""Of a list of episodes or tasks."""
 _IMAGES = ("video", "image")
 
 
@@ -239,6 +242,8 @@ def read_table(file: Path, wanted: Any = None, filters: Any = None) -> pyarrow.T
 def _lines(file: Path) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file."""
     try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"larger than {_MOST_BYTES} bytes")
         rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, ValueError, RecursionError) as error:
         raise BagError(f"{file}: no readable JSON Lines file: {error}") from error
@@ -249,8 +254,11 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 def _whole(path: Path, row: Mapping[str, Any], key: str) -> int:
     value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
-        raise BagError(f"{path}: an episode or task has {key} {value!r}, expected a whole number")
+    most = _LONGEST if key == "length" else (1 << 31) - 1
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise BagError(
+            f"{path}: an episode or task has {key} {value!r}, expected a whole number up to {most}"
+        )
     return value
 
 

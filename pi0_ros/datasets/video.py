@@ -12,6 +12,8 @@ from pi0_ros import console
 from pi0_ros.bags.bag import BagError
 
 CODEC = "libx264"
+MAX_SIDE = 8192
+"""Pixels of a side of a video at most."""
 
 
 def read_frames(file: Path, times: Sequence[float], fps: float) -> Iterator[np.ndarray]:
@@ -36,6 +38,8 @@ def read_frames(file: Path, times: Sequence[float], fps: float) -> Iterator[np.n
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
+            if max(stream.width, stream.height) > MAX_SIDE:
+                raise ValueError(f"{stream.width} x {stream.height} pixels")
             stream.thread_type = "AUTO"
             base = stream.time_base
             if times[0] > 1.0:  # to the key frame before

@@ -27,7 +27,7 @@ pytest.importorskip("av")
 
 import pyarrow.parquet as parquet  # noqa: E402
 
-from pi0_ros.bags.bag import BagError  # noqa: E402
+from pi0_ros.bags.bag import BagError, open_bag  # noqa: E402
 from pi0_ros.bags.messages import decode  # noqa: E402
 from pi0_ros.convert import command as convert  # noqa: E402
 from pi0_ros.datasets.episode import BEGIN, EpisodeRecording, open_episode, playing  # noqa: E402
@@ -407,3 +407,46 @@ def test_what_convert_needs_for_bags_is_said(tmp_path):
     params = write_params(tmp_path / "robot.yaml", THREE, action_dt=0.15)
     with pytest.raises(BagError, match=r"6\.67 frames per second"):
         convert_bags(bag, tmp_path / "set", "--params", params)
+
+
+@pytest.mark.parametrize(
+    "row, says",
+    [
+        ({"length": 2**50}, "expected a whole number up to 10000000"),
+        ({"length": -1}, "expected a whole number"),
+        ({"episode_index": "0"}, "expected a whole number"),
+        ({"length": 3}, "6 frames of episode 0; the list of episodes says 3"),
+    ],
+)
+def test_a_list_of_episodes_that_lies_is_told(sets, tmp_path, row, says):
+    path = Path(shutil.copytree(sets["v2.1"], tmp_path / "set"))
+    first = {"episode_index": 0, "length": LENGTH} | row
+    (path / "meta" / "episodes.jsonl").write_text(json.dumps(first))
+    with pytest.raises(BagError, match=says):
+        read_all(path, write_robot(tmp_path / "robot.yaml"))
+
+
+@pytest.mark.parametrize(
+    "column, values, says",
+    [
+        ("observation.state", [[1.0]] * LENGTH, "has 1 numbers a frame"),
+        ("observation.state", [["a", "b", "c"]] * LENGTH, "holds no numbers"),
+        ("timestamp", [float("nan")] * LENGTH, "do not follow the pace"),
+        ("timestamp", [k / 30 for k in range(LENGTH)], "do not follow the pace"),
+        ("task_index", [7] * LENGTH, "task_index 7 has no words"),
+        ("task_index", [None] * LENGTH, "task_index None has no words"),
+    ],
+)
+def test_a_table_that_lies_is_told(sets, tmp_path, column, values, says):
+    path = Path(shutil.copytree(sets["v2.1"], tmp_path / "set"))
+    file = min(path.glob("data/**/*.parquet"))
+    table = parquet.read_table(file, partitioning=None)
+    place = table.column_names.index(column)
+    parquet.write_table(table.set_column(place, column, pyarrow.array(values)), file)
+    with pytest.raises(BagError, match=says):
+        read_all(path, write_robot(tmp_path / "robot.yaml"))
+
+
+def test_a_data_set_where_a_bag_is_needed_is_told(sets):
+    with pytest.raises(BagError, match="is a LeRobot data set, which `pi0 eval`"):
+        open_bag(sets["v3.0"])
