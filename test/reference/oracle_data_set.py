@@ -54,6 +54,8 @@ def write(kind: Any, path: str) -> None:
 
 def read(kind: Any, path: str) -> None:
     data = kind("local/set", root=path, video_backend="pyav")
+    ahead = {"action": [k / data.fps for k in range(4)]}  # as a policy of chunks is trained
+    chunks = kind("local/set", root=path, video_backend="pyav", delta_timestamps=ahead)
     frames = []
     for k in range(len(data)):
         item = data[k]
@@ -64,6 +66,7 @@ def read(kind: Any, path: str) -> None:
                 "task": item["task"],
                 "state": item["observation.state"].tolist(),
                 "action": item["action"].tolist(),
+                "chunk": chunks[k]["action"].tolist(),
                 "grey": {
                     name: float(value.mean() * 255)
                     for name, value in item.items()

@@ -70,6 +70,7 @@ def test_lerobots_loader_reads_what_was_converted(tmp_path):
         assert np.allclose([f["grey"][camera] for f in frames], ours, atol=1.5)
     statistics = found["statistics"]
     actions = np.array([f["action"] for f in frames])
+    assert np.allclose(frames[3]["chunk"], actions[3:7])
     assert np.allclose(statistics["action"]["mean"], actions.mean(0), atol=1e-5)
     assert np.allclose(statistics["action"]["q99"], np.quantile(actions, 0.99, axis=0), atol=1e-5)
     assert np.shape(statistics["observation.images.front"]["std"]) == (3, 1, 1)

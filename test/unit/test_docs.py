@@ -119,3 +119,11 @@ def test_bloom_can_release_it() -> None:
     ).stdout
     files = [ROOT / name for name in tracked.split("\0") if name]
     assert not [f.name for f in files if f.is_file() and f.stat().st_size > 3_000_000]
+
+
+def test_pictures_are_made_by_commands_of_the_docs() -> None:
+    text = "".join(page.read_text() for page in SOURCES) + (ROOT / "Makefile").read_text()
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)  # where they are shown
+    for picture in (*DOCS.glob("*.png"), *DOCS.glob("*.gif")):
+        written = (f"docs/{picture.name}", f"'{picture.stem}'")
+        assert any(name in text for name in written), picture.name
