@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.rtc_jacobian import differentiable
 
 from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.steps import ABSOLUTE, POSTPROCESSOR, PREPROCESSOR, RELATIVE
@@ -120,3 +121,20 @@ def test_trained_needs_a_checkpoint_that_says_so_or_a_limit(
     assert Policy.load(copy, graph=TRAINED, rtc_max_delay=4).rtc_max_delay == 4
     with pytest.raises(ValueError, match="more than the 9 steps"):
         Policy.load(copy, graph=TRAINED, rtc_max_delay=10)
+
+
+@pytest.mark.parametrize("checkpoint", ["demo_checkpoint", "demo_pi05"])
+def test_the_identity_is_not_the_jacobian(request: pytest.FixtureRequest, checkpoint: str) -> None:
+    """The reference with the true product is the policy's guidance where it has the identity, and
+    another one where it has not; docs/rtc.md says by how much.
+    """
+    path = request.getfixturevalue(checkpoint)
+    policy, reference = Policy.load(path, graph=GUIDED), differentiable(path)
+    noise, given = policy.noise(0), prefix(20, weight=0.5)
+    reference.graphs.jacobian = False
+    identity = reference.infer(observation(), noise, given).positions
+    ours = policy.infer(observation(), noise, given).positions
+    np.testing.assert_allclose(identity, ours, atol=2e-5)
+    reference.graphs.jacobian = True
+    true = reference.infer(observation(), noise, given).positions
+    assert np.abs(true - ours).max() > 1e-3
