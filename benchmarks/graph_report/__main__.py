@@ -81,7 +81,7 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
 
     start = time.monotonic()
     warn(f"lowering {args.model} {args.config}, {config.num_steps} steps, as {args.form} ...")
-    graphs = lower(config, args.form, args.op)
+    graphs = lower(config, args.form, args.op, rtc=args.rtc)
     failed = [name for graph in graphs for name in graph.unsupported]
     summary = cost.summarize(
         node
@@ -187,6 +187,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ATTENTION_KERNELS,
         default="fia",
         help="attention: npu_fused_infer_attention_score or npu_prompt_flash_attention",
+    )
+    add(
+        "--rtc",
+        choices=("off", "guided", "trained"),
+        default="off",
+        help="real-time chunking (default: off)",
     )
     add_json(parser)
     add("--png", type=output_file, metavar="FILE", help="draw where nodes and bytes are")

@@ -50,12 +50,15 @@ class Lowered:
     unsupported: list[str] = field(default_factory=list)
 
 
-def lower(config: Pi0Config, form: str, attention: str, cameras: int = 2) -> list[Lowered]:
+def lower(
+    config: Pi0Config, form: str, attention: str, cameras: int = 2, rtc: str = "off"
+) -> list[Lowered]:
     """The graphs of one inference: the whole frame as one, or prefix and denoise step as two.
 
     Args:
         form: `frame` or `two-graph`.
         attention: see `Ascend`.
+        rtc: real-time chunking, see `GraphOptions`.
     """
     npu = torch.device("npu")
     ops = select(npu, DTYPE, "torchair", attention=attention)
@@ -69,15 +72,29 @@ def lower(config: Pi0Config, form: str, attention: str, cameras: int = 2) -> lis
             count = torch.empty(1, dtype=torch.int32, device=npu)
             made, flat = [*layout.suffix_rope, layout.suffix_mask], (*layout.prefix_rope, count)
         if form == "frame":
-            arguments = (images, prompt, state, noise, times, *flat)
-            return [lower_module("frame", 1, Frame(model), arguments)]
+            earlier = _rtc(rtc, noise, times, npu)
+            arguments = (images, prompt, state, noise, times, *earlier, *flat)
+            return [lower_module("frame", 1, Frame(model, rtc), arguments)]
         prefix = lower_module("prefix", 1, Prefix(model), (images, prompt, state, *flat))
         shape = (1, _prefix_tokens(config, cameras), config.kv_heads, config.head_dim)
         past = [torch.empty(shape, device=npu) for _ in range(2 * config.depth)]
         token = torch.empty(1, 1, config.expert_width, device=npu)
         rest = (*made, *past) if config.pi05 else (token, *past, *flat)
-        step = (noise, times[0], *rest)
-        return [prefix, lower_module("step", config.num_steps, Step(model), step)]
+        earlier = _rtc(rtc, noise, times, npu, step=True)
+        step = (noise, times[0], *earlier, *rest)
+        return [prefix, lower_module("step", config.num_steps, Step(model, rtc), step)]
+
+
+def _rtc(
+    mode: str, noise: torch.Tensor, times: torch.Tensor, npu: torch.device, step: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """The tensors of `Guided` or `Trained`, of one step or of all; none with `off`."""
+    target, horizon = torch.empty_like(noise), noise.shape[1]
+    if mode == "guided":
+        shape = (horizon, 1) if step else (len(times), horizon, 1)
+        return target, *(torch.empty(shape, dtype=noise.dtype, device=npu) for _ in range(2))
+    given = torch.empty(horizon, 1, dtype=torch.bool, device=npu)
+    return (target, given, torch.empty_like(times[0])) if mode == "trained" else ()
 
 
 def eager_calls(config: Pi0Config, attention: str) -> Counter[str]:

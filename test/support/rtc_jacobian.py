@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ from pi0_ros.policy.prompt import load_tokenizer
 from pi0_ros.policy.types import ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
 
-SHIFT, DELAY = 15, 8
-"""Steps between two observations, and steps of the delay, at 0.04 s a step: 0.6 s and 0.32 s."""
+SHIFT, DELAY, DT = 15, 8, 0.04
+"""Steps between two observations, steps of the delay, seconds of a step."""
 
 
 def guided_flow(
@@ -92,19 +93,24 @@ def differentiable(path: Path) -> Policy:
         cameras=read.cameras,
         joint_units=JointUnits.radians(joints),
         delta_mask=np.zeros(joints, bool),
-        action_dt=0.04,
+        action_dt=DT,
         seed=0,
         prompt_state=read.prompt_state or 0,
     )
 
 
-def compare(policy: Policy, observation: Observation, seed: int, weight: float) -> list[float]:
+def compare(policy: Policy, world: Any, told: str, seed: int, weight: float) -> list[float]:
     """Mean distances in radians: of the first DELAY steps from those that guide them, without
     guidance, with the identity and with the Jacobian; and between the last two, over the chunk.
+
+    The arm executes SHIFT steps of a chunk; the rest of it guides the next one.
     """
     horizon = policy.horizon
     noises = [policy.noise(10 * seed + i) for i in range(2)]
-    before = policy.infer(observation, noises[0]).positions
+    before = policy.infer(Observation(world.images(), world.positions, told), noises[0]).positions
+    for command in before[:SHIFT]:
+        world.step(command, DT)
+    observation = Observation(world.images(), world.positions, told)
     later = before[np.minimum(np.arange(horizon) + SHIFT, horizon - 1)]
     weights = prefix_weights("exp", DELAY, horizon - SHIFT, horizon)
     prefix = ActionPrefix(later, weights, DELAY, weight)
@@ -130,8 +136,7 @@ def main() -> None:
             for scene in range(20):
                 world.reset(scene)
                 told = INSTRUCTIONS[int(rng.integers(len(INSTRUCTIONS)))]
-                seen = Observation(world.images(), world.positions, told)
-                rows.append(compare(policy, seen, scene, weight))
+                rows.append(compare(policy, world, told, scene, weight))
             cells = " | ".join(f"{1e3 * value:.2f}" for value in np.mean(rows, axis=0))
             print(f"| {name} | {weight:g} | {cells} |")
     world.close()

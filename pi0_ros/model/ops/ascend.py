@@ -76,6 +76,10 @@ class Ascend:
             for name, gain in list(stack.named_parameters()):
                 if name.endswith("norm"):
                     _replace(stack, name, gain.to(m.dtype))
+        if m.config.pi05:
+            unit = nn.Parameter(m.action_out.weight.new_ones(m.config.expert_width), False)
+            for layer in m.expert.layers:  # a constant in each of them would be made anew
+                layer.out.unit_gain = layer.down.unit_gain = unit
         for layer in m.vision.layers:
             _pad_heads(layer, -(layer.out.weight.shape[0] // layer.heads) % HEAD_DIM_MULTIPLE)
         if self.weights_nz:
@@ -169,7 +173,7 @@ class Ascend:
 
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
         if gain.dim() > 1:  # tokens differ in time; the kernel takes one gain for all
-            return torch.ops.npu.npu_rms_norm(x, _unit_gain(x), EPS)[0] * gain
+            return torch.ops.npu.npu_rms_norm(x, x.new_ones(x.shape[-1]), EPS)[0] * gain
         return torch.ops.npu.npu_rms_norm(x, gain, EPS)[0]
 
     def linear_add_rms_norm(
@@ -181,11 +185,11 @@ class Ascend:
         gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         y = linear(x) if gate is None else linear(x) * gate
-        same = gain.dim() == 1
-        normed, _, total = torch.ops.npu.npu_add_rms_norm(
-            y, residual, gain if same else _unit_gain(y), EPS
-        )
-        return normed if same else normed * gain, total
+        if gain.dim() > 1:  # see `rms_norm`
+            normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, linear.unit_gain, EPS)
+            return normed * gain, total
+        normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, gain, EPS)
+        return normed, total
 
     def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
         return residual + linear(x)
@@ -228,10 +232,6 @@ def check_limits(c: Pi0Config, dtype: torch.dtype) -> None:
             )
     if problems:
         raise AscendError("the model cannot run on an NPU:\n  - " + "\n  - ".join(problems))
-
-
-def _unit_gain(x: Tensor) -> Tensor:
-    return x.new_ones(x.shape[-1])
 
 
 def _pad_heads(layer: Any, padding: int) -> None:
