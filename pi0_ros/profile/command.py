@@ -106,7 +106,9 @@ def _profile(args: argparse.Namespace) -> Report:
     out = args.out
     if out is not None:
         console.claim_folder(out, [TRACE], args.overwrite)
-    policy = load_to_measure(args, GraphOptions(args.graph, args.form, None, args.attention))
+    policy = load_to_measure(
+        args, GraphOptions(args.graph, args.form, None, args.attention, rtc=args.rtc)
+    )
     if out is None and policy.device.startswith("npu"):
         out = Path("profile")
     observation = plausible_observation(policy.cameras, policy.num_joints)

@@ -78,6 +78,12 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         help="one graph, or one for the context and one for a step (default: frame)",
     )
     add("--attention", choices=("fia", "pfa"), default="fia", help="on an NPU (default: fia)")
+    add(
+        "--rtc",
+        choices=("off", "guided", "trained"),
+        default="off",
+        help="real-time chunking, as the node's parameter (default: off)",
+    )
     add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
     add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
 
@@ -131,7 +137,9 @@ def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]
     from pi0_ros.profile.run import load_to_measure, plausible_observation
 
     start = time.perf_counter()
-    options = GraphOptions(graph, args.form, args.cache, args.attention, args.weights == "nz")
+    options = GraphOptions(
+        graph, args.form, args.cache, args.attention, args.weights == "nz", args.rtc
+    )
     policy = load_to_measure(args, options)
     loaded = time.perf_counter() - start
     observation = plausible_observation(policy.cameras, policy.num_joints)

@@ -53,6 +53,8 @@ def load_to_measure(args: argparse.Namespace, graph: GraphOptions) -> Policy:
         cameras=args.cameras,
         tokenizer=args.tokenizer,
         graph=graph,
+        # Any number of given actions takes the same time.
+        rtc_max_delay=checkpoint.rtc_max_delay or 1,
     )
 
 

@@ -59,12 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pi0.5 of openpi: whether the state stands in the prompt",
     )
     add(
-        "--rtc",
-        choices=("off", "guided", "trained"),
-        default="off",
-        help="real-time chunking, as the node's (default: off)",
-    )
-    add(
         "--rtc-max-delay",
         type=console.count(),
         default=0,

@@ -329,3 +329,10 @@ def test_the_home_directory_in_the_checkpoint_and_the_tokenizer(
         load_policy(configure(**parameters, tokenizer="~/elsewhere"))
     elsewhere = preflight(configure(**parameters, tokenizer="~/elsewhere"), None)
     assert any(f"{demo_checkpoint.parent}/elsewhere" in problem for problem in elsewhere)
+
+
+def test_trained_chunking_needs_a_checkpoint_that_was_trained_so(checkpoint: Path) -> None:
+    (problem,) = problems(checkpoint, rtc="trained")
+    assert "set rtc to guided" in problem and "rtc_max_delay" in problem
+    assert problems(checkpoint, rtc="trained", rtc_max_delay=8) == []
+    assert problems(checkpoint, rtc="guided") == []

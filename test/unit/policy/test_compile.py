@@ -32,7 +32,7 @@ from pi0_ros.policy.graph_cache import (
 )
 from pi0_ros.policy.graphs import Graphs
 from pi0_ros.policy.policy import Policy
-from pi0_ros.policy.types import Observation
+from pi0_ros.policy.types import ActionPrefix, Observation
 
 CPU = torch.device("cpu")
 FRAME = GraphOptions()
@@ -89,6 +89,30 @@ def test_graphs_give_the_same_actions_and_never_recompile(
         assert_same_actions(compiled, Policy.load(checkpoint, graph=GraphOptions("eager")))
         chunk = compiled.infer(observation("pick up a ball"))
     assert list(chunk.stage_times) == ["prepare", *stages, "finish"]
+
+
+@pytest.mark.parametrize("mode", ["guided", "trained"])
+@pytest.mark.parametrize("form", ["frame", "two-graph"])
+@pytest.mark.compile
+@pytest.mark.timeout(600)
+def test_one_graph_serves_every_delay_of_real_time_chunking(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, form: str, mode: str
+) -> None:
+    backend = {"backend": "aot_eager", "fullgraph": True, "dynamic": False}
+    monkeypatch.setattr(graphs, "compile_module", lambda m, *_: torch.compile(m, **backend))
+    # One length of prompts: one compilation.
+    monkeypatch.setattr(graphs, "PROMPT_LENGTHS", {"pi0": (20,)})
+    ours, eager = (
+        Policy.load(checkpoint, graph=GraphOptions(graph, form, rtc=mode), rtc_max_delay=9)
+        for graph in ("inductor", "eager")
+    )
+    seen, noise = observation(SHORT), ours.noise(0)
+    positions = np.linspace(-0.4, 0.6, 300).reshape(50, 6).astype(np.float32)
+    given = [ActionPrefix(positions, np.linspace(1, 0, 50, dtype=np.float32), d) for d in (2, 9)]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for prefix in (None, *given):
+            a, b = (policy.infer(seen, noise, prefix).positions for policy in (ours, eager))
+            np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_prompts_are_padded_to_few_lengths(checkpoint: Path) -> None:
@@ -220,6 +244,8 @@ def test_the_key_follows_what_a_graph_depends_on(
         key(),
         key(GraphOptions("auto", "two-graph")),
         key(GraphOptions(attention="pfa")),
+        key(GraphOptions(rtc="guided")),
+        key(GraphOptions(rtc="trained")),
         key(GraphOptions(weights_nz=True)),
         key(cameras=1),
         key(dtype=torch.bfloat16),
@@ -312,3 +338,5 @@ def test_unknown_options_are_refused() -> None:
         GraphOptions("tensorrt")
     with pytest.raises(ValueError, match="form must be one of"):
         GraphOptions("eager", "three-graph")
+    with pytest.raises(ValueError, match="rtc must be one of off, guided, trained"):
+        GraphOptions(rtc="on")
