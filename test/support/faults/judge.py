@@ -21,6 +21,8 @@ NEAR = 0.05
 STEP = 0.03
 """Radians that a command may be off the last one, beyond what the speed explains: a busy machine
 delivers a trajectory after its splice point."""
+_LEAD = 50_000_000
+"""Nanoseconds in which a stop goes on as the trajectory before: splice_lead, and a point's gap."""
 _GAP = 300_000_000  # nanoseconds without an account of the arm in which nothing is judged by it
 
 
@@ -141,7 +143,7 @@ class Judge:
             return ""
         self._stops += 1
         times = path.sample_times()
-        times = times[times >= min(received, path.end)]
+        times = times[times >= min(received + _LEAD, path.end)]
         speed = np.abs(path.sample(times)[1])
         if (np.diff(speed, axis=0) > 1e-6).any():
             return f"a motion that is no braking although {self._held}"

@@ -119,6 +119,22 @@ def test_while_it_holds_one_braking_is_all_that_may_come(judge):
     assert "a second trajectory although of a test" in seen(judge, stop)
 
 
+def test_a_stop_may_go_on_as_before_until_its_splice_point(judge):
+    def stop(splice: int) -> SimpleNamespace:
+        """Faster until the splice point, then braking."""
+        there = HERE + np.array([0.175 * splice / 1000, 0])
+        return trajectory(
+            [0, splice, splice + 300],
+            [HERE, there, there + np.array([0.0375, 0])],
+            [[0.1, 0.0], [0.25, 0.0], [0.0, 0.0]],
+        )
+
+    judge.hold("of a test")
+    assert seen(judge, stop(40)) == ""
+    judge.hold("of a test")
+    assert "no braking although of a test" in seen(judge, stop(90))
+
+
 def test_while_it_holds_nothing_may_speed_up(judge):
     judge.hold("of a test")
     assert "no braking although of a test" in seen(judge, swing())
