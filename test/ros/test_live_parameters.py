@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.harness import DT, HORIZON, JOINTS, FakePolicy, Harness
+from support.harness import DT, HORIZON, JOINTS, FakePolicy, GuidedPolicy, Harness
 
 pytest.importorskip("rclpy")
 
@@ -215,8 +215,28 @@ def test_changes_are_logged(start, capfd):
     assert "parameter blend: 0.25 from now on" in capfd.readouterr().err
 
 
+# name -> value, and what it makes of the prefix of the next chunk.
+RTC = {
+    "rtc_execution_horizon": (9, lambda prefix: np.count_nonzero(prefix.weights) == 9),
+    "rtc_max_guidance_weight": (3.0, lambda prefix: prefix.max_weight == 3.0),
+    "rtc_schedule": ("zeros", lambda prefix: np.count_nonzero(prefix.weights) == prefix.delay),
+}
+
+
+@pytest.mark.parametrize("name", RTC)
+def test_real_time_chunking(start, name):
+    robot = start(GuidedPolicy(), rtc="guided")
+    for _ in range(3):
+        robot.chunk()
+    value, changed = RTC[name]
+    assert not changed(robot.policy.prefixes[-1])
+    set_parameter(robot, name, value)
+    robot.chunk()
+    assert changed(robot.policy.prefixes[-1])
+
+
 def test_every_live_parameter_is_tested():
     rows = [*SPECS, *(row.of("<camera>", "wrist") for row in CAMERA_SPECS)]
     live = {row.name for row in rows if row.changes == LIVE}
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert live <= here | set(OBSERVATION) | set(CHUNKS) | set(TRACKING)
+    assert live <= here | set(OBSERVATION) | set(CHUNKS) | set(TRACKING) | set(RTC)

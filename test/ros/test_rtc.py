@@ -1,27 +1,11 @@
 """Real-time chunking in the node: which chunks are given a prefix, and what is told of it."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
-from support.harness import DT, HORIZON, FakePolicy
-
-from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
+from support.harness import DT, HORIZON, GuidedPolicy
 
 pytest.importorskip("rclpy")
 String = pytest.importorskip("std_msgs.msg").String
-
-
-@dataclass
-class Guided(FakePolicy):
-    """Notes what it is to agree with."""
-
-    rtc_max_delay: int = 9
-    prefixes: list[ActionPrefix | None] = field(default_factory=list)
-
-    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
-        self.prefixes.append(prefix)
-        return super().infer(observation)
 
 
 def positions_of(trajectory) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +16,7 @@ def positions_of(trajectory) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_chunk_agrees_with_the_trajectory_that_was_sent_and_tells_it(start):
-    policy = Guided()
+    policy = GuidedPolicy()
     robot = start(policy, rtc="guided", rtc_schedule="linear", blend=0.0)
     # The first chunk has nothing to agree with, and its delay does not count; nor has the second.
     for told in ("no chunk was executed since the activation", "no delay was measured yet"):
@@ -77,7 +61,7 @@ def test_a_chunk_agrees_with_the_trajectory_that_was_sent_and_tells_it(start):
 
 
 def test_a_delay_beyond_the_training_is_blended_and_told(start):
-    policy = Guided(rtc_max_delay=6)
+    policy = GuidedPolicy(rtc_max_delay=6)
     robot = start(policy, rtc="trained")
     for _ in range(3):
         robot.chunk()

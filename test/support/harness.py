@@ -16,7 +16,7 @@ import numpy as np
 from pi0_ros.motion.refusal import Measured
 from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.parameters import NodeParameters, read_parameters
-from pi0_ros.policy.types import ActionChunk, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from support.spinning import spin
 from support.waiting import PATIENCE, wait_until
 
@@ -88,6 +88,18 @@ class FakePolicy:
             seed=7,
             stage_times={"preprocess": 0.001, "model": 0.002},
         )
+
+
+@dataclass
+class GuidedPolicy(FakePolicy):
+    """Notes what its chunks are to agree with (real-time chunking)."""
+
+    rtc_max_delay: int = 9
+    prefixes: list[ActionPrefix | None] = field(default_factory=list)
+
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+        self.prefixes.append(prefix)
+        return super().infer(observation)
 
 
 class Harness:
