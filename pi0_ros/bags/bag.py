@@ -133,6 +133,8 @@ def _opened(path: Path) -> Iterator[Reader]:
         remedy = "if it was cut off, `mcap recover` or `ros2 bag reindex` saves what is left"
         if path.suffix == ".bag":
             remedy = "ROS 1 bags are converted by `rosbags-convert --src FILE --dst DIR`"
+        elif "qos" in str(error).lower() or "metadata" in str(error).lower():
+            remedy = "if metadata.yaml was edited, `ros2 bag reindex` writes it anew"
         raise BagError(
             f"{path}: cannot be opened as a rosbag2 recording: {error} ({remedy})"
         ) from error

@@ -124,6 +124,14 @@ def test_metadata_that_was_edited_does_not_hide_messages(make_bag, storage, edit
     assert len(list(open_bag(path).messages({"/joint_states": STATES}))) == 20
 
 
+@pytest.mark.parametrize("qos", ["- [", [{"history": 1}], "- history: 1"])
+def test_a_quality_of_service_that_cannot_be_read_is_told(make_bag, qos):
+    path = make_bag(topics=["/joint_states"], seconds=0.2)
+    edit_topics(path, offered_qos_profiles=qos)
+    with pytest.raises(BagError, match=r"if metadata\.yaml was edited, `ros2 bag reindex`"):
+        open_bag(path)
+
+
 def test_topics_that_the_data_files_lack_are_told(make_bag):
     path = make_bag(topics=["/joint_states"], seconds=0.2)
     edit_topics(path, name="/arm/joint_states")
