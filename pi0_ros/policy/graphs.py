@@ -73,7 +73,7 @@ class Graphs:
         self.key = key
         self._cache = None if options.cache is None else options.cache / key
         self._ropes: dict[int, Rope] = {}
-        self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[str, int, int], Callable[..., Any]] = {}
         self._pool = CapturePool(model.device) if options.graph in CAPTURED else None
 
     @property
@@ -137,16 +137,16 @@ class Graphs:
             lap("denoise")
             return actions
         tokens, flat = prompt
-        length = tokens.shape[1]
+        shape = len(images), tokens.shape[1]
         if self.options.form == "frame":
-            frame = self._graph("frame", length, Frame)
+            frame = self._graph("frame", shape, Frame)
             earlier = () if rtc is None else rtc
             actions = frame(images, tokens, state, noise, self.time_table, *earlier, *flat)
             lap("frame")
             return actions
-        context = self._graph("prefix", length, Prefix)(images, tokens, state, *flat)
+        context = self._graph("prefix", shape, Prefix)(images, tokens, state, *flat)
         lap("prefix")
-        step = self._graph("step", length, Step)
+        step = self._graph("step", shape, Step)
         rest = context if self.model.config.pi05 else (*context, *flat)
         actions = rtc.restore(noise) if isinstance(rtc, Trained) else noise
         steps = rtc.steps() if isinstance(rtc, Guided) else [rtc or ()] * len(self.time_table)
@@ -181,12 +181,15 @@ class Graphs:
             self._ropes[tokens] = model.ops.rope_tables(positions, model.config, model.dtype)
         return self._ropes[tokens]
 
-    def _graph(self, name: str, length: int, kind: type[nn.Module]) -> Callable[..., Any]:
-        """The graph of that name for prompts of that length; compiled at its first call."""
-        key = (name, length)
+    def _graph(
+        self, name: str, shape: tuple[int, int], kind: type[nn.Module]
+    ) -> Callable[..., Any]:
+        """The graph of that name for (batch, prompt length); compiled at its first call."""
+        key, (batch, length) = (name, *shape), shape
         if key not in self._compiled:
             module = kind(self.model) if kind is Prefix else kind(self.model, self.options.rtc)
-            cache = None if self._cache is None else self._cache / f"{name}-{length}"
+            folder = f"{name}-{length}" if batch == 1 else f"{name}-{length}-batch-{batch}"
+            cache = None if self._cache is None else self._cache / folder
             compiled = compile_module(module, self.options.graph, cache)
             if self._pool is not None:
                 compiled = captured(module, compiled, self._pool)

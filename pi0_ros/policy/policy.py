@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.errors import CheckpointError
@@ -15,13 +14,14 @@ from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
 from pi0_ros.console import progress
 from pi0_ros.model.flow_time import flow_times
 from pi0_ros.model.rtc import Guided, Trained, guidance
+from pi0_ros.policy.batching import Inputs, batches, stack
 from pi0_ros.policy.compatibility import policy_problems, prompt_state
 from pi0_ros.policy.compile import GraphOptions, Prompt
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
 from pi0_ros.policy.preprocess import fit_image
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
-from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, ChunkRequest, Observation
 from pi0_ros.policy.units import JointUnits
 
 _LOG = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Policy:
 
     Attributes:
         rtc_max_delay: the most steps that a prefix may give, for policies trained with them.
+        batch_sizes: of `infer_batch`, that graphs are compiled for.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Policy:
         seed: int,
         prompt_state: int = 0,
         rtc_max_delay: int = 0,
+        batch_sizes: Sequence[int] = (1,),
     ) -> None:
         """See `Policy.load`, which checks what is given here."""
         self.checkpoint = checkpoint
@@ -72,6 +74,7 @@ class Policy:
         self.prompt_state = prompt_state
         self._prompts: dict[str, Prompt | Eager] = {}
         self._sequence = 0
+        self.batch_sizes = tuple(sorted(batch_sizes))
 
     @staticmethod
     def load(
@@ -90,6 +93,7 @@ class Policy:
         graph: GraphOptions | None = None,
         discrete_state_input: bool | None = None,
         rtc_max_delay: int = 0,
+        batch_sizes: Sequence[int] = (1,),
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits the arguments, and warm up.
 
@@ -115,6 +119,7 @@ class Policy:
                 checkpoint does not say (openpi).
             rtc_max_delay: with `graph.rtc` trained: the most steps that a prefix may give; 0: as
                 many as the checkpoint says that it was trained with. Needed where it does not say.
+            batch_sizes: of `infer_batch`, that graphs are compiled for; 1 among them.
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -162,6 +167,7 @@ class Policy:
             seed=seed,
             prompt_state=prompt_state(read, discrete_state_input),
             rtc_max_delay=rtc_max_delay or read.rtc_max_delay,
+            batch_sizes=batch_sizes,
         )
         policy._warm_up()
         return policy
@@ -197,40 +203,46 @@ class Policy:
             ValueError: the observation lacks a camera, something has the wrong shape, or the policy
                 was not loaded for a prefix, or not trained for its delay.
         """
-        c = self.checkpoint.config
-        clock = _StageClock(self._device)
-        images, state = self._inputs(observation)
-        prompt = self._prompt(observation.instruction, state)
         if sequence is None:
             sequence = self._sequence
-        if noise is None:
-            noise = self.noise(sequence)
-        if noise.shape != (c.horizon, c.max_action_dim):
-            raise ValueError(
-                f"noise must be [{c.horizon}, {c.max_action_dim}], got {list(noise.shape)}"
-            )
-        rtc = self._rtc(prefix, state)
-        actions = torch.from_numpy(np.asarray(noise, np.float32))[None].to(self._device)
-        padded = np.zeros((1, c.max_state_dim), np.float32)
-        padded[0, : self.num_joints] = self._state_norm.normalize(state)
-        images, padded = images.to(self._device), torch.from_numpy(padded).to(self._device)
-        clock.lap("prepare")
-
-        actions = self.graphs.infer(images, prompt, padded, actions, clock.lap, rtc)
-
-        values = self._action_norm.unnormalize(actions[0, :, : self.num_joints].cpu().numpy())
-        positions = self._units.to_radians(values + np.where(self.delta_mask, state, 0.0))
-        clock.lap("finish")
-        chunk = ActionChunk(
-            positions=positions.astype(np.float32),
-            dt=self._dt,
-            stamp=observation.stamp,
-            sequence=sequence,
-            seed=self.seed,
-            stage_times=clock.laps,
-        )
+        chunk = self.infer_batch([ChunkRequest(observation, sequence, prefix, noise)])[0]
         self._sequence = sequence + 1
         return chunk
+
+    @torch.inference_mode()
+    def infer_batch(self, requests: Sequence[ChunkRequest]) -> list[ActionChunk]:
+        """Chunks of several robots, computed together: each as `infer` alone gives it.
+
+        Raises:
+            ValueError: as `infer`; one request that is wrong spoils all.
+        """
+        clock = _StageClock(self._device)
+        states = [self._state(request.observation) for request in requests]
+        rows = [self._inputs(*pair) for pair in zip(requests, states, strict=True)]
+        clock.lap("prepare")
+        actions: dict[int, np.ndarray] = {}
+        for numbers in batches(rows, self.graphs, self.batch_sizes):
+            inputs = stack([rows[n] for n in numbers], self.graphs, self.batch_sizes)
+            out = self.graphs.infer(*inputs[:4], clock.lap, inputs.rtc)
+            actions |= zip(numbers, out[:, :, : self.num_joints].cpu().numpy(), strict=False)
+        positions = [
+            self._units.to_radians(
+                self._action_norm.unnormalize(actions[n]) + np.where(self.delta_mask, state, 0.0)
+            )
+            for n, state in enumerate(states)
+        ]
+        clock.lap("finish")
+        return [
+            ActionChunk(
+                positions=own.astype(np.float32),
+                dt=self._dt,
+                stamp=request.observation.stamp,
+                sequence=request.sequence,
+                seed=self.seed,
+                stage_times=clock.laps,
+            )
+            for request, own in zip(requests, positions, strict=True)
+        ]
 
     def _rtc(self, prefix: ActionPrefix | None, state: np.ndarray) -> Guided | Trained | None:
         """A prefix as the model takes it; with None it has no influence.
@@ -270,8 +282,8 @@ class Policy:
         generator = np.random.default_rng((self.seed, sequence))
         return generator.standard_normal((c.horizon, c.max_action_dim), dtype=np.float32)
 
-    def _inputs(self, observation: Observation) -> tuple[Tensor, np.ndarray]:
-        """Images [1, cameras, 3, size, size] and the state [joints] in the checkpoint's unit."""
+    def _state(self, observation: Observation) -> np.ndarray:
+        """The state [joints] in the checkpoint's unit, of an observation that has all cameras."""
         missing = [name for name in self.cameras if name not in observation.images]
         if missing:
             raise ValueError(
@@ -282,9 +294,31 @@ class Policy:
             raise ValueError(
                 f"the state must be [{self.num_joints}] in joint order, got {list(state.shape)}"
             )
-        size, rule = self.checkpoint.config.image_size, self.checkpoint.image
-        images = [fit_image(observation.images[name], size, rule) for name in self.cameras]
-        return torch.stack(images)[None], self._units.from_radians(state)
+        return self._units.from_radians(state)
+
+    def _inputs(self, request: ChunkRequest, state: np.ndarray) -> Inputs:
+        """What the model takes, on its device: one row.
+
+        Args:
+            state: from `_state`.
+        """
+        c, rule, observation = self.checkpoint.config, self.checkpoint.image, request.observation
+        images = [fit_image(observation.images[name], c.image_size, rule) for name in self.cameras]
+        prompt = self._prompt(observation.instruction, state)
+        noise = self.noise(request.sequence) if request.noise is None else request.noise
+        if noise.shape != (c.horizon, c.max_action_dim):
+            raise ValueError(
+                f"noise must be [{c.horizon}, {c.max_action_dim}], got {list(noise.shape)}"
+            )
+        rtc = self._rtc(request.prefix, state)
+        padded = np.zeros((1, c.max_state_dim), np.float32)
+        padded[0, : self.num_joints] = self._state_norm.normalize(state)
+        on_device = (
+            torch.stack(images)[None].to(self._device),
+            torch.from_numpy(padded).to(self._device),
+            torch.from_numpy(np.asarray(noise, np.float32))[None].to(self._device),
+        )
+        return Inputs(on_device[0], prompt, *on_device[1:], rtc)
 
     def _prompt(self, instruction: str, state: np.ndarray) -> Prompt | Eager:
         """The prompt for an instruction; where it has the state in it, made anew."""
@@ -318,22 +352,22 @@ class Policy:
         black = np.zeros((480, 640, 3), np.uint8)
         state = self._units.to_radians(self._state_norm.unnormalize(np.zeros(self.num_joints)))
         images = dict.fromkeys(self.cameras, black)
-        lengths = self.graphs.prompt_lengths()
-        for length in progress(lengths, desc="compiling graphs", unit="graph"):
+        request = ChunkRequest(Observation(images, state, WARM_UP_INSTRUCTION))
+        graphs = [(n, size) for n in self.graphs.prompt_lengths() for size in self.batch_sizes]
+        for length, size in progress(graphs, desc="compiling graphs", unit="graph"):
             tokens = torch.zeros(1, length, dtype=torch.int64)
             self._prompts[WARM_UP_INSTRUCTION] = self.graphs.prompt(tokens, len(self.cameras))
             try:
-                self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
+                self.infer_batch([request] * size)
             except Exception:
                 # A graph from disk may be damaged in ways that its compiler does not notice.
                 if not self.graphs.drop_cache():
                     raise
                 _LOG.warning("a cached graph cannot be used; compiling anew", exc_info=True)
-                self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
+                self.infer_batch([request] * size)
         self._prompts.pop(WARM_UP_INSTRUCTION, None)
         if self.graphs.is_eager:
-            self.infer(Observation(images, state, WARM_UP_INSTRUCTION))
-        self.reset()
+            self.infer_batch([request])
 
 
 class _StageClock:
@@ -348,5 +382,5 @@ class _StageClock:
         if self._device.type != "cpu":
             getattr(torch, self._device.type).synchronize(self._device)
         now = time.perf_counter()
-        self.laps[stage] = now - self._last
+        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
         self._last = now

@@ -61,6 +61,23 @@ class ActionPrefix:
 
 
 @dataclass(frozen=True)
+class ChunkRequest:
+    """What one chunk is computed from.
+
+    Attributes:
+        sequence: number of the chunk in its episode.
+        prefix: what the chunk is to agree with, for a policy loaded for real-time chunking.
+        noise: [horizon, max_action_dim] float32 to start the flow from; by default drawn from the
+            policy's seed and `sequence`.
+    """
+
+    observation: Observation
+    sequence: int = 0
+    prefix: ActionPrefix | None = None
+    noise: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class ActionChunk:
     """The joint positions that the policy predicts after an observation.
 

@@ -80,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", default="", metavar="TEXT", help="instruction of clients that send none")
     add("--clients", type=console.count(1), default=16, metavar="N", help="at a time (default: 16)")
     add(
+        "--batch",
+        type=console.count(1),
+        default=8,
+        metavar="N",
+        help="most robots in one inference; graphs are compiled for 1, 2, 4 ... (default: 8)",
+    )
+    add(
         "--max-message",
         type=console.count(1),
         default=32,
@@ -173,6 +180,7 @@ def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
     import torch
 
     from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
+    from pi0_ros.policy.batching import BATCH_SIZES
     from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.policy.policy import Policy
     from pi0_ros.serve.load import card_of
@@ -199,6 +207,7 @@ def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
             args.graph, args.form, args.cache, args.attention, args.weights == "nz", args.rtc
         ),
         rtc_max_delay=args.rtc_max_delay,
+        batch_sizes=[size for size in BATCH_SIZES if size <= args.batch],
         discrete_state_input=state,
     )
     return policy, card_of(policy, args.action_dt)

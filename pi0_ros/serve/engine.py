@@ -1,4 +1,6 @@
-"""The policy and the thread that it lives in; observations of all clients pass through one queue.
+"""The policy and the thread that it lives in; requests of all clients pass through one queue.
+
+What came while an inference ran shares the next one; what comes while none runs begins at once.
 
 An accelerator binds its context to a thread, so loading and inference share one.
 """
@@ -14,11 +16,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pi0_ros.policy.card import PolicyCard
-from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
+from pi0_ros.policy.types import ActionChunk, ActionPrefix, ChunkRequest, Observation
 
 
 class ServedPolicy(Protocol):
-    """What a server needs of a policy; pi0_ros.policy.policy.Policy is one."""
+    """What a server needs of a policy; pi0_ros.policy.policy.Policy is one.
+
+    One that has `batch_sizes` besides has `infer_batch`, too.
+    """
 
     @property
     def horizon(self) -> int: ...
@@ -48,16 +53,14 @@ class Episode:
 
 @dataclass(frozen=True)
 class Job:
-    """An observation that waits.
+    """A request that waits.
 
     Attributes:
         wanted: whether its client is still there.
         put: monotonic seconds.
     """
 
-    observation: Observation
-    prefix: ActionPrefix | None
-    sequence: int
+    request: ChunkRequest
     wanted: Callable[[], bool]
     answer: Future[ActionChunk] = field(default_factory=Future)
     put: float = field(default_factory=time.monotonic)
@@ -100,7 +103,7 @@ class Engine:
 
         The future is cancelled where `wanted` says no once its turn comes.
         """
-        job = Job(observation, prefix, episode.sequence, wanted)
+        job = Job(ChunkRequest(observation, episode.sequence, prefix), wanted)
         episode.sequence += 1
         self._jobs.put(job)
         return job.answer
@@ -117,15 +120,55 @@ class Engine:
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(self.policy)
-        while (job := self._jobs.get()) is not None:
-            if not job.wanted():
-                job.answer.cancel()
+        most = max(getattr(self.policy, "batch_sizes", (1,)))
+        while (jobs := self._take(most)) is not None:
+            if not jobs:
                 continue
             begun = time.monotonic()
+            if not self._infer_together(jobs):
+                for job in jobs:
+                    self._infer_alone(job)
+            self._on_batch(jobs, time.monotonic() - begun)
+
+    def _take(self, most: int) -> list[Job] | None:
+        """What waits, in its order: at least one, as soon as there is one. None: the end.
+
+        A client has one request at a time, so nobody gets a second turn before all others had one.
+        """
+        jobs = [self._jobs.get()]
+        while len(jobs) < most:
             try:
-                more = {} if job.prefix is None else {"prefix": job.prefix}
-                chunk = self.policy.infer(job.observation, sequence=job.sequence, **more)
-                job.answer.set_result(chunk)
-            except BaseException as error:
-                job.answer.set_exception(error)
-            self._on_batch([job], time.monotonic() - begun)
+                jobs.append(self._jobs.get_nowait())
+            except queue.Empty:
+                break
+        if None in jobs:
+            return None
+        wanted = []
+        for job in jobs:
+            if job.wanted():
+                wanted.append(job)
+            else:
+                job.answer.cancel()
+        return wanted
+
+    def _infer_together(self, jobs: list[Job]) -> bool:
+        """Whether all have their chunks; a request that is wrong must not spoil the others."""
+        if len(jobs) == 1:
+            return False
+        try:
+            chunks = self.policy.infer_batch([job.request for job in jobs])
+        except Exception:  # each is tried alone, which reports what is wrong
+            return False
+        for job, chunk in zip(jobs, chunks, strict=True):
+            job.answer.set_result(chunk)
+        return True
+
+    def _infer_alone(self, job: Job) -> None:
+        request = job.request
+        more = {} if request.prefix is None else {"prefix": request.prefix}
+        try:
+            chunk = self.policy.infer(request.observation, sequence=request.sequence, **more)
+        except BaseException as error:  # whatever it is: the client is told
+            job.answer.set_exception(error)
+        else:
+            job.answer.set_result(chunk)

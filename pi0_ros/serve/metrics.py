@@ -17,6 +17,9 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self.clients = Gauge("pi0_clients", "Connections that are open.", registry=registry)
+        self.questions = Gauge(
+            "pi0_questions", "Observations whose chunk is not done.", registry=registry
+        )
         self.refused = Counter(
             "pi0_refused", "Connections and requests refused.", ["reason"], registry=registry
         )

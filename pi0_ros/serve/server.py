@@ -215,9 +215,14 @@ class PolicyServer:
         begun = time.monotonic()
         try:
             observation, prefix = self._observation(request), _prefix(own)
-            chunk = await asyncio.wrap_future(
-                self._engine.infer(episode, observation, prefix, lambda: client.state is State.OPEN)
-            )
+
+            def wanted() -> bool:
+                return client.state is State.OPEN
+
+            with self._metrics.questions.track_inprogress():
+                chunk = await asyncio.wrap_future(
+                    self._engine.infer(episode, observation, prefix, wanted)
+                )
         except asyncio.CancelledError:
             raise
         except Exception as error:
