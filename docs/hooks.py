@@ -17,6 +17,6 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
         if path == _README:
             return f"[{text}](index.md)"
         plain = text.strip("`")
-        return f"`{path}`" if plain == path else f"{text} (`{path}`)"
+        return f"`{path}`" if path.endswith(plain) else f"{text} (`{path}`)"
 
     return _OUTSIDE.sub(shown, markdown)

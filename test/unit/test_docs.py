@@ -92,6 +92,7 @@ def test_the_readme_fits_a_screen_and_keeps_its_commands() -> None:
 def test_links_out_of_docs_become_paths_on_the_site() -> None:
     shown = module("hooks").on_page_markdown
     assert shown("[`config/pi0.yaml`](../config/pi0.yaml)") == "`config/pi0.yaml`"
+    assert shown("[`a.yaml`](../b/a.yaml)") == "`b/a.yaml`"
     assert shown("[its card](../a/README.md#x)") == "its card (`a/README.md#x`)"
     assert shown("the [README](../README.md)") == "the [README](index.md)"
     assert shown("[motion](motion.md)") == "[motion](motion.md)"
