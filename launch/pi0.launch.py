@@ -9,8 +9,11 @@ The node publishes no trajectory until it is enabled:
 
     ros2 service call /pi0/enable std_srvs/srv/SetBool "{data: true}"
 
-With viz:=true the node pi0_viz draws the chunks beside it; see view.launch.py for RViz.
+With viz:=true the node pi0_viz draws the chunks beside it; see view.launch.py for RViz. A node that
+dies ends the launch with status 1 (required:=false: it does not).
 """
+
+from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
@@ -19,7 +22,8 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from pi0_ros.ros.launching import end_with
 
 # Raw images do not fit Fast DDS's default shared-memory segment. glibc returns the memory of each
 # image to the kernel by default; the second limit prevents that. Blocks above the first limit are
@@ -40,6 +44,7 @@ _ARGUMENTS = (
         "Parameters of the nodes.",
     ),
     ("joint_limits", "", "ros2_control joint limits or URDF; empty: as in params_file."),
+    ("required", "true", "End the launch with the node; false: in the launch of a whole robot."),
     ("autostart", "true", "Configure and activate; false: wait for a lifecycle manager."),
     ("start_enabled", "false", "Publish trajectories at once, without a call of ~/enable."),
     ("namespace", "", "Namespace of the nodes and their relative topics."),
@@ -65,26 +70,32 @@ _REMAPS = {
 }
 
 
-def _nodes(context: LaunchContext) -> list[Node]:
+def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
+    if not file.is_file():
+        raise RuntimeError(f"params_file:={file}: there is no such file")
     switches = ("use_sim_time", "autostart", "start_enabled")
     values = {name: ParameterValue(LaunchConfiguration(name), value_type=bool) for name in switches}
     for name in ("checkpoint", "joint_limits"):
         if LaunchConfiguration(name).perform(context):
             values[name] = ParameterValue(LaunchConfiguration(name), value_type=str)
     parameters = [LaunchConfiguration("params_file"), values]
+    node = LifecycleNode(
+        package="pi0_ros",
+        executable="pi0_node",
+        name="pi0",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=parameters,
+        remappings=[
+            (name, [LaunchConfiguration(argument), suffix])
+            for name, (argument, suffix) in _REMAPS.items()
+        ],
+        output="screen",
+    )
+    required = LaunchConfiguration("required").perform(context).lower() in ("true", "1")
     return [
-        LifecycleNode(
-            package="pi0_ros",
-            executable="pi0_node",
-            name="pi0",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=parameters,
-            remappings=[
-                (name, [LaunchConfiguration(argument), suffix])
-                for name, (argument, suffix) in _REMAPS.items()
-            ],
-            output="screen",
-        ),
+        *([end_with(node, "pi0_node")] if required else []),
+        node,
         Node(
             package="pi0_ros",
             executable="pi0_viz",

@@ -8,22 +8,23 @@ Playing starts when the node says that it is ready, because a checkpoint can tak
 pi0.launch.py can be given too.
 """
 
+from pathlib import Path
+
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
 )
-from launch.event_handlers import OnProcessExit, OnProcessIO
-from launch.events import Shutdown
+from launch.event_handlers import OnProcessIO
 from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
+from pi0_ros.ros.launching import end_with
 
 
 def _says_ready(event: ProcessIO) -> bool:
@@ -32,6 +33,9 @@ def _says_ready(event: ProcessIO) -> bool:
 
 def _play(context: LaunchContext) -> list[RegisterEventHandler]:
     """Waits for the node's line, plays the bag once, and ends the launch with it."""
+    bag = Path(LaunchConfiguration("bag").perform(context)).expanduser()
+    if not bag.exists():
+        raise RuntimeError(f"bag:={bag}: there is no such recording")
     command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
     command += ["--rate", LaunchConfiguration("rate")]
     if LaunchConfiguration("loop").perform(context).lower() == "true":
@@ -45,10 +49,9 @@ def _play(context: LaunchContext) -> list[RegisterEventHandler]:
         started.append(True)
         return [player]
 
-    over = [EmitEvent(event=Shutdown(reason="the bag is over"))]
     return [
         RegisterEventHandler(OnProcessIO(on_stdout=play_when_ready, on_stderr=play_when_ready)),
-        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=over)),
+        end_with(player, "the bag's player"),
     ]
 
 

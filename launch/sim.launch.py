@@ -7,21 +7,14 @@ What can be asked for is in the log, and on the topic /sim/score. The arm moves 
 nobody. Every argument of pi0.launch.py can be given too.
 """
 
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    RegisterEventHandler,
-)
-from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from pi0_ros.ros.launching import end_with
 from pi0_ros.sim.task import TOUCH_CHECKPOINT
 
 _SHARE = FindPackageShare("pi0_ros")
@@ -71,8 +64,7 @@ def _sim(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         remappings=[("joint_trajectory", LaunchConfiguration("joint_trajectory"))],
         output="screen",
     )
-    over = [EmitEvent(event=Shutdown(reason="the simulation is over"))]
-    return [sim, RegisterEventHandler(OnProcessExit(target_action=sim, on_exit=over))]
+    return [end_with(sim, "the simulation"), sim]
 
 
 def generate_launch_description() -> LaunchDescription:

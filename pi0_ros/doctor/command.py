@@ -27,9 +27,13 @@ EPILOG = """\
 Give the node's own arguments, so that the doctor checks what the node would get: --params files,
 and -p and -r after --ros-args. Nothing is published, and the node need not run. A bag needs no ROS.
 
+With --write it writes a parameter file for a robot that has none yet: topics, joints, units,
+controllers and limits, each with the reason, and what has to be looked at marked GUESS.
+
 The exit status is 1 when something failed.
 
 examples:
+  pi0 doctor --checkpoint /data/pi0 --write my_arm.yaml
   pi0 doctor --checkpoint /data/pi0 --params my_arm.yaml
   pi0 doctor --bag recording --checkpoint /data/pi0 --params my_arm.yaml \\
       --ros-args -r front/image_raw:=/camera/color/image_raw
@@ -56,6 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"how long to listen (default: {LISTEN:g}); of a bag: how much to read (default: all)",
     )
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        type=console.output_file,
+        help="write a parameter file for this robot instead: from the checkpoint, the live graph or"
+        " the bag, and its URDF; guesses are marked",
+    )
+    parser.add_argument(
+        "--urdf", metavar="FILE", type=Path, help="with --write: not that of robot_description"
+    )
+    console.add_overwrite(parser)
     console.add_json(parser)
     console.add_ros_args(parser)
 
@@ -64,10 +79,18 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End where a number is out of range."""
     if args.seconds is not None and not 0 < args.seconds < math.inf:
         parser.error(f"--seconds: must be above 0 and finite, got {args.seconds:g}")
+    if args.write is None and (args.urdf is not None or args.overwrite):
+        parser.error("--urdf and --overwrite go with --write")
+    if args.write is not None and args.checkpoint is None:
+        parser.error("--write: give the --checkpoint that the parameters are for")
+    if args.write is not None and (args.params or args.ros_args or args.json):
+        parser.error("--write: --params, --json and --ros-args are for judging what there is")
 
 
 def run(args: argparse.Namespace) -> int:
     """Listen or read, judge, print; 1 where something failed."""
+    if args.write is not None:
+        return _write(args)
     from pi0_ros.node.arguments import write_arguments
     from pi0_ros.node.interface import read_interface
 
@@ -88,6 +111,25 @@ def run(args: argparse.Namespace) -> int:
     print(format_table(findings, colour=colour))
     console.write_json(args.json, findings_json(findings, source))
     return console.DONE if passed(findings) else console.FAILED
+
+
+def _write(args: argparse.Namespace) -> int:
+    from pi0_ros.doctor.write import write
+
+    if args.bag is None:
+        console.require("rclpy", "pi0_ros.msg")
+        print(f"pi0 doctor: listening for {args.seconds or LISTEN:g} s", file=sys.stderr)
+    told = write(
+        args.write,
+        args.checkpoint,
+        bag=args.bag,
+        urdf=args.urdf,
+        seconds=args.seconds,
+        default_seconds=LISTEN,
+        overwrite=args.overwrite,
+    )
+    print(told)
+    return console.DONE
 
 
 def judge(interface: Interface, collected: Collected) -> list[Finding]:

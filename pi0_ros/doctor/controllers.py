@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
+from pi0_ros.doctor.joints import units_of
 from pi0_ros.doctor.reaction import Reaction, lag_of, measure
 from pi0_ros.doctor.samples import Collected, Controller
 from pi0_ros.node.interface import Interface
@@ -90,7 +91,8 @@ def _controller(
         yield ok("lag", f"{name}: the arm is {lag * 1e3:.0f} ms behind its command (measured)")
     else:
         lag = tracking_lag(collected)
-    yield from _tolerances(lag, output, name, values)
+    units = dict(zip(interface.parameters.joint_names, units_of(interface), strict=True))
+    yield from _tolerances(lag, output, name, values, units)
     yield from _way(interface, collected, controller)
     reaction = measure(collected.sent.get(interface.absolute(output.topic), ()), references)
     if reaction is not None:
@@ -162,7 +164,11 @@ def _replacement(interface: Interface, name: str, values: dict[str, Any]) -> Ite
 
 
 def _tolerances(
-    lag: float | None, output: Output, name: str, values: dict[str, Any]
+    lag: float | None,
+    output: Output,
+    name: str,
+    values: dict[str, Any],
+    units: Mapping[str, str],
 ) -> Iterator[Finding]:
     """Path tolerances, within which a lagging arm has to be or the controller stops."""
     given = {j: values.get(f"constraints.{j}.trajectory") or 0.0 for j in output.joints}
@@ -171,13 +177,14 @@ def _tolerances(
         yield ok(CHECK, f"{name} checks no path tolerances")
         return
     tight = min(given, key=lambda joint: given[joint])
-    shown = f"{name}: constraints.{tight}.trajectory is {given[tight]:g} rad"
+    shown = f"{name}: constraints.{tight}.trajectory is {given[tight]:g} {units[tight]}"
     if lag is None:
         text = f"{shown}; beyond it the controller stops, and the arm's lag is not known yet"
         yield warn(CHECK, text, "run the doctor again while the node moves the arm")
         return
     speed = given[tight] / lag if lag else np.inf
-    text = f"{shown}; the arm lags {lag * 1e3:.0f} ms, so it stops beyond {speed:.2f} rad/s"
+    text = f"{shown}; the arm lags {lag * 1e3:.0f} ms, so it stops beyond"
+    text += f" {speed:.2f} {units[tight]}/s"
     yield warn(CHECK, text, "make it wider (or 0: not checked), or lower velocity_scale")
 
 

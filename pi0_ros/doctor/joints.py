@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
 from pi0_ros.doctor.guess import FAR_OUT, deviations, explain, misfit, rearranged
 from pi0_ros.doctor.samples import Collected, JointSample
+from pi0_ros.motion.limits import LimitsError
 from pi0_ros.node.contradictions import Contradictions
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.joint_states import JointStateReader
-from pi0_ros.node.preflight_checkpoint import joint_units
+from pi0_ros.node.preflight import load_limits
+from pi0_ros.node.preflight_checkpoint import joint_units, unit_names
 from pi0_ros.policy.compatibility import has_statistics, radian_range
 
 OFTEN = 0.05
@@ -112,6 +115,7 @@ def _order(sent: list[tuple[str, ...]], names: tuple[str, ...]) -> Iterator[Find
 def _values(interface: Interface, states: np.ndarray, checkpoint: Checkpoint) -> Iterator[Finding]:
     """`states` are [n, joints] radians in the order of `joints`."""
     names, units = interface.parameters.joint_names, joint_units(interface.parameters)
+    shown = units_of(interface)
     norm = checkpoint.state
     lower, upper = radian_range(norm, units)
     values = units.from_radians(states)
@@ -119,7 +123,7 @@ def _values(interface: Interface, states: np.ndarray, checkpoint: Checkpoint) ->
     often = np.mean(out > FAR_OUT, axis=0)
     for i, name in enumerate(names):
         text = (
-            f"{name}: {states[:, i].min():.4g} to {states[:, i].max():.4g} rad, up to"
+            f"{name}: {states[:, i].min():.4g} to {states[:, i].max():.4g} {shown[i]}, up to"
             f" {out[:, i].max():.1f} standard deviations from the training's mean"
             f" ([{lower[i]:.4g}, {upper[i]:.4g}] is mean -+ one)"
         )
@@ -142,6 +146,15 @@ def _values(interface: Interface, states: np.ndarray, checkpoint: Checkpoint) ->
         order = [names[i] for i in better]
         text = f"another order of the joints fits the statistics much better ({change}): {order}"
         yield warn("values", text, "compare `joints` with the order of the training's state")
+
+
+def units_of(interface: Interface) -> tuple[str, ...]:
+    """ "rad" or "m" per joint of the node."""
+    try:
+        limits = load_limits(replace(interface.parameters, allow_wide_limits=True))
+    except LimitsError:  # is among the preflight's problems
+        limits = None
+    return unit_names(interface.parameters, limits)
 
 
 def _improvement(before: float, after: float) -> str:

@@ -127,8 +127,9 @@ class Executor:
         self._joints = tuple(joints)
         self._limits = limits
         self._check, self._recorded = check, recorded
-        self.following = Following(self._joints)
-        self._rest = Rest(self._joints)
+        units = limits.units if limits is not None else ()
+        self.following = Following(self._joints, units)
+        self._rest = Rest(self._joints, units)
         self._since: int | None = None  # as of the last joint state that a chunk was planned with
         self._jumps: int | None = None
         self.settings = settings

@@ -37,8 +37,9 @@ class Following:
         lag: seconds that fit the last samples best; NaN before the setpoint has moved.
     """
 
-    def __init__(self, joints: Sequence[str]) -> None:
-        self._joints = tuple(joints)
+    def __init__(self, joints: Sequence[str], units: Sequence[str] = ()) -> None:
+        """`units`: "rad" or "m" per joint, for messages; () is all rad."""
+        self._joints, self._units = tuple(joints), tuple(units) or ("rad",) * len(joints)
         self.clear()
 
     def clear(self) -> None:
@@ -92,11 +93,13 @@ class Following:
         if self._beyond < timeout:
             return ""
         worst = int(self.error.argmax())
+        unit = self._units[worst]
         known = "" if np.isnan(self.lag) else f", it lagged by {self.lag:.2f} s"
         return (
-            f"joint {self._joints[worst]} does not follow: measured at {here[worst]:.3f} rad, its"
-            f" setpoints of the last {lag:g} s lie in [{lowest[worst]:.3f}, {highest[worst]:.3f}]"
-            f" rad (off by {self.error[worst]:.3f} rad, tracking_tolerance is {tolerance:g} rad"
+            f"joint {self._joints[worst]} does not follow: measured at {here[worst]:.3f} {unit},"
+            f" its setpoints of the last {lag:g} s lie in"
+            f" [{lowest[worst]:.3f}, {highest[worst]:.3f}] {unit} (off by"
+            f" {self.error[worst]:.3f} {unit}, tracking_tolerance is {tolerance:g}"
             f"{known}); is its controller active, and does it take these joints?"
         )
 
@@ -112,8 +115,9 @@ class Following:
 class Rest:
     """Samples of the last second: where does an arm rest that this node does not move?"""
 
-    def __init__(self, joints: Sequence[str]) -> None:
-        self._joints = tuple(joints)
+    def __init__(self, joints: Sequence[str], units: Sequence[str] = ()) -> None:
+        """`units`: "rad" or "m" per joint, for messages; () is all rad."""
+        self._joints, self._units = tuple(joints), tuple(units) or ("rad",) * len(joints)
         self._samples: deque[tuple[int, np.ndarray]] = deque()
 
     def clear(self) -> None:
@@ -171,9 +175,9 @@ class Rest:
             worst = int(np.where(moving, np.maximum(np.abs(speed), noise), 0.0).argmax())
             raise Refusal(
                 Reason.MOVING,
-                f"joint {self._joints[worst]} moves (by {np.ptp(positions[:, worst]):.3f} rad in"
-                f" {-ages[0]:.2f} s) although nothing executes that this node has published; a"
-                " trajectory begins at rest",
+                f"joint {self._joints[worst]} moves (by {np.ptp(positions[:, worst]):.3f}"
+                f" {self._units[worst]} in {-ages[0]:.2f} s) although nothing executes that this"
+                " node has published; a trajectory begins at rest",
             )
         return mean, noise / np.sqrt(len(ages))
 

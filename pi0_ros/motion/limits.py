@@ -75,6 +75,7 @@ def read_limits(
     joints: Sequence[str],
     default_acceleration: float,
     allow_wide: bool = False,
+    units: Sequence[str] = (),
 ) -> JointLimits:
     """Read the limits of `joints`.
 
@@ -89,6 +90,7 @@ def read_limits(
     Args:
         default_acceleration: rad/s^2, where the files have none (a URDF cannot).
         allow_wide: take limits that are implausible.
+        units: per joint "rad" or "m", or "" where the files may tell; () is all "".
 
     Raises:
         LimitsError: lists everything that is wrong.
@@ -98,12 +100,17 @@ def read_limits(
     if problems:
         raise LimitsError(problems)
     merged, remarks, wide = [], [], []
-    for joint in joints:
+    for joint, unit in zip(joints, units or [""] * len(joints), strict=True):
         own = [file[joint](problems) for file in declared if joint in file]
         if not own:
             problems.append(_unknown(joint, paths, declared))
             continue
         merged.append(_tightest(own))
+        if unit and merged[-1].unit not in ("", unit):
+            problems.append(
+                f"joint.{joint}.unit is {unit}, but the URDF has the joint in {merged[-1].unit}"
+            )
+        merged[-1] = replace(merged[-1], unit=merged[-1].unit or unit)
         problems += _incomplete(joint, merged[-1], own, paths, problems)
         remarks += [limit.remark for limit in own if limit.remark]
         wide += _implausible(joint, merged[-1])

@@ -57,7 +57,7 @@ def check_measured(measured: Measured, joints: Sequence[str]) -> None:
     """Raises Refusal (malformed) if the measured state has NaN or Inf."""
     if not is_finite(measured):
         states = zip(joints, measured.positions, measured.velocities, strict=True)
-        bad = [f"{name}: {p} rad, {v} rad/s" for name, p, v in states if not np.isfinite(p + v)]
+        bad = [f"{name}: {p}, velocity {v}" for name, p, v in states if not np.isfinite(p + v)]
         raise Refusal(Reason.MALFORMED, f"the joint state is not finite: {'; '.join(bad)}")
 
 

@@ -98,6 +98,9 @@ class Joint:
         "scale 0.0192, offset -0.17.")
     offset: float = _row(0.0, doc=
         "Radians at the checkpoint's zero.")
+    unit: str = _row("", choices=("", "rad", "m"), doc=
+        "Unit of the joint in ROS, where no URDF tells: m for a prismatic joint, whose scale and "
+        "offset are in metres then; empty: as the URDF says, or rad.")
 
 
 @dataclass(frozen=True)

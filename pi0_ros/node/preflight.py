@@ -98,7 +98,13 @@ def load_limits(parameters: NodeParameters) -> JointLimits | None:
         return None
     from pi0_ros.motion.limits import read_limits
 
-    return read_limits(p.limit_files, p.joint_names, p.default_acceleration, p.allow_wide_limits)
+    return read_limits(
+        p.limit_files,
+        p.joint_names,
+        p.default_acceleration,
+        p.allow_wide_limits,
+        [joint.unit for joint in p.joints],
+    )
 
 
 def load_check(parameters: NodeParameters, limits: JointLimits | None) -> CollisionCheck | None:

@@ -73,6 +73,13 @@ def joint_units(parameters: NodeParameters) -> JointUnits:
     )
 
 
+def unit_names(parameters: NodeParameters, limits: JointLimits | None) -> tuple[str, ...]:
+    """ "rad" or "m" per joint: as the URDF says, or else the parameter."""
+    if limits is not None:
+        return limits.units
+    return tuple(joint.unit or "rad" for joint in parameters.joints)
+
+
 def checkpoint_problems(
     parameters: NodeParameters, checkpoint: Checkpoint, limits: JointLimits | None
 ) -> list[str]:
@@ -187,9 +194,9 @@ def _unit_problems(
         for i, name in enumerate(parameters.joint_names):
             if kind == "actions" and relative[i]:
                 continue  # differences lie around 0 wherever the joint is
-            low, high, unit = -np.inf, np.inf, "rad"
+            low, high, unit = -np.inf, np.inf, unit_names(parameters, limits)[i]
             if limits is not None:
-                low, high, unit = limits.lower[i], limits.upper[i], limits.units[i]
+                low, high = limits.lower[i], limits.upper[i]
             hint = "degrees: scale 0.017453293" if unit == "rad" else "a prismatic joint has metres"
             where = f"joint.{name}: the checkpoint's {kind} lie in [{lower[i]:.4g}, {upper[i]:.4g}]"
             if upper[i] < low or lower[i] > high:

@@ -1,8 +1,12 @@
 """The launch files, loaded by the real launch and launch_ros where ROS is installed."""
 
+import sys
 from pathlib import Path
 
 import pytest
+from support.domains import free_domain
+from support.process import Process
+from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 FILES = ("pi0.launch.py", "replay.launch.py", "sim.launch.py", "view.launch.py")
@@ -78,12 +82,55 @@ def test_pi0_launch(load, monkeypatch):
     assert remaps["front/image_raw/compressed"] == "/cam/colour/compressed"
     assert remaps["wrist/image_raw"] == "wrist/image_raw"
     assert remaps["~/joint_trajectory"] == "/arm/joint_trajectory"
+    with pytest.raises(RuntimeError, match=r"params_file:=/none\.yaml: there is no such file"):
+        walk(load("pi0.launch.py"), {"params_file": "/none.yaml"})
 
 
-def test_replay_launch(load):
+PROGRAM = """
+import os, signal, sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import ExecuteProcess, OpaqueFunction
+from launch_ros.ros_adapters import get_ros_adapter
+from pi0_ros.ros.launching import end_with
+
+script, interrupts = sys.argv[1], sys.argv[2] == "ctrl-c"
+first = ExecuteProcess(cmd=[sys.executable, "-c", script])
+other = ExecuteProcess(cmd=[sys.executable, "-c", "import time; time.sleep(600)"])
+adapter = OpaqueFunction(function=lambda context: get_ros_adapter(context) and None)
+service = LaunchService()
+parts = [adapter, end_with(first, "the program"), end_with(other, "the other"), other, first]
+if interrupts:
+    import threading
+    threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+service.include_launch_description(LaunchDescription(parts))
+sys.exit(service.run())
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "how", "status", "says"),
+    [
+        ("print('done')", "", 0, "done"),
+        ("raise SystemExit(3)", "", 1, "the program ended with status 3"),
+        ("import time; time.sleep(600)", "ctrl-c", 0, "user interrupted with ctrl-c"),
+    ],
+)
+def test_the_end_of_a_launch(load, tmp_path, script, how, status, says):
+    """Its status, and that no second shutdown is asked for, which is an error of launch_ros."""
+    log = tmp_path / "log"
+    program = Process([sys.executable, "-c", PROGRAM, script, how], log, domain=free_domain())
+    wait_until(lambda: not program.lives(), lambda: f"the end; {program.output}")
+    assert program.popen.returncode == status, program.output
+    assert says in program.output
+    assert "Cannot shutdown a ROS adapter" not in program.output
+
+
+def test_replay_launch(load, tmp_path):
     from launch.actions import DeclareLaunchArgument, RegisterEventHandler
 
-    _, made = walk(load("replay.launch.py"), {"bag": "/data/run1"})
+    with pytest.raises(RuntimeError, match="bag:=/data/run1: there is no such recording"):
+        walk(load("replay.launch.py"), {"bag": "/data/run1"})
+    _, made = walk(load("replay.launch.py"), {"bag": str(tmp_path)})
     declared = {action.name for action in made if isinstance(action, DeclareLaunchArgument)}
     assert {"bag", "rate", "loop"} <= declared
     assert sum(isinstance(action, RegisterEventHandler) for action in made) == 2

@@ -98,6 +98,7 @@ def test_a_goal_moves_the_arm_until_it_is_cancelled_and_braked(begin):
     robot, client = begin()
     handle = client.ask()
     assert handle.accepted and robot.node.motion_enable.enabled
+    robot.wait(lambda: client.feedback, "feedback before the first chunk")
     robot.chunk()
     robot.chunk()
     assert robot.policy.seen[-1].instruction == PROMPT

@@ -1,0 +1,195 @@
+"""What a robot offers before anything is configured: topics, joints, controllers, its URDF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pi0_ros.node.parameter_table import FLOAT64_MULTI_ARRAY, JOINT_TRAJECTORY
+
+JOINT_STATE = "sensor_msgs/msg/JointState"
+STRING = "std_msgs/msg/String"
+COMMANDS = {
+    JOINT_TRAJECTORY.replace("/", "/msg/"): JOINT_TRAJECTORY,
+    FLOAT64_MULTI_ARRAY.replace("/", "/msg/"): FLOAT64_MULTI_ARRAY,
+}
+"""Types of topics that controllers subscribe to -> as the parameter `type` has them."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A node that takes commands: its topic, their type, its joints and parameters where it tells.
+
+    Attributes:
+        node: its full name; "" where a bag has the commands only.
+    """
+
+    node: str
+    topic: str
+    type: str
+    joints: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Robot:
+    """What was seen.
+
+    Attributes:
+        source: where, for people.
+        types: topic -> message types.
+        positions: topic of joint states -> joint -> last position.
+        counts: topic of joint states -> messages.
+        seconds: of listening.
+        listeners: who takes commands.
+        urdf: text of a robot description; "" where there is none.
+        urdf_source: topic or file that it is from.
+        simulated_time: /clock is published.
+    """
+
+    source: str
+    types: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    positions: dict[str, dict[str, float]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    listeners: list[Listener] = field(default_factory=list)
+    urdf: str = ""
+    urdf_source: str = ""
+    simulated_time: bool = False
+
+    def topics_of(self, *types: str) -> list[str]:
+        """Topics of any of these message types."""
+        return sorted(name for name, kinds in self.types.items() if set(types) & set(kinds))
+
+    def put_joints(self, topic: str, message: Any) -> None:
+        """A joint state came."""
+        self.counts[topic] = self.counts.get(topic, 0) + 1
+        pairs = zip(message.name, message.position, strict=False)
+        self.positions.setdefault(topic, {}).update((str(n), float(p)) for n, p in pairs)
+
+    def put_description(self, topic: str, text: str) -> None:
+        """A robot description came; the first one counts."""
+        if not self.urdf and "<robot" in text:
+            self.urdf, self.urdf_source = text, topic
+
+
+def is_description(topic: str) -> bool:
+    return topic.rpartition("/")[2] == "robot_description"
+
+
+def robot_in_bag(path: Path, seconds: float | None) -> Robot:
+    """Of a recording; commands that were recorded stand for the controllers that took them.
+
+    Raises:
+        BagError: it cannot be read.
+    """
+    from pi0_ros.bags.bag import open_bag
+    from pi0_ros.bags.messages import message_types
+
+    bag, types = open_bag(path), message_types()
+    robot = Robot(str(path), simulated_time=False)
+    for topic in bag.topics:
+        if topic.count:
+            robot.types[topic.name] = (*robot.types.get(topic.name, ()), topic.type)
+    end = bag.end if seconds is None else min(bag.end, bag.start + round(seconds * 1e9))
+    robot.seconds = (end - bag.start) / 1e9
+    wanted = dict.fromkeys(robot.topics_of(JOINT_STATE), JOINT_STATE)
+    wanted |= {name: STRING for name in robot.topics_of(STRING) if is_description(name)}
+    commands = {name: kind for kind in COMMANDS for name in robot.topics_of(kind)}
+    joints: dict[str, tuple[str, ...]] = dict.fromkeys(commands, ())
+    for message in bag.messages({**wanted, **commands}) if wanted or commands else ():
+        if message.time > end:
+            break
+        kind = {**wanted, **commands}[message.topic]
+        try:
+            content = types.deserialize_cdr(message.data, kind)
+        except Exception:  # the doctor names damaged messages once there are parameters
+            continue
+        if kind == JOINT_STATE:
+            robot.put_joints(message.topic, content)
+        elif kind == STRING:
+            robot.put_description(message.topic, content.data)
+        elif hasattr(content, "joint_names"):
+            joints[message.topic] = tuple(content.joint_names)
+    robot.listeners = [
+        Listener("", topic, COMMANDS[kind], joints[topic]) for topic, kind in commands.items()
+    ]
+    return robot
+
+
+def robot_on_graph(seconds: float) -> Robot:
+    """Of a running graph in the domain of ROS_DOMAIN_ID; nothing is published.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    import time
+
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import JointState
+    from std_msgs.msg import String
+
+    from pi0_ros.doctor.controller_query import ask_controllers
+    from pi0_ros.doctor.live import NAME
+    from pi0_ros.ros.graph import full_name
+    from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
+
+    robot = Robot("live graph", seconds=seconds)
+    quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = Node(NAME, context=context, enable_rosout=False, start_parameter_services=False)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        known: set[str] = set()
+
+        def damaged(_: str) -> None:
+            """The doctor names damaged messages once there are parameters."""
+
+        def joints(topic: str) -> Any:
+            return lambda message: robot.put_joints(topic, message)
+
+        def description(topic: str) -> Any:
+            return lambda message: robot.put_description(topic, message.data)
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for topic, kinds in node.get_topic_names_and_types():
+                if topic in known or not node.count_publishers(topic):
+                    continue
+                if JOINT_STATE in kinds:
+                    subscribe(node, JointState, topic, joints(topic), quality, damaged)
+                elif STRING in kinds and is_description(topic):
+                    LatchedSubscription(node, String, topic, description(topic), quality, damaged)
+                known.add(topic)
+            executor.spin_once(timeout_sec=0.05)
+        found: list[tuple[str, str, str]] = []
+        for topic, kinds in node.get_topic_names_and_types():
+            if node.count_publishers(topic):
+                robot.types[topic] = tuple(kinds)
+            for info in node.get_subscriptions_info_by_topic(topic):
+                if info.topic_type in COMMANDS and info.node_name != NAME:
+                    found.append((full_name(info), topic, COMMANDS[info.topic_type]))
+        asked = ask_controllers(node, executor, sorted({name for name, _, _ in found}))
+        told = {one.node: one.parameters or {} for one in asked}
+        robot.listeners = [
+            Listener(name, topic, kind, _joints(told[name]), told[name])
+            for name, topic, kind in sorted(set(found), key=lambda one: one[1])
+        ]
+        robot.simulated_time = "/clock" in robot.types
+        executor.shutdown()
+        node.destroy_node()
+        return robot
+    finally:
+        rclpy.try_shutdown(context=context)
+
+
+def _joints(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    joints = parameters.get("joints")
+    return tuple(joints) if isinstance(joints, Sequence) and not isinstance(joints, str) else ()

@@ -1,0 +1,84 @@
+"""`pi0 doctor --write FILE`: look at a robot, and write parameters for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from pi0_ros.checkpoint.formats import read_checkpoint
+from pi0_ros.checkpoint.metadata import read_declared
+from pi0_ros.doctor.draft import as_yaml, draft, urdf_path
+from pi0_ros.doctor.robot import Robot, robot_in_bag, robot_on_graph
+from pi0_ros.errors import UserError
+from pi0_ros.motion.limit_files import Limit, read_file
+
+
+def write(
+    file: Path,
+    checkpoint: Path,
+    *,
+    bag: Path | None,
+    urdf: Path | None,
+    seconds: float | None,
+    default_seconds: float,
+    overwrite: bool,
+) -> str:
+    """Write the parameter file, and beside it the URDF that was heard on a topic.
+
+    Args:
+        bag: look at this recording; None: at the live graph.
+        urdf: of the robot; None: the one that is published on robot_description, if any.
+        seconds: how long to look; None: all of a bag, `default_seconds` of a graph.
+
+    Returns:
+        What was done and what comes next, in sentences.
+
+    Raises:
+        UserError: a file exists; no checkpoint; a bag that cannot be read.
+    """
+    read = read_checkpoint(checkpoint.expanduser())
+    declared = read_declared(read.path, read.joints)
+    copy = urdf_path(file)
+    for path in (file, copy):
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists: choose another name, or give --overwrite")
+    if bag is None:
+        robot = robot_on_graph(seconds or default_seconds)
+    else:
+        robot = robot_in_bag(bag, seconds)
+    if urdf is not None:
+        robot.urdf_source = str(urdf)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    path = urdf.expanduser().resolve() if urdf is not None else None
+    if path is None and robot.urdf:
+        copy.write_text(robot.urdf, encoding="utf-8")
+        path = copy.resolve()
+    problems: list[str] = []
+    limits = _limits(path, robot, problems)
+    if problems:
+        if urdf is not None:
+            raise UserError(f"--urdf: {'; '.join(problems)}")
+        path = None
+    found = draft(robot, read, declared, limits, str(path) if path is not None else "")
+    file.write_text(as_yaml(found, robot, date.today().isoformat()), encoding="utf-8")
+    told = [f"wrote {file}: {found.guesses} of its lines are guesses, marked GUESS"]
+    if path is not None and urdf is None:
+        told.append(f"wrote {path}: the URDF of {robot.urdf_source}")
+    told += [f"no URDF is used: {problem}" for problem in problems]
+    told.append(f"look at them, then run: pi0 doctor --params {file}")
+    return "\n".join(told)
+
+
+def _limits(path: Path | None, robot: Robot, problems: list[str]) -> Mapping[str, Limit]:
+    """Joint -> limits of the URDF; nothing for joints that have unusable ones."""
+    if path is None:
+        return {}
+    found = {}
+    for joint, entry in read_file(path, problems).items():
+        own: list[str] = []
+        limit = entry(own)
+        if not own and not math.isnan(limit.lower):
+            found[joint] = limit
+    return found
