@@ -46,8 +46,9 @@ class Report:
         aten_calls: operators that the host would call without a graph, views included.
         flops: floating-point operations by operator, of products and attention.
         bytes: bytes read and written by operator, as if nothing stayed in a cache.
-        estimate_ms: by chip, the sum over kernels of the larger of compute and memory time. An
-            estimate: launches, waiting and imperfect kernels come on top.
+        scoped: kernel nodes within a super-kernel scope.
+        estimate_ms: by chip, from and to. From: the sum over kernels of the larger of compute and
+            memory time. To: with what others measured a kernel and a call of attention to cost.
     """
 
     graphs: int
@@ -59,7 +60,8 @@ class Report:
     aten_calls: int
     flops: dict[str, int]
     bytes: dict[str, int]
-    estimate_ms: dict[str, float]
+    scoped: int
+    estimate_ms: dict[str, tuple[float, float]]
 
 
 def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summary"]:
@@ -72,6 +74,7 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
     try:  # not before: these import torch_npu
         from benchmarks.graph_report import cost
         from benchmarks.graph_report.lower import eager_calls, lower
+        from pi0_ros.policy.compile import GraphOptions
     except ImportError as error:
         versions = {name: metadata.version(name) for name in ("torch", "torch_npu")}
         raise UserError(
@@ -81,7 +84,16 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
 
     start = time.monotonic()
     warn(f"lowering {args.model} {args.config}, {config.num_steps} steps, as {args.form} ...")
-    graphs = lower(config, args.form, args.op, rtc=args.rtc)
+    options = GraphOptions(
+        "torchair",
+        args.form,
+        attention=args.op,
+        rotary=args.rotary,
+        padded_masks=args.masks == "padded",
+        super_kernel=args.super_kernel,
+        rtc=args.rtc,
+    )
+    graphs = lower(config, options)
     failed = [name for graph in graphs for name in graph.unsupported]
     summary = cost.summarize(
         node
@@ -97,9 +109,10 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
         by_type=summary.by_type,
         launches=sum(graph.repeats for graph in graphs),
         unsupported=failed + summary.doubles,
-        aten_calls=sum(eager_calls(config, args.op).values()),
+        aten_calls=sum(eager_calls(config, options).values()),
         flops=summary.flops,
         bytes=summary.bytes,
+        scoped=summary.scoped,
         estimate_ms=summary.estimate_ms,
     )
     return report, summary
@@ -131,6 +144,7 @@ def text(config: Pi0Config, form: str, report: Report, summary: "Summary") -> st
         "launches per inference": report.launches,
         "GE nodes": report.ge_nodes,
         "kernel nodes": report.kernel_nodes,
+        "of them in super-kernel scopes": report.scoped,
         "eager operator calls": report.aten_calls,
         "unsupported": ", ".join(report.unsupported) or "none",
     }
@@ -140,8 +154,9 @@ def text(config: Pi0Config, form: str, report: Report, summary: "Summary") -> st
         for kind, n in report.by_type.items()
         if kind not in cost.NO_KERNEL
     ]
-    estimates = [(name, f"{ms:.2f}", "ms") for name, ms in report.estimate_ms.items()]
-    launches = report.kernel_nodes * cost.LAUNCH_SECONDS * 1e3
+    estimates = [
+        (name, f"{low:.1f} to {high:.1f} ms") for name, (low, high) in report.estimate_ms.items()
+    ]
     return "\n".join(
         (
             f"{config.variant}, {config.vision_depth}+{config.depth}+{config.depth}x"
@@ -151,10 +166,12 @@ def text(config: Pi0Config, form: str, report: Report, summary: "Summary") -> st
             table(counts.items(), align="<>") + "\n",
             table(parts, ("part", "nodes", "MB"), "<>>") + "\n",
             table(kernels, ("kernel", "nodes", "MB", "GFLOP"), "<>>>") + "\n",
-            "roofline ESTIMATE per inference, from data sheets:",
+            "ESTIMATE per inference: from the peak rates of data sheets, to what it is if a kernel "
+            f"costs {cost.LAUNCH_SECONDS * 1e6:.1f} us on top\nof its work and a call of attention "
+            f"{cost.ATTENTION_SECONDS * 1e6:.0f} us, as others measured:",
             table(estimates, align="<>"),
-            f"plus about {launches:.1f} ms if every kernel cost {cost.LAUNCH_SECONDS * 1e6:.1f} us "
-            "on top of its work, as others measured on a 910B4",
+            "beside it, measured by others:",
+            table(cost.ANCHORS),
         )
     )
 
@@ -188,12 +205,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fia",
         help="attention: npu_fused_infer_attention_score or npu_prompt_flash_attention",
     )
-    add(
-        "--rtc",
-        choices=("off", "guided", "trained"),
-        default="off",
-        help="real-time chunking (default: off)",
-    )
+    add("--rotary", choices=("per-head", "broadcast"), default="per-head", help="RoPE tables")
+    add("--masks", choices=("tight", "padded"), default="tight", help="width of masks")
+    add("--rtc", choices=("off", "guided", "trained"), default="off", help="real-time chunking")
+    add("--super-kernel", action="store_true", help="each denoise step in a super-kernel scope")
     add_json(parser)
     add("--png", type=output_file, metavar="FILE", help="draw where nodes and bytes are")
     add("--stand-ins", type=Path, metavar="DIR", help="keep the compiled stand-ins for CANN there")

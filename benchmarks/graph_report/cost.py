@@ -35,6 +35,14 @@ SOCS = {
 }
 # Measured by others on a 910B4 with pi0.5 (FlashRT): what one kernel costs beside its work.
 LAUNCH_SECONDS = 4.5e-6
+# Measured by others on a 910B2 (pto-isa's benchmark, 128 queries, 1024 keys): a call of attention.
+ATTENTION_SECONDS = 70e-6
+ANCHORS = (
+    ("pi0, the published note, Atlas A2", "71.6 ms computing + 4.58 ms idle"),
+    ("pi0.5, FlashRT, 910B4, bfloat16, 2,207 kernels", "44.31 ms"),
+    ("pi0.5, FlashRT, 910B4, int8 encoder", "38.46 ms"),
+)
+"""Measured by others, by November 2026."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Node:
         flops: of one run, of products and attention; other kernels count by their bytes.
         bytes: of one run, read and written, as if nothing stayed in a cache.
         is_double: whether a float64 tensor goes in or out.
+        is_scoped: whether it is within a super-kernel scope.
     """
 
     type: str
@@ -55,13 +64,17 @@ class Node:
     flops: int
     bytes: int
     is_double: bool
+    is_scoped: bool
 
     @property
     def is_kernel(self) -> bool:
         return self.type not in NO_KERNEL
 
-    def seconds(self, soc: Soc) -> float:
-        return self.runs * max(self.flops / soc.flops, self.bytes / soc.bandwidth)
+    def seconds(self, soc: Soc) -> tuple[float, float]:
+        """By the chip's peak rates alone, and with what a call was measured to cost beside them."""
+        least = max(self.flops / soc.flops, self.bytes / soc.bandwidth)
+        measured = ATTENTION_SECONDS if self.type in ATTENTION else least + LAUNCH_SECONDS
+        return self.runs * least, self.runs * max(least, measured)
 
 
 def nodes(ge: Any, fx: torch.fx.Graph, runs: int) -> Iterator[Node]:
@@ -92,6 +105,7 @@ def nodes(ge: Any, fx: torch.fx.Graph, runs: int) -> Iterator[Node]:
             flops=_flops(op.type, inputs, written) if kernel else 0,
             bytes=sum(value.bytes for value in values) if kernel else 0,
             is_double=any(_is_double(desc) for desc in [*op.input_desc, *op.output_desc]),
+            is_scoped="_super_kernel_scope" in op.attr,
         )
 
 
@@ -101,12 +115,13 @@ class Summary:
 
     ge_nodes: int
     kernel_nodes: int
+    scoped: int
     by_type: dict[str, int]
     by_part: dict[str, int]
     flops: dict[str, int]
     bytes: dict[str, int]
     part_bytes: dict[str, int]
-    estimate_ms: dict[str, float]
+    estimate_ms: dict[str, tuple[float, float]]
     doubles: list[str]
 
 
@@ -127,13 +142,15 @@ def summarize(all_nodes: Iterable[Node]) -> Summary:
     return Summary(
         ge_nodes=types.total(),
         kernel_nodes=sum(node.runs for node in kernels),
+        scoped=sum(node.runs for node in kernels if node.is_scoped),
         by_type=dict(types.most_common()),
         by_part=total(lambda n: n.part or "other", lambda n: 1),
         flops={k: v for k, v in total(lambda n: n.type, lambda n: n.flops).items() if v},
         bytes=total(lambda n: n.type, lambda n: n.bytes),
         part_bytes=total(lambda n: n.part or "other", lambda n: n.bytes),
         estimate_ms={
-            name: 1e3 * sum(node.seconds(soc) for node in kernels) for name, soc in SOCS.items()
+            name: tuple(1e3 * sum(node.seconds(soc)[end] for node in kernels) for end in (0, 1))
+            for name, soc in SOCS.items()
         },
         doubles=sorted({f"float64 in {node.type}" for node in listed if node.is_double}),
     )

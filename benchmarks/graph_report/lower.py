@@ -24,12 +24,22 @@ from torchair._ge_concrete_graph import compat_ir, fx2ge_converter
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Ops, select
 from pi0_ros.model.pi0 import Layout, Pi0
-from pi0_ros.policy.compile import Frame, Prefix, Step, flatten_layout
+from pi0_ros.model.rtc import Guided, Trained
+from pi0_ros.policy.compile import (
+    Frame,
+    GraphOptions,
+    Prefix,
+    Step,
+    flatten_layout,
+    in_super_kernels,
+)
 
 fx2ge_converter.initialize_graph_engine = lambda *args, **kwargs: None
 compat_ir.is_cann_compat = lambda *args, **kwargs: ""
 
 DTYPE = torch.bfloat16
+# They mark where a scope begins and ends, and become attributes instead of nodes.
+_MARKERS = {"air.scope_enter.default", "air.scope_exit.default"}
 
 
 @dataclass
@@ -50,19 +60,17 @@ class Lowered:
     unsupported: list[str] = field(default_factory=list)
 
 
-def lower(
-    config: Pi0Config, form: str, attention: str, cameras: int = 2, rtc: str = "off"
-) -> list[Lowered]:
+def lower(config: Pi0Config, options: GraphOptions, cameras: int = 2) -> list[Lowered]:
     """The graphs of one inference: the whole frame as one, or prefix and denoise step as two.
 
     Args:
-        form: `frame` or `two-graph`.
-        attention: see `Ascend`.
-        rtc: real-time chunking, see `GraphOptions`.
+        options: as of the node; its graph is torchair's.
     """
     npu = torch.device("npu")
-    ops = select(npu, DTYPE, "torchair", attention=attention)
+    ops = operators(options, "torchair")
     with fake_model(config, ops, cameras) as (model, inputs):
+        if options.super_kernel:
+            model = in_super_kernels(model)
         images, prompt, state, noise, layout, times = inputs
         flat = flatten_layout(layout)
         made = []
@@ -71,36 +79,52 @@ def lower(
             prompt = torch.empty(prompt.shape[:2], dtype=torch.int64, device=npu)
             count = torch.empty(1, dtype=torch.int32, device=npu)
             made, flat = [*layout.suffix_rope, layout.suffix_mask], (*layout.prefix_rope, count)
-        if form == "frame":
-            earlier = _rtc(rtc, noise, times, npu)
+        earlier = _earlier(options.rtc, noise, times)
+        if options.form == "frame":
             arguments = (images, prompt, state, noise, times, *earlier, *flat)
-            return [lower_module("frame", 1, Frame(model, rtc), arguments)]
+            return [lower_module("frame", 1, Frame(model, options.rtc), arguments)]
         prefix = lower_module("prefix", 1, Prefix(model), (images, prompt, state, *flat))
         shape = (1, _prefix_tokens(config, cameras), config.kv_heads, config.head_dim)
         past = [torch.empty(shape, device=npu) for _ in range(2 * config.depth)]
         token = torch.empty(1, 1, config.expert_width, device=npu)
         rest = (*made, *past) if config.pi05 else (token, *past, *flat)
-        earlier = _rtc(rtc, noise, times, npu, step=True)
+        earlier = Guided(*earlier).steps()[0] if options.rtc == "guided" else earlier
         step = (noise, times[0], *earlier, *rest)
-        return [prefix, lower_module("step", config.num_steps, Step(model, rtc), step)]
+        return [prefix, lower_module("step", config.num_steps, Step(model, options.rtc), step)]
 
 
-def _rtc(
-    mode: str, noise: torch.Tensor, times: torch.Tensor, npu: torch.device, step: bool = False
-) -> tuple[torch.Tensor, ...]:
-    """The tensors of `Guided` or `Trained`, of one step or of all; none with `off`."""
+def _earlier(rtc: str, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What a graph takes for real-time chunking."""
     target, horizon = torch.empty_like(noise), noise.shape[1]
-    if mode == "guided":
-        shape = (horizon, 1) if step else (len(times), horizon, 1)
-        return target, *(torch.empty(shape, dtype=noise.dtype, device=npu) for _ in range(2))
-    given = torch.empty(horizon, 1, dtype=torch.bool, device=npu)
-    return (target, given, torch.empty_like(times[0])) if mode == "trained" else ()
+    if rtc == "guided":
+        shape, single = (len(times), horizon, 1), torch.float32
+        gain, rate = (torch.empty(shape, dtype=single, device="npu") for _ in range(2))
+        return Guided(target, gain, rate)
+    if rtc == "trained":
+        given = torch.empty(horizon, 1, dtype=torch.bool, device="npu")
+        return Trained(target, given, torch.empty_like(times[0]))
+    return ()
 
 
-def eager_calls(config: Pi0Config, attention: str) -> Counter[str]:
+def operators(options: GraphOptions, graph: str) -> Ops:
+    """The operators that the node would take."""
+    return select(
+        torch.device("npu"),
+        DTYPE,
+        graph,
+        attention=options.attention,
+        rotary=options.rotary,
+        padded_masks=options.padded_masks,
+    )
+
+
+def eager_calls(config: Pi0Config, options: GraphOptions) -> Counter[str]:
     """Operators that the host calls in one inference without a graph, views included."""
-    ops = select(torch.device("npu"), DTYPE, attention=attention)
-    with fake_model(config, ops) as (model, inputs), _Calls() as calls, torch.inference_mode():
+    with (
+        fake_model(config, operators(options, "eager")) as (model, inputs),
+        _Calls() as calls,
+        torch.inference_mode(),
+    ):
         model(*inputs)
     return calls.counts
 
@@ -137,19 +161,18 @@ def fake_model(c: Pi0Config, ops: Ops, cameras: int = 2) -> Iterator[tuple[Pi0, 
     default = torch.get_default_dtype()
     torch.set_default_dtype(DTYPE)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
+    shapes = [_rope(c, ops, tokens), _rope(c, ops, suffix)]
+    wide = [_mask(c, ops, tokens, tokens), _mask(c, ops, suffix, tokens + suffix)]
     try:
         with fake, torch.device("npu"):
+            ropes = [(torch.empty(shape), torch.empty(shape)) for shape in shapes]
+            masks = [torch.empty(shape, dtype=torch.bool) for shape in wide]
             model = ops.prepare(Pi0(c, ops).eval().requires_grad_(False))
             row = model.time_rows(np.ones(1)).shape[1:]
             del model.time_in  # as `load_graphs` does
             # As the policy's graphs take it: one graph serves every prompt that fits its length.
             # Not made by `Pi0.layout`, since nothing can be computed here.
-            layout = Layout(
-                _rope(c, tokens),
-                _rope(c, suffix),
-                torch.empty(1, 1, tokens, tokens, dtype=torch.bool),
-                torch.empty(1, 1, suffix, tokens + suffix, dtype=torch.bool),
-            )
+            layout = Layout(*ropes, *masks)
             size = c.image_size
             inputs = (
                 torch.empty(1, cameras, 3, size, size, dtype=torch.float32),
@@ -166,10 +189,15 @@ def fake_model(c: Pi0Config, ops: Ops, cameras: int = 2) -> Iterator[tuple[Pi0, 
         torch.set_default_dtype(default)
 
 
-def _rope(c: Pi0Config, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The shape of `Ascend.rope_tables`."""
-    shape = (1, tokens * (c.heads + 2 * c.kv_heads), 1, c.head_dim)
-    return torch.empty(shape), torch.empty(shape)
+def _rope(c: Pi0Config, ops: Ops, tokens: int) -> torch.Size:
+    """The shape of the backend's tables."""
+    return ops.rope_tables(torch.zeros(1, tokens, dtype=torch.int64), c, DTYPE)[0].shape
+
+
+def _mask(c: Pi0Config, ops: Ops, queries: int, keys: int) -> torch.Size:
+    """The shape of the backend's masks."""
+    mask = torch.zeros(1, 1, queries, keys, dtype=torch.bool)
+    return ops.attention_mask(mask, c.heads // c.kv_heads, DTYPE).shape
 
 
 def lower_module(name: str, repeats: int, module: nn.Module, inputs: tuple[Any, ...]) -> Lowered:
@@ -225,5 +253,6 @@ def _unsupported(graph: torch.fx.Graph) -> list[str]:
         str(target)
         for target in targets
         if isinstance(target, torch._ops.OpOverload)
+        and str(target) not in _MARKERS
         and fx2ge_converter._get_converter(target) is None
     )

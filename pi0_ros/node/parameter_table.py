@@ -161,6 +161,13 @@ class NodeParameters:
         "(npu_prompt_flash_attention).")
     npu_weights: str = _row("nd", choices=("nd", "nz"), doc=
         "Layout of the largest weights on an NPU: nd, or nz (FRACTAL_NZ blocks).")
+    npu_rotary: str = _row("per-head", choices=("per-head", "broadcast"), doc=
+        "Tables of RotaryMul on an NPU: a row per head, or one that the kernel broadcasts over "
+        "heads; `pi0 check` says whether both work on a card.")
+    npu_masks: str = _row("tight", choices=("tight", "padded"), doc=
+        "Width of attention masks on an NPU: as many as there are keys, or a multiple of 32 bytes.")
+    npu_super_kernel: bool = _row(False, doc=
+        "On an NPU with graph torchair: make one super kernel of each denoise step.")
     graph_cache: str = _row("", changes=START, doc=
         "Directory in which compiled graphs survive a restart; empty: none.")
     threads: int = _row(0, 0, 1024, doc=

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.errors import UserError
-from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
+from pi0_ros.model.ops.ascend import ATTENTION_KERNELS, ROTARY_FORMS
 from pi0_ros.model.pi0 import Context, Layout, Pi0
 from pi0_ros.model.rtc import KINDS, MODES, Guided, Trained
 
@@ -57,8 +57,9 @@ class GraphOptions:
         form: `frame`, the whole inference in one graph with its denoise steps unrolled: one launch.
             `two-graph`, the prefix and one denoise step: faster to compile.
         cache: directory in which compiled graphs survive a restart; None: they do not.
-        attention, weights_nz: the attention kernel and the layout of weights on an NPU; see
-            `Ascend`.
+        attention, weights_nz, rotary, padded_masks: kernels and layouts on an NPU; see `Ascend`.
+        super_kernel: with `torchair`, each denoise step is one super kernel of CANN, if it can
+            make one.
         rtc: `off`, or how chunks agree with earlier actions; see `model.rtc`.
     """
 
@@ -67,6 +68,9 @@ class GraphOptions:
     cache: Path | None = None
     attention: str = "fia"
     weights_nz: bool = False
+    rotary: str = "per-head"
+    padded_masks: bool = False
+    super_kernel: bool = False
     rtc: str = "off"
 
     def __post_init__(self) -> None:
@@ -74,10 +78,13 @@ class GraphOptions:
             ("graph", self.graph, GRAPHS),
             ("form", self.form, FORMS),
             ("attention", self.attention, ATTENTION_KERNELS),
+            ("rotary", self.rotary, ROTARY_FORMS),
             ("rtc", self.rtc, MODES),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if self.super_kernel and self.graph not in ("auto", "torchair"):
+            raise GraphError(f"super kernels are for graph 'torchair', got {self.graph!r}")
 
 
 class Prompt(NamedTuple):
@@ -330,6 +337,21 @@ def torchair_config(graph: str) -> Any:
         config.experimental_config.frozen_parameter = True
         config.experimental_config.tiling_schedule_optimize = True
     return config
+
+
+def in_super_kernels(model: Pi0) -> Pi0:
+    """The same model whose denoise steps are traced within a super-kernel scope of torchair."""
+    import torchair
+
+    model = copy.copy(model)
+    velocity = model.velocity
+
+    def scoped(*arguments: Any) -> Tensor:
+        with torchair.scope.super_kernel("denoise_step"):
+            return velocity(*arguments)
+
+    model.velocity = scoped
+    return model
 
 
 def compile_module(module: nn.Module, graph: str, cache: Path | None) -> Callable[..., Any]:

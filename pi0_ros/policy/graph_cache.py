@@ -23,6 +23,8 @@ from pi0_ros.policy.compile import (
 from pi0_ros.policy.device import DeviceError, chip_name
 
 _LOG = logging.getLogger(__name__)
+# `auto` becomes one of the graphs, which have folders of their own, after the key is made.
+_NOT_IN_A_KEY = ("graph", "cache")
 MEASURED = "measured.json"
 """File in a key's directory with seconds per inference by compiler."""
 
@@ -142,10 +144,7 @@ def cache_key(
         "sizes": asdict(config),
         "dtype": str(dtype),
         "cameras": cameras,
-        "form": options.form,
-        "attention": options.attention,
-        "weights_nz": options.weights_nz,
-        "rtc": options.rtc,
+        **{name: value for name, value in asdict(options).items() if name not in _NOT_IN_A_KEY},
     }
     if device.type == "npu":
         import torch_npu

@@ -29,6 +29,7 @@ from pi0_ros.policy.compile import (
     captured,
     compile_module,
     flatten_layout,
+    in_super_kernels,
 )
 from pi0_ros.policy.device import check_fits
 from pi0_ros.policy.graph_cache import MEASURED, plan_graphs
@@ -187,7 +188,8 @@ class Graphs:
         """The graph of that name for (batch, prompt length); compiled at its first call."""
         key, (batch, length) = (name, *shape), shape
         if key not in self._compiled:
-            module = kind(self.model) if kind is Prefix else kind(self.model, self.options.rtc)
+            model = in_super_kernels(self.model) if self.options.super_kernel else self.model
+            module = kind(model) if kind is Prefix else kind(model, self.options.rtc)
             folder = f"{name}-{length}" if batch == 1 else f"{name}-{length}-batch-{batch}"
             cache = None if self._cache is None else self._cache / folder
             compiled = compile_module(module, self.options.graph, cache)
@@ -215,7 +217,13 @@ def load_graphs(
     check_fits(device, dtype, lambda: device_bytes(checkpoint.config, dtype))
     options, key = plan_graphs(options, checkpoint.config, dtype, device, cameras)
     ops = select(
-        device, dtype, options.graph, attention=options.attention, weights_nz=options.weights_nz
+        device,
+        dtype,
+        options.graph,
+        attention=options.attention,
+        weights_nz=options.weights_nz,
+        rotary=options.rotary,
+        padded_masks=options.padded_masks,
     )
     model = checkpoint.load_model(dtype, device, ops)
     table = model.time_table(checkpoint.accumulates_time)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
-from pi0_ros.profile.compile_command import add_load_options
+from pi0_ros.profile.compile_command import add_load_options, graph_options
 
 if TYPE_CHECKING:
     from pi0_ros.profile.report import Report
@@ -100,15 +100,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace) -> Report:
-    from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.profile.run import TRACE, load_to_measure, plausible_observation, profile_policy
 
     out = args.out
     if out is not None:
         console.claim_folder(out, [TRACE], args.overwrite)
-    policy = load_to_measure(
-        args, GraphOptions(args.graph, args.form, None, args.attention, rtc=args.rtc)
-    )
+    policy = load_to_measure(args, graph_options(args, args.graph, None))
     if out is None and policy.device.startswith("npu"):
         out = Path("profile")
     observation = plausible_observation(policy.cameras, policy.num_joints)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pi0_ros import console
 
 if TYPE_CHECKING:
+    from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.policy.policy import Policy
 
 INFERENCES = 5
@@ -36,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="DIR", help="where compiled graphs are kept")
     add_load_options(parser)
-    add("--weights", choices=("nd", "nz"), default="nd", help="layout on an NPU (default: nd)")
     add(
         "--threads",
         type=console.count(),
@@ -84,8 +84,39 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         default="off",
         help="real-time chunking, as the node's parameter (default: off)",
     )
+    add("--weights", choices=("nd", "nz"), default="nd", help="layout on an NPU (default: nd)")
+    add(
+        "--rotary",
+        choices=("per-head", "broadcast"),
+        default="per-head",
+        help="tables of RotaryMul on an NPU (default: per-head)",
+    )
+    add(
+        "--masks",
+        choices=("tight", "padded"),
+        default="tight",
+        help="width of masks on an NPU (default: tight)",
+    )
+    add("--super-kernel", action="store_true", help="one super kernel per step, on an NPU")
     add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
     add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
+
+
+def graph_options(args: argparse.Namespace, graph: str, cache: Path | None) -> GraphOptions:
+    """What `add_load_options` was given."""
+    from pi0_ros.policy.compile import GraphOptions
+
+    return GraphOptions(
+        graph,
+        args.form,
+        cache,
+        attention=args.attention,
+        weights_nz=args.weights == "nz",
+        rotary=args.rotary,
+        padded_masks=args.masks == "padded",
+        super_kernel=args.super_kernel,
+        rtc=args.rtc,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -133,14 +164,10 @@ def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]
     import statistics
     import time
 
-    from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.profile.run import load_to_measure, plausible_observation
 
     start = time.perf_counter()
-    options = GraphOptions(
-        graph, args.form, args.cache, args.attention, args.weights == "nz", args.rtc
-    )
-    policy = load_to_measure(args, options)
+    policy = load_to_measure(args, graph_options(args, graph, args.cache))
     loaded = time.perf_counter() - start
     observation = plausible_observation(policy.cameras, policy.num_joints)
     times = [policy.infer(observation).inference_time for _ in range(INFERENCES)]

@@ -35,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_options(parser)
     add = parser.add_argument
     add("--cache", type=Path, metavar="DIR", help="compiled graphs, of `pi0 compile`")
-    add("--weights", choices=("nd", "nz"), default="nd", help="layout on an NPU (default: nd)")
     add("--threads", type=console.count(), default=0, metavar="N", help="CPU threads; 0: all cores")
     add("--seed", type=console.count(), default=0, metavar="N", help="of the noise (default: 0)")
     add("--asset", default="", metavar="NAME", help="of an openpi checkpoint's statistics")
@@ -181,8 +180,8 @@ def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
 
     from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
     from pi0_ros.policy.batching import BATCH_SIZES
-    from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.policy.policy import Policy
+    from pi0_ros.profile.compile_command import graph_options
     from pi0_ros.serve.load import card_of
 
     if args.threads:
@@ -203,9 +202,7 @@ def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
         delta_mask=mask,
         tokenizer=args.tokenizer,
         options=options,
-        graph=GraphOptions(
-            args.graph, args.form, args.cache, args.attention, args.weights == "nz", args.rtc
-        ),
+        graph=graph_options(args, args.graph, args.cache),
         rtc_max_delay=args.rtc_max_delay,
         batch_sizes=[size for size in BATCH_SIZES if size <= args.batch],
         discrete_state_input=state,

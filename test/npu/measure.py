@@ -3,7 +3,7 @@
     python -m npu.under_stand_ins STAND_INS npu.measure OUT.json
 
 in a process of its own, because torch_npu changes how torch and other libraries behave. Writes
-{"parity": {case: {kernel: max abs difference}}, "traps": {trap: the same}, "npugraph_ex": max abs
+{"parity": {case: {backend: max abs difference}}, "traps": {trap: the same}, "npugraph_ex": max abs
 difference, "no_stand_in_computes": error message}.
 
 Calls pass torch_npu's own operator schemas; the unit tests of the model run the same kernels in
@@ -29,7 +29,12 @@ from pi0_ros.model.pi0 import Pi0
 
 SMALL = replace(TINY, num_steps=3)
 SMALL_PI05 = replace(TINY_PI05, num_steps=3)
-KERNELS = ("fia", "pfa")
+BACKENDS = {
+    "fia": Ascend("fia"),
+    "pfa": Ascend("pfa"),
+    "fia broadcast": Ascend("fia", rotary="broadcast", padded_masks=True),
+    "pfa broadcast": Ascend("pfa", rotary="broadcast", padded_masks=True),
+}
 # Attention kernels offer no float32; these stand-ins for them do.
 ascend.DTYPES = (*ascend.DTYPES, torch.float32)
 
@@ -155,7 +160,10 @@ def main(out: str) -> None:
     torch.set_num_threads(1)
     with torch.no_grad():
         figures = {
-            "parity": {case: {k: difference(case, Ascend(k)) for k in KERNELS} for case in CASES},
+            "parity": {
+                case: {name: difference(case, ops) for name, ops in BACKENDS.items()}
+                for case in CASES
+            },
             "traps": traps(),
             "npugraph_ex": npugraph_ex_difference(),
             "no_stand_in_computes": eager_error(),

@@ -19,6 +19,7 @@ KEYS = {
     "aten_calls",
     "flops",
     "bytes",
+    "scoped",
     "estimate_ms",
 }
 MODULE = ("-m", "benchmarks.graph_report")
@@ -73,7 +74,40 @@ def test_two_layers_of_the_full_model(report: Callable[..., tuple[Report, str]])
     assert products == 2 * weights_times_tokens
     assert "ESTIMATE" in text and "nothing was run" in text
     assert figures["estimate_ms"].keys() == {"910B2", "910B3", "910B4", "310P3"}
-    assert 0 < figures["estimate_ms"]["910B2"] < figures["estimate_ms"]["910B4"]
+    (low, high), (slower, _) = (figures["estimate_ms"][soc] for soc in ("910B2", "910B4"))
+    assert 0 < low < high and low < slower
+    # Seven calls of attention are far from the chip's peak at these sizes.
+    others = figures["kernel_nodes"] - 7
+    assert 4.5e-3 * others < high - low < 4.5e-3 * others + 7 * 70e-3
+
+
+def test_options_of_kernels(report: Callable[..., tuple[Report, str]]) -> None:
+    """Tables that are broadcast, wider masks, a super-kernel scope per step."""
+    size = ("--config", "tiny", "--layers", "2", "--steps", "2")
+    before, _ = report(*size)
+    figures, text = report(
+        *size, "--rotary", "broadcast", "--masks", "padded", "--super-kernel", "--op", "pfa"
+    )
+    assert figures["unsupported"] == []
+    kinds = figures["by_type"]
+    # Two layers, each once in the prefix and twice in the steps; of the last prefix layer there
+    # are keys and values only, whose tables need no slices any more.
+    layers = 1 + 2 * 2
+    assert kinds["RotaryMul"] == before["by_type"]["RotaryMul"] == layers + 1
+    assert kinds["SplitV"] == before["by_type"]["SplitV"] + layers
+    assert before["scoped"] == 0 and figures["scoped"] > 2 * 2 * 12, "all of both steps"
+    assert f"{figures['scoped']}" in text
+
+
+@pytest.mark.parametrize("rtc,nodes", [("guided", 14), ("trained", 14)])
+def test_real_time_chunking_adds_few_nodes(
+    report: Callable[..., tuple[Report, str]], rtc: str, nodes: int
+) -> None:
+    size = ("--config", "tiny", "--layers", "1", "--steps", "2")
+    before, _ = report(*size)
+    figures, _ = report(*size, "--rtc", rtc)
+    assert figures["unsupported"] == [] and figures["launches"] == 1
+    assert 0 < figures["kernel_nodes"] - before["kernel_nodes"] <= nodes
 
 
 def test_two_layers_of_the_full_pi05(report: Callable[..., tuple[Report, str]]) -> None:

@@ -41,7 +41,7 @@ def test_all_cases_are_measured(figures: dict[str, Any]) -> None:
     assert set(figures["traps"]) == set(TRAPS)
 
 
-@pytest.mark.parametrize("kernel", ["fia", "pfa"])
+@pytest.mark.parametrize("kernel", ["fia", "pfa", "fia broadcast", "pfa broadcast"])
 @pytest.mark.parametrize("case", CASES)
 def test_ascend_computes_what_the_reference_does(
     figures: dict[str, Any], case: str, kernel: str

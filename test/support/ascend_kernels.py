@@ -31,7 +31,7 @@ def rotary_mul(
     assert rotate is None
     assert r1.dtype == r2.dtype == x.dtype, "one dtype"
     batch, tokens, heads, size = x.shape
-    tables = [(1, tokens, 1, size), (batch, tokens, 1, size), (batch, tokens, heads, size)]
+    tables = [(rows, tokens, 1, size) for rows in (1, batch)] + [(batch, tokens, heads, size)]
     assert r1.shape == r2.shape and tuple(r1.shape) in tables, "table shape"
     wide = x.double()
     rotated = torch.empty_like(wide)
@@ -77,8 +77,9 @@ def attention(
     if mask is not None:
         assert mask.is_contiguous() and mask.dtype in (torch.bool, torch.int8, torch.uint8)
         rows = (batch,) if queries == 1 else (1, batch)
-        assert mask.shape[0] in rows and tuple(mask.shape[1:]) == (1, queries, keys)
-        banned = mask.bool()
+        assert mask.shape[0] in rows and tuple(mask.shape[1:3]) == (1, queries)
+        assert mask.shape[3] in (keys, keys + -keys % 32), "as many columns as keys, or 32 bytes"
+        banned = mask[..., :keys].bool()
         if queries > 1:  # with one query, the band is ignored
             ahead = torch.arange(keys)[None] - torch.arange(queries)[:, None]
             banned = banned | (ahead > next_tokens) | (-ahead > pre_tokens)

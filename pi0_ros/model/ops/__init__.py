@@ -163,16 +163,19 @@ def select(
     *,
     attention: str = "fia",
     weights_nz: bool = False,
+    rotary: str = "per-head",
+    padded_masks: bool = False,
 ) -> Ops:
     """The backend for a model.
 
     Args:
         graph: how the model is compiled, see `policy.compile.GraphOptions`; `eager`: not at all.
-        attention, weights_nz: see `Ascend`; without a meaning on other devices.
+        attention, weights_nz, rotary, padded_masks: see `Ascend`; without a meaning on other
+            devices.
     """
     if device.type == "npu":
         # GE tensors have no strides: a slice is dense in a GE graph and nowhere else.
-        return Ascend(attention, dense_views=graph == "torchair", weights_nz=weights_nz)
+        return Ascend(attention, graph == "torchair", weights_nz, rotary, padded_masks)
     if device.type == "cpu" and graph == "eager" and onednn.supported(dtype):
         return OneDnn()
     return Reference()

@@ -24,7 +24,11 @@ Pair = tuple[Tensor, Tensor]
 
 DTYPES = (torch.float16, torch.bfloat16)
 ATTENTION_KERNELS = ("fia", "pfa")
+ROTARY_FORMS = ("per-head", "broadcast")
 HEAD_DIM_MULTIPLE = 16
+MASK_MULTIPLE = 32
+"""Bytes, of which a row of a mask should have a multiple, says the documentation, for speed."""
+
 ALL_TOKENS = 2**31 - 1
 """The width of the band around the diagonal that attention kernels keep: no band."""
 _FRACTAL_NZ = 29
@@ -36,9 +40,7 @@ class AscendError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Ascend:
-    """RoPE tables have a row per head of a fused projection, [1 or batch, tokens * heads, 1,
-    head_dim]: those of queries and keys are alike, values are rotated by an angle of zero. So one
-    kernel rotates a projection before it is split. Tables and gains have the activations' dtype.
+    """Tables and gains have the activations' dtype.
 
     Attributes:
         attention_kernel: `fia`, npu_fused_infer_attention_score, which reads a shared past where
@@ -47,18 +49,28 @@ class Ascend:
             tensors have no strides. Otherwise slices are copied for kernels that take dense ones.
         weights_nz: keep the weights of the largest products in blocks (FRACTAL_NZ): those whose
             time is the reading of weights. Smaller ones are said to become slower.
+        rotary: what RoPE tables are. `per-head`: a row per head of a fused projection, [1 or
+            batch, tokens * heads, 1, head_dim]; those of queries and keys are alike, values are
+            rotated by an angle of zero, so one kernel rotates a projection before it is split.
+            `broadcast`: [1 or batch, tokens, 1, head_dim], which the kernel broadcasts over the
+            heads of queries and keys: one split more per layer. Huawei's published pi0 has this
+            form; of the other its documents do not say clearly that the kernel takes it.
+        padded_masks: make masks wider than there are keys, to a multiple of `MASK_MULTIPLE` bytes.
     """
 
     attention_kernel: str = "fia"
     dense_views: bool = False
     weights_nz: bool = False
+    rotary: str = "per-head"
+    padded_masks: bool = False
 
     def __post_init__(self) -> None:
-        if self.attention_kernel not in ATTENTION_KERNELS:
-            raise ValueError(
-                f"attention must be one of {', '.join(ATTENTION_KERNELS)}, "
-                f"got {self.attention_kernel!r}"
-            )
+        for name, value, known in (
+            ("attention", self.attention_kernel, ATTENTION_KERNELS),
+            ("rotary", self.rotary, ROTARY_FORMS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
     def prepare(self, model: Model) -> Model:
         """Cast gains to the model's dtype, pad SigLIP's heads, lay out weights in blocks.
@@ -92,6 +104,8 @@ class Ascend:
 
     def rope_tables(self, positions: Tensor, config: Pi0Config, dtype: torch.dtype) -> Pair:
         cos, sin = Reference().rope_tables(positions, config, dtype)
+        if self.rotary == "broadcast":
+            return cos.to(dtype), sin.to(dtype)
         rotated, kept = config.heads + config.kv_heads, config.kv_heads
 
         def rows(table: Tensor, still: float) -> Tensor:
@@ -102,7 +116,8 @@ class Ascend:
         return rows(cos, 1.0), rows(sin, 0.0)
 
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
-        return mask
+        missing = -mask.shape[-1] % MASK_MULTIPLE if self.padded_masks else 0
+        return F.pad(mask, (0, missing), value=True) if missing else mask
 
     def linear(self, x: Tensor, linear: Linear) -> Tensor:
         return linear(x)
@@ -119,6 +134,10 @@ class Ascend:
         y = linear(x, bias).unflatten(-1, (heads + 2 * kv_heads, -1))
         if rope is None:
             q, k, v = self._dense(*y.split((heads, kv_heads, kv_heads), dim=2))
+        elif self.rotary == "broadcast":
+            qk, v = self._dense(*y.split((heads + kv_heads, kv_heads), dim=2))
+            qk = torch.ops.npu.npu_rotary_mul(qk, *rope, "half")
+            q, k = self._dense(*qk.split((heads, kv_heads), dim=2)) if heads else (qk[:, :, :0], qk)
         elif heads:
             rotated = torch.ops.npu.npu_rotary_mul(y.flatten(1, 2)[:, :, None], *rope, "half")
             q, k, v = rotated.view(y.shape).split((heads, kv_heads, kv_heads), dim=2)

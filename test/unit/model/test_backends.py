@@ -125,6 +125,8 @@ BACKENDS = {
     "onednn": OneDnn(),
     "ascend fia": Ascend("fia"),
     "ascend pfa": Ascend("pfa"),
+    "ascend broadcast": Ascend("fia", rotary="broadcast", padded_masks=True),
+    "ascend pfa broadcast": Ascend("pfa", rotary="broadcast", padded_masks=True),
 }
 # (largest difference, cosine) of actions of root mean square 1.3.
 GATES = {F32: (2e-5, 0.9999999), BF16: (0.08, 0.9999)}
@@ -206,6 +208,11 @@ def test_a_backend_is_chosen_by_device_and_compiler(monkeypatch: pytest.MonkeyPa
     assert select(npu, BF16, "torchair") == Ascend("fia", dense_views=True)
     assert select(npu, BF16, "npugraph_ex", attention="pfa") == Ascend("pfa")
     assert select(npu, BF16, weights_nz=True) == Ascend("fia", weights_nz=True)
+    assert select(npu, BF16, rotary="broadcast", padded_masks=True) == Ascend(
+        "fia", rotary="broadcast", padded_masks=True
+    )
+    with pytest.raises(ValueError, match="rotary must be one of per-head, broadcast, got 'no'"):
+        select(npu, BF16, rotary="no")
     with pytest.raises(ValueError, match="must be one of fia, pfa, got 'sdpa'"):
         select(npu, BF16, attention="sdpa")
 
