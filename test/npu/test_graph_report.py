@@ -196,16 +196,6 @@ def test_one_step_at_full_depth(report: Callable[..., tuple[Report, str]]) -> No
     assert figures["kernel_nodes"] <= 674
 
 
-def test_guided_chunks_add_little_to_a_step(report: Callable[..., tuple[Report, str]]) -> None:
-    """Of real-time chunking: two fused operators and a difference, instead of an Euler step."""
-    options = ("--config", "tiny", "--layers", "1", "--steps", "2", "--rtc", "guided")
-    figures, _ = report(*options)
-    kinds = figures["by_type"]
-    assert (figures["graphs"], figures["unsupported"]) == (1, [])
-    assert (kinds["Sub"], kinds["Addcmul"]) == (2, 2 * 2)
-    assert "AxpyV2" not in kinds
-
-
 def test_given_actions_are_selected(report: Callable[..., tuple[Report, str]]) -> None:
     """Theirs is another row of the time table, and they are restored; norms need one constant."""
     options = ("--model", "pi05", "--config", "tiny", "--layers", "1", "--steps", "2")
