@@ -30,7 +30,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/log
 RUN := env AMENT_PREFIX_PATH=$(dir $(BIN)) PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo replay-demo test test-fast soak reference parity bench npu graph-report \
+.PHONY: help venv demo replay-demo test test-fast soak reference openpi parity bench npu graph-report \
 	docs site lint lock clean FORCE
 
 help:
@@ -93,7 +93,7 @@ replay-demo:
 
 # Files in parallel: tests over DDS wait more than they compute, each in a domain of its own.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
-test: venv reference npu site
+test: venv reference npu openpi site
 	$(RUN) python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: venv
@@ -108,6 +108,10 @@ soak: venv
 # LeRobot, which the parity tests compare with.
 reference: venv
 	$(RUN) PYTHONPATH=test python -m reference.install build/reference
+
+# openpi's client and server, apart from the environment: they need an older numpy.
+openpi: venv
+	$(RUN) PYTHONPATH=test python -m support.openpi.install build/openpi
 
 # torch_npu, apart from the environment, whose torch it would replace in part.
 npu: venv

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.simulated.rollout import Episode, ExpertPilot, Loop, Pilot, rollout
 from pi0_ros import console
 from pi0_ros.errors import UserError
-from pi0_ros.node.loading import load_policy
+from pi0_ros.node.loading import make_policy
 from pi0_ros.sim.world import World
 
 FIRST_SEED = 2**31
@@ -120,7 +120,7 @@ class _Bench:
         if evaluation.expert:
             self._pilot = ExpertPilot(self.world)
         else:
-            self._pilot = load_policy(evaluation.loop.setup.parameters)
+            self._pilot = make_policy(evaluation.loop.setup.parameters)
 
     def episode(self, seed: int) -> Episode:
         return rollout(self.world, self._pilot, seed, self._loop)

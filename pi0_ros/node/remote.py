@@ -148,6 +148,7 @@ def _robot_side(parameters: NodeParameters) -> RobotSide:
     return RobotSide(
         units=joint_units(parameters),
         dt=parameters.action_dt,
+        cameras=parameters.camera_names,
         mapping=_mapping(parameters),
         horizon=parameters.horizon,
         delta_mask=policy_arguments(parameters)["delta_mask"],

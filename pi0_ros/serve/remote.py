@@ -52,6 +52,7 @@ class RobotSide:
 
     Attributes:
         units: of the joints.
+        cameras: of the robot.
         dt: seconds between two actions.
         mapping: the keys of a server that is not of this package; None: it has to be of it.
         horizon: steps in a chunk of such a server.
@@ -62,6 +63,7 @@ class RobotSide:
 
     units: JointUnits
     dt: float
+    cameras: tuple[str, ...] = ()
     mapping: KeyMapping | None = None
     horizon: int = 0
     delta_mask: Sequence[bool] | None = None
@@ -76,6 +78,7 @@ class RemotePolicy:
 
     Attributes:
         horizon, device, rtc_max_delay: of the policy; see `pi0_ros.policy.policy.Policy`.
+        cameras: whose images are sent.
         loading: whether it is connecting, which may take minutes where that starts a process, and
             is no hung inference.
         starts: how often it connected.
@@ -99,6 +102,7 @@ class RemotePolicy:
             WrongPolicy: it does not fit.
         """
         self._link, self._robot, self._check = link, robot, check
+        self.cameras = robot.cameras
         self._connection: ClientConnection | None = None
         self._fate = f"{link} was not asked yet"
         self._pause, self._next_at = link.pace.first, 0.0

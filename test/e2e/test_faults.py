@@ -20,8 +20,8 @@ from support.faults.checkpoints import (
     try_full_disk,
     write_checkpoint,
 )
-from support.faults.faults import CAMERAS, CLOCK, ON_WALL_TIME, POLICY, PROCESS, Fault
-from support.faults.scenarios import in_two_processes, on_sim_time, on_wall_time
+from support.faults.faults import CAMERAS, CLOCK, ON_WALL_TIME, POLICY, PROCESS, SERVER, Fault
+from support.faults.scenarios import in_two_processes, on_a_server, on_sim_time, on_wall_time
 from support.faults.shutdowns import try_shutdowns
 from support.faults.testbed import Testbed
 from support.faults.trial import Result, try_fault
@@ -83,6 +83,14 @@ def test_in_two_processes(
     for module in ("msgpack", "prometheus_client"):
         pytest.importorskip(module, reason=f"policy_url needs {module}, which is not installed")
     scenario(in_two_processes)
+    survived(try_fault(testbed, fault), results)
+
+
+@pytest.mark.parametrize("fault", SERVER, ids=lambda fault: fault.name)
+def test_on_a_server(testbed: Testbed, scenario: Any, results: list[Result], fault: Fault) -> None:
+    for module in ("msgpack", "prometheus_client"):
+        pytest.importorskip(module, reason=f"policy_url needs {module}, which is not installed")
+    scenario(on_a_server)
     survived(try_fault(testbed, fault), results)
 
 

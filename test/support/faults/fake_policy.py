@@ -142,6 +142,8 @@ FAULTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "zeros": lambda positions: np.zeros_like(positions),
     "fast": _fast,
     "noise": _noise,
+    "garbage": lambda positions: positions,  # these two are the server's
+    "late": lambda positions: positions,
     "shape": lambda positions: positions[:, :4],
 }
 

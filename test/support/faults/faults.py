@@ -266,6 +266,49 @@ PROCESS = (
 )
 """Those of a node with `policy_url: process`, and without a deadman."""
 
+SERVER = (
+    Fault(
+        "policy server is killed and started again",
+        begin=lambda testbed: testbed.server.kill(),
+        end=lambda testbed: testbed.start_server() and "",
+        diagnosis=Diagnosis("inference", ("policy server", "cannot be reached")),
+    ),
+    Fault(
+        "policy server restarts",
+        begin=lambda testbed: testbed.restart_server(),
+        instant=True,
+    ),
+    Fault(
+        "policy server hangs",
+        policy="hang",
+        diagnosis=Diagnosis("inference", ("given up",)),
+        grace=0.0,
+    ),
+    Fault("policy server takes 0.3 s", policy="slow", chunks="go on"),
+    Fault(
+        "policy server sends garbage",
+        policy="garbage",
+        diagnosis=Diagnosis("inference", ("malformed answer", "not msgpack")),
+    ),
+    Fault(
+        "policy server answers the question before",
+        policy="late",
+        diagnosis=Diagnosis("inference", ("malformed answer", "another question")),
+    ),
+    Fault(
+        "policy server's policy raises",
+        policy="raise",
+        diagnosis=Diagnosis("inference", ("RuntimeError",)),
+    ),
+    Fault(
+        "policy server comes back with another robot's policy",
+        begin=lambda testbed: testbed.restart_server("other"),
+        end=lambda testbed: testbed.restart_server(),
+        diagnosis=Diagnosis("inference", ("does not fit", "7")),
+    ),
+)
+"""Those of a node whose `policy_url` is a server's."""
+
 LONG_AGO = -3e8
 """Seconds from now to the time of an old bag."""
 

@@ -29,6 +29,16 @@ def in_two_processes(testbed: Testbed) -> Iterator[None]:
 
 
 @contextmanager
+def on_a_server(testbed: Testbed) -> Iterator[None]:
+    """A node whose policy runs on a server."""
+    testbed.start_node(policy_url=testbed.start_server(), checkpoint="")
+    testbed.begin_moving()
+    yield
+    testbed.end_node()
+    testbed.server.kill()
+
+
+@contextmanager
 def on_sim_time(testbed: Testbed) -> Iterator[None]:
     """A node on /clock, years ago."""
     testbed.tell_robot(clock=LONG_AGO)

@@ -32,9 +32,15 @@ from support.faults.checkpoints import (
     try_full_disk,
     write_checkpoint,
 )
-from support.faults.faults import CLOCK, ON_WALL_TIME, PROCESS
+from support.faults.faults import CLOCK, ON_WALL_TIME, PROCESS, SERVER
 from support.faults.growth import Sample, as_dicts, judge_growth, run_quietly
-from support.faults.scenarios import in_two_processes, on_sim_time, on_wall_time, try_all
+from support.faults.scenarios import (
+    in_two_processes,
+    on_a_server,
+    on_sim_time,
+    on_wall_time,
+    try_all,
+)
 from support.faults.shutdowns import try_shutdowns
 from support.faults.testbed import Testbed
 from support.faults.trial import Result, try_fault
@@ -64,6 +70,8 @@ def try_alone(testbed: Testbed, cycles: int) -> Iterator[Result]:
     yield from try_shutdowns(testbed)
     with in_two_processes(testbed):
         yield from try_all(testbed, PROCESS)
+    with on_a_server(testbed):
+        yield from try_all(testbed, SERVER)
     with on_sim_time(testbed):
         yield from try_all(testbed, CLOCK)
     good = testbed.folder / "good"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Testbed:
     """A ROS domain with a robot, an observer and at most one node.
 
     Attributes:
-        observer, node, robot: None where there is none yet.
+        observer, node, robot, server: None where there is none yet.
     """
 
     __test__ = False  # no test case, whatever pytest makes of its name
@@ -57,10 +58,12 @@ class Testbed:
         self.node: Process | None = None
         self.robot: Process | None = None
         self.flood: Process | None = None
+        self.server: Process | None = None
+        self._port = 0
         self.start_robot()
 
     def close(self) -> None:
-        for process in (self.node, self.robot, self.flood):
+        for process in (self.node, self.robot, self.flood, self.server):
             if process is not None:
                 process.kill()
         self.observer.close()
@@ -99,6 +102,27 @@ class Testbed:
         self.flood.end(signal.SIGINT)
         lines = [line for line in self.flood.output.splitlines() if "rounds/s" in line]
         return lines[-1] if lines else "it told no count"
+
+    # The policy's server ------------------------------------------------------------------------
+
+    def start_server(self, *words: str) -> str:
+        """Start it, or start it again in its place; returns its URL.
+
+        Args:
+            words: `other` makes it one of another robot.
+        """
+        if not self._port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self._port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "support.faults.fake_server", str(self._port), *words]
+        self.server = self.process("server", command)
+        self.server.wait_for("serving")
+        return f"ws://127.0.0.1:{self._port}"
+
+    def restart_server(self, *words: str) -> None:
+        self.server.kill()
+        self.start_server(*words)
 
     # The node -----------------------------------------------------------------------------------
 
