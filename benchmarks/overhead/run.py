@@ -137,6 +137,10 @@ def run_case(
         if interface.parameters.policy_server:
             server = NodeProcess(_server_command(interface), folder / "server.log")
             stack.enter_context(server)
+            limit = time.monotonic() + startup_limit
+            while "serving on" not in server.last_output() and time.monotonic() < limit:
+                time.sleep(_POLL)
+                server.check()
         robot = stack.enter_context(NodeProcess(robot_command, folder / "robot.log"))
         node = stack.enter_context(NodeProcess(node_command, folder / "node.log"))
 
@@ -193,7 +197,7 @@ def run_case(
 
 
 def _server_command(interface: Interface) -> list[str]:
-    """The node tries again until it serves."""
+    """`pi0 serve` with the checkpoint of the node's parameters, where the node looks for it."""
     p = interface.parameters
     command = [sys.executable, "-m", "pi0_ros.cli", "serve", "--checkpoint", p.checkpoint]
     command += ["--port", p.policy_url.rpartition(":")[2], "--threads", str(p.threads)]

@@ -196,8 +196,8 @@ class NodeParameters:
         "With an openpi server: under which keys it wants images and state; droid, libero, aloha "
         "or a YAML file (docs/remote.md).")
     policy_images: str = _row("fitted", choices=("fitted", "jpeg", "raw"), doc=
-        "With a server: how images are sent. fitted: shrunk to the model's size, which costs half "
-        "a grey level of rounding; jpeg: and compressed, for a slow link; raw: as they are.")
+        "With a server: how images are sent. fitted: shrunk to the model's size, which costs at "
+        "most a grey level of rounding; jpeg: and compressed, for a slow link; raw: as they are.")
     inference_timeout: float = _row(5.0, 0.01, 600.0, changes=LIVE, doc=
         "Seconds after which an inference counts as hung; its chunk is not published.")
     action_mode: str = _row("", choices=("", "absolute", "delta"), doc=

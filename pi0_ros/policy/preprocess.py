@@ -1,5 +1,6 @@
 """Images in the form that pi0 takes: square, in [-1, 1], aspect kept, black borders."""
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,9 +9,11 @@ from pi0_ros.checkpoint.checkpoint import ImageRule
 
 
 def shrink(image: np.ndarray, size: int, antialias: bool) -> np.ndarray:
-    """What `fit_image` makes of an image before it pads it, rounded to whole grey levels.
+    """What `fit_image` makes of an image before it pads it, in whole grey levels.
 
-    An image that is smaller stays as it is. `fit_image` resizes the result no more.
+    With `antialias` it is exactly that; without, within one grey level: OpenCV's resizing takes a
+    tenth of the time. An image that is smaller stays as it is. `fit_image` resizes the result no
+    more.
 
     Args:
         image: [H, W, 3] uint8 RGB; any strides.
@@ -19,19 +22,26 @@ def shrink(image: np.ndarray, size: int, antialias: bool) -> np.ndarray:
     """
     if max(image.shape[:2]) <= size:
         return image
-    resized = _resized(image, size, antialias)
-    return resized[0].round().to(torch.uint8).permute(1, 2, 0).numpy()
+    if antialias:
+        return _resized(image, size, antialias)[0].to(torch.uint8).permute(1, 2, 0).numpy()
+    height, width = _fitted(image, size)
+    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _fitted(image: np.ndarray, size: int) -> tuple[int, int]:
+    """Height and width once the longer side is `size`."""
+    height, width = image.shape[:2]
+    ratio = max(height / size, width / size)
+    return max(1, int(height / ratio)), max(1, int(width / ratio))
 
 
 def _resized(image: np.ndarray, size: int, antialias: bool) -> torch.Tensor:
     """[1, 3, h, w] float32 in [0, 255], the longer side `size`."""
-    height, width = image.shape[:2]
-    ratio = max(height / size, width / size)
-    fitted = max(1, int(height / ratio)), max(1, int(width / ratio))
+    fitted = _fitted(image, size)
     # torch takes no negative strides, which reversed colours (BGR to RGB) have.
     # torch warns of arrays that must not be written to, as those of messages are.
     pixels = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)[None]
-    if fitted == (height, width):
+    if fitted == image.shape[:2]:
         return pixels.float()
     if antialias:
         # On uint8, torch's filter is Pillow's, which openpi uses.

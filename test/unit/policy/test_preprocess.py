@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pi0_ros.checkpoint.checkpoint import ImageRule
-from pi0_ros.policy.preprocess import fit_image
+from pi0_ros.policy.preprocess import fit_image, shrink
 
 OPENPI = ImageRule(antialias=True, centred=True)
 OLD = ImageRule(antialias=False, centred=False)
@@ -79,3 +79,15 @@ def test_images_of_messages_are_read_without_a_warning():
             fit_image(image, 16, OLD)
     finally:
         torch.set_warn_always(False)
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (640, 480), (300, 301), (100, 80), (224, 224)])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_what_is_shrunk_before_is_fitted_alike(shape: tuple[int, int], antialias: bool) -> None:
+    """A client shrinks and the server fits: as good as fitting at once, but for rounding."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)[..., ::-1]
+    rule = ImageRule(antialias=antialias, centred=True)
+    small = shrink(image, 224, antialias)
+    assert small.dtype == np.uint8 and max(small.shape) <= 224
+    difference = (fit_image(small, 224, rule) - fit_image(image, 224, rule)).abs().max()
+    assert difference <= (1e-6 if antialias else 1.0 / 127.5)
