@@ -196,6 +196,8 @@ setup(
             "ruff",
             "setuptools>=70.1",
             "selenium>=4.11",  # drives Chromium in the tests of `pi0 view`
+            # Its interpreter runs the kernels for NVIDIA on a CPU. There are wheels for Linux.
+            "triton; sys_platform == 'linux'",
         ],
     },
     entry_points={

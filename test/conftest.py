@@ -24,6 +24,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH")))
 )
 
+# Triton's kernels run in its interpreter, on CPU tensors; it is asked for before its first import.
+os.environ["TRITON_INTERPRET"] = "1"
+
 # ROS traffic of the tests stays on this machine.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 

@@ -241,7 +241,7 @@ def markdown(report: Report, command: str, plot: str | None = None) -> str:
         "the machine's best rate of products, or the reading of weights at its bandwidth, "
         "whichever is longer.",
         "",
-        "Nothing here has run on an NPU.",
+        "Nothing here has run on an NPU or a GPU ([nvidia.md](nvidia.md) says what measures one).",
         "",
         "## Targets",
         "",

@@ -8,13 +8,20 @@ import torch
 
 from pi0_ros.check.facts import describe_host
 from pi0_ros.check.kernels import kernel_rows
-from pi0_ros.check.runner import Row
+from pi0_ros.check.runner import Result, Row
 from pi0_ros.check.speed import Way, speed_rows
 from pi0_ros.check.subject import Subject
 from pi0_ros.check.whole import whole_rows
-from pi0_ros.model.ops import select
+from pi0_ros.model.ops import cuda, select
 
-WAYS = (Way("eager", {"graph": "eager"}, profile=5),)
+WAYS = (
+    Way("eager", {"graph": "eager", "kernels": "none"}, profile=5),
+    Way("captured", {"graph": "cudagraph", "kernels": "none"}, seconds=30),
+    Way("captured, kernels that win", {"graph": "cudagraph"}, seconds=60, profile=5),
+    Way("captured, all kernels", {"graph": "cudagraph", "kernels": "triton"}, seconds=60),
+    Way("inductor captured", {"graph": "inductor_cudagraph", "kernels": "none"}, seconds=150),
+    Way("inductor captured, own attention", {"graph": "inductor_cudagraph"}, seconds=150),
+)
 
 
 def describe(device: torch.device) -> dict[str, str]:
@@ -28,8 +35,29 @@ def describe(device: torch.device) -> dict[str, str]:
     }
 
 
+def own_kernel_rows(subject: Subject) -> Iterator[Row]:
+    """Each Triton kernel beside PyTorch's operators: whether it agrees, and what it saves."""
+    for name in cuda.KERNELS:
+
+        def measure(left: float, name: str = name) -> Result:
+            of = (subject.config, subject.dtype, subject.device)
+            share = max(cuda.disagreement(name, part, *of) for part in cuda.PARTS)
+            own, torchs = cuda.spent(name, *of)
+            return Result(
+                f"{own * 1e3:.3f} ms of a frame, PyTorch's {torchs * 1e3:.3f} ms; differs by "
+                f"{share:.1e} of the range",
+                {"share": share, "own": own, "torch": torchs},
+                share <= cuda.TOLERANCE[subject.dtype],
+            )
+
+        yield Row("kernels", f"Triton {name}", measure, seconds=20)
+
+
 def rows(subject: Subject) -> Iterator[Row]:
     """Kernels, the whole model, speed."""
-    yield from kernel_rows(subject, select(subject.device, subject.dtype))
+    if cuda.supported(subject.device):
+        yield from own_kernel_rows(subject)
+    # All of this package's kernels, also those that do not win.
+    yield from kernel_rows(subject, select(subject.device, subject.dtype, kernels="triton"))
     yield from whole_rows(subject)
     yield from speed_rows(subject, WAYS)

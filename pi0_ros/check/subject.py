@@ -151,8 +151,8 @@ class Inference:
         images, state, noise = (
             t.to(self._device) for t in (self._images, self._state, self._noise)
         )
-        actions = self._graphs.infer(images, self._prompt, state, noise, lambda stage: None)
-        return actions[0].float().cpu()
+        actions = self._graphs.infer(images, self._prompt, state, noise)
+        return actions[0].float()
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

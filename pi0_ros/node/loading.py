@@ -104,7 +104,9 @@ def load_arguments(parameters: NodeParameters) -> LoadArguments:
             "padded_masks": parameters.npu_masks == "padded",
             "super_kernel": parameters.npu_super_kernel,
             "rtc": parameters.rtc,
+            "kernels": parameters.cuda_kernels,
         },
         threads=parameters.threads,
         rtc_max_delay=parameters.rtc_max_delay,
+        resize=parameters.resize,
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 _STATM = Path("/proc/self/statm")
+_ACCELERATORS = ("npu", "cuda")
+"""Modules of torch that keep memory of a device."""
 
 
 def memory(device: str | None) -> dict[str, int]:
@@ -61,7 +63,7 @@ def release() -> None:
     """
     gc.unfreeze()
     gc.collect()
-    for kind in ("npu", "cuda"):
+    for kind in _ACCELERATORS:
         accelerator = _accelerator(kind)
         if accelerator is not None:
             accelerator.empty_cache()
@@ -74,5 +76,5 @@ def release() -> None:
 def _accelerator(kind: str) -> ModuleType | None:
     """torch.npu or torch.cuda if this process uses it."""
     torch = sys.modules.get("torch")
-    found = getattr(torch, kind, None) if kind in ("npu", "cuda") else None
+    found = getattr(torch, kind, None) if kind in _ACCELERATORS else None
     return found if found is not None and found.is_initialized() else None

@@ -168,8 +168,14 @@ class NodeParameters:
         "Width of attention masks on an NPU: as many as there are keys, or a multiple of 32 bytes.")
     npu_super_kernel: bool = _row(False, doc=
         "On an NPU with graph torchair: make one super kernel of each denoise step.")
+    cuda_kernels: str = _row("auto", choices=("auto", "triton", "none"), doc=
+        "This package's kernels on a GPU of NVIDIA: auto, those that agree with PyTorch's and are "
+        "faster on this card, measured while loading; triton, all that agree; none.")
     graph_cache: str = _row("", changes=START, doc=
         "Directory in which compiled graphs survive a restart; empty: none.")
+    resize: str = _row("auto", choices=("auto", "host", "device"), doc=
+        "Where images are resized: host, as the checkpoint's trainer does to the last bit; device, "
+        "to within one of the 255 steps of a colour; auto: device on a GPU of NVIDIA, else host.")
     threads: int = _row(0, 0, 1024, doc=
         "CPU threads of the model; 0: as many as torch finds cores. Fewer leave cores to drivers "
         "and controllers.")

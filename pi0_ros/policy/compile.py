@@ -1,8 +1,6 @@
 """What is compiled, and by which compiler. Keys of cached graphs follow this file and the model."""
 
 import copy
-import inspect
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.errors import UserError
+from pi0_ros.model.ops import cuda
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS, ROTARY_FORMS
 from pi0_ros.model.pi0 import Context, Layout, Pi0
 from pi0_ros.model.rtc import KINDS, MODES, Guided, Trained
-
-_LOG = logging.getLogger(__name__)
 
 CAPTURED = ("cudagraph", "inductor_cudagraph")
 """Graphs that hold a whole frame, whatever the form asked for."""
@@ -61,6 +58,7 @@ class GraphOptions:
         super_kernel: with `torchair`, each denoise step is one super kernel of CANN, if it can
             make one.
         rtc: `off`, or how chunks agree with earlier actions; see `model.rtc`.
+        kernels: which of this package's kernels a GPU of NVIDIA uses; see `Cuda`.
     """
 
     graph: str = "auto"
@@ -72,6 +70,7 @@ class GraphOptions:
     padded_masks: bool = False
     super_kernel: bool = False
     rtc: str = "off"
+    kernels: str = "auto"
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -80,6 +79,7 @@ class GraphOptions:
             ("attention", self.attention, ATTENTION_KERNELS),
             ("rotary", self.rotary, ROTARY_FORMS),
             ("rtc", self.rtc, MODES),
+            ("kernels", self.kernels, cuda.CHOICES),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -201,121 +201,6 @@ def unflatten_layout(tensors: tuple[Tensor, ...]) -> Layout:
     return Layout(tensors[0:2], tensors[2:4], *tensors[4:])
 
 
-class CapturePool:
-    """What the graphs of one model share, of which one runs at a time: memory and a stream."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.handle: Any = None
-        self.stream: Any = None
-        self.failed = False
-
-    def prepare(self) -> None:
-        """Get both from the driver, once."""
-        if self.stream is None:
-            self.handle = torch.cuda.graph_pool_handle()
-            self.stream = torch.cuda.Stream(self.device)
-
-
-class Captured:
-    """A function of tensors whose kernels are captured into a CUDA graph at its first call.
-
-    A graph reads and writes fixed addresses: each argument has a buffer, into which it is copied
-    where it is another tensor than last time or may have changed since; the result is copied out.
-    So shapes and dtypes are those of the first call. The thread that called first calls always.
-
-    Where a capture fails, the function is called as it is, and so is every other one of the pool
-    that is not captured yet.
-    """
-
-    def __init__(
-        self, function: Callable[..., Tensor], names: list[str], kept: tuple[str, ...], pool: Any
-    ) -> None:
-        """
-        Args:
-            names: of the arguments; the last one is that of all further ones.
-            kept: names of arguments that callers never change in place.
-            pool: a `CapturePool`.
-        """
-        self._function, self._names, self._kept, self._pool = function, names, kept, pool
-        self._graph: Any = None
-        self._buffers: list[Tensor] = []
-        self._last: tuple[Tensor, ...] = ()
-        self._result: Tensor
-
-    @property
-    def is_captured(self) -> bool:
-        return self._graph is not None
-
-    def __call__(self, *arguments: Tensor) -> Tensor:
-        """The function's result, in memory of its own.
-
-        Raises:
-            ValueError: an argument has another shape or dtype than at the first call.
-        """
-        if self._graph is None:
-            if not self._pool.failed:
-                self._try_to_capture(arguments)
-            if self._graph is None:
-                return self._function(*arguments)
-        with torch.cuda.device(self._pool.device):
-            self._fill(arguments)
-            self._graph.replay()
-            return self._result.clone()
-
-    def _fill(self, arguments: tuple[Tensor, ...]) -> None:
-        if len(arguments) != len(self._buffers):
-            raise ValueError(
-                f"a captured graph of {len(self._buffers)} arguments got {len(arguments)}"
-            )
-        for i, (given, buffer) in enumerate(zip(arguments, self._buffers, strict=True)):
-            name = self._names[min(i, len(self._names) - 1)]
-            if given is self._last[i] and name in self._kept:
-                continue
-            if given.shape != buffer.shape or given.dtype != buffer.dtype:
-                raise ValueError(
-                    f"a graph captured for {name} {buffer.dtype} {list(buffer.shape)} got "
-                    f"{given.dtype} {list(given.shape)}"
-                )
-            buffer.copy_(given, non_blocking=True)
-        self._last = arguments
-
-    def _try_to_capture(self, arguments: tuple[Tensor, ...]) -> None:
-        """Call it twice, so that kernels are loaded and what is compiled is, and capture."""
-        pool = self._pool
-        with torch.cuda.device(pool.device):
-            pool.prepare()
-            self._buffers = [argument.clone() for argument in arguments]
-            self._last = arguments
-            pool.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(pool.stream):
-                for _ in range(2):
-                    self._function(*self._buffers)
-            torch.cuda.current_stream().wait_stream(pool.stream)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            try:
-                # Other threads, such as a second policy's, may use the GPU meanwhile.
-                mode = {"stream": pool.stream, "capture_error_mode": "thread_local"}
-                with torch.cuda.graph(graph, pool.handle, **mode):
-                    self._result = self._function(*self._buffers)
-            except RuntimeError as error:
-                pool.failed, self._buffers, self._last = True, [], ()
-                _LOG.warning(
-                    "the frame cannot be captured into a CUDA graph; it runs operator by operator, "
-                    "which is several times slower: %s",
-                    error,
-                )
-                return
-        self._graph = graph
-
-
-def captured(module: nn.Module, function: Callable[..., Tensor], pool: CapturePool) -> Captured:
-    """What `compile_module` made of a module, as one CUDA graph from its first call on."""
-    names = list(inspect.signature(module.forward).parameters)
-    return Captured(function, names, module.KEPT, pool)
-
-
 def torchair_config(graph: str) -> Any:
     """The configuration of a graph of `TORCHAIR_MODES`.
 
@@ -358,7 +243,7 @@ def compile_module(module: nn.Module, graph: str, cache: Path | None) -> Callabl
     """One graph of a module, compiled at its first call, for the shapes of that call.
 
     Args:
-        graph: a compiler of `GRAPHS`; `cudagraph` compiles nothing, see `captured`.
+        graph: a compiler of `GRAPHS`; `cudagraph` compiles nothing, see `capture`.
         cache: directory of its files; None: it does not survive this process.
     """
     if graph == "cudagraph":

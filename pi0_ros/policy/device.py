@@ -3,9 +3,11 @@
 import importlib
 import logging
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pi0_ros.errors import UserError
@@ -154,6 +156,77 @@ def check_fits(device: torch.device, dtype: torch.dtype, needed: Callable[[], in
             "the GPU (`nvidia-smi`), set dtype to bfloat16, or use another device (docs/nvidia.md "
             "has the memory of each configuration)"
         )
+
+
+class Transfer:
+    """Copies between the host and a device: on CUDA through pinned memory, while the host goes on.
+
+    Not thread-safe. Pinned buffers are used again once the host has waited for the device.
+    """
+
+    MOST = 256
+    """Buffers in use at which it waits, should nobody ask for results."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.is_asynchronous = device.type == "cuda"
+        self._free: dict[tuple[torch.Size, torch.dtype], list[torch.Tensor]] = {}
+        self._used: list[torch.Tensor] = []
+
+    def upload(self, values: np.ndarray) -> torch.Tensor:
+        """An array, of any strides, on the device."""
+        if not self.is_asynchronous:
+            # torch takes no negative strides, and warns of what must not be written to.
+            dense = np.require(values, requirements=("C", "W"))
+            return torch.from_numpy(dense).to(self.device)
+        buffer = self._buffer(values.shape, torch.from_numpy(np.empty(0, values.dtype)).dtype)
+        np.copyto(buffer.numpy(), values)
+        return buffer.to(self.device, non_blocking=True, copy=True)
+
+    def download(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the host; waits for everything that the device was given."""
+        if not self.is_asynchronous:
+            return tensor.cpu()
+        buffer = self._buffer(tensor.shape, tensor.dtype)
+        buffer.copy_(tensor, non_blocking=True)
+        self._wait()
+        return buffer.clone()
+
+    def _buffer(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """A buffer that the device does not read or write."""
+        if len(self._used) >= self.MOST:
+            self._wait()
+        free = self._free.get((torch.Size(shape), dtype))
+        buffer = free.pop() if free else torch.empty(*shape, dtype=dtype, pin_memory=True)
+        self._used.append(buffer)
+        return buffer
+
+    def _wait(self) -> None:
+        torch.cuda.current_stream(self.device).synchronize()
+        for buffer in self._used:
+            self._free.setdefault((buffer.shape, buffer.dtype), []).append(buffer)
+        self._used.clear()
+
+
+class StageClock:
+    """Wall time per stage."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.laps: dict[str, float] = {}
+        self._device = device
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str, waits: bool = True) -> None:
+        """End a stage.
+
+        Args:
+            waits: for the device, so that what it still does counts in this stage.
+        """
+        if waits and self._device.type != "cpu":
+            getattr(torch, self._device.type).synchronize(self._device)
+        now = time.perf_counter()
+        self.laps[stage] = now - self._last
+        self._last = now
 
 
 def chip_name(device: torch.device) -> str:

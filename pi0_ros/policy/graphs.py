@@ -18,20 +18,19 @@ from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Rope, select
 from pi0_ros.model.pi0 import Layout, Pi0
 from pi0_ros.model.rtc import Guided, Trained
+from pi0_ros.policy.capture import CapturePool, captured
 from pi0_ros.policy.compile import (
     CAPTURED,
-    CapturePool,
     Frame,
     GraphOptions,
     Prefix,
     Prompt,
     Step,
-    captured,
     compile_module,
     flatten_layout,
     in_super_kernels,
 )
-from pi0_ros.policy.device import check_fits
+from pi0_ros.policy.device import Transfer, check_fits
 from pi0_ros.policy.graph_cache import MEASURED, plan_graphs
 
 _WORKING_BYTES = 1_500_000_000
@@ -75,6 +74,7 @@ class Graphs:
         self._cache = None if options.cache is None else options.cache / key
         self._ropes: dict[int, Rope] = {}
         self._compiled: dict[tuple[str, int, int], Callable[..., Any]] = {}
+        self.transfer = Transfer(model.device)
         self._pool = CapturePool(model.device) if options.graph in CAPTURED else None
 
     @property
@@ -105,8 +105,9 @@ class Graphs:
             tokens = F.pad(tokens, (0, self.padded_length(length) - length))
         total = images + tokens.shape[1]
         if model.config.pi05 and not self.is_eager:
-            count = torch.tensor([images + length], dtype=torch.int32)
-            return Prompt(tokens.to(device), (*self._prefix_rope(total), count.to(device)))
+            upload = self.transfer.upload
+            count = upload(np.array([images + length], np.int32))
+            return Prompt(upload(tokens.numpy()), (*self._prefix_rope(total), count))
         valid = torch.arange(total, device=device)[None] < images + length
         layout = model.layout(valid, always_masked=not self.is_eager)
         embedded = model.embed_prompt(tokens.to(model.embed_tokens.device))
@@ -120,14 +121,15 @@ class Graphs:
         prompt: Prompt | Eager,
         state: Tensor,
         noise: Tensor,
-        lap: Callable[[str], None],
+        lap: Callable[..., None] = lambda stage, waits=True: None,
         rtc: Guided | Trained | None = None,
     ) -> Tensor:
-        """Normalised actions; arguments as those of `Pi0.forward`.
+        """Normalised actions on the host; other arguments as those of `Pi0.forward`.
 
         Args:
             prompt: from `prompt`.
-            lap: called with the name of each stage at its end: `frame`, or `prefix` and `denoise`.
+            lap: called with the name of each stage at its end: `frame`, or `prefix` and `denoise`;
+                the last one ends when the actions are on the host.
             rtc: of the kind that `options.rtc` names.
         """
         if isinstance(prompt, Eager):
@@ -135,7 +137,8 @@ class Graphs:
             context = self.model.context(images, embedded, state, layout)
             lap("prefix")
             actions = self.model.denoise(noise, self.time_table, context, layout, rtc)
-            lap("denoise")
+            actions = self.transfer.download(actions)
+            lap("denoise", waits=False)
             return actions
         tokens, flat = prompt
         shape = len(images), tokens.shape[1]
@@ -143,7 +146,8 @@ class Graphs:
             frame = self._graph("frame", shape, Frame)
             earlier = () if rtc is None else rtc
             actions = frame(images, tokens, state, noise, self.time_table, *earlier, *flat)
-            lap("frame")
+            actions = self.transfer.download(actions)
+            lap("frame", waits=False)
             return actions
         context = self._graph("prefix", shape, Prefix)(images, tokens, state, *flat)
         lap("prefix")
@@ -153,7 +157,8 @@ class Graphs:
         steps = rtc.steps() if isinstance(rtc, Guided) else [rtc or ()] * len(self.time_table)
         for time, earlier in zip(self.time_table.unbind(), steps, strict=True):
             actions = step(actions, time, *earlier, *rest)
-        lap("denoise")
+        actions = self.transfer.download(actions)
+        lap("denoise", waits=False)
         return actions
 
     @property
@@ -224,6 +229,7 @@ def load_graphs(
         weights_nz=options.weights_nz,
         rotary=options.rotary,
         padded_masks=options.padded_masks,
+        kernels=options.kernels,
     )
     model = checkpoint.load_model(dtype, device, ops)
     table = model.time_table(checkpoint.accumulates_time)

@@ -1,7 +1,6 @@
 """The policy: an observation to a chunk of joint positions."""
 
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from pi0_ros.model.rtc import Guided, Trained, guidance
 from pi0_ros.policy.batching import Inputs, batches, stack
 from pi0_ros.policy.compatibility import policy_problems, prompt_state
 from pi0_ros.policy.compile import GraphOptions, Prompt
-from pi0_ros.policy.device import resolve_device
+from pi0_ros.policy.device import StageClock, resolve_device
 from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
-from pi0_ros.policy.preprocess import fit_image
+from pi0_ros.policy.preprocess import RESIZES, check_image, fit_image, fit_pixels
 from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, ChunkRequest, Observation
 from pi0_ros.policy.units import JointUnits
@@ -53,6 +52,7 @@ class Policy:
         prompt_state: int = 0,
         rtc_max_delay: int = 0,
         batch_sizes: Sequence[int] = (1,),
+        resize: str = "auto",
     ) -> None:
         """See `Policy.load`, which checks what is given here."""
         self.checkpoint = checkpoint
@@ -70,6 +70,10 @@ class Policy:
         self._state_norm = checkpoint.state
         self._action_norm = checkpoint.action
         self._device = graphs.time_table.device
+        self._transfer = graphs.transfer
+        self._fits_on_device = resize == "device" or (
+            resize == "auto" and self._transfer.is_asynchronous
+        )
         # How many values of the state stand in the prompt.
         self.prompt_state = prompt_state
         self._prompts: dict[str, Prompt | Eager] = {}
@@ -94,6 +98,7 @@ class Policy:
         discrete_state_input: bool | None = None,
         rtc_max_delay: int = 0,
         batch_sizes: Sequence[int] = (1,),
+        resize: str = "auto",
     ) -> "Policy":
         """Load a checkpoint directory, check that it fits the arguments, and warm up.
 
@@ -120,6 +125,8 @@ class Policy:
             rtc_max_delay: with `graph.rtc` trained: the most steps that a prefix may give; 0: as
                 many as the checkpoint says that it was trained with. Needed where it does not say.
             batch_sizes: of `infer_batch`, that graphs are compiled for; 1 among them.
+            resize: where images are resized, of `RESIZES`: on the host as LeRobot and openpi do,
+                or on the device, to within one of the 255 steps of a colour (`fit_pixels`).
 
         Raises:
             CheckpointError: the checkpoint is broken; lists everything.
@@ -130,6 +137,8 @@ class Policy:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         graph = graph or GraphOptions()
+        if resize not in RESIZES:
+            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
         read = read_checkpoint(checkpoint, options=options or ReadOptions())
         cameras = read.cameras if cameras is None else tuple(cameras)
         joints = read.joints
@@ -168,6 +177,7 @@ class Policy:
             prompt_state=prompt_state(read, discrete_state_input),
             rtc_max_delay=rtc_max_delay or read.rtc_max_delay,
             batch_sizes=batch_sizes,
+            resize=resize,
         )
         policy._warm_up()
         return policy
@@ -216,22 +226,22 @@ class Policy:
         Raises:
             ValueError: as `infer`; one request that is wrong spoils all.
         """
-        clock = _StageClock(self._device)
+        clock = StageClock(self._device)
         states = [self._state(request.observation) for request in requests]
         rows = [self._inputs(*pair) for pair in zip(requests, states, strict=True)]
-        clock.lap("prepare")
+        clock.lap("prepare", waits=False)
         actions: dict[int, np.ndarray] = {}
         for numbers in batches(rows, self.graphs, self.batch_sizes):
             inputs = stack([rows[n] for n in numbers], self.graphs, self.batch_sizes)
             out = self.graphs.infer(*inputs[:4], clock.lap, inputs.rtc)
-            actions |= zip(numbers, out[:, :, : self.num_joints].cpu().numpy(), strict=False)
+            actions |= zip(numbers, out[:, :, : self.num_joints].numpy(), strict=False)
         positions = [
             self._units.to_radians(
                 self._action_norm.unnormalize(actions[n]) + np.where(self.delta_mask, state, 0.0)
             )
             for n, state in enumerate(states)
         ]
-        clock.lap("finish")
+        clock.lap("finish", waits=False)
         return [
             ActionChunk(
                 positions=own.astype(np.float32),
@@ -268,13 +278,14 @@ class Policy:
             values = self._units.from_radians(np.asarray(prefix.positions, np.float32))
             values = values - np.where(self.delta_mask, state, 0.0)
             target[0, :, : self.num_joints] = self._action_norm.renormalize(values)
-        on_device = torch.from_numpy(target).to(self._device)
+        upload = self._transfer.upload
+        on_device = upload(target)
         if mode == "trained":
-            given = torch.arange(c.horizon)[:, None] < delay
-            return Trained(on_device, given.to(self._device), self.graphs.clean)
+            given = upload(np.arange(c.horizon)[:, None] < delay)
+            return Trained(on_device, given, self.graphs.clean)
         times = flow_times(c.num_steps, self.checkpoint.accumulates_time)
         tables = guidance(weights, times, max_weight)
-        return Guided(on_device, *(torch.from_numpy(t).to(self._device) for t in tables))
+        return Guided(on_device, *map(upload, tables))
 
     def noise(self, sequence: int) -> np.ndarray:
         """[horizon, max_action_dim] float32, standard normal: where chunk `sequence` starts."""
@@ -303,7 +314,7 @@ class Policy:
             state: from `_state`.
         """
         c, rule, observation = self.checkpoint.config, self.checkpoint.image, request.observation
-        images = [fit_image(observation.images[name], c.image_size, rule) for name in self.cameras]
+        images = [observation.images[name] for name in self.cameras]
         prompt = self._prompt(observation.instruction, state)
         noise = self.noise(request.sequence) if request.noise is None else request.noise
         if noise.shape != (c.horizon, c.max_action_dim):
@@ -313,12 +324,16 @@ class Policy:
         rtc = self._rtc(request.prefix, state)
         padded = np.zeros((1, c.max_state_dim), np.float32)
         padded[0, : self.num_joints] = self._state_norm.normalize(state)
-        on_device = (
-            torch.stack(images)[None].to(self._device),
-            torch.from_numpy(padded).to(self._device),
-            torch.from_numpy(np.asarray(noise, np.float32))[None].to(self._device),
-        )
-        return Inputs(on_device[0], prompt, *on_device[1:], rtc)
+        upload = self._transfer.upload
+        if self._fits_on_device:
+            for image in images:
+                check_image(image)
+            fitted = torch.stack([fit_pixels(upload(i), c.image_size, rule) for i in images])
+        else:
+            host = torch.stack([fit_image(image, c.image_size, rule) for image in images])
+            fitted = upload(host.numpy())
+        noise = upload(np.asarray(noise, np.float32)[None])
+        return Inputs(fitted[None], prompt, upload(padded), noise, rtc)
 
     def _prompt(self, instruction: str, state: np.ndarray) -> Prompt | Eager:
         """The prompt for an instruction; where it has the state in it, made anew."""
@@ -368,19 +383,3 @@ class Policy:
         self._prompts.pop(WARM_UP_INSTRUCTION, None)
         if self.graphs.is_eager:
             self.infer_batch([request])
-
-
-class _StageClock:
-    """Wall time per stage, waiting for the device at the end of each."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.laps: dict[str, float] = {}
-        self._device = device
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        if self._device.type != "cpu":
-            getattr(torch, self._device.type).synchronize(self._device)
-        now = time.perf_counter()
-        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
-        self._last = now

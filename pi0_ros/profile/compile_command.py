@@ -98,6 +98,12 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         help="width of masks on an NPU (default: tight)",
     )
     add("--super-kernel", action="store_true", help="one super kernel per step, on an NPU")
+    add(
+        "--kernels",
+        choices=("auto", "triton", "none"),
+        default="auto",
+        help="this package's on a GPU of NVIDIA: those that win, all, none (default: auto)",
+    )
     add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
     add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
 
@@ -116,6 +122,7 @@ def graph_options(args: argparse.Namespace, graph: str, cache: Path | None) -> G
         padded_masks=args.masks == "padded",
         super_kernel=args.super_kernel,
         rtc=args.rtc,
+        kernels=args.kernels,
     )
 
 

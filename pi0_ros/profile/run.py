@@ -151,8 +151,8 @@ def _with_torch(
     from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
     activities = [ProfilerActivity.CPU]
-    if kind == "cuda":
-        activities.append(ProfilerActivity.CUDA)
+    if kind != "cpu":
+        activities.append(getattr(ProfilerActivity, kind.upper()))
     steps = schedule(wait=0, warmup=1, active=inferences, repeat=1)
     with profile(activities=activities, schedule=steps) as run:
         for number in range(1 + inferences):
@@ -190,10 +190,10 @@ def torch_profile(events: Iterable[Any], kind: str, source: str) -> Profile:
         if index < 0 or start >= marks[index][1] or not _counts(event, kind):
             continue
         duration = _ns(event.time_range.end) - start
-        own = duration if kind == "cuda" else _ns(event.self_cpu_time_total)
+        own = _ns(event.self_cpu_time_total) if kind == "cpu" else duration
         step = marks[index][2].removeprefix(_INFERENCE)
         core = event.device_type.name
-        device = str(event.device_index) if kind == "cuda" else ""
+        device = "" if kind == "cpu" else str(event.device_index)
         kernels.append(Kernel(event.name, event.name, core, start, duration, own, device, step))
     if not kernels:
         raise ProfileError(

@@ -46,6 +46,7 @@ class LoadArguments:
     graph: Mapping[str, Any]
     threads: int
     rtc_max_delay: int = 0
+    resize: str = "auto"
 
 
 def as_line(load: str, arguments: LoadArguments) -> bytes:
@@ -97,6 +98,7 @@ def load_policy(arguments: LoadArguments) -> Policy:
             **{**arguments.graph, "cache": Path(cache).expanduser() if cache else None}
         ),
         rtc_max_delay=arguments.rtc_max_delay,
+        resize=arguments.resize,
     )
 
 

@@ -55,6 +55,7 @@ class Cuda(SimpleNamespace):
     Attributes:
         graphs: all that were captured.
         modes: what was asked of each capture.
+        waits: how often the host waited.
         error: raised at the end of a capture, as CUDA does; None: it succeeds.
     """
 
@@ -62,17 +63,21 @@ class Cuda(SimpleNamespace):
         self.graphs: list[Graph] = []
         self.modes: list[tuple[Any, str]] = []
         self.error: str | None = None
-        stream = SimpleNamespace(wait_stream=lambda other: None)
+        self.waits = 0
+        stream = SimpleNamespace(wait_stream=lambda other: None, synchronize=self.wait)
         super().__init__(
             CUDAGraph=Graph,
             Stream=lambda device: stream,
-            current_stream=lambda: stream,
+            current_stream=lambda device=None: stream,
             device=lambda device: contextlib.nullcontext(),
             graph=self.capture,
             graph_pool_handle=lambda: (0, 1),
             stream=lambda stream: contextlib.nullcontext(),
-            synchronize=lambda: None,
+            synchronize=self.wait,
         )
+
+    def wait(self) -> None:
+        self.waits += 1
 
     @contextlib.contextmanager
     def capture(self, graph: Graph, pool: Any, stream: Any, capture_error_mode: str) -> Iterator:
@@ -88,6 +93,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     """Put the stand-ins into torch.cuda."""
     cuda = Cuda()
     for name, value in vars(cuda).items():
-        if name not in ("graphs", "modes", "error"):
+        if name not in ("graphs", "modes", "error", "waits"):
             monkeypatch.setattr(torch.cuda, name, value)
     return cuda

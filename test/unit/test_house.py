@@ -192,3 +192,17 @@ def test_no_path_of_one_machine_is_tracked() -> None:
         if file.is_file() and file.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".xml", ""}:
             found = foreign.search(file.read_text(errors="ignore"))
             assert not found, f"{name}: {found and found.group()}"
+
+
+def test_branches_on_cuda_are_in_three_modules() -> None:
+    """Elsewhere a device is one of several, or has what those modules say of it."""
+    allowed = {f"pi0_ros.{name}" for name in ("model.ops.cuda", "policy.device", "policy.compile")}
+    wrong = [
+        f"{file}:{node.lineno}"
+        for name, file in MODULES.items()
+        if name not in allowed
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(n, ast.Constant) and n.value == "cuda" for n in ast.walk(node))
+    ]
+    assert not wrong

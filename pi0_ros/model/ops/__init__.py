@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
-from pi0_ros.model.ops import onednn
+from pi0_ros.model.ops import cuda, onednn
 from pi0_ros.model.ops.ascend import Ascend
+from pi0_ros.model.ops.cuda import Cuda
 from pi0_ros.model.ops.onednn import OneDnn
 from pi0_ros.model.ops.reference import Reference
 
@@ -62,7 +63,7 @@ class Ops(Protocol):
 
         Args:
             mask: bool [1 or batch, 1, queries, keys], contiguous; True = masked out. At least one
-                key of every query is not.
+                key of every query is not. All queries but the first have the same row.
             group: query heads per key head.
             dtype: of the activations.
         """
@@ -165,6 +166,7 @@ def select(
     weights_nz: bool = False,
     rotary: str = "per-head",
     padded_masks: bool = False,
+    kernels: str = "auto",
 ) -> Ops:
     """The backend for a model.
 
@@ -172,10 +174,13 @@ def select(
         graph: how the model is compiled, see `policy.compile.GraphOptions`; `eager`: not at all.
         attention, weights_nz, rotary, padded_masks: see `Ascend`; without a meaning on other
             devices.
+        kernels: see `Cuda`; likewise.
     """
     if device.type == "npu":
         # GE tensors have no strides: a slice is dense in a GE graph and nowhere else.
         return Ascend(attention, graph == "torchair", weights_nz, rotary, padded_masks)
+    if cuda.supported(device):
+        return Cuda(kernels, compiled="inductor" in graph)
     if device.type == "cpu" and graph == "eager" and onednn.supported(dtype):
         return OneDnn()
     return Reference()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config
 from pi0_ros.model.flow_time import flow_times
 from pi0_ros.model.linear import Linear
-from pi0_ros.model.ops import Ops, ascend, onednn, select
+from pi0_ros.model.ops import Ops, ascend, cuda, onednn, select
 from pi0_ros.model.ops.ascend import Ascend
 from pi0_ros.model.ops.onednn import OneDnn, Rows
 from pi0_ros.model.ops.reference import Reference
@@ -213,6 +213,13 @@ def test_a_backend_is_chosen_by_device_and_compiler(monkeypatch: pytest.MonkeyPa
     )
     with pytest.raises(ValueError, match="rotary must be one of per-head, broadcast, got 'no'"):
         select(npu, BF16, rotary="no")
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(cuda.util, "find_spec", lambda name: name == "triton" or None)
+    assert select(gpu, BF16, "cudagraph").candidates == cuda.KERNELS
+    assert select(gpu, BF16, "inductor_cudagraph").candidates == ("attention",)
+    assert select(gpu, BF16, kernels="none").choice == "none"
+    monkeypatch.setattr(cuda.util, "find_spec", lambda name: None)
+    assert type(select(gpu, BF16, "cudagraph")) is Reference, "Triton is not everywhere"
     with pytest.raises(ValueError, match="must be one of fia, pfa, got 'sdpa'"):
         select(npu, BF16, attention="sdpa")
 

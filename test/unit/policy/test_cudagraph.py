@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.model.config import TINY, TINY_PI05
-from pi0_ros.policy import graph_cache
-from pi0_ros.policy.compile import CapturePool, GraphOptions, captured
+from pi0_ros.policy import device, graph_cache
+from pi0_ros.policy.capture import CapturePool, captured
+from pi0_ros.policy.compile import GraphOptions
 from pi0_ros.policy.device import DeviceError
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
@@ -111,6 +113,39 @@ def test_a_failed_capture_is_one_warning_and_the_same_actions(
     assert len(said) == 1 and "previous error during capture" in said[0]
     assert ours.graphs.falls_back
     assert len(cuda.modes) == 1, "a capture that failed is not tried for the other lengths"
+
+
+def test_the_host_waits_once_per_frame(
+    checkpoint: Path, cuda: Cuda, on_cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images go to pinned memory as they are, and are resized on the device."""
+    pinned: list[torch.Size] = []
+
+    def empty(*shape: int, pin_memory: bool = False, **options: Any) -> Tensor:
+        made = real(*shape, **options)
+        if pin_memory:
+            pinned.append(made.shape)
+        return made
+
+    real = torch.empty
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(device.Transfer, "is_asynchronous", True, raising=False)
+    monkeypatch.setattr(
+        device.Transfer,
+        "__init__",
+        lambda self, on: self.__dict__.update(device=on, _free={}, _used=[]),
+    )
+    ours = Policy.load(checkpoint, graph=GraphOptions("cudagraph"))
+    for seed in range(2):
+        ours.infer(observation(seed, INSTRUCTIONS[0]))
+    cuda.waits, before = 0, len(pinned)
+    for seed in range(3):
+        ours.infer(observation(seed, INSTRUCTIONS[0]))
+    assert cuda.waits == 3
+    assert len(pinned) == before, "buffers are used again"
+    assert pinned.count(torch.Size([64, 64, 3])) == 2, "an image of each camera, as it came"
+    eager = Policy.load(checkpoint, graph=GraphOptions("eager"), resize="host")
+    assert_same_actions(ours, eager)
 
 
 class Sums(nn.Module):

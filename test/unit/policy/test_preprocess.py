@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from pi0_ros.checkpoint.checkpoint import ImageRule
-from pi0_ros.policy.preprocess import fit_image, shrink
+from pi0_ros.policy.preprocess import fit_image, fit_pixels, shrink
 
 OPENPI = ImageRule(antialias=True, centred=True)
+NEW = ImageRule(antialias=False, centred=True)
 OLD = ImageRule(antialias=False, centred=False)
 
 
@@ -91,3 +92,32 @@ def test_what_is_shrunk_before_is_fitted_alike(shape: tuple[int, int], antialias
     assert small.dtype == np.uint8 and max(small.shape) <= 224
     difference = (fit_image(small, 224, rule) - fit_image(image, 224, rule)).abs().max()
     assert difference <= (1e-6 if antialias else 1.0 / 127.5)
+
+
+@pytest.mark.parametrize("rule", [OPENPI, NEW, OLD], ids=["openpi", "LeRobot", "LeRobot 0.3"])
+@pytest.mark.parametrize(
+    "height,width,size",
+    [
+        (480, 640, 224),
+        (720, 1280, 224),
+        (224, 224, 224),
+        (64, 48, 224),
+        (333, 97, 64),
+        (3, 400, 64),
+        (1080, 1920, 64),
+    ],
+)
+def test_a_device_fits_images_to_within_a_step_of_a_colour(
+    rule: ImageRule, height: int, width: int, size: int
+) -> None:
+    """On CPU tensors; a GPU computes the same filter in the same precision."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+    ramp = np.linspace(0, 255, height * width * 3).reshape(height, width, 3).astype(np.uint8)
+    for image in (noise, ramp):
+        expected = fit_image(image, size, rule)
+        got = fit_pixels(torch.from_numpy(image), size, rule)
+        steps = (got - expected).abs() * 127.5
+        # Sums are exact, and so are results, unless an image shrinks a lot.
+        assert steps.max() <= (1.001 if max(height, width) > 4 * size else 0.001)
+        assert (steps > 0.001).float().mean() <= 1e-4

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pi0_ros.cli import main
+from pi0_ros.model.ops import cuda
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
 from pi0_ros.policy import graphs
 from pi0_ros.policy.compile import FORMS, GRAPHS, GraphOptions
@@ -75,4 +76,5 @@ def test_choices_are_those_of_the_policy() -> None:
     assert set(choices["graph"]) == set(GRAPHS)
     assert set(choices["form"]) == set(FORMS)
     assert set(choices["attention"]) == set(ATTENTION_KERNELS)
+    assert set(choices["kernels"]) == set(cuda.CHOICES)
     assert set(choices["dtype"]) == set(DTYPES)
