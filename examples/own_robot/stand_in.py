@@ -18,7 +18,7 @@ from pi0_ros.sim.points import Rejected, points_of
 
 ARM = ("joint1", "joint2", "joint3", "joint4", "joint5", "joint6", "joint7")
 GRIPPER = ("finger",)
-HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
+HOME = np.radians([20.0, -45.0, 15.0, -135.0, 10.0, 90.0, 45.0])
 LAG = 0.05  # s: how far the arm is behind its command
 
 

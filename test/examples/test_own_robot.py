@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from support import ROOT
 from support.domains import free_domain
 from support.process import Process
@@ -55,7 +57,16 @@ def test_the_page_leads_to_motion(
     assert start("python", "checkpoint.py").wait() == 0
     robot = start("python", "stand_in.py")
     robot.wait_for("the arm moved 0.000 rad")
-    doctor = start("pi0", "doctor")
+    draft = start("pi0", "doctor --write")
+    assert draft.wait() == 0, draft.tail
+    parameters = yaml.safe_load((tmp_path / "build/own_robot/draft.yaml").read_text())["/**"]
+    drafted, final = parameters["ros__parameters"], final_parameters()
+    for name in ("cameras", "joints"):
+        assert drafted[name] == final[name]
+    assert 1 / drafted["fps"] == final["action_dt"]
+    for joint in final["joints"][:-1]:
+        assert drafted[f"joint.{joint}.scale"] == final["joint"][joint]["scale"]
+    doctor = start("pi0", "doctor --params")
     assert doctor.wait() == 0, doctor.tail
     node = start("pi0_node", "autostart")
     node.wait_for("ready: ticks")
@@ -68,6 +79,12 @@ def test_the_page_leads_to_motion(
         wait_until(enable.poll, "the answer of ~/enable")
         wait_until(lambda: way() > 0.2, lambda: f"the arm moves: {node.tail}")
     assert "rejects" not in robot.output
+
+
+def final_parameters() -> dict[str, Any]:
+    """Of the page's own file."""
+    document = yaml.safe_load((ROOT / "examples/own_robot/my_arm.yaml").read_text())
+    return document["/**"]["ros__parameters"]
 
 
 def _way(robot: Process) -> float:
