@@ -228,7 +228,7 @@ def test_malformed_input_is_survived(start):
     robot.tick()
     robot.wait(lambda: robot.refused() == {"malformed": 1}, "a short image")
     robot.send_all()
-    robot.send(robot.cameras["front"], robot.image(np.zeros((4, 6, 2), np.uint8), "yuv422"))
+    robot.send(robot.cameras["front"], robot.image(np.zeros((4, 6, 2), np.uint8), "nv99"))
     robot.tick()
     robot.wait(lambda: robot.refused() == {"malformed": 2}, "an unknown encoding")
     robot.send_all()
