@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from pi0_ros.console import percentiles
 from pi0_ros.policy.compile import GraphOptions
 from pi0_ros.policy.device import resolve_device
 
-LEAST, MOST, SECONDS, WARM_UP = 5, 200, 20.0, 3
-"""Inferences that are timed: between so many, for so long at most; and those before them."""
+LEAST, MOST, WARM_UP = 5, 200, 3
+"""Inferences that are timed, between so many; and those before them."""
+SECONDS = {"tiny": 1.0, "full": 20.0}
+"""Size of the model -> for how long at most, beyond the least."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,16 @@ class Way:
     profile: int = 0
 
 
-def speed_rows(subject: Subject, ways: Sequence[Way]) -> Iterator[Row]:
-    """A row per way; the first one's actions are what those of the others are compared with."""
+def speed_rows(
+    subject: Subject,
+    ways: Sequence[Way],
+    explain: Callable[[Subject, dict[str, Any]], str] | None = None,
+) -> Iterator[Row]:
+    """A row per way; the first one's actions are what those of the others are compared with.
+
+    Args:
+        explain: a profile, as `report_json` has it, in words.
+    """
     first: list[torch.Tensor] = []
     for way in ways:
 
@@ -66,6 +76,8 @@ def speed_rows(subject: Subject, ways: Sequence[Way]) -> Iterator[Row]:
             )
             if len(first) > 1:
                 text += f"  cosine {alike:.6f}"
+            if explain is not None and "profile" in figures:
+                text += f"\n    {explain(subject, figures['profile'])}"
             figures = {**figures, "cosine": alike, "options": way.options}
             return Result(text, figures, None if alike >= way.least_cosine else False)
 
@@ -88,7 +100,7 @@ def _in_a_process(subject: Subject, way: Way, left: float) -> dict[str, Any]:
         "model": subject.model,
         "size": subject.size,
         "way": asdict(way),
-        "seconds": min(SECONDS, left / 50),
+        "seconds": SECONDS[subject.size],
     }
     log = subject.raw / f"{_file(way)}.log"
     command = [sys.executable, "-m", "pi0_ros.check.speed", json.dumps(job)]

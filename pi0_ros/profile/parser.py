@@ -151,6 +151,21 @@ def find_output(path: str | Path) -> Path:
         listed = "\n  ".join(map(str, found[:20]))
         more = f"\n  and {len(found) - 20} more" if len(found) > 20 else ""
         raise ProfileError(f"{path}: holds {len(found)} profiles, give one:\n  {listed}{more}")
+    databases = sorted(path.rglob("*.db"))
+    summaries = sorted(path.rglob("*op_summary*.csv"))
+    if databases or summaries:
+        raise ProfileError(
+            f"{path}: {(databases or summaries)[0].name} is "
+            + (
+                "an export as a database, which is not read. Export as text: give "
+                "torch_npu.profiler._ExperimentalConfig export_type=[torch_npu.profiler.ExportType."
+                "Text], as `pi0 profile run` does, or analyse the raw data anew with that"
+                if databases
+                else "a summary of msprof, which is not read: it has no steps. Profile with `pi0 "
+                "profile run`, whose torch_npu.profiler writes "
+                f"{', '.join(FILES)}; msprof's own tables and msprof-analyze show this one"
+            )
+        )
     raw = sorted({*path.glob("PROF_*"), *path.rglob("*_ascend_pt"), *path.rglob("*_ascend_ms")})
     hint = (
         f". It holds raw data: where CANN is installed, turn it into these files with `python3 -c "

@@ -14,6 +14,8 @@ from pi0_ros.profile.parser import (
 )
 
 TOP = 15
+MOST_DIFFERENCE = 0.05
+"""Share by which times of two files may differ; those of torch_npu's own exports agree to 1e-5."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ def _sum(steps: Sequence[StepTimes], factor: float = 1.0) -> StepTimes:
 
 
 def _operators(profile: Profile) -> tuple[OperatorTime, ...]:
-    """Time by type and core: of the kernels; where there are none, as op_statistic.csv has it."""
+    """Time by type and core: of the kernels; where they are fewer than op_statistic.csv counts, or
+    none, as that has it.
+    """
     count: Counter[tuple[str, str]] = Counter()
     time: Counter[tuple[str, str]] = Counter()
     for kernel in profile.kernels:
@@ -143,7 +147,8 @@ def _operators(profile: Profile) -> tuple[OperatorTime, ...]:
             count[kernel.type, kernel.core] += 1
             time[kernel.type, kernel.core] += kernel.own
     found = [OperatorTime(*key, count[key], time[key] / 1e6) for key in count]
-    if not profile.kernels:
+    if count.total() < _counted(profile):
+        count.clear(), time.clear()
         # One row per device; here they are one.
         for row in profile.operators:
             if not is_communication(row.core, row.type):
@@ -151,6 +156,12 @@ def _operators(profile: Profile) -> tuple[OperatorTime, ...]:
                 time[row.type, row.core] += row.time
         found = [OperatorTime(*key, count[key], float(time[key])) for key in count]
     return tuple(sorted(found, key=lambda operator: -operator.time))
+
+
+def _counted(profile: Profile) -> int:
+    """Kernels that op_statistic.csv counts, without communication."""
+    rows = profile.operators
+    return sum(row.count for row in rows if not is_communication(row.core, row.type))
 
 
 def _core_share(operators: Sequence[OperatorTime]) -> dict[str, float]:
@@ -165,6 +176,7 @@ def _core_share(operators: Sequence[OperatorTime]) -> dict[str, float]:
 
 
 def _doubts(profile: Profile, operators: Sequence[OperatorTime]) -> Iterable[str]:
+    yield from _contradictions(profile)
     if operators and all(operator.core == NO_CORE for operator in operators):
         yield "no kernel has a core: profile with ProfilerLevel.Level1, not Level0"
     if not operators:
@@ -175,6 +187,30 @@ def _doubts(profile: Profile, operators: Sequence[OperatorTime]) -> Iterable[str
             f"{outside} of {len(profile.kernels)} kernels belong to no step (asynchronous ones of "
             "the warm-up); they count in the shares and the longest kernels"
         )
+
+
+def _contradictions(profile: Profile) -> Iterable[str]:
+    """What the files of one export say differently, as after one that was cut off."""
+    computing = [kernel for kernel in profile.kernels if not kernel.communicates]
+    counted = _counted(profile)
+    if computing and counted and counted != len(computing):
+        more = counted > len(computing)
+        yield (
+            f"kernel_details.csv has {len(computing)} kernels, op_statistic.csv counts {counted}: "
+            f"one of them is cut off or of another run; shares and counts are those of "
+            f"{'op_statistic.csv' if more else 'kernel_details.csv'}. Export again"
+        )
+    within = [kernel for kernel in computing if kernel.step] or computing
+    steps = sum(step.computing for step in profile.steps)
+    if within and steps > 0:
+        devices = _grouped(within, lambda kernel: kernel.device)
+        busy = sum(covered((k.start, k.end) for k in some) for some in devices.values()) / 1e6
+        if abs(busy - steps) > MOST_DIFFERENCE * steps:
+            yield (
+                f"step_trace_time.csv has {steps:.3f} ms of computing, the kernels of "
+                f"kernel_details.csv cover {busy:.3f} ms: one of them is cut off or of another "
+                "run. Export again"
+            )
 
 
 def kernel_share(report: Report, time: float) -> float | None:

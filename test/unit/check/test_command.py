@@ -30,7 +30,7 @@ def measured(rows: Any) -> dict[str, Result]:
 
 def test_a_cpu_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    status = cli.main(["check", "--device", "cpu", "--size", "tiny", "--budget", "150"])
+    status = cli.main(["check", "--device", "cpu", "--size", "tiny", "--budget", "230"])
     printed = capsys.readouterr().out
     assert status == 0, printed
     document = json.loads(Path("pi0_check/check.json").read_text())

@@ -149,7 +149,12 @@ def write(folder: Path, layout: Layout, *, steps: bool = True, operators: bool =
         (output / STEPS).write_bytes(table(layout, layout.step_columns, rows))
     if operators:
         rows = [
-            {"OP Type": core, "Core Type": core, "Count": 1, "Total Time(us)": ns / 1000}
+            {
+                "OP Type": core,
+                "Core Type": core,
+                "Count": sum(event[-1] == core for event in EVENTS),
+                "Total Time(us)": ns / 1000,
+            }
             for core, ns in CORE_NS.items()
         ]
         columns = "OP Type,Core Type,Count,Total Time(us),Min Time(us),Ratio(%)"
@@ -341,3 +346,20 @@ def test_rows_may_come_in_any_order(tmp_path):
     random.Random(3).shuffle(rows)
     (output / KERNELS).write_text("".join([header, *rows]))
     assert make_report(read_profile(tmp_path)).total.free == pytest.approx(0.071, abs=1e-12)
+
+
+EXPORTS = {
+    "run_ascend_pt/ASCEND_PROFILER_OUTPUT/ascend_pytorch_profiler_0.db": "as a database",
+    "PROF_1/mindstudio_profiler_output/op_summary_20260101.csv": "a summary of msprof",
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_that_are_not_read_are_named(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text("x")
+    with pytest.raises(ProfileError) as error:
+        find_output(tmp_path)
+    assert file.name in str(error.value) and EXPORTS[name] in str(error.value)
+    assert "pi0 profile run" in str(error.value)

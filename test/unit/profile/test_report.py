@@ -1,12 +1,13 @@
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ros.profile.parser import Kernel, Profile, ProfileError, StepTimes
+from pi0_ros.profile.parser import Kernel, OperatorTime, Profile, ProfileError, StepTimes
 from pi0_ros.profile.report import busy_within, covered, make_report, merge, report_json
 from pi0_ros.profile.table import format_comparison, format_report
 
@@ -141,3 +142,48 @@ def test_an_image_needs_kernels(tmp_path):
     report = make_report(Profile("empty", steps=(StepTimes("", "1", 1.0, 0.0, 1.0),)))
     with pytest.raises(ProfileError, match="empty: no kernels"):
         plot_timeline(tmp_path / "x.png", report)
+
+
+def complete(steps: tuple[StepTimes, ...]) -> Profile:
+    """Ten matrix products of 1 ms, ten other kernels of 2 ms, as three files that agree."""
+    kernels = [kernel(i * 5_000_000, 1_000_000, step="1") for i in range(10)]
+    kernels += [
+        kernel(i * 5_000_000 + 1_000_000, 2_000_000, "AI_VECTOR_CORE", type="Mul", step="1")
+        for i in range(10)
+    ]
+    kernels.sort(key=lambda k: (k.type, k.start))
+    operators = (
+        OperatorTime("MatMul", "AI_CORE", 10, 10.0),
+        OperatorTime("Mul", "AI_VECTOR_CORE", 10, 20.0),
+        OperatorTime("hcom_allReduce_", "HCCL", 3, 9.0),
+    )
+    return Profile("whole", tuple(kernels), steps, operators)
+
+
+STEP = (StepTimes("", "1", 30.0, 0.0, 20.0),)
+
+
+def test_files_that_agree_raise_no_doubt():
+    assert make_report(complete(STEP)).warnings == ()
+
+
+def test_a_kernel_table_that_was_cut_off_is_told_and_not_believed():
+    whole = complete(STEP)
+    report = make_report(replace(whole, kernels=whole.kernels[:12]))
+    counts, times = report.warnings
+    assert "kernel_details.csv has 12 kernels, op_statistic.csv counts 20" in counts
+    assert "30.000 ms of computing" in times and "cover 14.000 ms" in times
+    assert report.core_share["AI_CORE"] == pytest.approx(1 / 3)
+    assert report.kernel_count == 20
+
+
+def test_an_operator_table_that_was_cut_off_is_told():
+    whole = complete(STEP)
+    report = make_report(replace(whole, operators=whole.operators[:1]))
+    assert len(report.warnings) == 1 and "those of kernel_details.csv" in report.warnings[0]
+    assert report.core_share["AI_CORE"] == pytest.approx(1 / 3)
+
+
+def test_steps_of_another_run_are_told():
+    report = make_report(complete((StepTimes("", "1", 45.0, 0.0, 20.0),)))
+    assert len(report.warnings) == 1 and "45.000 ms of computing" in report.warnings[0]
