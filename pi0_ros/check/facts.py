@@ -22,6 +22,7 @@ def describe_host(device: torch.device) -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    versions["torch"] = torch.__version__  # with its build, such as +cpu or +cu130
     return {
         "device": f"{device}, {chip_name(device)}",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} "

@@ -66,8 +66,8 @@ def _device(parameters: NodeParameters, checkpoint: Checkpoint | None) -> Iterat
         yield fail("device", str(error))
         return
     if parameters.device == "auto" and device.type == "cpu":
-        text = "auto: no NPU can be used, the model runs on the CPU"
-        yield warn("device", text, "-p device:=npu:0 shows the reason")
+        text = "auto: neither an NPU nor a GPU can be used, the model runs on the CPU"
+        yield warn("device", text, "-p device:=npu:0 or cuda:0 shows the reason")
     else:
         yield ok("device", f"{device} can be used")
     if checkpoint is None:

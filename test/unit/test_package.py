@@ -146,8 +146,8 @@ def test_imports_are_declared() -> None:
         )
     test_ros = ros | depends("test_depend")
     own = {"benchmarks", "examples", *(path.name for path in (ROOT / "test").iterdir())}
-    # LeRobot and, in some tests, torch_npu lie in environments of their own.
-    for name in imports("test") - own - {"lerobot", "torch_npu"}:
+    # These lie in environments of their own.
+    for name in imports("test") - own - {"lerobot", "pandas", "torch_npu"}:
         assert name in test_ros or PYPI.get(name, name).replace("_", "-") in pip, name
 
 

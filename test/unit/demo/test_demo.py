@@ -94,6 +94,10 @@ def made_up() -> Record:
                     verdict=1,
                     rejected_reason="",
                     seed=0,
+                    rtc=0,
+                    rtc_fallback="",
+                    rtc_delay=0,
+                    rtc_weights=[],
                 )
             )
     feed_diagnostics(record, 9.0)

@@ -278,10 +278,9 @@ def test_the_machine(
         return lines(judge_host(settings(**changes).parameters, checkpoint), level)
 
     assert any("2.8 MB as float32; cpu has" in line for line in found(PASS))
-    assert any(
-        line.startswith("device: device 'npu:0' needs") for line in found(FAIL, device="npu:0")
-    )
-    assert any("auto: no NPU" in line for line in found(WARN, device="auto"))
+    for name in ("npu:0", "cuda:99"):
+        assert any(line.startswith(f"device: device '{name}'") for line in found(FAIL, device=name))
+    assert any("auto: neither an NPU nor" in line for line in found(WARN, device="auto"))
     monkeypatch.setattr(doctor_host, "free_memory", lambda device: whole - 1)
     assert any(line.startswith("memory") for line in found(FAIL))
     monkeypatch.setattr(doctor_host, "free_memory", lambda device: round(whole * 1.1))
