@@ -181,7 +181,7 @@ setup(
         "lerobot-data": ["av>=12", "pyarrow>=14"],
         "npu": ["torch_npu"],
         "plot": ["matplotlib>=3.5"],
-        "ray": ["ray>=2.9"],
+        "ray": ["ray[serve]>=2.9"],
         "sim": ["mujoco>=3.3.3", "pillow>=10.1"],
         # Beside pin viser needs 8 small
         # packages, Python 3.8 and any NumPy; docs/looking.md says why these two.

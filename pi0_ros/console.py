@@ -220,6 +220,7 @@ _PIP = {
     "av": "av",
     "matplotlib": "matplotlib",
     "msgpack": "msgpack",
+    "fastapi": "'ray[serve]'",
     "mujoco": "mujoco",
     "PIL": "pillow",
     "pinocchio": "pin",

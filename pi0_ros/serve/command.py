@@ -14,14 +14,9 @@ import ipaddress
 import logging
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pi0_ros import console
 from pi0_ros.errors import UserError
-
-if TYPE_CHECKING:
-    from pi0_ros.policy.card import PolicyCard
-    from pi0_ros.policy.policy import Policy
 
 PORT = 8000
 """As openpi's."""
@@ -85,6 +80,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most robots in one inference; graphs are compiled for 1, 2, 4 ... (default: 8)",
     )
+    add("--ray", metavar="ADDRESS", help="as a Ray Serve deployment: host:port, auto, or local")
+    add("--replicas", type=console.count(1), default=1, metavar="N", help="with --ray (default: 1)")
+    add(
+        "--ray-resource",
+        metavar="NAME=N",
+        type=_resource,
+        action="append",
+        default=[],
+        help="that each replica takes, such as NPU=1; may be given again",
+    )
     add(
         "--max-message",
         type=console.count(1),
@@ -100,6 +105,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--tls-cert and --tls-key go together")
     if (args.action_mode == "delta") != (args.delta is not None):
         parser.error("--delta goes with --action-mode delta, and only with it")
+    if args.ray and args.tls_cert:
+        parser.error("--ray: Ray's proxy has no TLS; put a proxy that has it in front")
     if not (_is_loopback(args.host) or args.api_key_file or args.no_key):
         parser.error(
             f"--host {args.host}: other machines reach it; give --api-key-file (or --no-key)"
@@ -109,29 +116,19 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Load, serve until a signal comes, and let running inferences end."""
     console.require("websockets", "msgpack", "prometheus_client")
-    import ssl
+    if args.ray:
+        console.require("ray", "fastapi")
+        from pi0_ros.serve.fleet import run_fleet
 
+        return run_fleet(args)
     from pi0_ros.serve.engine import Engine
-    from pi0_ros.serve.key import read_key
-    from pi0_ros.serve.mapping import read_mapping
     from pi0_ros.serve.metrics import Metrics
-    from pi0_ros.serve.server import PolicyServer, ServerOptions
+    from pi0_ros.serve.options import load, server_options
+    from pi0_ros.serve.server import PolicyServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("pi0_serve.websockets").setLevel(logging.WARNING)
-    tls = None
-    if args.tls_cert is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(args.tls_cert, args.tls_key)
-    options = ServerOptions(
-        key=read_key(args.api_key_file) if args.api_key_file else "",
-        tls=tls,
-        most_clients=args.clients,
-        largest=args.max_message << 20,
-        mapping=read_mapping(args.mapping) if args.mapping else None,
-        default_prompt=args.prompt,
-    )
-    metrics = Metrics()
+    options, metrics = server_options(args), Metrics()
     engine = Engine(lambda: load(args), metrics.on_batch)
     asyncio.run(_serve(args, engine, PolicyServer(engine, options, metrics)))
     engine.close(1.0)
@@ -170,44 +167,12 @@ async def _serve(args: argparse.Namespace, engine: object, server: object) -> No
     await server.run(stop, on_ready, host=args.host, port=args.port)
 
 
-def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
-    """The policy in the checkpoint's own units, and what it says of itself.
-
-    Raises:
-        ValueError: the checkpoint is broken, or does not fit the options; lists everything.
-    """
-    import torch
-
-    from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
-    from pi0_ros.policy.batching import BATCH_SIZES
-    from pi0_ros.policy.policy import Policy
-    from pi0_ros.profile.compile_command import graph_options
-    from pi0_ros.serve.load import card_of
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    options = ReadOptions(base=str(args.base or ""), asset=args.asset, horizon=args.horizon)
-    mask = None
-    if args.delta is not None:
-        joints = read_checkpoint(args.checkpoint, options=options).joints
-        mask = [number in args.delta for number in range(joints)]
-    state = {None: None, "prompt": True, "none": False}[args.discrete_state_input]
-    policy = Policy.load(
-        args.checkpoint,
-        device=args.device,
-        dtype=args.dtype,
-        seed=args.seed,
-        cameras=args.cameras,
-        action_mode=args.action_mode,
-        delta_mask=mask,
-        tokenizer=args.tokenizer,
-        options=options,
-        graph=graph_options(args, args.graph, args.cache),
-        rtc_max_delay=args.rtc_max_delay,
-        batch_sizes=[size for size in BATCH_SIZES if size <= args.batch],
-        discrete_state_input=state,
-    )
-    return policy, card_of(policy, args.action_dt)
+def _resource(text: str) -> tuple[str, float]:
+    name, _, amount = text.partition("=")
+    try:
+        return name, float(amount)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=N, got {text}") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,7 +13,7 @@ import http
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ class PolicyServer:
         if self._options.tls is not None:
             where["ssl"] = self._options.tls
         async with listen(
-            self._serve_client,
+            self.serve_client,
             **where,
             compression=None,
             # A page in a browser on this machine could reach the loopback; it always says from
@@ -132,7 +132,7 @@ class PolicyServer:
         """Answer plain HTTP; refuse those without the key, and too many."""
         if request.path == "/healthz":
             return client.respond(http.HTTPStatus.OK, "OK\n")
-        if not self._has_key(request):
+        if not self.has_key(request.headers.get_all("Authorization")):
             self._metrics.refused.labels("key").inc()
             return client.respond(http.HTTPStatus.UNAUTHORIZED, "a wrong key, or none\n")
         if request.path == "/metrics":
@@ -146,18 +146,18 @@ class PolicyServer:
             return client.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
         return None
 
-    def _has_key(self, request: Request) -> bool:
-        """In the same time whatever was sent."""
+    def has_key(self, sent: Sequence[str]) -> bool:
+        """Whether the headers Authorization have the key; in the same time whatever was sent."""
         if not self._options.key:
             return True
-        sent = request.headers.get_all("Authorization")
         wanted = f"Api-Key {self._options.key}".encode()
         given = sent[0] if len(sent) == 1 else ""
         return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted)
 
     # Clients ------------------------------------------------------------------------------------
 
-    async def _serve_client(self, client: ServerConnection) -> None:
+    async def serve_client(self, client: ServerConnection) -> None:
+        """Greet a client and answer it until it has gone."""
         self._clients[client] = False
         self._metrics.clients.inc()
         LOG.info("client %s connected", _address(client))
