@@ -22,10 +22,9 @@ FRAME = 0.05
 """Seconds between two states of the page."""
 
 EPILOG = """\
-The page has the robot, a ghost of it that plays the newest chunk, the tool's path of that chunk
-(cyan to magenta along time; green or slate: due already, executed or in a dry run; grey: replaced
-by a newer chunk; red: rejected), the cameras' images, and a time slider. It is served on 127.0.0.1
-only. BAG needs no ROS.
+The page has the robot, a ghost of it that plays the newest chunk, the tool's path of that chunk,
+the cameras' images, a time slider, whether motion is enabled, and a legend of the colours. It is
+served on 127.0.0.1 only. BAG needs no ROS.
 
 Ctrl-C ends it with status 0.
 
@@ -56,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images to show of the recording (default: all); may be given again",
     )
     add("--at", metavar="S", type=float, help="stand still at this time of BAG, instead of playing")
-    add("--step", metavar="N", type=int, default=-1, help="stand the ghost at this step of chunks")
+    add("--step", metavar="N", type=int, help="stand the ghost at this step, instead of playing")
     add("--node", metavar="NAME", default="/pi0", help="full name of the node, for --live")
     add(
         "--port",
@@ -77,8 +76,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--recording, --camera and --at are of a BAG, not of --live")
     if not args.node.startswith("/"):
         parser.error(f"--node: a full name begins with /, got {args.node!r}")
-    if args.step < -1:
-        parser.error(f"--step: a step from 0, or -1 to play, got {args.step}")
+    if args.step is not None and args.step < 0:
+        parser.error(f"--step: a step from 0, got {args.step}")
     if not 1 <= args.port <= 65535:
         parser.error(f"--port: must be from 1 to 65535, got {args.port}")
 
@@ -118,7 +117,7 @@ def _view_bag(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None
     try:
         while not interrupted():
             now = time.monotonic()
-            if page.play.value and page.watched:
+            if page.playing and page.watched:
                 at = page.time.value + now - before
                 page.time.value = at if at <= seconds else 0.0
             before = now

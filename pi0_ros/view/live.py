@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -19,9 +20,10 @@ from pi0_ros.bags.images import TO_RGB
 from pi0_ros.bags.messages import STATES_TYPE
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.images import ImageError
+from pi0_ros.ros.diagnostics import read_statuses
 from pi0_ros.ros.process import NodeError
 from pi0_ros.ros.spinning import ros_node, wait_until
-from pi0_ros.view.timeline import Timeline
+from pi0_ros.view.timeline import DRY_RUN, ENABLED, LATCHED, Timeline
 
 DESCRIPTION = "robot_description"
 KEEP = 60.0
@@ -112,6 +114,8 @@ class Live:
             for kind in _IMAGES.keys() & set(kinds):
                 callback = partial(_on_image, timeline, topic, TO_RGB[kind])
                 node.create_subscription(_IMAGES[kind], topic, callback, _BEST_EFFORT)
+        callback = partial(_on_diagnostics, timeline, self._name)
+        node.create_subscription(DiagnosticArray, "/diagnostics", callback, 10)
         callback = partial(_on_chunk, timeline)
         node.create_subscription(ActionChunk, f"{self._name}/action_chunk", callback, 10)
 
@@ -147,6 +151,15 @@ def _on_image(
         timeline.add_image(topic, now(), to_rgb(message))
     except ImageError:  # the node refuses it too, with the reason in /diagnostics
         return
+
+
+def _on_diagnostics(timeline: Timeline, name: str, message: DiagnosticArray) -> None:
+    for values in read_statuses(message, name).values():
+        if "latched" in values:
+            state = ENABLED if values.get("enabled") == "True" else DRY_RUN
+            if values["latched"]:
+                state = f"{LATCHED} by {values['latched']}; call ~/reset"
+            timeline.add_state(now(), state)
 
 
 def _on_chunk(timeline: Timeline, message: ActionChunk) -> None:

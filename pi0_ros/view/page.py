@@ -13,12 +13,13 @@ from html import escape
 
 import cv2
 import numpy as np
+import trimesh
 import viser
 
 from pi0_ros.collision.kinematics import Arm
 from pi0_ros.view.robot import Shape
-from pi0_ros.view.timeline import Moment
-from pi0_ros.viz.scene import Line
+from pi0_ros.view.timeline import DRY_RUN, ENABLED, Moment
+from pi0_ros.viz.scene import EXECUTED, FAR, NEAR, PASSED, REJECTED, REPLACED, Line
 
 HOST = "127.0.0.1"
 PAUSE = 0.5
@@ -26,6 +27,14 @@ PAUSE = 0.5
 
 GHOST_COLOUR = (90, 150, 255)
 GHOST_OPACITY = 0.35
+GHOST_SKIN = 0.004
+"""Share of the robot's size by which the ghost is thicker: surfaces in one place would flicker."""
+
+_DARKEST = 90
+"""Of 255: link colours below are raised to it, or a black robot has no shape on a dark page."""
+
+_STATE_COLOURS = {ENABLED: "#2b8a3e", DRY_RUN: "#b26a00"}  # latched: red
+_PLAY, _PAUSE = "▶ play", "⏸ pause"
 # Of the lines, as shares of the robot's size.
 _THICKNESS = {
     "chunk": 0.016,
@@ -54,7 +63,7 @@ class Page:
         seconds: tuple[float, float],
         live: bool,
         at: float | None = None,
-        step: int = -1,
+        step: int | None = None,
     ) -> None:
         """Serve the page.
 
@@ -64,7 +73,7 @@ class Page:
             seconds: the ends of the time slider.
             live: the slider counts back from now.
             at: seconds at which to stand still at first; None: it plays from the beginning.
-            step: of the chunks, at which the ghost stands at first; -1: it plays them.
+            step: of the chunks, at which the ghost stands at first; None: it plays them.
         """
         self._arm = arm
         self.server = LocalServer(host=HOST, port=port, verbose=False)
@@ -77,7 +86,19 @@ class Page:
         )
         self.server.initial_camera.look_at = tuple(middle)
         width = max(2.0, np.ceil(4 * self._size))
-        self.server.scene.add_grid("/grid", width, width, cell_size=0.1, section_size=0.5)
+        scene = self.server.scene
+        scene.add_grid("/grid", width, width, cell_size=0.1, section_size=0.5)
+        scene.configure_default_lights(enabled=False)
+        scene.add_light_hemisphere("/light/sky", ground_color=(120, 120, 130), intensity=1.6)
+        scene.add_light_directional(
+            "/light/key",
+            intensity=2.2,
+            cast_shadow=True,
+            position=tuple(middle + np.array([2.0, -3.0, 4.0])),
+        )
+        scene.add_light_directional(
+            "/light/fill", intensity=0.8, position=tuple(middle + np.array([-3.0, 2.0, 2.0]))
+        )
         self._robot = self._add_robot("/robot", shapes, None)
         self._ghost = self._add_robot("/ghost", shapes, GHOST_COLOUR)
         self._lines: dict[str, viser.LineSegmentsHandle] = {}
@@ -88,16 +109,17 @@ class Page:
         label = "seconds ago" if live else "time (s)"
         begin = last if live else first if at is None else min(max(at, first), last)
         self.time = gui.add_slider(label, first, last, 0.01, begin)
-        self.play = gui.add_checkbox("play", at is None, visible=not live)
-        self._ghost_step = gui.add_slider(
-            "ghost at step",
-            -1,
-            max(step, 1),
-            1,
-            step,
-            hint="-1: the ghost plays the newest chunk in a loop",
-        )
+        self.playing, self._ghost_plays = at is None, step is None
+        self._play = gui.add_button(_PAUSE if self.playing else _PLAY, visible=not live)
+        self._play.on_click(lambda _: self._toggle_play())
+        self._ghost_step = gui.add_slider("ghost at step", 0, max(step or 0, 1), 1, step or 0)
+        self._ghost_step.on_update(self._on_ghost_step)
+        self._play_ghost = gui.add_button(_ghost_label(self._ghost_plays))
+        self._play_ghost.on_click(lambda _: self._set_ghost_plays(not self._ghost_plays))
+        self._state = gui.add_html("")
         self._text = gui.add_html("")
+        with gui.add_folder("legend"):
+            gui.add_html(legend())
 
     @property
     def address(self) -> str:
@@ -123,6 +145,9 @@ class Page:
         text = as_html(moment.scene.text(now) or "no chunk yet")
         if text != self._text.content:
             self._text.content = text
+        state = badge(moment.state)
+        if state != self._state.content:
+            self._state.content = state
 
     def stop(self) -> None:
         """Serve no more."""
@@ -137,11 +162,14 @@ class Page:
             link = f"{name}/{shape.link}"
             if shape.link not in frames:
                 frames[shape.link] = self.server.scene.add_frame(link, show_axes=False)
+            vertices = shape.vertices
+            if colour:
+                vertices = thicker(vertices, shape.faces, GHOST_SKIN * self._size)
             self.server.scene.add_mesh_simple(
                 f"{link}/{number}",
-                shape.vertices,
+                vertices,
                 shape.faces,
-                color=colour or shape.colour,
+                color=colour or tuple(max(_DARKEST, part) for part in shape.colour),
                 opacity=GHOST_OPACITY if colour else None,
                 flat_shading=True,
                 cast_shadow=colour is None,
@@ -164,10 +192,23 @@ class Page:
         if self._ghost_step.max < last:
             self._ghost_step.max = last
         step = int(self._ghost_step.value)
-        if step < 0:
+        if self._ghost_plays:
             step = int(time.monotonic() / chunk.dt) % (last + 1 + round(PAUSE / chunk.dt))
         joints = _row(chunk.joint_names, chunk.positions[min(step, last)])
         self._pose(self._ghost, {**moment.joints, **joints})
+
+    def _toggle_play(self) -> None:
+        self.playing = not self.playing
+        self._play.label = _PAUSE if self.playing else _PLAY
+
+    def _set_ghost_plays(self, plays: bool) -> None:
+        self._ghost_plays = plays
+        self._play_ghost.label = _ghost_label(plays)
+
+    def _on_ghost_step(self, event: viser.GuiEvent) -> None:
+        """Whoever moves the slider wants to see that step."""
+        if event.client_id is not None:
+            self._set_ghost_plays(False)
 
     def _show_lines(self, lines: Sequence[Line]) -> None:
         drawn = set()
@@ -209,6 +250,44 @@ class Page:
 def as_html(text: str) -> str:
     """Text from topics as a page shows it: whatever markup is in it is shown, not obeyed."""
     return f'<p style="white-space: pre-wrap; margin: 0.5em">{escape(text)}</p>'
+
+
+def badge(state: str) -> str:
+    """The state in white on its colour; nothing where there is none."""
+    if not state:
+        return ""
+    colour = _STATE_COLOURS.get(state, "#c92a2a")
+    style = f"background: {colour}; color: #fff; border-radius: 4px; padding: 0.2em 0.6em"
+    return f'<p style="margin: 0.5em"><span style="{style}">{escape(state)}</span></p>'
+
+
+def legend() -> str:
+    """What the colours mean, as HTML."""
+    rows = [
+        (f"linear-gradient(90deg, {_css(NEAR)}, {_css(FAR)})", "chunk: next step to last"),
+        (_css(EXECUTED), "due already, executed"),
+        (_css(PASSED), "due already, dry run"),
+        (_css(REPLACED), "replaced by a newer chunk"),
+        (_css(REJECTED), "rejected"),
+        (_css(tuple(c / 255 for c in GHOST_COLOUR)), "ghost: the chunk's joints"),
+    ]
+    swatch = "display: inline-block; width: 2.5em; height: 0.8em; margin-right: 0.6em; background: "
+    lines = (f'<div><span style="{swatch}{colour}"></span>{text}</div>' for colour, text in rows)
+    return f'<div style="margin: 0.5em">{"".join(lines)}</div>'
+
+
+def _css(colour: Sequence[float]) -> str:
+    return f"rgb({', '.join(str(round(part * 255)) for part in colour[:3])})"
+
+
+def _ghost_label(plays: bool) -> str:
+    return "⏸ stop the ghost" if plays else "▶ play the ghost"
+
+
+def thicker(vertices: np.ndarray, faces: np.ndarray, by: float) -> np.ndarray:
+    """[n, 3] vertices moved outwards by so many metres."""
+    normals = trimesh.Trimesh(vertices, faces, process=False).vertex_normals
+    return (vertices + by * normals).astype(np.float32)
 
 
 def _row(joints: Sequence[str], positions: np.ndarray) -> dict[str, float]:

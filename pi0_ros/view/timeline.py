@@ -18,6 +18,9 @@ from pi0_ros.viz.scene import TRAIL, Scene, ToolPath, tool_path
 IMAGE_WIDTH = 320
 """Pixels to which images are made smaller."""
 
+ENABLED, DRY_RUN, LATCHED = "enabled", "dry run: not enabled", "latched"
+"""How states begin."""
+
 IMAGE_PERIOD = 80_000_000
 """Nanoseconds between two images of a camera that are kept at least."""
 
@@ -34,12 +37,14 @@ class Moment:
         chunk: the newest one; None before the first.
         scene: it and those before it, to draw.
         images: camera -> JPEG of its newest image.
+        state: whether motion is enabled, in a sentence; "" where nothing tells.
     """
 
     joints: Mapping[str, float]
     chunk: ChunkRecord | None
     scene: Scene
     images: Mapping[str, bytes]
+    state: str = ""
 
 
 @dataclass
@@ -87,6 +92,7 @@ class Timeline:
         self._rejected: _Track[tuple[np.ndarray, str]] = _Track()
         self._joints: _Track[dict[str, float]] = _Track()
         self._images: dict[str, _Track[bytes]] = {}
+        self._states: _Track[str] = _Track()
 
     def add_chunk(self, time: int, chunk: ChunkRecord) -> None:
         """A chunk was published."""
@@ -102,6 +108,10 @@ class Timeline:
         """Joints were measured; what is not among them stays as it was."""
         before = self._joints.things[-1] if self._joints.things else {}
         self._add(self._joints, time, {**before, **joints})
+
+    def add_state(self, time: int, state: str) -> None:
+        """The node told whether motion is enabled."""
+        self._add(self._states, time, state)
 
     def wants_image(self, camera: str, time: int) -> bool:
         """Whether an image would be kept: not, if there is one from just before."""
@@ -128,6 +138,7 @@ class Timeline:
             recent = self._chunks.between(time - round((TRAIL + 1) * _SECOND), time)
             rejected = self._rejected.between(time - _SECOND, time)
             joints = self._joints.newest(time) or {}
+            state = self._states.newest(time)
             images = {camera: track.newest(time) for camera, track in self._images.items()}
         scene = Scene()
         if newest is not None and not recent:  # an old one, of which nothing came after
@@ -141,4 +152,10 @@ class Timeline:
             newest[0] if newest else None,
             scene,
             {camera: image for camera, image in images.items() if image is not None},
+            state or (_by_verdict(newest[0].verdict) if newest else ""),
         )
+
+
+def _by_verdict(verdict: int) -> str:
+    """Of the newest chunk, where the node's own word was not recorded."""
+    return ENABLED if verdict == EXECUTED else DRY_RUN

@@ -110,7 +110,7 @@ sys.exit(service.run())
 @pytest.mark.parametrize(
     ("script", "how", "status", "says"),
     [
-        ("print('done')", "", 0, "done"),
+        ("", "", 0, "process has finished cleanly"),
         ("raise SystemExit(3)", "", 1, "the program ended with status 3"),
         ("import time; time.sleep(600)", "ctrl-c", 0, "user interrupted with ctrl-c"),
     ],
