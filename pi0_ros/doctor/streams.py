@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from pi0_ros.doctor.samples import Collected, ImageSample, JointSample, Sample
 from pi0_ros.node.interface import Interface, node_topics
 from pi0_ros.node.observation import JOINT_STATES
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE
+
+IMAGE = "sensor_msgs/msg/Image"
+
+DEFAULT_SEGMENT = 500_000
+"""Bytes of shared memory that Fast DDS takes without a profile, about."""
 
 ENOUGH_TICKS = 0.95
 """Share of the node's ticks that find a usable observation on a healthy robot."""
@@ -85,7 +91,10 @@ def _rate(interface: Interface, collected: Collected, stream: Stream) -> Iterato
         strangers = any(sample.topic == stream.topic for sample in collected.joints)
         if stream.type in collected.types.get(stream.topic, ()) and not strangers:
             text = f"{stream.label} ({stream.topic}): no message in {collected.seconds:.1f} s"
-            yield fail("rate", text, "is its driver running?")
+            advice = "is its driver running?"
+            if collected.publishers.get(stream.topic) and stream.type == IMAGE:
+                advice = f"is its driver running? If it is: {_profile(stream, collected)}"
+            yield fail("rate", text, advice)
         return
     if len(arrivals) == 1:
         text = f"{stream.label}: a single message in {collected.seconds:.1f} s"
@@ -101,12 +110,32 @@ def _rate(interface: Interface, collected: Collected, stream: Stream) -> Iterato
         yield Finding(level, "rate", f"{text}; nothing in the last {silence:.1f} s", "it stopped")
     elif rate < _SLOW * wanted:
         advice = "raise its rate, or lower rate_hz"
+        if collected.live and _is_lost(stream):
+            advice = f"{_profile(stream, collected)}; or raise its rate, or lower rate_hz"
         yield warn("rate", f"{text}; the node ticks at {wanted:g} Hz", advice)
     elif longest > stream.max_age:
         text = f"{text}, allowed age {stream.max_age:g} s"
         yield warn("rate", text, "ticks in such a gap are refused as stale")
     else:
         yield ok("rate", text)
+
+
+def _is_lost(stream: Stream) -> bool:
+    """Whether raw images are larger than what Fast DDS passes on by default."""
+    sizes = [s.size for s in stream.samples if isinstance(s, ImageSample) and s.size]
+    middleware = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
+    large = any(3 * width * height > DEFAULT_SEGMENT for width, height in sizes)
+    return large and stream.type == IMAGE and middleware.startswith("rmw_fastrtps")
+
+
+def _profile(stream: Stream, collected: Collected) -> str:
+    """Which process needs config/fastdds.xml: the one that publishes."""
+    nodes = " and ".join(sorted(e.node for e in collected.publishers.get(stream.topic, ())))
+    return (
+        f"raw images above 0.5 MB do not fit Fast DDS's shared memory and are lost: start"
+        f" {nodes or 'the publisher'} with FASTRTPS_DEFAULT_PROFILES_FILE (on Kilted and later"
+        " FASTDDS_DEFAULT_PROFILES_FILE) set to this package's config/fastdds.xml"
+    )
 
 
 def _ages(stream: Stream) -> Iterator[Finding]:

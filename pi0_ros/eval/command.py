@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
+from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,12 +45,14 @@ JSON_KEYS = {
     "refused, refused_after_first_second": "reason -> observations",
     "all": "the keys below, of all recordings together",
     "chunks, steps_compared": "chunks; joint positions that the recordings tell",
-    "mean_abs, rms, holding_mean_abs": "error in rad; the last of standing still",
-    "joints": "joint -> the same, and `max`",
+    "mean_abs, rms, holding_mean_abs": "error, the last of standing still; null where joints have"
+    " several units",
+    "units": "unit (`rad`, `m`) -> the same of its joints",
+    "joints": "joint -> the same, `max` and `unit`",
     "horizon": "`seconds` ahead of each step, `mean_abs` and `holding_mean_abs` there, and"
     " `joints`: joint -> mean error of each step",
-    "smoothness": "joint -> `jerk_rms` and `recorded_jerk_rms`, rad/s^3; `boundary_step`: `p50`,"
-    " `p95`, `max` rad from a chunk's beginning to where its predecessor wants to be then",
+    "smoothness": "joint -> `jerk_rms` and `recorded_jerk_rms`, unit/s^3; `boundary_step`: `p50`,"
+    " `p95`, `max` from a chunk's beginning to where its predecessor wants to be then",
     "wall": "`inference_ms`: `p50`, `p95`, `max`; the one thing that differs from run to run",
     "failed": "recordings that could not be evaluated",
 }
@@ -129,6 +134,12 @@ def _parts(bag: Path, episodes: str) -> list[int] | list[None]:
     return episodes_of(bag, episodes) or [None]
 
 
+def _versions() -> str:
+    names = [name for name in ("pi0_ros", "torch", "numpy") if console.is_installed(name)]
+    shown = [f"{name} {metadata.version(name)}" for name in names]
+    return f"{', '.join(shown)}, Python {platform.python_version()} on {platform.machine()}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Evaluates; returns the exit status."""
     from pi0_ros.eval.many import evaluate_all
@@ -146,8 +157,9 @@ def run(args: argparse.Namespace) -> int:
         params = ", ".join(map(str, args.params)) or "of --ros-args"
         target = args.target or "the joint states after each observation"
         note = f"Checkpoint {args.checkpoint}, parameters {params}; compared with {target}."
+        made = f"Made on {datetime.now().astimezone():%Y-%m-%d %H:%M %Z} by {_versions()}."
         args.html.parent.mkdir(parents=True, exist_ok=True)
-        text = page(document, results, "pi0 against recordings", [note])
+        text = page(document, results, "pi0 against recordings", [note, made])
         args.html.write_text(text, encoding="utf-8")
         print(f"page: {args.html}")
     return console.FAILED if document["failed"] else console.DONE

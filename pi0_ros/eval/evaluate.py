@@ -14,8 +14,12 @@ from pi0_ros.bags.images import thumbnail
 from pi0_ros.errors import UserError
 from pi0_ros.eval.figures import Sums, sums_of
 from pi0_ros.eval.truth import read_truth
+from pi0_ros.motion.limits import LimitsError
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import read_interface
+from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.preflight import load_limits
+from pi0_ros.node.preflight_checkpoint import unit_names
 from pi0_ros.replay.case import check_case, load, open_case
 from pi0_ros.replay.steps import Published, SeededPolicy, Steps
 from pi0_ros.ros.diagnostics import refused_since
@@ -88,6 +92,7 @@ class Evaluated:
     duration: float = 0.0
     source: str = ""
     joints: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
     dt: float = 0.0
     instructions: tuple[str, ...] = ()
     refused: Mapping[str, int] | None = None
@@ -168,6 +173,7 @@ def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
         duration=playback.duration,
         source=truth.source,
         joints=joints,
+        units=_units(parameters),
         dt=dt,
         instructions=tuple(dict.fromkeys(p.snapshot.instruction for p in published)),
         refused=counters[-1].refused,
@@ -176,6 +182,15 @@ def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
         seconds=tuple(p.seconds for p in published),
         drawn=drawn,
     )
+
+
+def _units(parameters: NodeParameters) -> tuple[str, ...]:
+    """ "rad" or "m" per joint; the limits themselves do not matter here."""
+    try:
+        limits = load_limits(replace(parameters, allow_wide_limits=True))
+    except LimitsError:
+        limits = None
+    return unit_names(parameters, limits)
 
 
 class _Album:

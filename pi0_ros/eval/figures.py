@@ -87,12 +87,17 @@ def add(parts: Sequence[Sums]) -> Sums:
     return Sums(**total)
 
 
-def figures(sums: Sums, joints: Sequence[str], dt: float) -> dict[str, Any]:
-    """The figures under the keys of `JSON_KEYS` in command.py; null without values."""
+def figures(sums: Sums, joints: Sequence[str], units: Sequence[str], dt: float) -> dict[str, Any]:
+    """The figures under the keys of `JSON_KEYS` in command.py; null without values.
+
+    Args:
+        units: of the joints, "rad" or "m": no figure adds the one to the other.
+    """
     counts = sums.counts.sum(axis=0)
     steps = sums.counts.sum(axis=1)
     by_joint = {
         name: {
+            "unit": units[j],
             "mean_abs": _ratio(sums.absolute[:, j].sum(), counts[j]),
             "rms": _root(sums.squared[:, j].sum(), counts[j]),
             "max": float(sums.largest[j]) if counts[j] else None,
@@ -100,10 +105,25 @@ def figures(sums: Sums, joints: Sequence[str], dt: float) -> dict[str, Any]:
         }
         for j, name in enumerate(joints)
     }
+    by_unit = {
+        unit: {
+            "mean_abs": _ratio(sums.absolute[:, own].sum(), counts[own].sum()),
+            "rms": _root(sums.squared[:, own].sum(), counts[own].sum()),
+            "holding_mean_abs": _ratio(sums.holding[:, own].sum(), counts[own].sum()),
+        }
+        for unit in dict.fromkeys(units)
+        for own in [np.array([one == unit for one in units])]
+    }
+    mixed = len(by_unit) > 1
+    whole = dict.fromkeys(("mean_abs", "rms", "holding_mean_abs"))
+    if not mixed:
+        (whole,) = by_unit.values()
     horizon = {
         "seconds": [float((i + 1) * dt) for i in range(len(steps))],
-        "mean_abs": [_ratio(s.sum(), n) for s, n in zip(sums.absolute, steps, strict=True)],
-        "holding_mean_abs": [_ratio(s.sum(), n) for s, n in zip(sums.holding, steps, strict=True)],
+        **{
+            key: [None if mixed else _ratio(s.sum(), n) for s, n in zip(sum_of, steps, strict=True)]
+            for key, sum_of in (("mean_abs", sums.absolute), ("holding_mean_abs", sums.holding))
+        },
         "joints": {
             name: [
                 _ratio(s, n) for s, n in zip(sums.absolute[:, j], sums.counts[:, j], strict=True)
@@ -122,9 +142,8 @@ def figures(sums: Sums, joints: Sequence[str], dt: float) -> dict[str, Any]:
     return {
         "chunks": sums.chunks,
         "steps_compared": int(counts.sum()),
-        "mean_abs": _ratio(sums.absolute.sum(), counts.sum()),
-        "rms": _root(sums.squared.sum(), counts.sum()),
-        "holding_mean_abs": _ratio(sums.holding.sum(), counts.sum()),
+        **whole,
+        "units": by_unit,
         "joints": by_joint,
         "horizon": horizon,
         "smoothness": smoothness,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pi0_ros.eval.evaluate import Drawn, Evaluated
 from pi0_ros.eval.plot import horizon_png, paths_png
-from pi0_ros.eval.report import JOINTS, joint_rows, number
+from pi0_ros.eval.report import JOINTS, joint_rows, per_unit, verdict
 
 DRAWN = 20
 """Recordings that are drawn; the others are in the table only."""
@@ -24,6 +24,7 @@ th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } .strip { display: flex; gap: 4px; align-items: flex-start;
   margin: .5em 0; }
 .strip figure { margin: 0; flex: 1; } .strip img { width: 100%; display: block; }
+.verdict { font-size: 1.15em; font-weight: 600; }
 figcaption { font-size: .8em; color: #555; } .problem { color: #a40000; white-space: pre-wrap; }
 """
 
@@ -66,8 +67,10 @@ def _total(total: dict[str, Any]) -> list[str]:
     wall = total["wall"]["inference_ms"]
     return [
         "<h2>Error of the predicted joint positions</h2>",
-        f"<p>{total['chunks']} chunks, {total['steps_compared']} values compared. Radians; jerk is"
-        " the rms in rad/s<sup>3</sup>; &ldquo;standing still&rdquo; is the error of not moving."
+        f'<p class="verdict">{escape(verdict(total).capitalize())}.</p>',
+        f"<p>{total['chunks']} chunks, {total['steps_compared']} values compared. Units are the"
+        " joints'; jerk is the rms, per s<sup>3</sup>; &ldquo;standing still&rdquo; is the error of"
+        " not moving."
         f" Inference: {wall['p50']:.1f} ms in the median, {wall['p95']:.1f} ms at the 95th"
         " percentile.</p>",
         _table(JOINTS, joint_rows(total)),
@@ -86,8 +89,8 @@ def _recordings(recordings: Sequence[dict[str, Any]]) -> str:
                 one["recording"],
                 f"{one['duration_s']:.1f} s",
                 str(one["chunks"]),
-                number(one["mean_abs"]),
-                number(one["holding_mean_abs"]),
+                per_unit(one, "mean_abs"),
+                per_unit(one, "holding_mean_abs"),
                 ", ".join(f"{n} {reason}" for reason, n in one["refused"].items()) or "none",
             )
         )
@@ -103,7 +106,7 @@ def _recording(one: dict[str, Any], result: Evaluated, drawn: Drawn) -> list[str
     parts = [
         f"<h2>{escape(result.bag)}</h2>",
         f"<p>Instructions: {escape(tasks)}. Black: {escape(result.source)}; coloured: predicted."
-        f" Mean error {number(one['mean_abs'])} rad.</p>",
+        f" Mean error {escape(per_unit(one, 'mean_abs'))}; {escape(verdict(one))}.</p>",
         _image(paths_png(drawn, result.joints, result.dt), "image/png", "predicted and recorded"),
     ]
     for camera, images in drawn.thumbnails.items():

@@ -28,7 +28,7 @@ def horizon_png(total: dict[str, Any]) -> bytes:
     axis.plot(seconds, mean, color="black", linewidth=2.0, label="all joints")
     axis.plot(seconds, holding, "--", color="black", linewidth=1.5, label="standing still")
     axis.set_xlabel("seconds after the observation")
-    axis.set_ylabel("mean error (rad)")
+    axis.set_ylabel(f"mean error ({', '.join(total['units'])})")
     axis.set_ylim(bottom=0.0)
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=9)

@@ -39,7 +39,10 @@ def evaluation_json(results: Sequence[Evaluated]) -> dict[str, Any]:
     if good:
         total = add([result.sums for result in good if result.sums is not None])
         seconds = [value for result in good for value in result.seconds]
-        document["all"] = {**figures(total, good[0].joints, good[0].dt), "wall": _wall(seconds)}
+        document["all"] = {
+            **figures(total, good[0].joints, good[0].units, good[0].dt),
+            "wall": _wall(seconds),
+        }
     document["failed"] = len(results) - len(good)
     return document
 
@@ -54,7 +57,7 @@ def _recording(result: Evaluated) -> dict[str, Any]:
         "instructions": list(result.instructions),
         "refused": dict(result.refused or {}),
         "refused_after_first_second": dict(result.refused_later or {}),
-        **figures(result.sums, result.joints, result.dt),
+        **figures(result.sums, result.joints, result.units, result.dt),
         "wall": _wall(result.seconds),
     }
 
@@ -68,6 +71,30 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def per_unit(one: dict[str, Any], key: str) -> str:
+    """A figure of each unit, such as "0.012 rad, 0.0004 m"."""
+    return ", ".join(f"{number(values[key])} {unit}" for unit, values in one["units"].items())
+
+
+def verdict(total: dict[str, Any]) -> str:
+    """Whether the policy is better than not moving at all, in a sentence per unit."""
+    found = []
+    for unit, values in total["units"].items():
+        error, holding = values["mean_abs"], values["holding_mean_abs"]
+        if error is None:
+            continue
+        where = f" ({unit})" if len(total["units"]) > 1 else ""
+        if holding == 0:
+            found.append(f"the recorded arm stood still{where}: nothing can be told of it")
+        elif error < holding:
+            share = f"{100 * error / holding:.0f} %"
+            found.append(f"better than standing still{where}: {share} of its error")
+        else:
+            share = f"{error / holding:.2f} times its error"
+            found.append(f"worse than standing still{where}: {share}; it has learned nothing here")
+    return "; ".join(found)
+
+
 def joint_rows(total: dict[str, Any]) -> list[tuple[str, ...]]:
     """Of every joint its name and figures; see JOINTS."""
     rows = []
@@ -79,7 +106,7 @@ def joint_rows(total: dict[str, Any]) -> list[tuple[str, ...]]:
             smooth["recorded_jerk_rms"],
             smooth["boundary_step"]["p95"],
         )
-        rows.append((name, *map(number, values)))
+        rows.append((f"{name} ({joint['unit']})", *map(number, values)))
     return rows
 
 
@@ -93,7 +120,7 @@ def format_evaluation(document: dict[str, Any]) -> str:
         if "problem" in one:
             rows.append((one["recording"], None, None, None, "could not be evaluated"))
         else:
-            errors = number(one["mean_abs"]), number(one["holding_mean_abs"])
+            errors = per_unit(one, "mean_abs"), per_unit(one, "holding_mean_abs")
             refused = sum(one["refused"].values())
             rows.append((one["recording"], one["chunks"], *errors, refused))
     headers = ("recording", "chunks", "mean error", "standing still", "refused")
@@ -114,11 +141,12 @@ def _all(total: dict[str, Any]) -> list[str]:
     wall = " / ".join(f"{value:.1f}" for value in total["wall"]["inference_ms"].values())
     return [
         f"{total['chunks']} chunks, {total['steps_compared']} values compared"
-        " (rad; jerk in rad/s^3, rms; step: where a chunk leaves its predecessor)",
+        " (jerk in the joint's unit/s^3, rms; step: where a chunk leaves its predecessor)",
         "",
         table(joint_rows(total), JOINTS, "<" + ">" * 7),
-        "",
-        table(ahead, headers, "<" + ">" * len(chosen)),
+        *(["", table(ahead, headers, "<" + ">" * len(chosen))] if len(total["units"]) == 1 else []),
         "",
         f"inference, p50 / p95 / max  {wall} ms",
+        "",
+        f"verdict: {verdict(total)}",
     ]

@@ -89,15 +89,15 @@ class Page:
         scene = self.server.scene
         scene.add_grid("/grid", width, width, cell_size=0.1, section_size=0.5)
         scene.configure_default_lights(enabled=False)
-        scene.add_light_hemisphere("/light/sky", ground_color=(120, 120, 130), intensity=1.6)
+        scene.add_light_hemisphere("/light/sky", ground_color=(120, 120, 130), intensity=0.7)
         scene.add_light_directional(
             "/light/key",
-            intensity=2.2,
+            intensity=0.9,
             cast_shadow=True,
             position=tuple(middle + np.array([2.0, -3.0, 4.0])),
         )
         scene.add_light_directional(
-            "/light/fill", intensity=0.8, position=tuple(middle + np.array([-3.0, 2.0, 2.0]))
+            "/light/fill", intensity=0.3, position=tuple(middle + np.array([-3.0, 2.0, 2.0]))
         )
         self._robot = self._add_robot("/robot", shapes, None)
         self._ghost = self._add_robot("/ghost", shapes, GHOST_COLOUR)

@@ -1,5 +1,7 @@
 """The launch files, loaded by the real launch and launch_ros where ROS is installed."""
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -216,3 +218,25 @@ def test_the_rviz_configuration_shows_what_pi0_viz_publishes():
     assert set(markers["Namespaces"]) == {*WIDTHS, "text"}
     prefixes = [d["TF Prefix"] for d in displays if d["Class"].endswith("RobotModel")]
     assert prefixes == ["", "ghost"] and '_GHOST = "ghost"' in launch
+
+
+def test_the_foxglove_layout_shows_the_same_topics():
+    """Every panel has a place; topics and services are those of the nodes."""
+    document = json.loads((ROOT / "config/pi0.foxglove.json").read_text())
+    panels = document["configById"]
+
+    def placed(node):
+        return {node} if isinstance(node, str) else placed(node["first"]) | placed(node["second"])
+
+    assert placed(document["layout"]) == set(panels)
+    scene = panels["3D!scene"]
+    assert set(scene["topics"]) == {"/pi0_viz/markers", "/pi0_viz/path"}
+    assert scene["layers"]["robot"]["topic"] == "/robot_description"
+    images = {p["imageMode"]["imageTopic"] for name, p in panels.items() if "Image!" in name}
+    assert images == {"/front/image_raw", "/wrist/image_raw"}
+    services = {p["serviceName"] for name, p in panels.items() if "CallService!" in name}
+    assert services == {"/pi0/enable", "/pi0/reset"}
+    fields = re.findall(r"^\w+(?:\[\])? (\w+)", (ROOT / "msg/ActionChunk.msg").read_text(), re.M)
+    for path in panels["Plot!ages"]["paths"]:
+        topic, _, field = path["value"].partition(".")
+        assert topic == "/pi0/action_chunk" and field.partition("[")[0] in fields

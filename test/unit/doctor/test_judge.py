@@ -74,6 +74,25 @@ def test_a_camera_slower_than_the_ticks() -> None:
     assert any("camera front: 6.0 Hz" in line and "ticks at 10 Hz" in line for line in warned)
 
 
+def test_large_images_that_are_lost_name_the_profile_and_who_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
+    topic = "/front/image_raw"
+    publishers = {topic: (Endpoint("/cam", "sensor_msgs/msg/Image", "reliable", "volatile"),)}
+    types = {topic: ("sensor_msgs/msg/Image",)}
+    for size, samples, named in (
+        ((640, 480), images_of(rate=6.0), True),
+        ((64, 48), images_of(rate=6.0), False),
+        ((64, 48), [], True),  # nothing at all comes of a publisher that is there
+    ):
+        images = {"front": [replace(s, size=size) for s in samples], "wrist": images_of()}
+        found = judge_streams(settings(), heard(images=images, publishers=publishers, types=types))
+        advice = " ".join(f.advice for f in found if "camera front" in f.text)
+        assert ("start /cam with FASTRTPS_DEFAULT_PROFILES_FILE" in advice) == named, found
+        assert not named or "config/fastdds.xml" in advice
+
+
 def test_gaps_longer_than_the_allowed_age() -> None:
     kept = [s for k, s in enumerate(images_of()) if not 10 <= k < 18]
     warned = lines(

@@ -29,7 +29,7 @@ from pi0_ros.bags.messages import make, make_header
 from pi0_ros.eval import command, evaluate
 from pi0_ros.eval.figures import add, figures, sums_of
 from pi0_ros.eval.many import evaluate_all
-from pi0_ros.eval.report import evaluation_json
+from pi0_ros.eval.report import evaluation_json, joint_rows, per_unit, verdict
 from pi0_ros.eval.truth import read_truth
 from pi0_ros.node.interface import read_interface
 from pi0_ros.policy.types import ActionChunk
@@ -173,9 +173,11 @@ def test_sums_of_recordings_add_up_to_the_sums_of_all():
     recorded[0, 3:] = np.nan
     state, stamps = predicted[:, 0], START + np.arange(7) * 100_000_000
     parts = [slice(0, 3), slice(3, 7)]
-    whole = figures(sums_of(predicted, recorded, state, stamps, 0.02), ("a", "b"), 0.02)
+    whole = figures(
+        sums_of(predicted, recorded, state, stamps, 0.02), ("a", "b"), ("rad", "rad"), 0.02
+    )
     split = [sums_of(predicted[p], recorded[p], state[p], stamps[p], 0.02) for p in parts]
-    joined = figures(add(split), ("a", "b"), 0.02)
+    joined = figures(add(split), ("a", "b"), ("rad", "rad"), 0.02)
     error = np.abs(predicted - recorded)
     assert whole["mean_abs"] == pytest.approx(np.nanmean(error))
     assert whole["horizon"]["joints"]["b"][4] == pytest.approx(np.nanmean(error[:, 4, 1]))
@@ -339,3 +341,25 @@ def test_parameters_that_cannot_be_used_are_one_message(two_bags, tmp_path, caps
     assert "rate_hz: must be a number" in capsys.readouterr().err
     assert main([two_bags[0], "--checkpoint", str(tmp_path / "none")]) == 1
     assert "none: no such file or directory" in capsys.readouterr().err
+
+
+def test_metres_are_not_averaged_with_radians() -> None:
+    """A gripper that is off by millimetres does not make an arm look good."""
+    recorded = np.zeros((3, 4, 2)) + np.arange(1, 5)[:, None] * [0.1, 0.001]
+    predicted, state = recorded + np.array([0.02, 0.004]), np.zeros((3, 2))
+    sums = sums_of(predicted, recorded, state, np.arange(3) * 10**8, 0.02)
+    found = figures(sums, ("elbow", "grip"), ("rad", "m"), 0.02)
+    assert found["mean_abs"] is found["rms"] is None
+    assert found["units"]["rad"]["mean_abs"] == pytest.approx(0.02)
+    assert found["units"]["m"]["mean_abs"] == pytest.approx(0.004)
+    assert found["joints"]["grip"]["unit"] == "m"
+    assert per_unit(found, "mean_abs") == "0.02 rad, 0.004 m"
+    assert [row[0] for row in joint_rows(found)] == ["elbow (rad)", "grip (m)"]
+    assert verdict(found) == (
+        "better than standing still (rad): 8 % of its error; worse than standing still (m):"
+        " 1.60 times its error; it has learned nothing here"
+    )
+    still = sums_of(predicted, np.zeros_like(recorded), state, np.arange(3) * 10**8, 0.02)
+    assert verdict(figures(still, ("a", "b"), ("rad", "rad"), 0.02)).startswith(
+        "the recorded arm stood still"
+    )

@@ -8,10 +8,11 @@ from support.view_cases import DT, JOINTS, STEPS, chunk, urdf
 
 pytest.importorskip("pinocchio")
 
+from pi0_ros.bags.chunks import DRY_RUN as DRY_RUN_CHUNK
 from pi0_ros.bags.chunks import EXECUTED, REJECTED
 from pi0_ros.collision.kinematics import Arm
 from pi0_ros.motion.urdf import UrdfError
-from pi0_ros.view.timeline import IMAGE_WIDTH, Timeline
+from pi0_ros.view.timeline import DRY_RUN, ENABLED, IMAGE_WIDTH, LATCHED, Timeline
 
 SECOND = 1_000_000_000
 
@@ -44,6 +45,39 @@ def test_a_moment_is_what_came_before_it(arm):
         rgb = cv2.imdecode(np.frombuffer(moment.images["/front"], np.uint8), 1)
         assert rgb.shape == (240, IMAGE_WIDTH, 3) and abs(int(rgb.mean()) - 10 * k) <= 2
     assert timeline.at(START + 9 * SECOND).joints == {"shoulder": 4.0, "wheel": 9.0}
+
+
+def test_the_state_is_the_nodes_own_word_or_the_chunks(arm):
+    timeline = Timeline(arm)
+    add_chunk(timeline, 0, 0)
+    add_chunk(timeline, 1, 1, verdict=DRY_RUN_CHUNK)
+    assert timeline.at(START - 1).state == ""
+    assert timeline.at(START).state == ENABLED
+    assert timeline.at(START + SECOND).state == DRY_RUN
+    timeline.add_state(START + 2 * SECOND, f"{LATCHED} by the deadman; call ~/reset")
+    assert timeline.at(START + 3 * SECOND).state.startswith(LATCHED)
+
+
+def test_a_state_is_shown_as_text():
+    pytest.importorskip("viser")
+    from pi0_ros.view.page import badge
+
+    assert badge("") == ""
+    assert "&lt;b&gt;" in badge("latched by <b>") and "<b>" not in badge("latched by <b>")
+    assert badge(ENABLED) != badge(DRY_RUN)
+
+
+def test_the_ghost_is_outside_of_the_robot():
+    """Surfaces in one place would flicker."""
+    pytest.importorskip("viser")
+    import trimesh
+
+    from pi0_ros.view.page import thicker
+
+    box = trimesh.creation.box((1.0, 2.0, 3.0))
+    grown = thicker(box.vertices, box.faces, 0.01)
+    assert (np.abs(grown) > np.abs(box.vertices)).all()
+    assert np.abs(grown - box.vertices).max() <= 0.0101
 
 
 def test_jumping_to_a_moment_draws_what_playing_would(arm):
