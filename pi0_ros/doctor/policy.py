@@ -15,7 +15,7 @@ from pi0_ros.motion.limits import WIDE, LimitsError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import load_limits, preflight
 from pi0_ros.node.preflight_checkpoint import plain_name, read_options
-from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
+from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize, unknown_tokens
 
 
 def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint | None]:
@@ -90,8 +90,9 @@ def _tokenizer(parameters: NodeParameters, checkpoint: Checkpoint) -> Finding:
     instruction = parameters.instruction if parameters.instruction.strip() else "touch the cube"
     config = checkpoint.config
     try:
+        tokenizer = load_tokenizer(checkpoint.path, given)
         tokenize(
-            load_tokenizer(checkpoint.path, given),
+            tokenizer,
             instruction,
             cleans=checkpoint.cleans_prompt,
             length=config.prompt_length,
@@ -99,4 +100,9 @@ def _tokenizer(parameters: NodeParameters, checkpoint: Checkpoint) -> Finding:
         )
     except (TokenizerError, ValueError, ImportError) as error:
         return fail("tokenizer", str(error))
+    unknown = unknown_tokens(tokenizer, instruction)
+    if unknown:
+        text = f"{unknown} tokens of {instruction!r} are unknown to it"
+        advice = "use the words and the script (small letters?) of the training data"
+        return warn("tokenizer", text, advice)
     return ok("tokenizer", f"reads {instruction!r}")

@@ -68,7 +68,7 @@ def _from_transformers(directory: Path) -> Tokenizer:
             f"{directory}: the tokenizer does not begin prompts with its begin token "
             f"({loaded.bos_token!r}); pi0 was trained with one (add_bos_token: true)"
         )
-    return lambda text: list(loaded(text).input_ids)
+    return _named(lambda text: list(loaded(text).input_ids), loaded.unk_token_id)
 
 
 def _from_sentencepiece(file: Path) -> Tokenizer:
@@ -78,7 +78,19 @@ def _from_sentencepiece(file: Path) -> Tokenizer:
         loaded = SentencePieceProcessor(model_file=str(file))
     except (OSError, RuntimeError) as error:
         raise TokenizerError(f"{file} is no SentencePiece model: {error}") from error
-    return lambda text: list(loaded.encode(text, add_bos=True))
+    return _named(lambda text: list(loaded.encode(text, add_bos=True)), loaded.unk_id())
+
+
+def _named(tokenizer: Tokenizer, unknown: int | None) -> Tokenizer:
+    """With the attribute `unknown`: the id of what it has no token for."""
+    tokenizer.unknown = unknown  # type: ignore[attr-defined]
+    return tokenizer
+
+
+def unknown_tokens(tokenizer: Tokenizer, text: str) -> int:
+    """How many tokens of a text say no more than that the tokenizer does not know it."""
+    unknown = getattr(tokenizer, "unknown", None)
+    return 0 if unknown is None else tokenizer(text).count(unknown)
 
 
 def discretized(state: np.ndarray) -> np.ndarray:
@@ -132,9 +144,23 @@ def tokenize(
             f"the tokenizer gives token {max(ids)} for {instruction!r}, the model's embedding has "
             f"{vocab_size} rows: the tokenizer is another model's"
         )
+    unknown = ids.count(getattr(tokenizer, "unknown", None))
+    if unknown:
+        _warn_of_unknown(instruction, unknown, len(ids))
     if len(ids) > length:
         _warn_of_cut(instruction, len(ids), length)
     return torch.tensor([ids[:length]], dtype=torch.int64)
+
+
+@lru_cache(maxsize=64)
+def _warn_of_unknown(instruction: str, unknown: int, tokens: int) -> None:
+    _LOG.warning(
+        "%d of %d tokens of %r are unknown to the tokenizer: the policy cannot tell such words from"
+        " each other; use the words and the script of the training data",
+        unknown,
+        tokens,
+        instruction,
+    )
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize
+from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize, unknown_tokens
+from pi0_ros.sim.task import TOUCH_CHECKPOINT
 
 RULES = {"cleans": False, "length": 48, "vocab_size": 256}
 
@@ -94,3 +95,14 @@ def test_a_damaged_tokenizer_is_named(
         shutil.copy(demo_checkpoint / "tokenizer_config.json", tmp_path)
     with pytest.raises(TokenizerError, match=str(tmp_path)):
         load_tokenizer(tmp_path, None)
+
+
+@pytest.mark.parametrize("instruction", ["TOUCH the red cube", "\u89e6\u6478"])
+def test_unknown_tokens_are_told(instruction: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The policy would take one unknown word for another."""
+    tokenizer = load_tokenizer(TOUCH_CHECKPOINT, None)
+    tokenize(tokenizer, "touch the red cube", cleans=False, length=48, vocab_size=256)
+    assert not caplog.records and not unknown_tokens(tokenizer, "touch the red cube")
+    tokenize(tokenizer, instruction, cleans=False, length=48, vocab_size=256)
+    assert unknown_tokens(tokenizer, instruction) == 1
+    assert "are unknown to the tokenizer" in caplog.text and repr(instruction) in caplog.text
