@@ -20,7 +20,7 @@ FIGURES, CURVE = "training.json", "loss.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; what is not given is the recipe of the checkpoints that ship."""
+    """The options."""
     from examples.touch_task.train import Recipe
     from pi0_ros.model.config import VARIANTS
 
