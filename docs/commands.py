@@ -25,7 +25,7 @@ earlier run in `--out` are replaced only with `--overwrite`, and nothing else th
 EXECUTABLES = """
 ## pi0_node
 The managed ROS 2 node. Parameters are in [`config/pi0.yaml`](../config/pi0.yaml); topics and
-services are in the [README](../README.md) and in `pi0_node --help`.
+services are in [topics.md](topics.md) and in `pi0_node --help`.
 
     pi0_node --ros-args --params-file my_arm.yaml -p checkpoint:=/data/pi0 -p autostart:=true
 

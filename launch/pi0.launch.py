@@ -31,7 +31,7 @@ from pi0_ros.ros.launching import end_with
 _FASTDDS_PROFILE = PathJoinSubstitution([FindPackageShare("pi0_ros"), "config", "fastdds.xml"])
 _ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 2: Humble, Jazzy
-    "FASTDDS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 3: Kilted
+    "FASTDDS_DEFAULT_PROFILES_FILE": _FASTDDS_PROFILE,  # Fast DDS 3: Kilted, Lyrical
     "MALLOC_MMAP_THRESHOLD_": "16777216",
     "MALLOC_TRIM_THRESHOLD_": "268435456",
 }

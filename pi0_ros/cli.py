@@ -33,7 +33,7 @@ VERBS = {
     "profile": ("pi0_ros.profile.command", "where the time of an inference goes"),
     "check": ("pi0_ros.check.command", "whether a device computes pi0 correctly, and how fast"),
     "serve": ("pi0_ros.serve.command", "a policy for robots on other machines"),
-    "convert": ("pi0_ros.convert.command", "write a checkpoint as one self-contained directory"),
+    "convert": ("pi0_ros.convert.command", "a checkpoint as one directory, or bags as a data set"),
     "demo": ("pi0_ros.demo.command", "a simulated arm that does what it is told"),
 }
 """Verb -> its module and what it does in a few words."""

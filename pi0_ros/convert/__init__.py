@@ -1,1 +1,1 @@
-"""The verb `pi0 convert`: any checkpoint to one self-contained directory."""
+"""The verb `pi0 convert`: any checkpoint to one directory, bags to a data set."""

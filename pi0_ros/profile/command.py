@@ -2,7 +2,7 @@
 
 Prints computing, idle and busy time, the share of each core, and the longest kernels. `report`
 reads what torch_npu.profiler wrote, in its layouts of 2023 to 2026, on any machine. `run` profiles
-inferences of a checkpoint here: with torch_npu.profiler at Level1 on an NPU (not yet run on one),
+inferences of a checkpoint here: with torch_npu.profiler at Level1 on an NPU (never run on one),
 with torch.profiler on a CPU and on CUDA.
 """
 

@@ -1,6 +1,6 @@
 """Parity of the policy with LeRobot's own pi0: the cases, the measurement and the table of it.
 
-    python test/reference/parity.py docs/parity.md
+    PYTHONPATH=.:test python -m reference.parity docs/parity.md
 
 runs LeRobot 0.6.1, 0.4.4 and 0.3.3 on every case, loads what they saved, gives the policy the same
 images, state, prompt tokens and noise, and writes the differences into the file, between its
