@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--enable",
         action="store_true",
-        help="let the node publish trajectories, which needs joint_limits or urdf; else chunks only",
+        help="publish trajectories, which needs joint_limits or urdf; else chunks only",
     )
     add(
         "--startup-limit",
