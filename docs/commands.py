@@ -38,7 +38,8 @@ services are in [topics.md](topics.md) and in `pi0_node --help`.
 
 Without `autostart` it waits for these (`ros2 lifecycle set /pi0 configure`, a lifecycle manager, or
 the launch file). With it the node tries every 5 s until it works, and /diagnostics and the log say
-why not. `~/enable` with false slows an executing trajectory to a stop; deactivate does not.
+why not. `~/enable` with false slows an executing trajectory to a stop; deactivate does so where it
+ends a goal of ~/run_policy.
 
 SIGINT and SIGTERM end it with status 0, in every state; unusable parameters with status 1 and one
 message that lists them.

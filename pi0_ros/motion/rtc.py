@@ -118,6 +118,10 @@ class RealTimeChunking:
         """
         self._dropped = cause
 
+    def outdated(self, agreement: Agreement) -> bool:
+        """Whether what a chunk agrees with was dropped since `prepare`."""
+        return agreement.prefix is not None and bool(self._dropped)
+
     def executed(self, chunk: ActionChunk, splice_at: int, instruction: str) -> None:
         """A chunk was sent; it takes over at `splice_at` (nanoseconds of the node's clock)."""
         delay = max(0, (splice_at - chunk.stamp) // round(chunk.dt * _SECOND))

@@ -278,6 +278,10 @@ class ControlLoop:
             raise Refusal(
                 Reason.STALE, "the clock jumped or an episode began while the inference ran"
             )
+        if self.rtc.outdated(inference.agreement):
+            raise Refusal(
+                Reason.STALE, "the trajectory that the chunk agrees with was stopped meanwhile"
+            )
         check_shape(inference.chunk, self.worker.policy.horizon, len(self._joints))
 
     def _publish(self, inference: Inference) -> None:

@@ -19,6 +19,12 @@ def read_size(data: bytes | memoryview) -> tuple[int, int] | None:
     return None
 
 
+def count_scans(data: bytes | memoryview) -> int:
+    """How many scans a JPEG has, each of which costs as much as the whole image; of others 0."""
+    data = bytes(memoryview(data).cast("B"))
+    return data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0
+
+
 def _jpeg(data: memoryview) -> tuple[int, int] | None:
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -27,6 +33,8 @@ def _jpeg(data: memoryview) -> tuple[int, int] | None:
             at += 1
         elif marker in _NO_LENGTH:
             at += 2
+        elif marker == 0:  # decoders skip it, and would find another size than this
+            return None
         elif marker in _FRAMES:
             size = data[at + 5 : at + 9]  # length 2, precision 1, height 2, width 2
             return (_big(size[2:]), _big(size[:2])) if len(size) == 4 else None

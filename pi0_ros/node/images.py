@@ -18,13 +18,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pi0_ros.node.image_headers import read_size
+from pi0_ros.node.image_headers import count_scans, read_size
 
 MAX_SIDE = 16384
 """Pixels; a larger width or height is taken for a damaged message."""
 
 MAX_PIXELS = 2**26
 """Of a compressed image: a file of a megabyte may hold gigabytes of one colour."""
+
+MAX_SCANS = 32
+"""Of a JPEG; progressive ones have about ten."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ def decompress(message: Any) -> np.ndarray:
             damaged data.
     """
     _check_file(message)
+    if count_scans(message.data) > MAX_SCANS:
+        raise ImageError(f"{_file(message)}: a JPEG of more than {MAX_SCANS} scans")
     try:
         # A camera's EXIF orientation would rotate the image; raw transport does not.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION

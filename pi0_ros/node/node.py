@@ -361,7 +361,7 @@ class Pi0Node(LifecycleNode):
             return f"the node is {self.state}, not active"
         if self._limits is None:
             return "no joint limits are known; give a file as joint_limits and configure anew"
-        return ""
+        return self._task.enable_problem()
 
     def _caution(self) -> str:
         """What keeps trajectories from coming, or from being executed, at the moment."""

@@ -40,6 +40,7 @@ PATIENCE = 10.0
 """Seconds of steady time without a chunk, the policy failing, after which the goal ends."""
 
 _BOOL = "std_msgs/msg/Bool"
+_LONGEST_NAME = 200  # characters of a topic; the middleware takes about 240
 _Result = RunPolicy.Result
 
 
@@ -156,7 +157,7 @@ class RunPolicyServer:
         handle.execute()
         goal = handle.request
         longest = goal.max_duration.sec + goal.max_duration.nanosec / 1e9
-        end = self._begin(handle, goal.prompt, longest, goal.success_topic)
+        end = self._try(handle, goal.prompt, longest, goal.success_topic)
         if end is not None:
             self._finish(end)
 
@@ -169,7 +170,7 @@ class RunPolicyServer:
         if self._goal is not None:
             response.message = f"{self._goal.prompt!r} is being obeyed; cancel it first"
             return response
-        end = self._begin(None, prompt, 0.0, "")
+        end = self._try(None, prompt, 0.0, "")
         if end is not None:
             self._finish(end)
         response.success = end is None
@@ -194,6 +195,19 @@ class RunPolicyServer:
 
     # A goal's life ------------------------------------------------------------------------------
 
+    def _try(
+        self, handle: ServerGoalHandle | None, prompt: str, longest: float, topic: str
+    ) -> End | None:
+        """As `_begin`; an exception ends the goal, and what it enabled is disabled again."""
+        try:
+            return self._begin(handle, prompt, longest, topic)
+        except Exception:
+            text = "the goal could not begin; the node's log has more"
+            self._stop(End("failed", _Result.POLICY_FAILED, text))
+            if self._goal is not None:
+                self._finish(self._goal.end)
+            raise
+
     def _begin(
         self, handle: ServerGoalHandle | None, prompt: str, longest: float, topic: str
     ) -> End | None:
@@ -211,13 +225,23 @@ class RunPolicyServer:
         problem = problem or loop.buffer.prompt_problem(prompt)
         if problem:
             return End("invalid", _Result.INVALID_GOAL, problem)
+        if topic:
+            problem = self._listen(goal, topic)
+            if problem:
+                return End("invalid", _Result.INVALID_GOAL, problem)
         if not self._enable.enabled:
             enabled, why = self._around.enable()
             if not enabled:
                 return End("disabled", _Result.NOT_ENABLED, f"motion is not enabled: {why}")
         loop.reset()
         loop.buffer.put_instruction(prompt)
-        if topic:
+        self._node.get_logger().info(f"goal: {prompt!r}")
+        self._timer.reset()
+        return None
+
+    def _listen(self, goal: _Goal, topic: str) -> str:
+        """Hear the goal's success; returns why the middleware does not take the topic, or ""."""
+        try:
             goal.success = AnyQosSubscription(
                 self._node,
                 Bool,
@@ -227,14 +251,14 @@ class RunPolicyServer:
                 lambda text: self._log.warning("success", f"{topic}: {text}"),
                 latched=False,  # of a goal before this one
             )
-        self._node.get_logger().info(f"goal: {prompt!r}")
-        self._timer.reset()
-        return None
+        except Exception as error:  # rclpy's, of several kinds: the middleware bounds names
+            return f"success_topic {topic[:80]!r} cannot be subscribed to: {error}"
+        return ""
 
     def _topic_problem(self, topic: str) -> str:
         """Why nothing could be heard on it; "" where something could."""
-        if not TOPIC.fullmatch(topic):
-            return f"success_topic {topic!r} is not a ROS topic name"
+        if not TOPIC.fullmatch(topic) or "__" in topic or len(topic) > _LONGEST_NAME:
+            return f"success_topic {topic[:80]!r} is not a ROS topic name"
         name = self._node.resolve_topic_name(topic)
         there = dict(self._node.get_topic_names_and_types()).get(name, [_BOOL])
         if _BOOL not in there:
@@ -245,6 +269,12 @@ class RunPolicyServer:
         if done and goal is self._goal:
             self._stop(_SUCCEEDED)
 
+    def enable_problem(self) -> str:
+        """Why motion is not enabled at the moment; "" if it may be."""
+        if self._goal is None or self._goal.end is None:
+            return ""
+        return f"the goal {self._goal.prompt!r} of ~/run_policy is stopping; wait for its result"
+
     def instruction_problem(self) -> str:
         """Why another instruction is not taken at the moment; "" if it is."""
         if self._goal is None:
@@ -254,6 +284,7 @@ class RunPolicyServer:
     def deactivate(self) -> None:
         """The node leaves the state active: the goal ends at once."""
         if self._goal is not None:
+            self._around.stop()  # motion is disabled, so this brakes
             text = "the node was deactivated, which ends the goal; activate it and send the goal"
             self._finish(self._goal.end or End("deactivated", _Result.DEACTIVATED, f"{text} again"))
 
@@ -297,9 +328,9 @@ class RunPolicyServer:
     def _stop(self, end: End) -> None:
         """Brake; `_look` ends the goal when nothing moves any more."""
         goal = self._goal
-        if goal is None or goal.end is not None:
+        if goal is None:
             return
-        goal.end = end
+        end = goal.end = goal.end or end  # the first one stays, but whoever wants a stop gets it
         self._enable.disable(f"the goal {goal.prompt!r} ended: {end.error_msg or end.termination}")
         self._around.stop()
 

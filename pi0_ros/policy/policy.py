@@ -305,6 +305,8 @@ class Policy:
             raise ValueError(
                 f"the state must be [{self.num_joints}] in joint order, got {list(state.shape)}"
             )
+        if not np.isfinite(state).all():
+            raise ValueError(f"the state is not finite: {state.tolist()}")
         return self._units.from_radians(state)
 
     def _inputs(self, request: ChunkRequest, state: np.ndarray) -> Inputs:

@@ -1,5 +1,6 @@
 """Input and output of the policy: numpy only, no ROS, no torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,7 +54,7 @@ class ActionPrefix:
             )
         if not (np.isfinite(self.positions).all() and np.isfinite(self.weights).all()):
             raise ValueError("a prefix must be finite numbers, its positions or weights are not")
-        if not (0 <= self.delay <= horizon and self.max_weight > 0):
+        if not (0 <= self.delay <= horizon and 0 < self.max_weight < math.inf):
             raise ValueError(
                 f"a prefix needs a delay from 0 to {horizon} steps and a max_weight above 0, got"
                 f" {self.delay} and {self.max_weight}"

@@ -145,10 +145,11 @@ class Engine:
             return None
         wanted = []
         for job in jobs:
-            if job.wanted():
-                wanted.append(job)
-            else:
+            if not job.wanted():
                 job.answer.cancel()
+            # From here on whoever waits can no longer cancel it, so that it takes its result.
+            if job.answer.set_running_or_notify_cancel():
+                wanted.append(job)
         return wanted
 
     def _infer_together(self, jobs: list[Job]) -> bool:

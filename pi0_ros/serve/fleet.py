@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import ray
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket
 from ray import serve
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
@@ -89,7 +89,9 @@ class Replica:
         return Response("OK\n")
 
     @_APP.get("/metrics")
-    async def metrics(self) -> Response:
+    async def metrics(self, request: Request) -> Response:
+        if not self._server.has_key(request.headers.getlist("authorization")):
+            return Response("a wrong key, or none\n", 401)
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
     @_APP.websocket("/")

@@ -13,6 +13,11 @@ MAX_SIDE = 4096
 
 JPEG_QUALITY = 95
 
+MAX_SCANS = 32
+"""Of a JPEG: progressive ones have about ten. Each costs as much as decoding the whole image, and a
+file may have one in every dozen of its bytes."""
+
+_BARE = {0x00, 0x01, *range(0xD0, 0xDB)}  # no segment, or none that may come before the size
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that have the size
 
 
@@ -52,6 +57,8 @@ def _decode(data: bytes, camera: str) -> np.ndarray:
     size = jpeg_size(data)
     if size is None or not 0 < min(size) <= max(size) <= MAX_SIDE:
         raise WireError(f"camera {camera}: expected a JPEG of at most {MAX_SIDE} pixels a side")
+    if data.count(b"\xff\xda") > MAX_SCANS:
+        raise WireError(f"camera {camera}: a JPEG of more than {MAX_SCANS} scans")
     try:
         decoded = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -74,6 +81,8 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(
                 data[at + 5 : at + 7], "big"
             )
+        if marker in _BARE:  # decoders skip some of them, and would find another size than this
+            return None
         at += 1 if marker == 0xFF else 2 + max(length, 2)
     return None
 

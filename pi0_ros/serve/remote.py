@@ -211,9 +211,10 @@ class RemotePolicy:
             raise WireError("pi0_ros: expected a map")
         if "error" in about:
             raise _remote_error(about["error"])
-        if about.get("version") != _SPOKEN_VERSION:
+        version = about.get("version")
+        if type(version) is not int or version != _SPOKEN_VERSION:
             raise WireError(
-                f"it speaks version {about.get('version')!r:.20} of pi0_ros, this node"
+                f"it speaks version {version!r:.20} of pi0_ros, this node"
                 f" {_SPOKEN_VERSION}: install the same release on both machines"
             )
         horizon, device = about.get("horizon"), about.get("device")
@@ -224,6 +225,8 @@ class RemotePolicy:
         self.rtc_max_delay = most if type(most) is int and 0 <= most <= horizon else 0
         card = about.get("card")
         self.card = None if card is None else PolicyCard.from_document(card, "the server")
+        if self.card is not None and self.card.horizon != horizon:
+            raise WireError(f"its chunks have {horizon} steps, its card says {self.card.horizon}")
 
     def _read_nothing(self) -> None:
         """A server of openpi, which says nothing that could be compared."""
@@ -291,7 +294,8 @@ class RemotePolicy:
         answer = unpack(frame)
         own = answer.get("pi0_ros")
         if self._own:
-            if not isinstance(own, dict) or own.get("id") != self._asked:
+            number = own.get("id") if isinstance(own, dict) else None
+            if type(number) is not int or number != self._asked:
                 raise WireError(f"it answers another question than the last one ({self._asked})")
             if "error" in own:
                 raise _remote_error(own["error"])

@@ -158,6 +158,10 @@ class PolicyServer:
 
     async def serve_client(self, client: ServerConnection) -> None:
         """Greet a client and answer it until it has gone."""
+        if len(self._clients) >= self._options.most_clients:  # several were admitted at once
+            self._metrics.refused.labels("clients").inc()
+            await client.close(CloseCode.TRY_AGAIN_LATER, "too many clients")
+            return
         self._clients[client] = False
         self._metrics.clients.inc()
         LOG.info("client %s connected", _address(client))

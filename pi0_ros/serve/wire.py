@@ -8,7 +8,9 @@ leads to Python objects.
 
 from __future__ import annotations
 
+import itertools
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ MAX_MESSAGE = 32 << 20
 
 _MAX_ENTRIES = 4096  # of a list; arrays of numbers are bytes
 _MAX_KEYS = 256
+_MAX_CONTAINERS = 4096  # lists and maps of a message: an empty one is a byte of it, and 64 here
 _MAX_TEXT = 1 << 16
 _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 
@@ -45,10 +48,18 @@ def unpack(data: bytes | str) -> dict[str, Any]:
     """
     if isinstance(data, str):
         raise WireError("a text frame, expected a binary one with msgpack")
+    containers = itertools.count(1)
+
+    def bounded(value: Any) -> Any:
+        if next(containers) > _MAX_CONTAINERS:
+            raise WireError(f"more than {_MAX_CONTAINERS} lists and maps")
+        return _unpacked(value) if isinstance(value, dict) else value
+
     try:
         message = msgpack.unpackb(
             data,
-            object_hook=_unpacked,
+            object_hook=bounded,
+            list_hook=bounded,
             max_array_len=_MAX_ENTRIES,
             max_map_len=_MAX_KEYS,
             max_str_len=_MAX_TEXT,
@@ -138,5 +149,5 @@ def _kind(value: Any) -> str:
     """A value for a message: short, whatever it is."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
-    text = repr(value) if isinstance(value, (str, int, float, list, bool)) else ""
+    text = reprlib.repr(value) if isinstance(value, (str, int, float, list, bool)) else ""
     return f"{type(value).__name__} {text[:60]}".rstrip()

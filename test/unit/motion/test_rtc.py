@@ -168,3 +168,13 @@ def test_off_asks_for_nothing_and_counts_only_delays() -> None:
     executed(rtc, 4, 4)
     assert prepare(rtc) == Agreement()
     assert not rtc.counts.fallbacks and rtc.counts.delays == {4: 2}
+
+
+@pytest.mark.parametrize("cause", ["stop", "episode", "clock"])
+def test_a_chunk_that_agrees_with_what_was_dropped_is_outdated(cause: str) -> None:
+    rtc = RealTimeChunking(settings())
+    executed(rtc, 2, 2)
+    agreement = rtc.prepare(moving(15), STAMP, "go", DT, POLICY)
+    assert agreement.prefix is not None and not rtc.outdated(agreement)
+    rtc.drop(cause)
+    assert rtc.outdated(agreement) and not rtc.outdated(Agreement())

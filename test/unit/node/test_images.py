@@ -317,3 +317,20 @@ def test_the_thumbnail_in_a_jpeg_is_not_its_size():
 def test_any_bytes_have_a_size_or_none(data, start):
     size = read_size(start + data)
     assert size is None or all(side >= 0 for side in size)
+
+
+def test_a_jpeg_of_many_scans_is_refused():
+    """Each costs as much as decoding the whole image."""
+    _, data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))
+    data = data.tobytes()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    many = data[:-2] + scan * 40 + data[-2:]
+    with pytest.raises(ImageError, match="more than 32 scans"):
+        decompress(SimpleNamespace(format="jpeg", data=many))
+
+
+def test_a_marker_that_decoders_skip_hides_no_size():
+    _, data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))
+    data = data.tobytes()
+    assert read_size(data) == (16, 16)
+    assert read_size(data[:2] + b"\xff\x00" + data[2:]) is None

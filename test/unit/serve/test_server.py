@@ -26,6 +26,7 @@ from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.policy.card import PolicyCard
 from pi0_ros.policy.types import ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
+from pi0_ros.serve.engine import Engine, Episode
 from pi0_ros.serve.links import ServerLink
 from pi0_ros.serve.mapping import MAPPINGS
 from pi0_ros.serve.remote import PolicyEnded, RemoteError, RemotePolicy, RobotSide, WrongPolicy
@@ -514,3 +515,29 @@ def test_one_that_reads_no_answers_holds_nobody_up(url: str) -> None:
         remote = RemotePolicy(ServerLink(url), robot())
         assert [remote.infer(observation()).sequence for _ in range(5)] == list(range(5))
         remote.close()
+
+
+def test_one_that_wants_no_answer_any_more_does_not_end_the_engine() -> None:
+    """A server of another kind (Ray's) cancels what its client, which has gone, waits for."""
+    policy = StubPolicy()
+    begun, go_on = threading.Event(), threading.Event()
+    policy.before = lambda _: (begun.set(), go_on.wait(PATIENCE))
+    engine = Engine(lambda: (policy, None), lambda *_: None)
+    first, waits, last = (
+        engine.infer(Episode(), Observation(observation().images, np.zeros(3), "go"), None, yes)
+        for yes in [lambda: True] * 3
+    )
+    assert begun.wait(PATIENCE)
+    first.cancel()
+    assert waits.cancel()
+    go_on.set()
+    assert last.result(PATIENCE).positions.shape == (HORIZON, 3)
+    engine.close(PATIENCE)
+
+
+def test_a_card_of_another_horizon_is_refused() -> None:
+    with (
+        policy_server(StubPolicy(), card(horizon=HORIZON + 1)) as url,
+        pytest.raises(WrongPolicy, match="its card says 11"),
+    ):
+        RemotePolicy(ServerLink(url), robot())

@@ -84,6 +84,8 @@ HOSTILE = {
     "map that claims 2 billion": b"\xdf\x7f\xff\xff\xff",
     "bytes that claim 2 billion": b"\x81\xa1a\xc6\x7f\xff\xff\xff",
     "depth": b"\x81\xa1a" + b"\x91" * 100_000 + b"\x00",
+    "depth in place of the map": b"\x91" * 1010 + b"\x01",
+    "millions of empty maps": b"\x81\xa1a\xdc\x0f\xff" + (b"\xdc\x0f\xff" + b"\x80" * 4095) * 4095,
     "depth of maps": b"\x81\xa1a" * 50_000 + b"\x00",
     "extension": msgpack.packb({"a": msgpack.ExtType(5, b"x")}),
     "time stamp": msgpack.packb({"a": msgpack.Timestamp(1, 1)}),
@@ -171,11 +173,34 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def jpeg_with_a_hidden_size(marker: int) -> bytes:
+    """Decoders skip the marker, and the segment APP1 behind it, and find a huge image.
+
+    A reader for which the marker has a length takes APP1's name for it, and lands inside APP1.
+    """
+    small = b"\xff\xc0\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0"
+    content = bytearray(0xFFFF - 2)
+    at = 2 + 2 + 0xFFE1 - 8
+    content[at : at + len(small)] = small
+    head = b"\xff\xd8\xff" + bytes([marker]) + b"\xff\xe1\xff\xff"
+    return head + bytes(content) + jpeg_that_claims(65535, 65535)[2:]
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A JPEG that names its last scan again and again."""
+    jpeg = encode(IMAGE)
+    return jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * count + jpeg[-2:]
+
+
 @pytest.mark.parametrize(
     "sent",
     [
         b"",
         b"\xff\xd8",
+        jpeg_of_scans(40),
+        jpeg_with_a_hidden_size(0x00),
+        jpeg_with_a_hidden_size(0x01),
+        jpeg_with_a_hidden_size(0xD0),
         b"\xff\xd8\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
         encode(IMAGE)[:60],
         jpeg_that_claims(65535, 65535),

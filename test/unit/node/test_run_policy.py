@@ -1,0 +1,160 @@
+"""Goals of ~/run_policy against a node that is faked: how they begin, and how they always brake."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from pi0_ros.action import RunPolicy
+
+from pi0_ros.motion.enable import MotionEnable
+from pi0_ros.node import run_policy
+from pi0_ros.node.run_policy import RunPolicyServer, Surroundings
+
+
+class Subscription:
+    """Stands in for AnyQosSubscription."""
+
+    def __init__(self, node: Any, kind: Any, topic: str, *_: Any, **__: Any) -> None:
+        if topic == "/refused":
+            raise RuntimeError("the middleware does not take it")
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Handle:
+    """A goal's handle; `ended` is how."""
+
+    is_cancel_requested = False
+
+    def __init__(self, prompt: str = "go", topic: str = "", seconds: int = 0) -> None:
+        self.request = RunPolicy.Goal(prompt=prompt, success_topic=topic)
+        self.request.max_duration.sec = seconds
+        self.ended = ""
+
+    def execute(self) -> None:
+        pass
+
+    def publish_feedback(self, _: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in ("succeed", "abort", "canceled")
+        return lambda: setattr(self, "ended", name)
+
+
+class Robot:
+    """The server with what surrounds it; `stops` counts how often it was told to brake."""
+
+    def __init__(self) -> None:
+        self.now, self.stops, self.moves = 0, 0, False
+        self.results: list[RunPolicy.Result] = []
+        self.enable = MotionEnable()
+        timer = SimpleNamespace(cancel=lambda: None, reset=lambda: None)
+        log = SimpleNamespace(info=lambda _: None, warning=lambda *_: None)
+        clock = SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now))
+        node = SimpleNamespace(
+            create_service=lambda *_: None,
+            create_timer=lambda *_, **__: timer,
+            get_clock=lambda: clock,
+            get_logger=lambda: log,
+            resolve_topic_name=lambda name: name,
+            get_topic_names_and_types=lambda: [],
+        )
+        self.loop = SimpleNamespace(
+            buffer=SimpleNamespace(
+                prompt_problem=lambda _: "", put_instruction=lambda _: "", instruction="go"
+            ),
+            executor=SimpleNamespace(rests=lambda _: not self.moves),
+            reset=lambda: None,
+            refusal=None,
+            observed=None,
+        )
+        around = Surroundings(
+            lambda: self.loop, lambda: "active", self._enable, self._stop, lambda: 0
+        )
+        self.task = RunPolicyServer(node, around, self.enable, log)
+
+    def _enable(self) -> tuple[bool, str]:
+        problem = self.task.enable_problem() or self.enable.enable(0.0)
+        self.moves = not problem
+        return not problem, problem
+
+    def _stop(self) -> None:
+        assert not self.enable.enabled
+        self.stops += 1
+
+
+@pytest.fixture
+def robot(monkeypatch: pytest.MonkeyPatch) -> Robot:
+    monkeypatch.setattr(run_policy, "AnyQosSubscription", Subscription)
+    finish = lambda handle, result: made.results.append(result)  # noqa: E731
+    stub = SimpleNamespace(finish=finish, destroy=lambda: None)
+    monkeypatch.setattr(run_policy, "_Server", lambda *_, **__: stub)
+    made = Robot()
+    return made
+
+
+@pytest.mark.parametrize("topic", ["/a__b", "/" + "a" * 300, "/refused", "/no topic"])
+def test_a_success_topic_that_cannot_be_heard_enables_nothing(robot: Robot, topic: str) -> None:
+    handle = Handle(topic=topic)
+    robot.task._on_accepted(handle)
+    assert handle.ended == "abort" and not robot.task.running and not robot.enable.enabled
+    assert robot.results[0].error_code == RunPolicy.Result.INVALID_GOAL
+
+
+def test_a_goal_that_fails_to_begin_disables_what_it_enabled(robot: Robot) -> None:
+    def broken() -> None:
+        raise KeyError("reset")
+
+    robot.loop.reset = broken
+    handle = Handle(topic="/done")
+    with pytest.raises(KeyError):
+        robot.task._on_accepted(handle)
+    assert not robot.enable.enabled and robot.stops == 1
+    assert handle.ended == "abort" and not robot.task.running
+    robot.loop.reset = lambda: None
+    robot.task._on_accepted(Handle())
+    assert robot.task.running and robot.enable.enabled
+
+
+def test_deactivating_brakes(robot: Robot) -> None:
+    handle = Handle()
+    robot.task._on_accepted(handle)
+    robot.enable.disable("the node was deactivated")
+    robot.task.deactivate()
+    assert robot.stops == 1 and handle.ended == "abort"
+
+
+def test_nothing_is_enabled_while_a_goal_stops(robot: Robot) -> None:
+    robot.task._on_accepted(Handle())
+    robot.task._on_cancel_service(None, SimpleNamespace())
+    assert "is stopping" in robot._enable()[1] and not robot.enable.enabled
+    robot.moves = False
+    robot.task._look()
+    assert not robot.task.running and robot._enable()[0]
+
+
+def test_a_goal_that_stops_can_be_stopped_again(robot: Robot) -> None:
+    handle = Handle()
+    robot.task._on_accepted(handle)
+    goal = robot.task._goal
+    robot.task._on_success(goal, True)
+    robot.enable.enabled = True  # by whatever means
+    robot.task._on_cancel_service(None, SimpleNamespace())
+    assert not robot.enable.enabled and robot.stops == 2
+    robot.moves = False
+    robot.task._look()
+    assert handle.ended == "succeed"
+
+
+def test_a_negative_duration_is_refused(robot: Robot) -> None:
+    robot.task._on_accepted(Handle(seconds=-1))
+    assert robot.results[0].error_code == RunPolicy.Result.INVALID_GOAL
+    assert not robot.enable.enabled
