@@ -55,6 +55,8 @@ def _anything(name: str) -> type:
 
 
 class _EmptyModule(types.ModuleType):
+    __version__ = "0"  # pyarrow, which may be there, asks pandas and does without this one
+
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
             raise AttributeError(name)

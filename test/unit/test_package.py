@@ -27,7 +27,13 @@ PROGRAMS = sorted((ROOT / "scripts").iterdir())
 LOCKS = {"jazzy": ROOT / "constraints.txt", "kilted": ROOT / "constraints-kilted.txt"}
 
 # Import name -> name on PyPI, and PyPI name -> rosdep key, where they differ from the rule.
-PYPI = {"cv2": "opencv-python", "torchair": "torch_npu", "PIL": "pillow", "yaml": "pyyaml"}
+PYPI = {
+    "cv2": "opencv-python",
+    "fastapi": "ray",  # of ray[serve]
+    "torchair": "torch_npu",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+}
 ROSDEP = {"opencv-python": "python3-opencv", "pyyaml": "python3-yaml"}
 
 

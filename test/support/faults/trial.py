@@ -61,8 +61,8 @@ def try_fault(testbed: Testbed, fault: Fault) -> Result:
                 result.diagnosis = _quote(status)
                 result.meanwhile = _during(testbed, fault)
             finally:
+                judge.hold("")  # first: the arm may move before the call below returns
                 note = fault.end_on(testbed)
-                judge.hold("")
             result.note = note if isinstance(note, str) else ""
             ended = time.monotonic()
         if fault.reset:
