@@ -29,7 +29,8 @@ LOCKS = {"jazzy": ROOT / "constraints.txt", "kilted": ROOT / "constraints-kilted
 # Import name -> name on PyPI, and PyPI name -> rosdep key, where they differ from the rule.
 PYPI = {
     "cv2": "opencv-python",
-    "fastapi": "ray",  # of ray[serve]
+    "fastapi": "ray",  # both of ray[serve]
+    "starlette": "ray",
     "torchair": "torch_npu",
     "PIL": "pillow",
     "yaml": "pyyaml",
