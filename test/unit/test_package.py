@@ -154,9 +154,8 @@ def test_imports_are_declared() -> None:
     test_ros = ros | depends("test_depend")
     own = {"benchmarks", "examples", *(path.name for path in (ROOT / "test").iterdir())}
     # These lie in environments of their own.
-    for name in (
-        imports("test") - own - {"lerobot", "pandas", "openpi_client", "openpi_server", "torch_npu"}
-    ):
+    apart = {"datasets", "lerobot", "openpi_client", "openpi_server", "pandas", "torch_npu"}
+    for name in imports("test") - own - apart:
         assert name in test_ros or PYPI.get(name, name).replace("_", "-") in pip, name
 
 
