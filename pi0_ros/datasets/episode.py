@@ -31,6 +31,8 @@ TASK = "task"
 BEGIN = 1_000_000_000 * 10**9
 """Nanoseconds of the first frame; the data set counts from 0, which ROS reads as no stamp."""
 
+_LAST = (2**31 - 2) * 10**9  # nanoseconds that a stamp of ROS can tell
+
 PARAMETERS = {"image_transport": "raw", "frozen_frames": 0}
 """What the node is told for data sets: their images are decoded, and a video repeats an image of a
 scene that stands still to the byte."""
@@ -90,8 +92,10 @@ class EpisodeRecording(Recording):
     @cached_property
     def tasks(self) -> list[str]:
         """Of each frame."""
+        if "task_index" not in self._table.column_names:
+            raise BagError(f"{self.episode.data}: no column task_index")
         numbers = self._table["task_index"].to_pylist()
-        unknown = set(numbers) - set(self.data.tasks)
+        unknown = [n for n in numbers if not isinstance(n, int) or n not in self.data.tasks]
         if unknown:
             raise BagError(f"{self.episode.data}: task_index {min(unknown, key=str)} has no words")
         return [self.data.tasks[number] for number in numbers]
@@ -120,8 +124,7 @@ class EpisodeRecording(Recording):
             lambda name: name not in features or not features[name].is_image,
             [("episode_index", "=", number)],
         )
-        _check_length(self.episode, table)
-        table = table.sort_by("frame_index")
+        table = _by_frame(self.episode, table)
         times = _numbers(self.episode, table, "timestamp")[:, 0]
         pace = np.arange(len(times)) / self.data.fps
         if not np.abs(times - times[0] - pace).max() <= 0.5 / self.data.fps:
@@ -152,12 +155,15 @@ class EpisodeRecording(Recording):
         table = read_table(
             self.episode.data, {name, "frame_index", "episode_index"}.__contains__, chosen
         )
-        _check_length(self.episode, table)
-        for number, cell in enumerate(table.sort_by("frame_index")[name]):
+        table = _by_frame(self.episode, table)
+        if name not in table.column_names:
+            raise BagError(f"{self.episode.data}: no column {name}")
+        for number, cell in enumerate(table[name]):
             content = cell.as_py()
             data = content.get("bytes") if isinstance(content, dict) else None
+            data = data if isinstance(data, bytes) else b""
             try:
-                yield decompress(SimpleNamespace(format="png", data=data or b""))
+                yield decompress(SimpleNamespace(format="png", data=data))
             except ImageError as error:
                 raise BagError(
                     f"{self.episode.data}: {name} of frame {number}: {error}; expected PNG or JPEG"
@@ -176,6 +182,8 @@ def open_episode(data: DataSet, number: int, parameters: NodeParameters) -> Epis
         BagError: no such episode, no state, or a state of other joints.
     """
     episode = data.episodes[number]
+    if BEGIN + (episode.first + episode.length) * 1e9 / data.fps > _LAST:
+        raise BagError(f"{data.path}: episode {number} ends later than stamps can tell")
     state, action = (
         next((name for name in names if name in data.features), "") for names in (STATES, ACTIONS)
     )
@@ -265,7 +273,10 @@ def _numbers(episode: Episode, table: Any, name: str) -> np.ndarray:
         raise BagError(f"{episode.data}: {name} holds no numbers: {error}") from error
 
 
-def _check_length(episode: Episode, table: Any) -> None:
+def _by_frame(episode: Episode, table: Any) -> Any:
+    """The frames of an episode in their order."""
+    import pyarrow
+
     if table.num_rows != episode.length or not episode.length:
         raise BagError(
             f"{episode.data}: {table.num_rows} frames of episode {episode.number}; the list of"
@@ -273,3 +284,7 @@ def _check_length(episode: Episode, table: Any) -> None:
         )
     if "frame_index" not in table.column_names:
         raise BagError(f"{episode.data}: no column frame_index")
+    try:
+        return table.sort_by("frame_index")
+    except pyarrow.ArrowException as error:
+        raise BagError(f"{episode.data}: frame_index holds no numbers: {error}") from error

@@ -32,6 +32,8 @@ _LONGEST = 10_000_000
 """Frames of an episode at most: four days at 30 Hz."""
 _MOST_BYTES = 1 << 28
 """Of a list of episodes or tasks."""
+_MOST_VALUES = 1 << 28
+"""Of a parquet file: a kilobyte may declare billions that are all the same."""
 _IMAGES = ("video", "image")
 
 
@@ -201,7 +203,9 @@ def _episodes_v3(
     if len(words) != 1 or "task_index" not in table.column_names:
         raise BagError(f"{path}/meta/tasks.parquet: expected task_index and the tasks' words")
     pairs = zip(table["task_index"].to_pylist(), table[words[0]].to_pylist(), strict=True)
-    return episodes, {int(number): str(task) for number, task in pairs}
+    return episodes, {
+        _whole(path, {"task_index": number}, "task_index"): str(task) for number, task in pairs
+    }
 
 
 def _episodes_v2(
@@ -232,7 +236,14 @@ def read_table(file: Path, wanted: Any = None, filters: Any = None) -> pyarrow.T
     import pyarrow.parquet as parquet
 
     try:
-        names = parquet.read_schema(file).names
+        about = parquet.read_metadata(file)
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        values = [g.column(c).num_values for g in groups for c in range(g.num_columns)]
+        if max(about.num_rows, sum(values)) > _MOST_VALUES:
+            raise ValueError(f"it declares more than {_MOST_VALUES} values")
+        names = about.schema.to_arrow_schema().names
+        if len(set(names)) < len(names):
+            raise ValueError("two columns have the same name")
         columns = [name for name in names if wanted is None or wanted(name)]
         return parquet.read_table(file, columns=columns, filters=filters, partitioning=None)
     except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
@@ -275,9 +286,12 @@ def _file(path: Path, template: str, **values: str | int) -> Path:
             f"{path}: {INFO} names its files by {template[:300]!r}; expected a path with some of"
             f" {', '.join('{' + name + '}' for name in values)}"
         )
-    name = template.format(**values)
+    try:
+        name = template.format(**values)
+    except ValueError as error:  # a name as a number
+        raise BagError(f"{path}: {INFO} names its files by {template!r}: {error}") from error
     parts = Path(name).parts
-    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise BagError(f"{path}: {INFO} names a file out of the data set: {name!r}")
     file = path / name
     if not (path / parts[0]).is_dir() and len(parts) > 1:

@@ -54,7 +54,14 @@ def read_frames(file: Path, times: Sequence[float], fps: float) -> Iterator[np.n
                 done += 1
                 if done == len(times):
                     return
-    except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
+    except (
+        av.error.FFmpegError,
+        OSError,
+        LookupError,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise BagError(f"{file}: no readable video: {error}") from error
     raise BagError(
         f"{file}: no frame at {times[done]:.3f} s, where the episode's frame {done} of {len(times)}"

@@ -27,6 +27,7 @@ MARK = "GUESS"
 _NOT_COLOUR = ("depth", "infra", "disparity", "mask", "/ir/", "_ir/", "camera_info")
 _GRIPPER = re.compile("grip|finger|jaw|hand", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+_ESCAPE = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 _DEGREE = math.pi / 180
 _ROOM = 0.1
 """Share of a joint's way by which training data may seem to leave its limits."""
@@ -48,8 +49,20 @@ class Draft:
             self.guesses += 1
             why = f"{MARK}: {guess}"
         self.lines += [f"# {_printable(one)}" for one in why.split("\n")]
-        key = name if _PLAIN.fullmatch(name) else json.dumps(name)
-        self.lines.append(f"{key}: {json.dumps(value)}")
+        key = name if _PLAIN.fullmatch(name) else _quoted(name)
+        self.lines.append(f"{key}: {_quoted(value)}")
+
+
+def _quoted(value: Any) -> str:
+    """A value as JSON that YAML reads: pairs of surrogates are one character there."""
+
+    def one(escape: re.Match[str]) -> str:
+        if len(escape[0]) == 2:  # a backslash
+            return escape[0]
+        character = json.loads('"' + escape[0] + '"')
+        return f"\\U{ord(character):08x}"
+
+    return _ESCAPE.sub(one, json.dumps(value))
 
 
 def _printable(text: str) -> str:

@@ -40,8 +40,12 @@ def write(
     """
     read = read_checkpoint(checkpoint.expanduser())
     declared = read_declared(read.path, read.joints)
+    if file.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--write {file}: expected the name of a YAML file, such as robot.yaml")
+    if urdf is not None and file.resolve() == urdf.expanduser().resolve():
+        raise UserError(f"--write {file}: it is the URDF; choose another name")
     copy = urdf_path(file)
-    for path in (file, copy):
+    for path in (file, copy) if urdf is None else (file,):
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists: choose another name, or give --overwrite")
     if bag is None:

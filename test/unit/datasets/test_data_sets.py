@@ -264,6 +264,9 @@ def edit(path: Path, **values: object) -> None:
         ({"data_path": "{chunk_index.__class__}"}, "names its files by"),
         ({"data_path": "{chunk_index:099999999d}"}, "names its files by"),
         ({"video_path": "{nothing}"}, "names its files by"),
+        ({"video_path": "{video_key:03d}"}, "names its files by"),
+        ({"data_path": ""}, "names a file out of the data set"),
+        ({"data_path": "."}, "names a file out of the data set"),
     ],
 )
 def test_an_unusable_description_is_told(sets, tmp_path, values, says):
@@ -435,6 +438,8 @@ def test_a_list_of_episodes_that_lies_is_told(sets, tmp_path, row, says):
         ("timestamp", [k / 30 for k in range(LENGTH)], "do not follow the pace"),
         ("task_index", [7] * LENGTH, "task_index 7 has no words"),
         ("task_index", [None] * LENGTH, "task_index None has no words"),
+        ("task_index", [[0]] * LENGTH, "has no words"),
+        ("frame_index", [[0]] * LENGTH, "frame_index holds no numbers"),
     ],
 )
 def test_a_table_that_lies_is_told(sets, tmp_path, column, values, says):
@@ -445,6 +450,45 @@ def test_a_table_that_lies_is_told(sets, tmp_path, column, values, says):
     parquet.write_table(table.set_column(place, column, pyarrow.array(values)), file)
     with pytest.raises(BagError, match=says):
         read_all(path, write_robot(tmp_path / "robot.yaml"))
+
+
+def test_a_table_that_declares_billions_is_not_read(sets, tmp_path, monkeypatch):
+    from pi0_ros.datasets import layout
+
+    monkeypatch.setattr(layout, "_MOST_VALUES", 10)
+    with pytest.raises(BagError, match="declares more than 10 values"):
+        read_all(sets["v3.0"], write_robot(tmp_path / "robot.yaml"))
+
+
+@pytest.mark.parametrize("column", ["task_index", "timestamp"])
+@pytest.mark.parametrize("harm", ["twice", "missing"])
+def test_columns_that_are_missing_or_there_twice_are_told(sets, tmp_path, column, harm):
+    path = Path(shutil.copytree(sets["v2.1"], tmp_path / "set"))
+    file = min(path.glob("data/**/*.parquet"))
+    table = parquet.read_table(file, partitioning=None)
+    changed = table.drop_columns([column])
+    if harm == "twice":
+        changed = table.append_column(column, table[column])
+    parquet.write_table(changed, file)
+    with pytest.raises(BagError, match="the same name" if harm == "twice" else f"column {column}"):
+        read_all(path, write_robot(tmp_path / "robot.yaml"))
+
+
+def test_tasks_of_other_numbers_are_told(sets, tmp_path):
+    path = Path(shutil.copytree(sets["v3.0"], tmp_path / "set"))
+    table = pyarrow.table({"task_index": ["first"], "task": ["go"]})
+    parquet.write_table(table, path / "meta" / "tasks.parquet")
+    with pytest.raises(BagError, match="expected a whole number"):
+        open_data_set(path)
+
+
+def test_an_episode_beyond_the_end_of_time_is_told(sets, tmp_path):
+    path = Path(shutil.copytree(sets["v2.1"], tmp_path / "set"))
+    rows = [{"episode_index": n, "length": 10_000_000} for n in range(2000)]
+    rows.append({"episode_index": 2000, "length": LENGTH})
+    (path / "meta" / "episodes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(BagError, match="later than stamps can tell"):
+        episode_of(path, 2000, write_robot(tmp_path / "robot.yaml"))
 
 
 def test_a_data_set_where_a_bag_is_needed_is_told(sets):

@@ -16,7 +16,7 @@ from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import Declared
 from pi0_ros.checkpoint.normalization import Normalization
 from pi0_ros.cli import main
-from pi0_ros.doctor.draft import as_yaml, draft, guess_unit
+from pi0_ros.doctor.draft import Draft, as_yaml, draft, guess_unit
 from pi0_ros.doctor.robot import Listener, Robot
 from pi0_ros.motion.limit_files import Limit
 from pi0_ros.node.interface import read_interface
@@ -79,6 +79,38 @@ def test_a_bag_of_a_robot_leads_to_parameters_that_the_node_takes(
     assert main([*words, "--urdf", str(urdf)]) == 1, "it is there already"
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--urdf", str(tmp_path / "none.urdf"), "--overwrite"]) == 1
+    file.with_suffix(".urdf").write_text(URDF)
+    own = ["--urdf", str(file.with_suffix(".urdf"))]
+    file.unlink()
+    assert main([*words, *own]) == 0, "the robot's own URDF beside it is no file that it writes"
+    for name, options in ((urdf, own), ("robot.urdf", [])):
+        with_name = [*words[:-1], str(name), *options, "--overwrite"]
+        assert main(with_name) == 1 and "expected the name of a YAML" in capsys.readouterr().err
+    assert urdf.read_text() == URDF
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no",
+        "null",
+        "1e3",
+        "0x1",
+        "a: b",
+        "- a",
+        "#",
+        "ü",
+        "\U0001f600",
+        "\\ud83d\\ude00",
+        '"',
+        "\n",
+    ],
+)
+def test_names_stay_what_they_are_in_yaml(name: str) -> None:
+    draft = Draft()
+    draft.add("joints", [name], "because")
+    draft.add(f"joint.{name}.scale", 1e-5, "")
+    assert read_yaml("\n".join(draft.lines)) == {"joints": [name], f"joint.{name}.scale": 1e-5}
 
 
 @pytest.mark.parametrize(
