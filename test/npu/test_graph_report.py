@@ -99,7 +99,9 @@ def test_options_of_kernels(report: Callable[..., tuple[Report, str]]) -> None:
     assert f"{figures['scoped']}" in text
 
 
-@pytest.mark.parametrize("rtc,nodes", [("guided", 14), ("trained", 14)])
+@pytest.mark.parametrize(
+    "rtc,nodes", [("guided", 14), pytest.param("trained", 14, marks=pytest.mark.slow)]
+)
 def test_real_time_chunking_adds_few_nodes(
     report: Callable[..., tuple[Report, str]], rtc: str, nodes: int
 ) -> None:
