@@ -19,13 +19,12 @@ from pi0_ros.policy.compile import GraphOptions, Prompt
 from pi0_ros.policy.device import StageClock, resolve_device
 from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
 from pi0_ros.policy.preprocess import RESIZES, check_image, fit_image, fit_pixels
-from pi0_ros.policy.prompt import Tokenizer, load_tokenizer, tokenize
+from pi0_ros.policy.prompt import WARM_UP_INSTRUCTION, Tokenizer, load_tokenizer, tokenize
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, ChunkRequest, Observation
 from pi0_ros.policy.units import JointUnits
 
 _LOG = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-WARM_UP_INSTRUCTION = "warm up"
 
 
 class Policy:

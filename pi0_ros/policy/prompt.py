@@ -11,6 +11,9 @@ import torch
 from pi0_ros.errors import UserError
 
 _LOG = logging.getLogger(__name__)
+
+WARM_UP_INSTRUCTION = "warm up"
+"""What a policy is asked before anybody asks it, which no tokenizer need know."""
 _SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
 
 Tokenizer = Callable[[str], list[int]]
@@ -145,7 +148,7 @@ def tokenize(
             f"{vocab_size} rows: the tokenizer is another model's"
         )
     unknown = ids.count(getattr(tokenizer, "unknown", None))
-    if unknown:
+    if unknown and instruction != WARM_UP_INSTRUCTION:
         _warn_of_unknown(instruction, unknown, len(ids))
     if len(ids) > length:
         _warn_of_cut(instruction, len(ids), length)
