@@ -33,6 +33,10 @@ VERSIONS = {"0.3.3": "v2.1", "0.6.1": "v3.0"}
 
 def lerobot(version: str, verb: str, path: Path, home: Path) -> Any:
     """What LeRobot's data set printed as JSON; None of nothing."""
+    import av
+
+    if version == "0.6.1" and not hasattr(av, "option"):
+        pytest.skip(f"LeRobot 0.6.1 reads av.option, which PyAV {av.__version__} has no more")
     folder = reference_dir("data-sets")
     env = oracle_environment(version, folder) | {"HF_HOME": str(home)}
     # httpx, which `datasets` needs, lies beside LeRobot 0.6.1; pyarrow and av may lie in a path of
