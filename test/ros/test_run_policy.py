@@ -104,7 +104,7 @@ def test_a_goal_moves_the_arm_until_it_is_cancelled_and_braked(begin):
     assert robot.policy.seen[-1].instruction == PROMPT
     assert robot.policy.resets == 1, "a goal begins an episode"
     assert moves(robot).any()
-    robot.wait(lambda: any(f.chunks == 2 for f in client.feedback), "feedback")
+    robot.wait(lambda: any(f.chunks >= 2 for f in client.feedback), "feedback")
     last = client.feedback[-1]
     assert last.state == "executing"
     assert 0.0 <= last.observation_age < 1.0
@@ -115,7 +115,8 @@ def test_a_goal_moves_the_arm_until_it_is_cancelled_and_braked(begin):
     status, result = client.result(handle)
     assert status == GoalStatus.STATUS_CANCELED
     assert (result.error_code, result.error_msg) == (RunPolicy.Result.NONE, "")
-    assert (result.termination, result.chunks) == ("canceled", 2)
+    assert result.termination == "canceled"
+    assert result.chunks >= 2, "feedback comes by simulated time, in which a third may come"
     assert result.elapsed.sec + result.elapsed.nanosec / 1e9 > 0.1
     assert not robot.node.motion_enable.enabled
     robot.wait(lambda: robot.node.counts.stops == 1, "the stop")
@@ -184,7 +185,7 @@ def test_a_success_that_was_latched_before_the_goal_does_not_end_it(begin):
     wait_until(publisher.get_subscription_count, "the node to listen")
     robot.chunk()
     robot.chunk()
-    robot.wait(lambda: any(f.chunks == 2 for f in client.feedback), "feedback")
+    robot.wait(lambda: any(f.chunks >= 2 for f in client.feedback), "feedback")
     assert robot.node._task.running
     client.cancel(handle)
     assert client.result(handle)[1].termination == "canceled"
