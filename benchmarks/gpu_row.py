@@ -266,7 +266,7 @@ def lerobot(case: Case, compiled: bool) -> dict[str, Any]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, parameter.shape[0] ** -0.5 if parameter.dim() > 1 else 0.02)
-    pictures = list(case.images.unbind(1))
+    images = list(case.images.unbind(1))
     masks = [torch.ones(1, dtype=torch.bool, device=case.device)] * cameras
     tokens = torch.zeros(1, sizes.prompt_length, dtype=torch.int64, device=case.device)
     tokens[:, : case.tokens.shape[1]] = case.tokens[:, : sizes.prompt_length]
@@ -280,7 +280,7 @@ def lerobot(case: Case, compiled: bool) -> dict[str, Any]:
 
     def infer() -> Tensor:
         with torch.no_grad():
-            return sample(pictures, masks, tokens, valid, state, noise=noise.clone()).cpu()
+            return sample(images, masks, tokens, valid, state, noise=noise.clone()).cpu()
 
     begin = time.perf_counter()
     infer()

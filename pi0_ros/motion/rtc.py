@@ -1,7 +1,7 @@
 """Real-time chunking: what the next chunk is to agree with; pure: no ROS, no node, no clock.
 
 That is the trajectory that was sent, and it counts fully for as many steps as are executed until
-the chunk takes over. Their number, the delay, is measured: steps between the observation and the
+the chunk is spliced in. Their number, the delay, is measured: steps between the observation and the
 splice point of earlier chunks. See `pi0_ros.model.rtc` for what a model makes of it.
 """
 
@@ -123,7 +123,7 @@ class RealTimeChunking:
         return agreement.prefix is not None and bool(self._dropped)
 
     def executed(self, chunk: ActionChunk, splice_at: int, instruction: str) -> None:
-        """A chunk was sent; it takes over at `splice_at` (nanoseconds of the node's clock)."""
+        """A chunk was sent; it is spliced in at `splice_at` (nanoseconds of the node's clock)."""
         delay = max(0, (splice_at - chunk.stamp) // round(chunk.dt * _SECOND))
         self.counts.delays[delay] += 1
         if self._warm_up:

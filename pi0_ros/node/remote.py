@@ -78,7 +78,7 @@ def served_problems(
     """Everything in which the parameters do not fit the policy of a server.
 
     Args:
-        card: None: a server that says nothing of its policy.
+        card: None: a server that does not describe its policy.
     """
     if card is None:
         return _unsaid_problems(parameters)

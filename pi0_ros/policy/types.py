@@ -56,8 +56,8 @@ class ActionPrefix:
             raise ValueError("a prefix must be finite numbers, its positions or weights are not")
         if not (0 <= self.delay <= horizon and 0 < self.max_weight < math.inf):
             raise ValueError(
-                f"a prefix needs a delay from 0 to {horizon} steps and a max_weight above 0, got"
-                f" {self.delay} and {self.max_weight}"
+                f"a prefix needs a delay from 0 to {horizon} steps and a finite max_weight above 0,"
+                f" got {self.delay} and {self.max_weight}"
             )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pi0_ros.errors import UserError
 from pi0_ros.plain_yaml import read_yaml_file
-from pi0_ros.serve.pictures import picture
+from pi0_ros.serve.images import decode
 from pi0_ros.serve.wire import WireError, numbers
 
 
@@ -82,7 +82,7 @@ class KeyMapping:
             key = self.key_of(camera)
             sent = None if key is None else _get(request, key)
             if sent is not None:
-                images[camera] = picture(sent, camera)
+                images[camera] = decode(sent, camera)
         parts = [
             np.atleast_1d(numbers(_get(request, key), key)).astype(np.float32) for key in self.state
         ]

@@ -19,9 +19,9 @@ from websockets.sync.client import ClientConnection
 from pi0_ros.policy.card import CardError, PolicyCard
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
+from pi0_ros.serve.images import encode
 from pi0_ros.serve.links import Link, NoLink
 from pi0_ros.serve.mapping import OWN, KeyMapping
-from pi0_ros.serve.pictures import encode
 from pi0_ros.serve.wire import WireError, numbers, pack, unpack
 
 FRESH = 0.5
@@ -94,7 +94,7 @@ class RemotePolicy:
 
         Args:
             check: lists why a policy does not fit the robot, at every connection; None is a server
-                that says nothing of its policy.
+                that does not describe its policy.
 
         Raises:
             RemoteError: loading the policy failed.
@@ -229,11 +229,11 @@ class RemotePolicy:
             raise WireError(f"its chunks have {horizon} steps, its card says {self.card.horizon}")
 
     def _read_nothing(self) -> None:
-        """A server of openpi, which says nothing that could be compared."""
+        """A server of openpi, whose metadata has nothing to compare."""
         if self._robot.mapping is None:
             raise WireError(
-                "it says nothing of its policy, so it is no `pi0 serve`; for an openpi server give"
-                " policy_mapping"
+                "it does not describe its policy, so it is no `pi0 serve`; for an openpi server"
+                " give policy_mapping"
             )
         self.horizon, self.device, self.card = self._robot.horizon, "unknown", None
         self.rtc_max_delay = 0

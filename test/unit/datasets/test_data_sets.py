@@ -49,7 +49,7 @@ def shade(episode: int, frame: int, camera: int) -> int:
     return 20 + 60 * camera + 25 * frame + 5 * episode
 
 
-def picture(value: int) -> np.ndarray:
+def plain_image(value: int) -> np.ndarray:
     return np.full((48, 64, 3), value, np.uint8)
 
 
@@ -63,7 +63,7 @@ def write_v3(path: Path, episodes: int = 3) -> Path:
     for e in range(episodes):
         writer.begin(f"task {e % 2}")
         for k, state in enumerate(numbers(e)):
-            images = {c: picture(shade(e, k, i)) for i, c in enumerate(("front", "wrist"))}
+            images = {c: plain_image(shade(e, k, i)) for i, c in enumerate(("front", "wrist"))}
             writer.add(images, state, state + 1)
         writer.end()
     writer.close()
@@ -113,7 +113,7 @@ def write_v21(path: Path, episodes: int = 3) -> Path:
             video = path / "videos" / chunk / name / f"episode_{e:06d}.mp4"
             with VideoWriter(video, FPS, 48, 64) as writer:
                 for k in range(LENGTH):
-                    writer.add(picture(shade(e, k, i)))
+                    writer.add(plain_image(shade(e, k, i)))
     return path
 
 
@@ -309,7 +309,7 @@ def test_a_video_that_is_shorter_than_its_episode_is_told(sets, tmp_path):
     file = min(path.glob("**/*.mp4"))
     with VideoWriter(file, FPS, 48, 64) as writer:
         for k in range(3):
-            writer.add(picture(k))
+            writer.add(plain_image(k))
     with pytest.raises(BagError, match=r"no frame at 0\.300 s, where the episode's frame 3 of 6"):
         read_all(path, write_robot(tmp_path / "robot.yaml"))
 

@@ -93,7 +93,8 @@ def test_a_guided_chunk_comes_nearer_to_what_it_agrees_with(demo_checkpoint: Pat
         ({"weights": np.zeros(49, np.float32)}, r"weights \[50\]"),
         ({"positions": np.full((50, 6), np.nan, np.float32)}, "must be finite"),
         ({"delay": 51}, "delay from 0 to 50"),
-        ({"max_weight": 0.0}, "max_weight above 0"),
+        ({"max_weight": 0.0}, "finite max_weight above 0"),
+        ({"max_weight": float("inf")}, "finite max_weight above 0"),
     ],
 )
 def test_a_prefix_that_is_none_is_refused(change: dict[str, object], message: str) -> None:

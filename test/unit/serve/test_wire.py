@@ -19,8 +19,8 @@ import msgpack
 from support.policy_server import CAMERAS, card
 
 from pi0_ros.policy.card import CardError, PolicyCard
+from pi0_ros.serve.images import decode, encode, jpeg_size
 from pi0_ros.serve.mapping import MAPPINGS, OWN, MappingError, read_mapping
-from pi0_ros.serve.pictures import encode, jpeg_size, picture
 from pi0_ros.serve.wire import WireError, pack, unpack
 
 RNG = np.random.default_rng(0)
@@ -159,11 +159,11 @@ sys.addaudithook(_audit)
 
 def test_images_in_every_form() -> None:
     for sent in (IMAGE, np.moveaxis(IMAGE, 2, 0), IMAGE.astype(np.float32) / 255):
-        np.testing.assert_allclose(picture(sent, "front"), IMAGE, atol=1)
+        np.testing.assert_allclose(decode(sent, "front"), IMAGE, atol=1)
     smooth = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (48, 1, 3))
     assert jpeg_size(encode(smooth)) == (64, 48)
-    np.testing.assert_allclose(picture(encode(smooth), "front"), smooth, atol=4)
-    assert picture(np.full((2, 2, 3), np.nan, np.float32), "front").max() == 0
+    np.testing.assert_allclose(decode(encode(smooth), "front"), smooth, atol=4)
+    assert decode(np.full((2, 2, 3), np.nan, np.float32), "front").max() == 0
 
 
 def jpeg_that_claims(width: int, height: int) -> bytes:
@@ -217,7 +217,7 @@ def jpeg_of_scans(count: int) -> bytes:
 )
 def test_what_is_no_image_is_refused(sent: Any) -> None:
     with bounded(), pytest.raises(WireError, match="camera front"):
-        picture(sent, "front")
+        decode(sent, "front")
 
 
 # Fuzz ---------------------------------------------------------------------------------------------

@@ -21,14 +21,14 @@ _BARE = {0x00, 0x01, *range(0xD0, 0xDB)}  # no segment, or none that may come be
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that have the size
 
 
-def picture(sent: Any, camera: str) -> np.ndarray:
+def decode(sent: Any, camera: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB of what was sent.
 
     Raises:
         WireError: it is no image; names the camera.
     """
     if isinstance(sent, bytes):
-        return _decode(sent, camera)
+        return _decode_jpeg(sent, camera)
     if not isinstance(sent, np.ndarray) or sent.ndim != 3 or not sent.size:
         raise WireError(f"camera {camera}: expected an image or JPEG bytes, got {_form(sent)}")
     if sent.shape[0] == 3 and sent.shape[2] != 3:
@@ -51,7 +51,7 @@ def encode(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def _decode(data: bytes, camera: str) -> np.ndarray:
+def _decode_jpeg(data: bytes, camera: str) -> np.ndarray:
     import cv2
 
     size = jpeg_size(data)
