@@ -81,7 +81,9 @@ def test_a_chunk_comes_back_in_radians(url: str, policy: StubPolicy) -> None:
     np.testing.assert_allclose(chunk.positions[:, 0], 0.5 * (1 + np.arange(HORIZON)) + 0.25)
     np.testing.assert_allclose(chunk.positions[0, 2], 103.0)
     assert (chunk.stamp, chunk.dt, chunk.sequence, chunk.seed) == (7, 0.02, 0, 5)
-    assert list(chunk.stage_times) == ["model", "link"] and chunk.stage_times["link"] > 0
+    assert list(chunk.stage_times) == ["model", "link"]
+    # A quick machine may answer sooner than the policy says that it took.
+    assert chunk.stage_times["model"] == 0.001 and chunk.stage_times["link"] >= 0.0
     remote.close()
 
 
