@@ -91,8 +91,10 @@ replay-demo:
 	@$(RUN) pi0 replay build/replay-demo/bag --checkpoint build/replay-demo/checkpoint \
 		--params config/demo.yaml --out build/replay-demo/out --json build/replay-demo/report.json
 
-# Files in parallel: tests over DDS wait more than they compute, each in a domain of its own.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Files in parallel, one more than cores: tests over DDS wait, each in a domain of its own. Which
+# come first says test/conftest.py.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(len(os.sched_getaffinity(0)) + 1, 5))')
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: venv reference npu openpi site
 	$(RUN) python -m pytest $(PARALLEL) $(ARGS)
 

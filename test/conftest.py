@@ -9,6 +9,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from support import ROOT
 from support.process import Process
@@ -24,6 +25,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH")))
 )
 
+# A thread each: tests run in parallel, and threads of small products wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 # Triton's kernels run in its interpreter, on CPU tensors; it is asked for before its first import.
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -36,12 +41,22 @@ MARKS = {"ros": "ros", "e2e": "ros", "reference": "reference", "npu": "npu"}
 """Folder of test/ -> the mark of all tests in it."""
 
 
+LONG = ("reference", "npu", "e2e", "examples", "benchmarks", "ros")
+"""Folders with files of a minute: they begin first, so that none of them is alone at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder."""
+    """Mark tests by their folder, and let files that take long begin first."""
     for item in items:
-        folder = item.path.relative_to(ROOT / "test").parts[0]
-        if folder in MARKS:
-            item.add_marker(MARKS[folder])
+        if mark := MARKS.get(_folder(item)):
+            item.add_marker(mark)
+    order = {name: place for place, name in enumerate(LONG)}
+    compiling = {item.path for item in items if item.get_closest_marker("compile")}
+    items.sort(key=lambda item: (order.get(_folder(item), len(LONG)), item.path not in compiling))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "test").parts[0]
 
 
 # A busy machine is no fault of the code.

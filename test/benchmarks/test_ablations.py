@@ -10,7 +10,6 @@ from dataclasses import replace
 from itertools import accumulate
 
 import pytest
-import torch
 
 from benchmarks.simulated.ablations import ABLATIONS, NONE
 from benchmarks.simulated.evaluation import scene_seeds
@@ -35,7 +34,6 @@ FAULTS = [name for name in ABLATIONS if name != NONE]
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    torch.set_num_threads(1)
     return load_policy(LOOP.setup.parameters)
 
 

@@ -6,7 +6,6 @@ The short form of the table in docs/simulation.md.
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from benchmarks.simulated.evaluation import scene_seeds
 from benchmarks.simulated.rollout import Loop, rollout
@@ -28,7 +27,6 @@ def world() -> Iterator[World]:
 
 def played(world: World, mode: str) -> Score:
     """The figures with chunks that come 300 ms after their observations."""
-    torch.set_num_threads(1)
     setup = read_setup(checkpoint=str(TOUCH_CHECKPOINT), rtc=mode)
     policy, loop = load_policy(setup.parameters), Loop(setup, delay=0.3, ambiguous=True)
     return score([rollout(world, policy, seed, loop) for seed in scene_seeds(SCENES, 0)])

@@ -36,11 +36,6 @@ SMALL_PI05 = replace(TINY_PI05, depth=2, vision_depth=1, horizon=50)
 SHORT = Recipe(seed=1, pointing_steps=15, steps=60, batch=8, draws=1, rate=8e-3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module", params=[SMALL, SMALL_PI05], ids=["pi0", "pi05"])
 def trained(
     request: pytest.FixtureRequest,

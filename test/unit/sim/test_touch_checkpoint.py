@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
@@ -27,7 +26,6 @@ def checkpoint(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def policy(checkpoint: Path) -> Policy:
-    torch.set_num_threads(1)
     return Policy.load(checkpoint, action_dt=0.04)
 
 
