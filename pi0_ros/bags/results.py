@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ import numpy as np
 from pi0_ros.bags.bag import Bag, BagError, describe_topics, open_bag
 from pi0_ros.bags.chunks import ChunkRecord, RecordedTrajectory, chunk_record, read_trajectory
 from pi0_ros.bags.messages import CHUNK_TYPE, TRAJECTORY_TYPE, decode_or_blame
+
+FIGURES = "figures.json"
+"""Beside the bag of a deterministic replay."""
+
+UNKNOWN_UNIT = "rad or m"
 
 SAME_STAMP = 2000
 """Nanoseconds: image stamps come from ages in float64 seconds."""
@@ -56,12 +62,14 @@ class Results:
     Attributes:
         chunks: those that the node did not reject.
         rejected: those that it did.
+        units: joint -> "rad" or "m", where the replay left them beside the bag.
     """
 
     path: Path
     chunks: tuple[TimedChunk, ...]
     trajectories: tuple[RecordedTrajectory, ...]
     rejected: tuple[TimedChunk, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -106,7 +114,16 @@ def read_results(path: str | Path) -> Results:
     rejected = tuple(timed for timed in found if timed.chunk.rejected)
     joints = {name for timed in found for name in timed.chunk.joint_names}
     ours = [t for t in trajectories if joints.issuperset(t.joint_names)]  # not another robot's
-    return Results(bag.path, chunks, tuple(_joined(ours)), rejected)
+    return Results(bag.path, chunks, tuple(_joined(ours)), rejected, _units(bag.path.parent))
+
+
+def _units(folder: Path) -> dict[str, str]:
+    """Joint -> unit of the figures of a replay; messages do not tell them."""
+    try:
+        figures = json.loads((folder / FIGURES).read_text())
+        return {name: unit for name, unit in figures["units"].items() if unit in ("rad", "m")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # a bag of a robot, or of a replay over DDS
 
 
 def _joined(parts: Sequence[RecordedTrajectory]) -> list[RecordedTrajectory]:

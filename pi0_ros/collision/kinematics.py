@@ -79,6 +79,11 @@ class Arm:
         self._neutral = pinocchio.neutral(self.model)
         self.tool_frame = self.model.getFrameId(self.tool, pinocchio.FrameType.BODY)
 
+    @property
+    def units(self) -> dict[str, str]:
+        """Joint -> "rad" or "m"."""
+        return {name: self.urdf.joints[name].unit for name in self.joints}
+
     def tool_poses(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the tool is for each row of joint positions; other joints stand at zero.
 

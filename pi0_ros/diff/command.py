@@ -12,6 +12,7 @@ from pi0_ros import console
 if TYPE_CHECKING:
     from pi0_ros.bags.results import Results
     from pi0_ros.diff.compare import Difference, Thresholds
+    from pi0_ros.node.parameters import NodeParameters
 
 EPILOG = """\
 A and B are the --out of `pi0 replay`, over DDS or deterministic, or any recording with the node's
@@ -20,6 +21,8 @@ rejected are left out.
 
 One of them may be a LeRobot data set, with --episodes and --params: each chunk of the replay of an
 episode is compared with the actions that were recorded after its observation.
+
+A joint's unit is what --params, --urdf or the replay itself say.
 
 Exit status 1 also beyond a threshold.
 
@@ -32,12 +35,12 @@ JSON_KEYS = {
     "a, b": "what was compared",
     "chunks": "of `a` and `b`",
     "matched, without_partner": "pairs with one stamp; the stamps in ns that only `a` or `b` has",
-    "joints": "joint -> `max`, `mean` difference over all steps of all pairs, rad; null where one"
-    " is not finite",
+    "joints": "joint -> `max`, `mean` difference over all steps of all pairs, null where one is not"
+    " finite, and its `unit`: `rad`, `m`, or `rad or m` where nothing tells",
     "tool_position_m, tool_angle_rad": "`max`, `mean` at the tool; null without `--urdf`",
     "other_instructions, other_pictures": "pairs with another instruction, or made of other images",
-    "trajectories": "of `a` and `b`; `pairs` published at one time, and the `max` difference of a"
-    " point",
+    "trajectories": "of `a` and `b`; `pairs` published at one time, the `max` difference of a"
+    " point, and its `joint`",
     "first_difference, first_beyond": "the first pair that differs, and the first beyond a"
     " threshold: `number` from 0, `stamp` in ns, `seconds` after the first, and its largest"
     " difference: `joint`, `step`, `difference`; or null",
@@ -45,7 +48,7 @@ JSON_KEYS = {
 }
 
 DEFAULTS = {"joint": 0.05, "position": 0.03, "angle": 0.2, "unmatched": 0}
-"""What may differ at most: joints in rad, the tool in m and rad, chunks without a partner."""
+"""What may differ at most: joints (rad or m), the tool (m, rad), chunks without a partner."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +68,12 @@ def add_thresholds(
 ) -> None:
     """The options of `thresholds`; `joint` is the default of the first one."""
     add = parser.add_argument
-    add("--max-joint", metavar="RAD", type=float, help=f"of any joint (default: {joint:g})")
+    add(
+        "--max-joint",
+        metavar="RAD",
+        type=float,
+        help=f"of any joint, rad or m (default: {joint:g})",
+    )
     for name, unit in (("position", "M"), ("angle", "RAD")):
         default = f"at the tool, with --urdf (default: {DEFAULTS[name]:g})"
         add(f"--max-{name}", metavar=unit, type=float, help=default)
@@ -108,11 +116,24 @@ def compare_results(a: Results, b: Results, args: argparse.Namespace) -> Differe
     """
     from pi0_ros.collision.kinematics import read_arm
     from pi0_ros.diff.compare import compare
+    from pi0_ros.node.preflight import units_of
 
-    poses = None
+    poses, units = None, {}
     if args.urdf is not None:
-        poses = read_arm(args.urdf.expanduser(), a.joint_names, args.tool).tool_poses
-    return compare(a, b, poses)
+        arm = read_arm(args.urdf.expanduser(), a.joint_names, args.tool)
+        poses, units = arm.tool_poses, arm.units
+    if args.params and not (a.units or b.units):
+        parameters = _parameters(args.params)
+        units |= zip(parameters.joint_names, units_of(parameters), strict=True)
+    return compare(a, b, poses, units)
+
+
+def _parameters(params: list[Path]) -> NodeParameters:
+    """The node's parameters; it asks for a checkpoint, which is not read here."""
+    from pi0_ros.node.arguments import write_arguments
+    from pi0_ros.node.interface import read_interface
+
+    return read_interface(write_arguments(params, {"checkpoint": "none"})).parameters
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, Results]:
@@ -126,8 +147,6 @@ def _results(args: argparse.Namespace) -> tuple[Results, Results]:
     from pi0_ros.datasets.episode import open_episode
     from pi0_ros.datasets.layout import chosen_episodes, is_data_set, open_data_set
     from pi0_ros.datasets.results import recorded_results
-    from pi0_ros.node.arguments import write_arguments
-    from pi0_ros.node.interface import read_interface
 
     sets = [is_data_set(args.a), is_data_set(args.b)]
     if not any(sets):
@@ -141,9 +160,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, Results]:
     episodes = chosen_episodes(data, args.episodes)
     if len(episodes) > 1:
         raise BagError(f"{path} has {len(episodes)} episodes: give --episodes N")
-    # The node asks for a checkpoint, which is not read here.
-    arguments = write_arguments(args.params, {"checkpoint": "none"})
-    recording = open_episode(data, episodes[0], read_interface(arguments).parameters)
+    recording = open_episode(data, episodes[0], _parameters(args.params))
     results = read_results(replay)
     recorded = recorded_results(recording, results)
     return (recorded, results) if sets[0] else (results, recorded)

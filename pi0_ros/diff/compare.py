@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pi0_ros.bags.chunks import RecordedTrajectory
-from pi0_ros.bags.results import Results, TimedChunk, same_images
+from pi0_ros.bags.results import UNKNOWN_UNIT, Results, TimedChunk, same_images
 from pi0_ros.errors import UserError
 
 # [n, joints] rad -> [n, 3] metres and [n, 4] quaternions, as collision.kinematics.Arm has it.
@@ -23,7 +23,7 @@ class DiffError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What may differ at most: joints in rad, the tool in m and rad, chunks without a partner."""
+    """What may differ at most: joints (rad or m), the tool (m, rad), chunks without a partner."""
 
     joint: float = 0.05
     position: float = 0.03
@@ -37,20 +37,23 @@ class Difference:
 
     Attributes:
         joint_names: columns of `joints`.
+        units: of the joints.
         counts: chunks in a and in b.
         stamps: [pairs] int64, ns, of the observations that both have, in order of time.
-        joints: [pairs, steps, joints] rad, absolute; NaN where either is not finite.
+        joints: [pairs, steps, joints], absolute; NaN where either is not finite.
         position, angle: [pairs, steps] metres and rad at the tool; None without a URDF.
         only_a, only_b: stamps, ns, of chunks without a partner.
         instructions, images: pairs with another instruction, or made from other images.
         trajectories: how many there are in a and in b.
         trajectory_pairs, trajectory: those published at the same times, and the largest difference
-            of a point, rad; infinite where they have other points. None without pairs.
+            of a point; infinite where they have other points. None without pairs.
+        trajectory_joint: which joint differs so much.
     """
 
     a: str
     b: str
     joint_names: tuple[str, ...]
+    units: tuple[str, ...]
     counts: tuple[int, int]
     stamps: np.ndarray
     joints: np.ndarray
@@ -63,6 +66,11 @@ class Difference:
     trajectories: tuple[int, int]
     trajectory_pairs: int
     trajectory: float | None
+    trajectory_joint: str
+
+    def unit(self, joint: str) -> str:
+        """Of a joint, by its name."""
+        return dict(zip(self.joint_names, self.units, strict=True)).get(joint, UNKNOWN_UNIT)
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,19 @@ class Frame:
     difference: float
 
 
-def compare(a: Results, b: Results, tool_poses: ToolPoses | None = None) -> Difference:
+def compare(
+    a: Results,
+    b: Results,
+    tool_poses: ToolPoses | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Difference:
     """Compares the chunks that both have of an observation.
 
     Observations are the same if their stamps are; of several chunks with one stamp the first is
     compared with the first, and so on.
+
+    Args:
+        units: joint -> "rad" or "m"; those that lack are what the results say.
 
     Raises:
         DiffError: other joints, steps or times, or no observation in common.
@@ -108,11 +124,13 @@ def compare(a: Results, b: Results, tool_poses: ToolPoses | None = None) -> Diff
     position, angle = None, None
     if tool_poses is not None:
         position, angle = _at_tool(tool_poses, first, second)
-    moved, largest = _trajectories(a.trajectories, b.trajectories)
+    moved, largest, where = _trajectories(a.trajectories, b.trajectories)
+    known = {**a.units, **b.units, **(units or {})}
     return Difference(
         a=str(a.path),
         b=str(b.path),
         joint_names=a.joint_names,
+        units=tuple(known.get(name, UNKNOWN_UNIT) for name in a.joint_names),
         counts=(len(a.chunks), len(b.chunks)),
         stamps=np.array([x.chunk.stamp for x, _ in pairs], np.int64),
         joints=joints,
@@ -125,6 +143,7 @@ def compare(a: Results, b: Results, tool_poses: ToolPoses | None = None) -> Diff
         trajectories=(len(a.trajectories), len(b.trajectories)),
         trajectory_pairs=moved,
         trajectory=largest,
+        trajectory_joint=where,
     )
 
 
@@ -178,24 +197,25 @@ def _at_tool(
 
 def _trajectories(
     a: Sequence[RecordedTrajectory], b: Sequence[RecordedTrajectory]
-) -> tuple[int, float | None]:
-    """How many were published at the same time, and the largest difference of a point."""
+) -> tuple[int, float | None, str]:
+    """How many were published at the same time, the largest difference of a point, its joint."""
     others = {trajectory.time: trajectory for trajectory in b}
-    largest: list[float] = []
+    largest: list[tuple[float, str]] = []
     for x in a:
         y = others.get(x.time)
         if y is None:
             continue
         same = x.joint_names == y.joint_names and x.start == y.start
         if not same or not np.array_equal(x.times, y.times):
-            largest.append(np.inf)
+            largest.append((np.inf, ""))
         else:
-            largest.append(float(np.abs(x.positions - y.positions).max(initial=0.0)))
-    return len(largest), max(largest) if largest else None
+            ways = np.abs(x.positions - y.positions).max(axis=0, initial=0.0)
+            largest.append(max(zip(ways.tolist(), x.joint_names, strict=True), default=(0.0, "")))
+    return len(largest), *(max(largest) if largest else (None, ""))
 
 
 def first_beyond(difference: Difference, limit: float) -> Frame | None:
-    """The first pair in which a joint differs by more than `limit` rad, or is not finite."""
+    """The first pair in which a joint differs by more than `limit`, or is not finite."""
     wrong = ~(difference.joints <= limit)
     where = np.flatnonzero(wrong.any(axis=(1, 2)))
     return _frame(difference, int(where[0])) if len(where) else None
@@ -231,7 +251,8 @@ def failures(difference: Difference, limits: Thresholds) -> list[str]:
     for joint, name in enumerate(difference.joint_names):
         largest = difference.joints[..., joint].max()
         if not largest <= limits.joint:
-            found.append(f"{name} differs by {largest:.4g} rad, allowed are {limits.joint:g}")
+            unit = difference.units[joint]
+            found.append(f"{name} differs by {largest:.4g} {unit}, allowed are {limits.joint:g}")
     for what, values, limit, unit in (
         ("position", difference.position, limits.position, "m"),
         ("angle", difference.angle, limits.angle, "rad"),
@@ -248,9 +269,17 @@ def failures(difference: Difference, limits: Thresholds) -> list[str]:
     if difference.trajectory is not None and not difference.trajectory <= limits.joint:
         found.append(
             "trajectories published at one time differ by"
-            f" {difference.trajectory:.4g} rad, allowed are {limits.joint:g}"
+            f" {trajectory_text(difference)}, allowed are {limits.joint:g}"
         )
     return found
+
+
+def trajectory_text(difference: Difference) -> str:
+    """The largest difference of trajectories, with the joint that has it."""
+    joint = difference.trajectory_joint
+    if not joint:
+        return f"{difference.trajectory:.4g}: they have other points"
+    return f"{difference.trajectory:.4g} {difference.unit(joint)} ({joint})"
 
 
 def summary(values: np.ndarray | None) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from pi0_ros.diff.compare import (
     first_beyond,
     first_failing,
     summary,
+    trajectory_text,
 )
 
 
@@ -31,7 +32,7 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
         "matched": len(difference.stamps),
         "without_partner": alone,
         "joints": {
-            name: summary(difference.joints[..., i])
+            name: {**(summary(difference.joints[..., i]) or {}), "unit": difference.units[i]}
             for i, name in enumerate(difference.joint_names)
         },
         "tool_position_m": summary(difference.position),
@@ -42,6 +43,7 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
             **dict(zip("ab", difference.trajectories, strict=True)),
             "pairs": difference.trajectory_pairs,
             "max": largest if largest is None or np.isfinite(largest) else None,
+            "joint": difference.trajectory_joint or None,
         },
         "first_difference": _frame_json(first),
         "first_beyond": _frame_json(beyond),
@@ -64,7 +66,9 @@ def format_difference(difference: Difference, limits: Thresholds) -> str:
         ),
     ]
     for joint, name in enumerate(difference.joint_names):
-        rows.append((f"{name}, max / mean", _pair(difference.joints[..., joint], "rad")))
+        rows.append(
+            (f"{name}, max / mean", _pair(difference.joints[..., joint], difference.units[joint]))
+        )
     if difference.position is not None and difference.angle is not None:
         rows.append(("tool position, max / mean", _pair(difference.position, "m")))
         rows.append(("tool angle, max / mean", _pair(difference.angle, "rad")))
@@ -74,8 +78,10 @@ def format_difference(difference: Difference, limits: Thresholds) -> str:
         rows.append(("chunks from other images", str(difference.images)))
     if any(difference.trajectories):
         rows.append(("trajectories", _trajectories(difference)))
-    rows.append(("first difference", _frame(first_beyond(difference, 0.0))))
-    rows.append(("first chunk beyond a threshold", _frame(first_failing(difference, limits))))
+    rows.append(("first difference", _frame(difference, first_beyond(difference, 0.0))))
+    rows.append(
+        ("first chunk beyond a threshold", _frame(difference, first_failing(difference, limits)))
+    )
     problems = failures(difference, limits)
     lines = [table(rows), *(f"beyond: {problem}" for problem in problems)]
     return "\n".join([*lines, "result: " + ("beyond the thresholds" if problems else "passed")])
@@ -91,15 +97,15 @@ def _trajectories(difference: Difference) -> str:
     if difference.trajectory is None:
         return f"{counts}, none published at the same time"
     pairs = f"{difference.trajectory_pairs} at the same times"
-    return f"{counts}; {pairs} differ by {difference.trajectory:.3g} rad at most"
+    return f"{counts}; {pairs} differ by {trajectory_text(difference)} at most"
 
 
-def _frame(frame: Frame | None) -> str:
+def _frame(difference: Difference, frame: Frame | None) -> str:
     if frame is None:
         return "none"
     return (
         f"number {frame.number}, {frame.seconds:.2f} s after the first:"
-        f" {frame.joint}, step {frame.step}, {frame.difference:.3g} rad"
+        f" {frame.joint}, step {frame.step}, {frame.difference:.3g} {difference.unit(frame.joint)}"
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
-from pi0_ros.doctor.joints import units_of
 from pi0_ros.doctor.reaction import Reaction, lag_of, measure
 from pi0_ros.doctor.samples import Collected, Controller
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.parameter_table import Output
+from pi0_ros.node.preflight import units_of
 
 CHECK = "controller"
 _OF_TRAJECTORIES = (
@@ -91,7 +91,7 @@ def _controller(
         yield ok("lag", f"{name}: the arm is {lag * 1e3:.0f} ms behind its command (measured)")
     else:
         lag = tracking_lag(collected)
-    units = dict(zip(interface.parameters.joint_names, units_of(interface), strict=True))
+    units = dict(zip(interface.parameters.joint_names, units_of(interface.parameters), strict=True))
     yield from _tolerances(lag, output, name, values, units)
     yield from _way(interface, collected, controller)
     reaction = measure(collected.sent.get(interface.absolute(output.topic), ()), references)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -16,12 +15,11 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
 from pi0_ros.doctor.guess import FAR_OUT, deviations, explain, misfit, rearranged
 from pi0_ros.doctor.samples import Collected, JointSample
-from pi0_ros.motion.limits import LimitsError
 from pi0_ros.node.contradictions import Contradictions
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.joint_states import JointStateReader
-from pi0_ros.node.preflight import load_limits
-from pi0_ros.node.preflight_checkpoint import joint_units, unit_names
+from pi0_ros.node.preflight import units_of
+from pi0_ros.node.preflight_checkpoint import joint_units
 from pi0_ros.policy.compatibility import has_statistics, radian_range
 
 OFTEN = 0.05
@@ -115,7 +113,7 @@ def _order(sent: list[tuple[str, ...]], names: tuple[str, ...]) -> Iterator[Find
 def _values(interface: Interface, states: np.ndarray, checkpoint: Checkpoint) -> Iterator[Finding]:
     """`states` are [n, joints] radians in the order of `joints`."""
     names, units = interface.parameters.joint_names, joint_units(interface.parameters)
-    shown = units_of(interface)
+    shown = units_of(interface.parameters)
     norm = checkpoint.state
     lower, upper = radian_range(norm, units)
     values = units.from_radians(states)
@@ -146,15 +144,6 @@ def _values(interface: Interface, states: np.ndarray, checkpoint: Checkpoint) ->
         order = [names[i] for i in better]
         text = f"another order of the joints fits the statistics much better ({change}): {order}"
         yield warn("values", text, "compare `joints` with the order of the training's state")
-
-
-def units_of(interface: Interface) -> tuple[str, ...]:
-    """ "rad" or "m" per joint of the node."""
-    try:
-        limits = load_limits(replace(interface.parameters, allow_wide_limits=True))
-    except LimitsError:  # is among the preflight's problems
-        limits = None
-    return unit_names(interface.parameters, limits)
 
 
 def _improvement(before: float, after: float) -> str:

@@ -14,12 +14,9 @@ from pi0_ros.bags.images import thumbnail
 from pi0_ros.errors import UserError
 from pi0_ros.eval.figures import Sums, sums_of
 from pi0_ros.eval.truth import read_truth
-from pi0_ros.motion.limits import LimitsError
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import read_interface
-from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import load_limits
-from pi0_ros.node.preflight_checkpoint import unit_names
+from pi0_ros.node.preflight import units_of
 from pi0_ros.replay.case import check_case, load, open_case
 from pi0_ros.replay.steps import Published, SeededPolicy, Steps
 from pi0_ros.ros.diagnostics import refused_since
@@ -173,7 +170,7 @@ def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
         duration=playback.duration,
         source=truth.source,
         joints=joints,
-        units=_units(parameters),
+        units=units_of(parameters),
         dt=dt,
         instructions=tuple(dict.fromkeys(p.snapshot.instruction for p in published)),
         refused=counters[-1].refused,
@@ -182,15 +179,6 @@ def _evaluate(job: Job, on_time: Callable[[float], None]) -> Evaluated:
         seconds=tuple(p.seconds for p in published),
         drawn=drawn,
     )
-
-
-def _units(parameters: NodeParameters) -> tuple[str, ...]:
-    """ "rad" or "m" per joint; the limits themselves do not matter here."""
-    try:
-        limits = load_limits(replace(parameters, allow_wide_limits=True))
-    except LimitsError:
-        limits = None
-    return unit_names(parameters, limits)
 
 
 class _Album:

@@ -107,7 +107,11 @@ def _recording(one: dict[str, Any], result: Evaluated, drawn: Drawn) -> list[str
         f"<h2>{escape(result.bag)}</h2>",
         f"<p>Instructions: {escape(tasks)}. Black: {escape(result.source)}; coloured: predicted."
         f" Mean error {escape(per_unit(one, 'mean_abs'))}; {escape(verdict(one))}.</p>",
-        _image(paths_png(drawn, result.joints, result.dt), "image/png", "predicted and recorded"),
+        _image(
+            paths_png(drawn, result.joints, result.dt, result.units),
+            "image/png",
+            "predicted and recorded",
+        ),
     ]
     for camera, images in drawn.thumbnails.items():
         figures = "".join(

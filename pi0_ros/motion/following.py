@@ -50,6 +50,11 @@ class Following:
         self.error = np.zeros(len(self._joints))
         self.lag = float("nan")
 
+    def errors(self) -> dict[str, float]:
+        """Unit -> the largest error of its joints."""
+        units = np.array(self._units)
+        return {unit: float(self.error[units == unit].max()) for unit in dict.fromkeys(self._units)}
+
     def look(
         self,
         setpoint: Motion,

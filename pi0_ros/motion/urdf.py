@@ -64,6 +64,11 @@ class UrdfJoint:
         """Whether one number says where it is: radians, or metres for a prismatic joint."""
         return self.type in ("revolute", "continuous", "prismatic")
 
+    @property
+    def unit(self) -> str:
+        """ "rad" or "m": of the number."""
+        return "m" if self.type == "prismatic" else "rad"
+
 
 @dataclass(frozen=True)
 class Urdf:

@@ -378,10 +378,10 @@ class ControlLoop:
         """How the inputs are; none unless active."""
         return self.buffer.statuses(self._now()) if self.active else []
 
-    def tracking(self) -> tuple[float, float] | None:
-        """Seconds of the arm's lag, NaN if not known, and the largest tracking error in radians."""
+    def tracking(self) -> tuple[float, dict[str, float]] | None:
+        """Seconds of the arm's lag, NaN if not known, and the largest tracking error per unit."""
         following = self.executor.following
-        return (following.lag, float(following.error.max())) if self.active else None
+        return (following.lag, following.errors()) if self.active else None
 
     def caution(self) -> str:
         """Why an enabled arm would not move at the moment, in a sentence; "" if it would."""

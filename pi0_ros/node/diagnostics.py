@@ -113,8 +113,8 @@ class Report:
         enabled: trajectories are published.
         latched: why they are not until ~/reset; "" if nothing is latched.
         limits_loaded: the joints' limits are known.
-        tracking: seconds by which the arm lags behind its setpoint (NaN: not known), and radians of
-            the largest tracking error; None unless the node is active.
+        tracking: seconds by which the arm lags behind its setpoint (NaN: not known), and unit ->
+            largest tracking error of its joints; None unless the node is active.
         memory: bytes by name; see `pi0_ros.node.memory.memory`.
         refusal: what the last tick was refused for; None when a chunk came since.
         rtc: the parameter.
@@ -138,7 +138,7 @@ class Report:
     limits_loaded: bool
     memory: Mapping[str, int]
     refusal: Refusal | None = None
-    tracking: tuple[float, float] | None = None
+    tracking: tuple[float, Mapping[str, float]] | None = None
     rtc: str = "off"
     rtc_delay: int | None = None
     rtc_counts: RtcCounts = field(default_factory=RtcCounts)
@@ -282,9 +282,9 @@ def _limits(report: Report) -> _Entry:
         "stops": counts.stops,
     }
     if report.tracking is not None:
-        lag, error = report.tracking
+        lag, errors = report.tracking
         values["tracking_lag_s"] = "" if math.isnan(lag) else _number(lag, 2)
-        values["tracking_error_rad"] = _number(error, 3)
+        values |= {f"tracking_error_{unit}": _number(e, 3) for unit, e in errors.items()}
     return (*_limits_level(report), values)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import numpy as np
 from pi0_ros.errors import ProblemsError, UserError
 from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight_checkpoint import checkpoint_problems, read_options
+from pi0_ros.node.preflight_checkpoint import checkpoint_problems, read_options, unit_names
 from pi0_ros.node.remote import server_problems
 
 if TYPE_CHECKING:
@@ -105,6 +106,17 @@ def load_limits(parameters: NodeParameters) -> JointLimits | None:
         p.allow_wide_limits,
         [joint.unit for joint in p.joints],
     )
+
+
+def units_of(parameters: NodeParameters) -> tuple[str, ...]:
+    """ "rad" or "m" per joint, whether or not the limits can be used."""
+    from pi0_ros.motion.limits import LimitsError
+
+    try:
+        limits = load_limits(replace(parameters, allow_wide_limits=True))
+    except LimitsError:  # is among the preflight's problems
+        limits = None
+    return unit_names(parameters, limits)
 
 
 def load_check(parameters: NodeParameters, limits: JointLimits | None) -> CollisionCheck | None:

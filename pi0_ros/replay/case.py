@@ -16,7 +16,7 @@ from pi0_ros.node.arguments import write_arguments
 from pi0_ros.node.interface import Interface, Topic, read_interface
 from pi0_ros.node.loading import LoadError, load_policy
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import PreflightError, load_limits, preflight
+from pi0_ros.node.preflight import PreflightError, load_limits, preflight, units_of
 from pi0_ros.replay.steps import SeededPolicy
 
 Check = Callable[[NodeParameters, None], list[str]]
@@ -56,6 +56,11 @@ class Case:
     def joint_states(self) -> list[str]:
         """Topics in the recording of the joint states."""
         return [topic for topic, kind in self.types.items() if kind == STATES_TYPE]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Joint -> "rad" or "m"."""
+        return dict(zip(self.parameters.joint_names, units_of(self.parameters), strict=True))
 
     def limits(self) -> JointLimits | None:
         """Of the joints; None without a file.

@@ -342,7 +342,8 @@ def _out(args: argparse.Namespace) -> Path:
 
 
 def _print_results(out: Path) -> None:
-    from pi0_ros.replay.results import BAG, DIFFERENCE, FIGURES, GOLDEN, LOG, PLOT
+    from pi0_ros.bags.results import FIGURES
+    from pi0_ros.replay.results import BAG, DIFFERENCE, GOLDEN, LOG, PLOT
 
     paths = [out / name for name in (BAG, FIGURES, LOG, PLOT, DIFFERENCE, GOLDEN)]
     print(f"results: {', '.join(str(path) for path in paths if path.exists())}")

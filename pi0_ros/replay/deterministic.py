@@ -12,7 +12,7 @@ from typing import Any
 from pi0_ros import console
 from pi0_ros.bags.bag import Message
 from pi0_ros.bags.messages import CHUNK_TYPE, encode
-from pi0_ros.bags.results import Results
+from pi0_ros.bags.results import FIGURES, Results
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.node.interface import Topic
 from pi0_ros.node.preflight import load_check
@@ -20,7 +20,7 @@ from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.outputs import Outputs, output_topics
 from pi0_ros.replay.report import ReplayError, Report, make_report, report_json
-from pi0_ros.replay.results import FIGURES, claim_results, plot_results
+from pi0_ros.replay.results import claim_results, plot_results
 from pi0_ros.replay.steps import Moved, SeededPolicy, Steps
 
 
@@ -109,7 +109,12 @@ def replay_steps(
     )
     # Wall times differ from run to run.
     timeless = replace(report, inference=console.percentiles(()))
-    figures = {**report_json(timeless), "latency_s": options.latency, "enabled": options.enable}
+    figures = {
+        **report_json(timeless),
+        "latency_s": options.latency,
+        "enabled": options.enable,
+        "units": case.units,
+    }
     console.write_json(out / FIGURES, figures)
     return Outcome(report, digest.hexdigest())
 

@@ -12,6 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from pi0_ros.bags.chunks import ChunkRecord
+from pi0_ros.bags.results import UNKNOWN_UNIT
 
 Series = tuple[np.ndarray, np.ndarray]
 
@@ -22,14 +23,16 @@ def plot_chunks(
     recorded: Mapping[str, Series],
     start: int,
     title: str = "",
+    units: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a PNG with one panel per joint; see `draw_paths`.
 
     Args:
         chunks: at least one, all of the same joints.
-        recorded: joint name -> (times in ns [k] int64, positions in rad [k]); joints may lack.
+        recorded: joint name -> (times in ns [k] int64, positions [k]); joints may lack.
         start: time in ns that the plot calls 0.
         title: line above the panels.
+        units: joint name -> "rad" or "m"; joints may lack.
 
     Raises:
         ValueError: there are no chunks to draw.
@@ -46,6 +49,7 @@ def plot_chunks(
         [chunk.positions for chunk in chunks],
         chunks[0].dt,
         {name: ((times - start) / 1e9, values) for name, (times, values) in recorded.items()},
+        [(units or {}).get(name, UNKNOWN_UNIT) for name in joints],
     )
     figure.suptitle(f"{title}\nblack: recorded, coloured: predicted".strip(), fontsize=11)
     figure.savefig(path)
@@ -80,17 +84,19 @@ def draw_paths(
     chunks: Sequence[np.ndarray],
     dt: float,
     recorded: Mapping[str, Series],
+    units: Sequence[str],
 ) -> None:
     """Draws each chunk's path as a thin line, coloured by the time of its observation.
 
     Args:
         axes: of `panels`, one per joint.
         stamps: [chunks] seconds of the observations.
-        chunks: [steps, joints] rad each; step i is due (i + 1) * dt after the observation.
-        recorded: joint -> (seconds [k], rad [k]) of a black line; joints may lack.
+        chunks: [steps, joints] each; step i is due (i + 1) * dt after the observation.
+        recorded: joint -> (seconds [k], positions [k]) of a black line; joints may lack.
+        units: of the joints.
     """
     colours = None
-    for index, (axis, joint) in enumerate(zip(axes.flat, joints, strict=False)):
+    for index, (axis, joint, unit) in enumerate(zip(axes.flat, joints, units, strict=False)):
         paths = [
             np.column_stack((stamp + np.arange(1, len(chunk) + 1) * dt, chunk[:, index]))
             for stamp, chunk in zip(stamps, chunks, strict=True)
@@ -101,7 +107,7 @@ def draw_paths(
             axis.plot(*recorded[joint], color="black", linewidth=1.4)
         axis.autoscale_view()
         axis.set_title(joint, fontsize=10)
-        axis.set_ylabel("rad")
+        axis.set_ylabel(unit)
         axis.grid(alpha=0.3)
     columns = axes.shape[1]
     for column in range(columns):

@@ -9,10 +9,11 @@ from pi0_ros import console
 from pi0_ros.bags.bag import Recording
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.bags.messages import joint_positions
+from pi0_ros.bags.results import FIGURES
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.report import ReplayError
 
-BAG, PLOT, FIGURES, LOG = "bag", "chunks.png", "figures.json", "node.log"
+BAG, PLOT, LOG = "bag", "chunks.png", "node.log"
 DIFFERENCE, GOLDEN = "diff.png", "golden.json"
 
 
@@ -42,5 +43,5 @@ def plot_results(out: Path, case: Case, chunks: Sequence[ChunkRecord], start: in
         from pi0_ros.replay.plot import plot_chunks
 
         recorded = joint_positions(case.bag, case.joint_states)
-        plot_chunks(out / PLOT, chunks, recorded, start, case.bag.path.name)
+        plot_chunks(out / PLOT, chunks, recorded, start, case.bag.path.name, case.units)
     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +32,23 @@ from pi0_ros.diff.compare import (
     first_beyond,
     first_failing,
 )
+from pi0_ros.diff.report import difference_json, format_difference
 
 ROOT = Path(__file__).resolve().parents[3]
 URDF = ROOT / "pi0_ros" / "sim" / "so101.urdf"
+RADIANS = ("rad", "rad")
 STAMPS = tuple(START + k * 100_000_000 for k in range(5))
 
 
-def results(stamps=STAMPS, joints=("a", "b"), steps=50, dt=0.02, ages=(0.05, 0.04), moved=()):
+def results(
+    stamps=STAMPS,
+    joints=("a", "b"),
+    steps=50,
+    dt=0.02,
+    ages=(0.05, 0.04),
+    moved=(),
+    units=RADIANS,
+):
     chunks = [
         TimedChunk(
             stamp + 50_000_000,
@@ -48,7 +59,8 @@ def results(stamps=STAMPS, joints=("a", "b"), steps=50, dt=0.02, ages=(0.05, 0.0
         )
         for k, stamp in enumerate(stamps)
     ]  # fmt: skip
-    return Results(Path("r"), tuple(chunks), tuple(moved))
+    told = dict(zip(joints, units, strict=False))
+    return Results(Path("r"), tuple(chunks), tuple(moved), (), told)
 
 
 def diff(*words) -> int:
@@ -152,6 +164,31 @@ def test_trajectories_of_one_time_are_compared():
     assert (none.trajectory, none.trajectory_pairs) == (None, 0)
 
 
+def test_every_number_has_the_unit_of_its_joint(tmp_path):
+    a = results(units=("rad", "m"), moved=[trajectory()])
+    b = results(moved=[trajectory(value=0.01)], units=())
+    a.chunks[1].chunk.positions[2, 1] = 0.2
+    difference = compare(a, b)
+    printed = format_difference(difference, Thresholds())
+    assert re.search(r"b, max / mean +0.2 / 0.0008 m\n", printed)
+    assert re.search(r"a, max / mean +0 / 0 rad\n", printed)
+    assert "b, step 2, 0.2 m" in printed and "b differs by 0.2 m, allowed are" in printed
+    assert "1 at the same times differ by 0.01 m (b) at most" in printed
+    document = difference_json(difference, Thresholds())
+    assert [document["joints"][name]["unit"] for name in "ab"] == ["rad", "m"]
+    assert document["trajectories"]["joint"] == "b"
+    told = compare(results(units=()), results(units=()), units={"a": "m"})
+    assert told.units == ("m", "rad or m")
+    plot = pytest.importorskip("pi0_ros.diff.plot", reason="matplotlib is not installed")
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot.Figure, "savefig", lambda figure, path: figures.append(figure))
+        plot.plot_difference(tmp_path / "d.png", difference, Thresholds())
+    axes = figures[0].axes
+    assert [axis.get_ylabel() for axis in axes] == ["rad", "rad", "m", "m"]
+    assert [len(axis.get_lines()) for axis in axes] == [3, 1, 3, 1]  # and thresholds, and a mark
+
+
 def test_what_cannot_be_compared_is_said():
     with pytest.raises(DiffError, match="different robots or orders"):
         compare(results(), results(joints=("b", "a")))
@@ -202,6 +239,7 @@ def test_the_command_from_bags_to_table_json_and_plot(replays, tmp_path, capsys)
     assert "result: passed" in printed
     figures = json.loads((tmp_path / "d.json").read_text())
     assert figures["matched"] == 9
+    assert "gripper, max / mean" in printed and "rad or m" not in printed
     assert 0 < figures["joints"]["gripper"]["mean"] < figures["joints"]["gripper"]["max"] < 0.0021
     assert 0 < figures["tool_position_m"]["max"] < 0.002
     assert 0 < figures["tool_angle_rad"]["max"] < 0.02

@@ -359,6 +359,14 @@ def test_metres_are_not_averaged_with_radians() -> None:
         "better than standing still (rad): 8 % of its error; worse than standing still (m):"
         " 1.60 times its error; it has learned nothing here"
     )
+    plot = pytest.importorskip("pi0_ros.eval.plot", reason="matplotlib is not installed")
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot.Figure, "savefig", lambda figure, stream, format: drawn.append(figure))
+        plot.horizon_png(found)
+    axes = drawn[0].axes
+    assert [axis.get_ylabel() for axis in axes] == ["mean error (rad)", "mean error (m)"]
+    assert [axis.get_lines()[0].get_label() for axis in axes] == ["elbow", "grip"]
     still = sums_of(predicted, np.zeros_like(recorded), state, np.arange(3) * 10**8, 0.02)
     assert verdict(figures(still, ("a", "b"), ("rad", "rad"), 0.02)).startswith(
         "the recorded arm stood still"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.controller import between, execute
 from support.jtc import MS, NOW, any_limits, assert_within, inside, limits_of
 
+from pi0_ros.motion.following import Following
 from pi0_ros.motion.spline import Motion
 from pi0_ros.motion.tracking import (
     able_to_brake,
@@ -118,6 +119,12 @@ def test_stopping_distance_is_that_of_braking_in_steps():
             way, v = way + (v + after) / 2 * DT, after
         got = stopping_distance(np.array(speed), np.array(change), DT)
         np.testing.assert_allclose(got, way, atol=1e-12)
+
+
+def test_errors_of_radians_and_metres_are_apart():
+    following = Following(("a", "b", "grip"), ("rad", "rad", "m"))
+    following.error = np.array([0.1, 0.3, 0.02])
+    assert following.errors() == {"rad": 0.3, "m": 0.02}
 
 
 def test_last_point_to_brake_from():

@@ -34,6 +34,13 @@ def test_all_is_well() -> None:
     assert {s.level for s in told} == {"ok"}
 
 
+def test_tracking_errors_have_their_unit() -> None:
+    told = status("limits", tracking=(0.06, {"rad": 0.0123, "m": 0.004}))
+    assert told.values["tracking_error_rad"] == "0.012"
+    assert told.values["tracking_error_m"] == "0.004"
+    assert told.values["tracking_lag_s"] == "0.06"
+
+
 def test_observations_hold_the_counters() -> None:
     told = status("observations")
     assert told.message == "publishing"

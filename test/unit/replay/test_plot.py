@@ -46,7 +46,8 @@ def test_the_plot_shows_paths_in_colour_and_the_recorded_line_in_black(tmp_path,
 def test_a_path_starts_one_step_after_its_observation():
     figure, axes = plot.panels(1, 1, (4, 2), 0.0, 90)
     ramp = np.linspace(3.0, 4.0, 50)[:, None]
-    plot.draw_paths(figure, axes, ["a"], np.array([3.0]), [ramp], 0.02, {})
+    plot.draw_paths(figure, axes, ["a"], np.array([3.0]), [ramp], 0.02, {}, ["m"])
+    assert axes[0, 0].get_ylabel() == "m"
     (path,) = axes[0, 0].collections[0].get_segments()
     assert path.shape == (50, 2)
     np.testing.assert_allclose(path[0], [3.02, 3.0], atol=1e-6)
