@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
+from rclpy.serialization import serialize_message
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.motion.rtc import MODES, NO_AGREEMENT, Agreement
@@ -15,29 +17,59 @@ from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
 
 _SECOND = 1_000_000_000
+_marks = count()
 
 
-def trajectory_message(
-    trajectory: Trajectory, joints: Sequence[str], message: JointTrajectory | None = None
-) -> JointTrajectory:
-    """trajectory_msgs/JointTrajectory for the controller; columns of `trajectory` are `joints`.
-
-    Args:
-        message: of an earlier call with the same joints, to be filled again: making its points
-            takes most of the time.
-    """
-    message = message or JointTrajectory(joint_names=list(joints))
+def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTrajectory:
+    """trajectory_msgs/JointTrajectory for the controller; columns of `trajectory` are `joints`."""
+    message = JointTrajectory(joint_names=list(joints))
     _set_time(message.header.stamp, trajectory.stamp)
-    points = message.points
-    del points[len(trajectory.times) :]
-    points += [JointTrajectoryPoint() for _ in range(len(trajectory.times) - len(points))]
-    rows = zip(points, trajectory.times, trajectory.positions, trajectory.velocities, strict=True)
-    for point, time, position, velocity in rows:
-        # rclpy looks at every element of a list, and takes an array as it is.
-        point.positions = array("d", position.tobytes())
-        point.velocities = array("d", velocity.tobytes())
+    columns = trajectory.times, trajectory.positions.tolist(), trajectory.velocities.tolist()
+    for time, positions, velocities in zip(*columns, strict=True):
+        point = JointTrajectoryPoint(positions=positions, velocities=velocities)
         _set_time(point.time_from_start, time)
+        message.points.append(point)
     return message
+
+
+class TrajectorySerializer:
+    """Serialises a `trajectory_message` without making it, which would take thirty times as long.
+
+    Messages with the same joints and as many points differ in their numbers only. Each of these is
+    two words of 32 bits: a float64, or the seconds and nanoseconds of a time. ROS serialises one
+    message whose numbers all have the same second word; it is found again, and overwritten.
+    """
+
+    def __init__(self, joints: Sequence[str]) -> None:
+        self._joints = tuple(joints)
+        self._points = 0
+
+    def serialize(self, trajectory: Trajectory) -> bytes:
+        """As `rclpy.serialization.serialize_message` does; columns are this serialiser's joints."""
+        if len(trajectory.times) != self._points:
+            self._begin(len(trajectory.times))
+        joints = len(self._joints)
+        numbers = np.empty((self._points, 2 * joints + 1))  # point by point, as in the message
+        numbers[:, :joints] = trajectory.positions
+        numbers[:, joints:-1] = trajectory.velocities
+        words = numbers.view(np.uint32).reshape(self._points, -1, 2)
+        words[:, -1] = np.transpose(np.divmod(trajectory.times, _SECOND))
+        self._words[self._places] = words
+        self._words[self._stamp] = divmod(trajectory.stamp, _SECOND)
+        return self._words.tobytes()
+
+    def _begin(self, points: int) -> None:
+        """Have ROS serialise a message with so many points, and find its numbers."""
+        # No text has a byte FF, and no count is as large. Another mark each time, since padding may
+        # hold what the memory held before.
+        mark = 0x3AFF0000 + next(_marks) % 2**16
+        value = np.full((points, len(self._joints)), np.uint64(mark) << np.uint64(32))
+        value = value.view(np.float64)
+        message = trajectory_message(Trajectory(mark, (mark,) * points, value, value), self._joints)
+        self._words = np.frombuffer(serialize_message(message), np.uint32).copy()
+        places = np.flatnonzero(self._words == mark)[:, None] + [-1, 0]
+        self._stamp, self._places = places[0], places[1:].reshape(points, -1, 2)
+        self._points = points
 
 
 def chunk_message(

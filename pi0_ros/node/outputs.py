@@ -17,7 +17,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.motion.sampling import Sampler, rests_from
 from pi0_ros.motion.spline import Motion, Trajectory
-from pi0_ros.node.messages import trajectory_message
+from pi0_ros.node.messages import TrajectorySerializer
 from pi0_ros.node.parameter_table import JOINT_TRAJECTORY, NodeParameters, Output
 
 _Path = TypeVar("_Path", Motion, Trajectory)
@@ -131,18 +131,17 @@ class _Trajectories:
             JointTrajectory, output.topic, qos
         )
         self._columns = [joints.index(name) for name in output.joints]
-        self._message: JointTrajectory | None = None
+        self._serializer = TrajectorySerializer(output.joints)
         self._sent = 0
 
     def set_velocity_limits(self, limits: np.ndarray) -> None:
         """The trajectories are within them."""
 
     def prepare(self, trajectory: Trajectory, motion: Motion, now: int) -> Callable[[], None]:
-        own = _of(trajectory, self._columns)
-        self._message = trajectory_message(own, self.output.joints, self._message)
+        message = self._serializer.serialize(_of(trajectory, self._columns))
 
         def send() -> None:
-            self.publisher.publish(self._message)
+            self.publisher.publish(message)
             self._sent += 1
 
         return send

@@ -5,10 +5,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.serialization import deserialize_message
 from support.jtc import MS, NOW
+from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.motion.spline import Trajectory
-from pi0_ros.node.messages import trajectory_message
+from pi0_ros.node.messages import TrajectorySerializer, trajectory_message
 
 
 def test_trajectory():
@@ -24,12 +26,18 @@ def test_trajectory():
     assert not message.points[1].accelerations
 
 
-def test_a_message_is_filled_again() -> None:
-    """With fewer points, with more, and with nothing left of the last time."""
-    joints, message = ["lift", "pan"], None
-    for points, stamp in ((3, NOW), (2, 0), (5, NOW + 1)):
-        values = np.arange(2.0 * points).reshape(points, 2) + stamp % 7
-        times = tuple(stamp % 5 + k * 20 * MS for k in range(points))
-        trajectory = Trajectory(stamp, times, values, -values)
-        message = trajectory_message(trajectory, joints, message)
-        assert message == trajectory_message(trajectory, joints)
+@pytest.mark.parametrize("letter", ["x", "\u00e4", "\u20ac"])
+@pytest.mark.parametrize("joints", [1, 2, 6, 7])
+def test_bytes_are_those_of_the_message(letter: str, joints: int) -> None:
+    """Whatever is aligned how, for more points than before and for fewer."""
+    rng = np.random.default_rng(joints)
+    for length in range(9):
+        names = [letter * length + str(k) for k in range(joints)]
+        serializer = TrajectorySerializer(names)
+        for points, stamp in ((50, NOW), (50, 0), (1, 2**31 * 10**9 - 1), (51, NOW + 1)):
+            times = tuple(np.cumsum(rng.integers(1, 3 * 10**9, points)).tolist())
+            positions, velocities = rng.normal(size=(2, points, joints)) * 10.0 ** rng.integers(99)
+            positions[0, 0] = -0.0
+            trajectory = Trajectory(stamp, times, positions, velocities)
+            sent = deserialize_message(serializer.serialize(trajectory), JointTrajectory)
+            assert sent == trajectory_message(trajectory, names)
