@@ -107,7 +107,7 @@ def _from_yaml(entry: Any, where: str, problems: list[str]) -> Limit:
         lower, upper = number("min_position"), number("max_position")
     elif has_position is False:
         lower, upper = -math.inf, math.inf
-    if entry.get("has_soft_limits") is True:
+    if declared("soft", "soft_lower_limit", "soft_upper_limit"):
         lower = np.fmax(lower, number("soft_lower_limit"))
         upper = np.fmin(upper, number("soft_upper_limit"))
     if declared("velocity", "max_velocity"):

@@ -18,6 +18,7 @@ from pi0_ros.node.contradictions import Publishers
 from pi0_ros.node.images import ImageError, check
 from pi0_ros.node.joint_groups import JointGroups
 from pi0_ros.node.joint_states import UnusableJoints
+from pi0_ros.node.parameter_checks import LONGEST_INSTRUCTION
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, Fault, Stream, StreamStatus
 from pi0_ros.policy.types import Observation
@@ -28,9 +29,6 @@ recording that begins anew."""
 
 FAR_AHEAD = 1_000_000_000
 """Nanoseconds by which a joint state may lie ahead of a /clock that comes seldom."""
-
-LONGEST_INSTRUCTION = 1000
-"""Characters; the model sees 48 tokens."""
 
 JOINT_STATES, INSTRUCTION = "joint states", "instruction"
 

@@ -14,6 +14,11 @@ from pi0_ros.node.parameter_table import Spec, is_server
 # A relative, absolute or private topic name of plain tokens (no {substitutions}).
 TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
+LONGEST_INSTRUCTION = 1000
+"""Characters; the model sees 48 tokens."""
+
+_LONGEST = 300  # characters of a value that a message shows
+
 
 def checked_value(spec: Spec, given: Mapping[str, object], problems: list[str]) -> Any:
     """The checked value of one parameter, or a problem and the default instead."""
@@ -27,7 +32,9 @@ def checked_value(spec: Spec, given: Mapping[str, object], problems: list[str]) 
     value, problem = _checked(spec, value)
     if problem:
         hint = " (quote it in YAML)" if problem == "a string" else ""
-        problems.append(f"{spec.name}: must be {problem}, got {given[spec.name]!r}{hint}")
+        came = repr(given[spec.name])
+        came = came if len(came) <= _LONGEST else f"{came[:_LONGEST]}..."
+        problems.append(f"{spec.name}: must be {problem}, got {came}{hint}")
         return spec.default
     return value
 
@@ -115,6 +122,11 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"delta_joints: action_mode is {values['action_mode']!r}, delta_joints is"
             f" {list(values['delta_joints'])}; give both (mode delta) or neither"
+        )
+    if len(values["instruction"]) > LONGEST_INSTRUCTION:
+        problems.append(
+            f"instruction: {len(values['instruction'])} characters, allowed are"
+            f" {LONGEST_INSTRUCTION}; give the task in a sentence"
         )
     problems += _collision_problems(values)
     problems += _remote_problems(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pi0_ros.checkpoint.errors import shown
 from pi0_ros.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -61,17 +62,19 @@ def _from_transformers(directory: Path) -> Tokenizer:
         loaded = AutoTokenizer.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
         )
+        begin, unknown = loaded.bos_token_id, loaded.unk_token_id
+        # Some settings only fail when they are used, one for what has no token.
+        first = loaded("a\n\U0010ffff").input_ids[:1]
     except Exception as error:  # transformers raises many kinds, some about other libraries
         raise TokenizerError(
-            f"{directory}: its tokenizer cannot be read, perhaps a file is damaged: {error}"
+            f"{directory}: its tokenizer cannot be read, perhaps a file is damaged: {shown(error)}"
         ) from error
-    begin = loaded.bos_token_id
-    if begin is None or loaded("a\n").input_ids[:1] != [begin]:
+    if begin is None or first != [begin]:
         raise TokenizerError(
             f"{directory}: the tokenizer does not begin prompts with its begin token "
-            f"({loaded.bos_token!r}); pi0 was trained with one (add_bos_token: true)"
+            f"({shown(loaded.bos_token)}); pi0 was trained with one (add_bos_token: true)"
         )
-    return _named(lambda text: list(loaded(text).input_ids), loaded.unk_token_id)
+    return _named(lambda text: list(loaded(text).input_ids), unknown)
 
 
 def _from_sentencepiece(file: Path) -> Tokenizer:
@@ -79,8 +82,11 @@ def _from_sentencepiece(file: Path) -> Tokenizer:
 
     try:
         loaded = SentencePieceProcessor(model_file=str(file))
-    except (OSError, RuntimeError) as error:
-        raise TokenizerError(f"{file} is no SentencePiece model: {error}") from error
+        loaded.encode("a", add_bos=True)
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: it has no BOS
+        raise TokenizerError(
+            f"{file} is no SentencePiece model with a begin token (BOS): {shown(error)}"
+        ) from error
     return _named(lambda text: list(loaded.encode(text, add_bos=True)), loaded.unk_id())
 
 
@@ -144,8 +150,8 @@ def tokenize(
     ids = tokenizer(text)
     if max(ids) >= vocab_size:
         raise ValueError(
-            f"the tokenizer gives token {max(ids)} for {instruction!r}, the model's embedding has "
-            f"{vocab_size} rows: the tokenizer is another model's"
+            f"the tokenizer gives token {max(ids)} for {shown(instruction)}, the model's embedding"
+            f" has {vocab_size} rows: the tokenizer is another model's"
         )
     unknown = ids.count(getattr(tokenizer, "unknown", None))
     if unknown and instruction != WARM_UP_INSTRUCTION:
@@ -158,15 +164,15 @@ def tokenize(
 @lru_cache(maxsize=64)
 def _warn_of_unknown(instruction: str, unknown: int, tokens: int) -> None:
     _LOG.warning(
-        "%d of %d tokens of %r are unknown to the tokenizer: the policy cannot tell such words from"
+        "%d of %d tokens of %s are unknown to the tokenizer: the policy cannot tell such words from"
         " each other; use the words and the script of the training data",
         unknown,
         tokens,
-        instruction,
+        shown(instruction),
     )
 
 
 @lru_cache(maxsize=64)
 def _warn_of_cut(instruction: str, tokens: int, length: int) -> None:
     """Once: a prompt with a state is made for every observation."""
-    _LOG.warning("the prompt of %r is cut from %d to %d tokens", instruction, tokens, length)
+    _LOG.warning("the prompt of %s is cut from %d to %d tokens", shown(instruction), tokens, length)

@@ -82,6 +82,19 @@ def test_tighter_of_two_limits_counts(tmp_path):
     assert (limits.lower, limits.upper, limits.acceleration) == (-0.5, 2.0, 8.0)
 
 
+@pytest.mark.parametrize(
+    ("said", "lower"),
+    [({}, -0.5), ({"has_soft_limits": False}, -1.0), ({"has_soft_limits": 1}, None)],
+)
+def test_soft_limits_count_unless_the_file_says_that_there_are_none(tmp_path, said, lower):
+    lift = LIFT | {"soft_lower_limit": -0.5, "soft_upper_limit": 1.5} | said
+    path = write(tmp_path, {"joint_limits": {"lift": lift}})
+    if lower is None:
+        assert "has_soft_limits must be true or false, got 1" in problems(path, "lift")
+    else:
+        assert read_limits([path], ["lift"], 5.0).lower == lower
+
+
 def test_limits_that_are_switched_off_do_not_count(tmp_path):
     off = LIFT | {"has_acceleration_limits": False, "max_acceleration": 0.0}
     limits = read_limits([write(tmp_path, {"joint_limits": {"lift": off}})], ["lift"], 5.0)

@@ -225,6 +225,11 @@ def test_names_of_other_nodes_are_reported_not_refused():
     assert unknown_names(read_parameters(values), values) == ["rate"]
 
 
+def test_long_texts_are_refused_and_not_repeated_whole():
+    assert "instruction: 1001 characters, allowed are 1000" in problems(instruction="x" * 1001)
+    assert len(problems(dtype="x" * 100_000)) < 500
+
+
 def test_values_make_the_same_parameters():
     parameters = configure(image_transport="compressed", joint__pan__scale=0.5, cameras=["a", "b"])
     values = values_of(parameters)

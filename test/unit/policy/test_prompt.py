@@ -1,10 +1,13 @@
 """Tokenizers from local files, and what instructions become."""
 
+import io
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sentencepiece import SentencePieceTrainer
 
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize, unknown_tokens
 from pi0_ros.sim.task import TOUCH_CHECKPOINT
@@ -94,6 +97,35 @@ def test_a_damaged_tokenizer_is_named(
     if with_config:
         shutil.copy(demo_checkpoint / "tokenizer_config.json", tmp_path)
     with pytest.raises(TokenizerError, match=str(tmp_path)):
+        load_tokenizer(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("unk_token", "x" * 10_000), ("unk_token", ""), ("model_max_length", [])]
+)
+def test_settings_that_only_fail_in_use_are_told_at_once(
+    demo_checkpoint: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    shutil.copy(demo_checkpoint / "tokenizer.model", tmp_path)
+    config = json.loads((demo_checkpoint / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(TokenizerError, match=f"{tmp_path}: its tokenizer cannot be read") as error:
+        load_tokenizer(tmp_path, None)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_sentencepiece_model_without_a_begin_token(tmp_path: Path) -> None:
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["touch the red cube"]),
+        model_writer=model,
+        vocab_size=20,
+        hard_vocab_limit=False,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
+    with pytest.raises(TokenizerError, match="begin token"):
         load_tokenizer(tmp_path, None)
 
 
