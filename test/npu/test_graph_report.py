@@ -23,17 +23,63 @@ KEYS = {
     "estimate_ms",
 }
 MODULE = ("-m", "benchmarks.graph_report")
+TINY = ("--config", "tiny", "--layers", "2", "--steps", "2")
+FULL = ("--config", "full", "--layers", "2", "--steps", "2")
+PI05 = ("--model", "pi05")
+CASES = {
+    "tiny": TINY,
+    "options": (
+        *TINY,
+        *("--rotary", "broadcast", "--masks", "padded", "--super-kernel", "--op", "pfa"),
+    ),
+    "guided": (*TINY, "--rtc", "guided"),
+    "pi05 trained": (
+        *(*PI05, "--config", "tiny", "--layers", "1", "--steps", "2"),
+        *("--rtc", "trained"),
+    ),
+    "two graphs": (
+        *("--config", "tiny", "--layers", "2", "--steps", "3"),
+        *("--form", "two-graph", "--op", "pfa", "--png", "two graphs.png"),
+    ),
+    "pi05 two graphs": (
+        *(*PI05, "--config", "tiny", "--layers", "2", "--steps", "3"),
+        *("--form", "two-graph", "--op", "pfa"),
+    ),
+    "full": FULL,
+    "pi05 full": (*PI05, *FULL),
+}
+"""Name -> options of the command."""
 
 
 @pytest.fixture(scope="module")
-def report(
-    stand_ins: Path, with_torch_npu: Run, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., tuple[Report, str]]:
-    def run(*options: str) -> tuple[Report, str]:
-        folder = tmp_path_factory.mktemp("report")
-        files = ("--json", folder / "report.json", "--stand-ins", stand_ins)
-        done = with_torch_npu(*MODULE, *options, *files)
-        return json.loads((folder / "report.json").read_text()), done.stdout
+def folder(stand_ins: Path, with_torch_npu: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a report of each case."""
+    folder = tmp_path_factory.mktemp("reports")
+    (folder / "cases.json").write_text(json.dumps(CASES))
+    with_torch_npu("-m", "npu.under_stand_ins", stand_ins, "npu.measure_reports", folder)
+    return folder
+
+
+@pytest.fixture
+def report(folder: Path) -> Callable[[str], Report]:
+    """report(case) -> its figures."""
+
+    def read(case: str) -> Report:
+        error = folder / f"{case}.error"
+        assert not error.exists(), error.read_text()
+        return json.loads((folder / f"{case}.json").read_text())
+
+    return read
+
+
+@pytest.fixture
+def command(stand_ins: Path, with_torch_npu: Run, tmp_path: Path) -> Callable[..., Report]:
+    """command(*options) -> the figures of the command in a process of its own."""
+
+    def run(*options: str) -> Report:
+        file = tmp_path / "report.json"
+        with_torch_npu(*MODULE, *options, "--json", file, "--stand-ins", stand_ins)
+        return json.loads(file.read_text())
 
     return run
 
@@ -55,8 +101,8 @@ def assert_gates(report: Report, layers: int, steps: int) -> None:
     assert kinds["Transpose"] == 1
 
 
-def test_two_layers_of_the_full_model(report: Callable[..., tuple[Report, str]]) -> None:
-    figures, text = report("--config", "full", "--layers", "2", "--steps", "2")
+def test_two_layers_of_the_full_model(report: Callable[[str], Report], folder: Path) -> None:
+    figures, text = report("full"), (folder / "full.txt").read_text()
     assert_gates(figures, 2, 2)
     assert figures["by_type"]["FusedInferAttentionScore"] == 2 + 1 + 4
     assert figures["kernel_nodes"] <= 109
@@ -81,13 +127,9 @@ def test_two_layers_of_the_full_model(report: Callable[..., tuple[Report, str]])
     assert 4.5e-3 * others < high - low < 4.5e-3 * others + 7 * 70e-3
 
 
-def test_options_of_kernels(report: Callable[..., tuple[Report, str]]) -> None:
+def test_options_of_kernels(report: Callable[[str], Report], folder: Path) -> None:
     """Tables that are broadcast, wider masks, a super-kernel scope per step."""
-    size = ("--config", "tiny", "--layers", "2", "--steps", "2")
-    before, _ = report(*size)
-    figures, text = report(
-        *size, "--rotary", "broadcast", "--masks", "padded", "--super-kernel", "--op", "pfa"
-    )
+    before, figures = report("tiny"), report("options")
     assert figures["unsupported"] == []
     kinds = figures["by_type"]
     # Two layers, each once in the prefix and twice in the steps; of the last prefix layer there
@@ -96,24 +138,17 @@ def test_options_of_kernels(report: Callable[..., tuple[Report, str]]) -> None:
     assert kinds["RotaryMul"] == before["by_type"]["RotaryMul"] == layers + 1
     assert kinds["SplitV"] == before["by_type"]["SplitV"] + layers
     assert before["scoped"] == 0 and figures["scoped"] > 2 * 2 * 12, "all of both steps"
-    assert f"{figures['scoped']}" in text
+    assert f"{figures['scoped']}" in (folder / "options.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    "rtc,nodes", [("guided", 14), pytest.param("trained", 14, marks=pytest.mark.slow)]
-)
-def test_real_time_chunking_adds_few_nodes(
-    report: Callable[..., tuple[Report, str]], rtc: str, nodes: int
-) -> None:
-    size = ("--config", "tiny", "--layers", "1", "--steps", "2")
-    before, _ = report(*size)
-    figures, _ = report(*size, "--rtc", rtc)
+def test_guided_chunking_adds_few_nodes(report: Callable[[str], Report]) -> None:
+    before, figures = report("tiny"), report("guided")
     assert figures["unsupported"] == [] and figures["launches"] == 1
-    assert 0 < figures["kernel_nodes"] - before["kernel_nodes"] <= nodes
+    assert 0 < figures["kernel_nodes"] - before["kernel_nodes"] <= 14
 
 
-def test_two_layers_of_the_full_pi05(report: Callable[..., tuple[Report, str]]) -> None:
-    figures, _ = report("--model", "pi05", "--config", "full", "--layers", "2", "--steps", "2")
+def test_two_layers_of_the_full_pi05(report: Callable[[str], Report]) -> None:
+    figures = report("pi05 full")
     kinds = figures["by_type"]
     assert figures["graphs"] == figures["launches"] == 1
     assert figures["unsupported"] == []
@@ -126,11 +161,8 @@ def test_two_layers_of_the_full_pi05(report: Callable[..., tuple[Report, str]]) 
     assert figures["kernel_nodes"] <= 156
 
 
-def test_two_graphs_of_pi05(report: Callable[..., tuple[Report, str]]) -> None:
-    figures, _ = report(
-        *("--model", "pi05", "--config", "tiny", "--layers", "2", "--steps", "3"),
-        *("--form", "two-graph", "--op", "pfa"),
-    )
+def test_two_graphs_of_pi05(report: Callable[[str], Report]) -> None:
+    figures = report("pi05 two graphs")
     assert (figures["graphs"], figures["launches"]) == (2, 4)
     assert figures["unsupported"] == []
     # The prompt is embedded and its layout made in the prefix's graph only.
@@ -138,13 +170,9 @@ def test_two_graphs_of_pi05(report: Callable[..., tuple[Report, str]]) -> None:
 
 
 def test_two_graphs_with_prompt_flash_attention(
-    report: Callable[..., tuple[Report, str]], tmp_path: Path
+    report: Callable[[str], Report], folder: Path
 ) -> None:
-    png = tmp_path / "report.png"
-    figures, _ = report(
-        *("--config", "tiny", "--layers", "2", "--steps", "3"),
-        *("--form", "two-graph", "--op", "pfa", "--png", str(png)),
-    )
+    figures, png = report("two graphs"), folder / "two graphs.png"
     kinds = figures["by_type"]
     assert (figures["graphs"], figures["launches"]) == (2, 4)
     assert figures["unsupported"] == []
@@ -172,10 +200,20 @@ def test_without_torch_npu_it_says_what_to_install(without_torch_npu: Run) -> No
     assert "Traceback" not in done.stderr
 
 
+def test_given_actions_are_selected(report: Callable[[str], Report]) -> None:
+    """Theirs is another row of the time table, and they are restored; norms need one constant."""
+    figures = report("pi05 trained")
+    kinds = figures["by_type"]
+    assert (figures["graphs"], figures["unsupported"]) == (1, [])
+    assert kinds["SelectV2"] == 1 + 2 * 2
+    assert kinds["Fill"] <= 3 + 2
+    assert figures["kernel_nodes"] <= 132
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_whole_frame_at_full_depth(report: Callable[..., tuple[Report, str]]) -> None:
-    figures, _ = report("--config", "full")
+def test_the_whole_frame_at_full_depth(command: Callable[..., Report]) -> None:
+    figures = command("--config", "full")
     assert_gates(figures, 18, 10)
     assert figures["by_type"]["FusedInferAttentionScore"] == 27 + 17 + 180
     assert figures["kernel_nodes"] <= 2384
@@ -183,8 +221,8 @@ def test_the_whole_frame_at_full_depth(report: Callable[..., tuple[Report, str]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_whole_frame_of_pi05_at_full_depth(report: Callable[..., tuple[Report, str]]) -> None:
-    figures, _ = report("--model", "pi05", "--config", "full")
+def test_the_whole_frame_of_pi05_at_full_depth(command: Callable[..., Report]) -> None:
+    figures = command("--model", "pi05", "--config", "full")
     assert figures["unsupported"] == [] and figures["launches"] == 1
     assert figures["by_type"]["FusedInferAttentionScore"] == 27 + 17 + 180
     assert figures["kernel_nodes"] <= 3111
@@ -192,18 +230,14 @@ def test_the_whole_frame_of_pi05_at_full_depth(report: Callable[..., tuple[Repor
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_one_step_at_full_depth(report: Callable[..., tuple[Report, str]]) -> None:
-    figures, _ = report("--config", "full", "--steps", "1")
+def test_one_step_at_full_depth(command: Callable[..., Report]) -> None:
+    figures = command("--config", "full", "--steps", "1")
     assert_gates(figures, 18, 1)
     assert figures["kernel_nodes"] <= 674
 
 
-def test_given_actions_are_selected(report: Callable[..., tuple[Report, str]]) -> None:
-    """Theirs is another row of the time table, and they are restored; norms need one constant."""
-    options = ("--model", "pi05", "--config", "tiny", "--layers", "1", "--steps", "2")
-    figures, _ = report(*options, "--rtc", "trained")
-    kinds = figures["by_type"]
-    assert (figures["graphs"], figures["unsupported"]) == (1, [])
-    assert kinds["SelectV2"] == 1 + 2 * 2
-    assert kinds["Fill"] <= 3 + 2
-    assert figures["kernel_nodes"] <= 132
+@pytest.mark.slow
+def test_trained_chunking_adds_few_nodes(command: Callable[..., Report]) -> None:
+    before, figures = command(*TINY), command(*TINY, "--rtc", "trained")
+    assert figures["unsupported"] == [] and figures["launches"] == 1
+    assert 0 < figures["kernel_nodes"] - before["kernel_nodes"] <= 14
