@@ -9,7 +9,7 @@ two marks.
 
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -265,16 +265,19 @@ def action_prefix(asked: dict[str, Any], earlier: torch.Tensor) -> ActionPrefix:
     return ActionPrefix(positions, weights, asked["delay"], asked["max_guidance_weight"])
 
 
-def measure(version: str, out: Path) -> list[Row]:
-    """All comparisons with one LeRobot version (a key of `ONLY`)."""
-    cases = [*CASES, *ONLY[version], ROUNDED]
-    results = run_oracles(version, cases, out)
+def cases(version: str) -> list[dict[str, Any]]:
+    """What is tried with one LeRobot version (a key of `ONLY`)."""
+    return [*CASES, *ONLY[version], ROUNDED]
+
+
+def measure(version: str, results: Mapping[str, OracleResult]) -> list[Row]:
+    """All comparisons with one LeRobot version, on what it saved of each of its cases."""
     rows = [
         compare(version, results[case["name"]], "float32", hub=case.get("hub_layout", False))
-        for case in cases
+        for case in cases(version)
     ]
     rows.append(compare(version, results[ROUNDED["name"]], "bfloat16"))
-    if PI05_ROUNDED in cases:
+    if PI05_ROUNDED in cases(version):
         compiled = results[PI05_COMPILED["name"]]
         rows += [compare(version, compiled, "float32", form=form) for form in FORMS]
         rows.append(compare(version, results[PI05_ROUNDED["name"]], "bfloat16"))
@@ -304,7 +307,7 @@ BEGIN, END = "<!-- figures: make parity -->", "<!-- end of figures -->"
 def main() -> None:
     file = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as out:
-        rows = [row for v in ONLY for row in measure(v, Path(out) / v)]
+        rows = [row for v in ONLY for row in measure(v, run_oracles(v, cases(v), Path(out) / v))]
     text = file.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

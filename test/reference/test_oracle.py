@@ -10,7 +10,8 @@ import json
 import pytest
 import torch
 from reference import oracle_runner
-from reference.oracle_case import OTHER_SIZES, Case
+from reference.agreement import SHARED
+from reference.oracle_case import Case
 from reference.oracle_runner import (
     OracleFailed,
     ReferenceMissing,
@@ -22,53 +23,15 @@ from reference.oracle_runner import (
 from safetensors.torch import load_file
 from support import ROOT
 
-SHARED = [
-    {"name": "plain", "image_hw": [112, 112], "joints": 7},
-    {"name": "peaked", "peaked": True, "seed": 1, "tokens": list(range(2, 50))},
-    {
-        "name": "masked",
-        "cameras": ["left", "top", "right"],
-        "masked": ["left"],
-        "empty_cameras": 1,
-        "joints": 14,
-        "tokens": [2],
-        "seed": 2,
-    },
-    {
-        "name": "sizes",
-        "seed": 3,
-        "joints": 5,
-        "sizes": {**OTHER_SIZES, "tokenizer_max_length": 9},
-        "image_hw": [42, 42],
-    },
-]
-ROUNDED = [
-    {"name": "float32", "bf16_weights": True},
-    {"name": "bfloat16", "bf16_weights": True, "dtype": "bfloat16"},
-]
-PREPROCESS = {"name": "preprocess", "mode": "preprocess", "sizes": {"image_size": 224}}
+
+@pytest.fixture
+def new(oracle):
+    return oracle("0.4.4")
 
 
-@pytest.fixture(scope="module")
-def new(tmp_path_factory):
-    cases = [{**case, "accumulated_time": True} for case in SHARED]
-    # 0.4.4 also declares the camera that empty_cameras adds; the masked one alone matches 0.3.3.
-    cases[2] = {**cases[2], "empty_cameras": 0}
-    quantiles = {
-        "name": "quantiles",
-        "state_norm": "QUANTILES",
-        "action_norm": "MIN_MAX",
-        "seed": 4,
-    }
-    cases += [*ROUNDED, quantiles, PREPROCESS]
-    return run_oracles("0.4.4", cases, tmp_path_factory.mktemp("new"))
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory):
-    hub = {"name": "hub", "hub_layout": True, "state_norm": "MIN_MAX", "action_norm": "MIN_MAX"}
-    cases = [*SHARED, *ROUNDED, hub, PREPROCESS]
-    return run_oracles("0.3.3", cases, tmp_path_factory.mktemp("old"))
+@pytest.fixture
+def old(oracle):
+    return oracle("0.3.3")
 
 
 @pytest.mark.parametrize("name", [case["name"] for case in SHARED])
@@ -92,7 +55,9 @@ def test_versions_agree_in_float32(new, old, name):
 @pytest.mark.parametrize("version", ["0.4.4", "0.3.3"])
 def test_bfloat16_is_close_but_not_equal_to_float32(new, old, version):
     results = new if version == "0.4.4" else old
-    exact, rounded = (results[n].tensors()["model_actions"] for n in ("float32", "bfloat16"))
+    exact, rounded = (
+        results[n].tensors()["model_actions"] for n in ("rounded, float32", "rounded, bfloat16")
+    )
     difference = (exact - rounded).abs().max()
     assert 1e-4 < difference < 0.05
     cosine = torch.nn.functional.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0)
@@ -126,14 +91,14 @@ def test_masked_camera_comes_last_and_takes_no_part(new, old):
 
 
 def test_new_checkpoint_names_its_statistics(new):
-    checkpoint = new["quantiles"].checkpoint
+    checkpoint = new["quantiles and min-max"].checkpoint
     pre = json.loads((checkpoint / "policy_preprocessor.json").read_text())
     post = json.loads((checkpoint / "policy_postprocessor.json").read_text())
     normalizer = next(s for s in pre["steps"] if s["registry_name"] == "normalizer_processor")
     unnormalizer = next(s for s in post["steps"] if s["registry_name"] == "unnormalizer_processor")
     state = load_file(checkpoint / normalizer["state_file"])
     action = load_file(checkpoint / unnormalizer["state_file"])
-    tensors = new["quantiles"].tensors()
+    tensors = new["quantiles and min-max"].tensors()
     low, high = state["observation.state.q01"], state["observation.state.q99"]
     normalised = 2 * (tensors["state"] - low) / (high - low) - 1
     torch.testing.assert_close(tensors["tap.state"][:6], normalised)
@@ -144,15 +109,15 @@ def test_new_checkpoint_names_its_statistics(new):
 
 
 def test_old_checkpoint_holds_its_statistics_and_hub_names(old):
-    saved = load_file(old["hub"].checkpoint / "model.safetensors")
-    hub = load_file(old["hub"].path / "checkpoint_hub" / "model.safetensors")
+    saved = load_file(old["hub, min-max"].checkpoint / "model.safetensors")
+    hub = load_file(old["hub, min-max"].path / "checkpoint_hub" / "model.safetensors")
     prefix = "model.paligemma_with_expert.paligemma."
     assert torch.equal(
         hub[prefix + "language_model.model.norm.weight"],
         saved[prefix + "model.language_model.norm.weight"],
     )
     assert prefix + "language_model.lm_head.weight" in hub
-    tensors = old["hub"].tensors()
+    tensors = old["hub, min-max"].tensors()
     low = saved["unnormalize_outputs.buffer_action.min"]
     high = saved["unnormalize_outputs.buffer_action.max"]
     expected = (tensors["model_actions"][0, :, :6] + 1) / 2 * (high - low) + low

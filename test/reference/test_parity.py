@@ -1,11 +1,12 @@
 """The policy against LeRobot's own pi0, from its checkpoint to its actions."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-from reference.oracle_runner import run_oracles
-from reference.parity import CASES, ONLY, PI05_COMPILED, PI05_ROUNDED, ROUNDED, Row, measure
+from reference.agreement import PREPROCESS
+from reference.oracle_runner import OracleResult
+from reference.parity import ONLY, PI05_COMPILED, PI05_ROUNDED, ROUNDED, Row, cases, measure
 
 from pi0_ros.checkpoint.checkpoint import ImageRule
 from pi0_ros.checkpoint.errors import CheckpointError
@@ -13,14 +14,13 @@ from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.policy.compile import FORMS
 from pi0_ros.policy.preprocess import fit_image
 
-NAMES = [
-    (version, case["name"]) for version, only in ONLY.items() for case in [*CASES, *only, ROUNDED]
-]
+Oracle = Callable[[str], dict[str, OracleResult]]
+NAMES = [(version, case["name"]) for version in ONLY for case in cases(version)]
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str, str], Row]:
-    measured = [row for v in ONLY for row in measure(v, tmp_path_factory.mktemp("oracle"))]
+def rows(oracle: Oracle) -> dict[tuple[str, str, str, str], Row]:
+    measured = [row for version in ONLY for row in measure(version, oracle(version))]
     return {(row.version, row.case, row.dtype, row.form): row for row in measured}
 
 
@@ -61,13 +61,10 @@ def test_bfloat16_actions_follow_lerobots_float32(
     ],
 )
 def test_images_are_fitted_as_lerobot_fits_them(
-    tmp_path: Path, version: str, rule: ImageRule, border: float
+    oracle: Oracle, version: str, rule: ImageRule, border: float
 ) -> None:
-    sizes = [[480, 640], [224, 224], [116, 116], [300, 200]]
-    case = {"name": "images", "mode": "preprocess", "preprocess_hw": sizes}
-    case["sizes"] = {"image_size": 224}
-    tensors = run_oracles(version, [case], tmp_path)["images"].tensors()
-    for height, width in sizes:
+    tensors = oracle(version)["preprocess"].tensors()
+    for height, width in PREPROCESS["preprocess_hw"]:
         theirs = tensors[f"network_image.{height}x{width}"].squeeze()
         ours = fit_image(tensors[f"image_u8.{height}x{width}"].numpy(), 224, rule)
         # LeRobot 0.4 fills its border with -3, which it meant to be -1: black.
@@ -75,8 +72,6 @@ def test_images_are_fitted_as_lerobot_fits_them(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_alohas_joint_conversions_are_refused(tmp_path: Path) -> None:
-    case = {"name": "aloha", "joints": 14, "adapt_to_pi_aloha": True}
-    result = run_oracles("0.3.3", [case], tmp_path)["aloha"]
+def test_alohas_joint_conversions_are_refused(oracle: Oracle) -> None:
     with pytest.raises(CheckpointError, match="adapt_to_pi_aloha is set"):
-        read_checkpoint(result.checkpoint)
+        read_checkpoint(oracle("0.3.3")["aloha"].checkpoint)
