@@ -2,17 +2,14 @@
 
 Asks one policy in this process, in a process of its own, and on a server over the loopback, in turn
 and with the same observations of two 640 x 480 cameras: overhead is an answer's wall time less the
-policy's own. With --link a relay stands between node and server: it passes bytes on later, and some
-segments a round trip later than that, with all that follow them, as a link that loses packets does
-to TCP. No ROS. Needs the loopback only; a small checkpoint with random weights is made.
+policy's own. With --link a relay stands between node and server that passes bytes on as late as a
+slow link does that loses packets (benchmarks/link.py). No ROS. Needs the loopback only; a small
+checkpoint with random weights is made.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import random
 import subprocess
 import sys
 import tempfile
@@ -26,13 +23,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.link import Link, relay
 from pi0_ros import cli, console
 
 if TYPE_CHECKING:
     from pi0_ros.serve.remote import RemotePolicy
-
-SEGMENT = 1448
-"""Bytes of data in a TCP segment on Ethernet."""
 
 JSON_KEYS = {
     "rows": "where, and milliseconds: `p50`, `p99`, `max` of the overhead, `answers`",
@@ -75,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         policies["process"] = in_process(parameters, load_arguments(parameters))
         at = {"server": url}
         if args.link:
-            relayed = relay(int(url.rpartition(":")[2]), args.delay / 1e3, args.loss / 100)
+            link = Link(args.delay / 1e3, args.loss / 100)
+            relayed = relay(int(url.rpartition(":")[2]), link)
             at[f"server, {args.delay:g} ms, {args.loss:g} %"] = stack.enter_context(relayed)
         for name, address in at.items():
             for form in ("fitted", "jpeg", "raw"):
@@ -166,62 +162,6 @@ def server(checkpoint: Path, log: Path) -> Iterator[str]:
             yield log.read_text().split("serving on ")[1].split()[0]
         finally:
             process.terminate()
-
-
-@contextmanager
-def relay(port: int, delay: float, loss: float) -> Iterator[str]:
-    """A link to a port of this machine; yields the URL of its near end.
-
-    Args:
-        delay: seconds one way.
-        loss: share of the segments that come two delays later, and with them all behind.
-    """
-    loop, ready, near = asyncio.new_event_loop(), threading.Event(), []
-
-    async def serve() -> None:
-        made = await asyncio.start_server(connect, "127.0.0.1", 0)
-        near.append(made.sockets[0].getsockname()[1])
-        ready.set()
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.suppress(asyncio.CancelledError):  # the end of the measurement
-            await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-        async def deliver() -> None:
-            while True:
-                due, data = await waiting.get()
-                await asyncio.sleep(max(0.0, due - loop.time()))
-                if not data:
-                    writer.close()
-                    return
-                writer.write(data)
-                await writer.drain()
-
-        delivery, due = asyncio.create_task(deliver()), 0.0
-        while True:
-            data = await reader.read(1 << 16)
-            segments = -(-len(data) // SEGMENT)
-            late = 2 * delay if random.random() < 1 - (1 - loss) ** segments else 0.0
-            due = max(due, loop.time() + delay + late)
-            await waiting.put((due, data))
-            if not data:
-                break
-        await delivery
-
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    asyncio.run_coroutine_threadsafe(serve(), loop)
-    ready.wait()
-    yield f"ws://127.0.0.1:{near[0]}"
-
-    async def end() -> None:
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    asyncio.run_coroutine_threadsafe(end(), loop).result()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

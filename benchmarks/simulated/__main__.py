@@ -11,8 +11,10 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.link import Link, relay
 from benchmarks.simulated.ablations import ABLATIONS, NONE
 from benchmarks.simulated.drive import CONTROLLERS
 from pi0_ros import cli, console
@@ -58,6 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="version of joint_trajectory_controller; from-desired: jazzy with "
         "interpolate_from_desired_state (default: jazzy)",
     )
+    add(
+        "--link",
+        nargs=4,
+        type=_at_least(0),
+        metavar=("MS", "PERCENT", "S", "PERIOD"),
+        help="to a policy elsewhere: delay one way, segments lost, and outages of S seconds, one "
+        "every PERIOD (0: none). In simulated time it is arithmetic; with --dds a relay stands "
+        "before policy_url. See benchmarks/link.py",
+    )
     add("--no-stitch", action="store_true", help="send chunks as they are, without the executor")
     add("--seconds", type=_at_least(0.1), default=8.0, metavar="S", help="per scene (default: 8)")
     add(
@@ -89,6 +100,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"--ambiguous is for a policy and the variant {VARIANTS[0]}")
     if args.speed is not None and not args.dds:
         parser.error("--speed is for --dds: in process nothing waits for time to pass")
+    if args.dds and args.link and "policy_url" not in dict(args.parameter):
+        parser.error("--link with --dds needs -p policy_url:=ws://127.0.0.1:PORT")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,8 +122,13 @@ def run(args: argparse.Namespace) -> int:
     setup = read_setup(**given)
     if not args.expert and (problems := preflight(setup.parameters, None)):
         raise PreflightError(problems)
+    link = None
+    if args.link is not None:
+        delay, loss, outage, every = args.link
+        link = Link(delay / 1e3, loss / 1e2, outage, every)
     loop = Loop(
         setup,
+        link=link,
         delay=args.delay / 1e3,
         seconds=args.seconds,
         controller=args.controller,
@@ -121,7 +139,11 @@ def run(args: argparse.Namespace) -> int:
     evaluation = Evaluation(loop, args.variant, args.expert)
     seeds = scene_seeds(args.scenes, args.seed)
     if args.dds:
-        episodes = evaluate_over_dds(evaluation, seeds, speed=args.speed, given=given)
+        with ExitStack() as stack:
+            if link is not None:
+                port = int(setup.parameters.policy_url.rpartition(":")[2])
+                given["policy_url"] = stack.enter_context(relay(port, link))
+            episodes = evaluate_over_dds(evaluation, seeds, speed=args.speed, given=given)
     else:
         episodes = evaluate(evaluation, seeds, workers=args.workers)
     figures = score(episodes)
@@ -132,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
         **{name: getattr(args, name) for name in names},
         "rate_hz": setup.parameters.rate_hz,
         "delay_ms": args.delay,
+        "link": args.link,
         "stitched": not args.no_stitch,
         "parameters": dict(args.parameter),
     }

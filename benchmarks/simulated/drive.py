@@ -49,6 +49,7 @@ class Driver:
             came later.
         published: trajectories that the controller took, stops apart.
         stops: trajectories that stopped the arm because no chunk came.
+        recoveries: trajectories of a chunk that followed one of those.
         refused: reason -> chunks not published.
         rejected: trajectories that the controller did not take.
         clamped: limit -> chunks clamped to it.
@@ -70,7 +71,8 @@ class Driver:
         self._know(delay + round(setup.parameters.splice_lead * 1e9))
         self.boundaries: list[int] = []
         self.published = 0
-        self.stops = 0
+        self.stops = self.recoveries = 0
+        self._holds = False
         self.refused: Counter[str] = Counter()
         self.rejected = 0
         self.clamped: Counter[str] = Counter()
@@ -114,6 +116,8 @@ class Driver:
         if result.trajectory is not None:
             self.rtc.executed(chunk, result.splice_at, instruction)
             self.published += self._send(result.trajectory, now)
+            self.recoveries += self._holds
+            self._holds = False
 
     def tick(self, measured: Measured, now: int) -> None:
         """Stop the arm where no chunk follows."""
@@ -122,6 +126,7 @@ class Driver:
             self._send(plan.trajectory, now)
             self.rtc.drop("stop")
             self.stops += 1
+            self._holds = True
 
     def _send(self, trajectory: Trajectory, now: int) -> bool:
         """Whether the controller took it; the node cannot know."""

@@ -7,6 +7,7 @@ counted as busy. The same arguments give the same episode, but for the wall time
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,17 +15,21 @@ from typing import Protocol
 
 import numpy as np
 
+from benchmarks.link import Link
 from benchmarks.simulated.ablations import ABLATIONS, NONE
 from benchmarks.simulated.drive import Driver
 from benchmarks.simulated.setup import NodeSetup
 from benchmarks.simulated.succession import Succession
-from pi0_ros.motion.refusal import Measured
+from pi0_ros.motion.refusal import Measured, Reason
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
 from pi0_ros.sim.world import World
 
 PERIOD = 0.01
 """Seconds between two commands of the controller, and between two joint states."""
+
+QUESTION, ANSWER = 228_000, 2_000
+"""Bytes, with the images of two cameras as `policy_images: fitted` sends them."""
 
 _START = 1_000_000_000_000  # nanoseconds of the clock at the beginning: a stamp of 0 is none
 _STEP = round(PERIOD * 1e9)
@@ -88,6 +93,7 @@ class Loop:
         stitched: False sends chunks to the controller as they are.
         ablation: a key of `ablations.ABLATIONS`.
         ambiguous: instructions that leave the choice of the object to the policy.
+        link: to a policy elsewhere: its simulated time comes on top of the delay.
     """
 
     setup: NodeSetup
@@ -97,6 +103,7 @@ class Loop:
     stitched: bool = True
     ablation: str = NONE
     ambiguous: bool = False
+    link: Link | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class Episode:
         busy: those of them that found the inference before not done.
         published: trajectories that the controller took, stops apart.
         stops: trajectories that stopped the arm because no chunk came.
+        recoveries: trajectories of a chunk that followed one of those.
         refused: reason -> chunks not published.
         rejected: trajectories that the controller did not take.
         clamped: limit -> chunks clamped to it.
@@ -143,6 +151,7 @@ class Episode:
     clamped: Mapping[str, int]
     latched: bool
     inference: tuple[float, ...]
+    recoveries: int = 0
     rtc_used: int = 0
     rtc_fallbacks: Mapping[str, int] = field(default_factory=dict)
     aims: tuple[str, ...] = ()
@@ -176,14 +185,20 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
     for step in range(-_REST, 0):  # the arm has rested, as the node sees before it is enabled
         now = _START + step * _STEP
         driver.tick(Measured(start, np.zeros_like(start), now), now)
-    coming: tuple[int, ActionChunk] | None = None  # when it is published
+    # When a chunk is published; None in its place: the node gives up, as it came too late.
+    coming: tuple[int, ActionChunk | None] | None = None
+    chance = random.Random(seed)
+    limit = round(loop.setup.parameters.inference_timeout * 1e9)
     ticks = busy = 0
     for step in range(round(loop.seconds / PERIOD)):
         now = _START + step * _STEP
         measured = Measured(world.positions, world.velocities, now)
         if coming is not None and coming[0] <= now:
-            succession.note(coming[1], now)
-            driver.move(coming[1], measured, now, told)
+            if coming[1] is None:
+                driver.refused[Reason.TIMEOUT.value] += 1
+            else:
+                succession.note(coming[1], now)
+                driver.move(coming[1], measured, now, told)
             coming = None
         if step * PERIOD >= ticks / loop.setup.parameters.rate_hz - 1e-9:
             ticks += 1
@@ -196,10 +211,14 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
                 began = time.perf_counter()
                 chunk = pilot.infer(seen, **more)
                 inference.append(time.perf_counter() - began)
-                coming = now + delay, ablation.act(chunk)
-                if not delay:
-                    succession.note(coming[1], now)
-                    driver.move(coming[1], measured, now, told)
+                chunk, takes = ablation.act(chunk), delay
+                if loop.link is not None:
+                    way = loop.link.round_trip((now - _START) / 1e9, QUESTION, ANSWER, chance)
+                    takes += round(way * 1e9)
+                coming = (now + takes, chunk) if takes <= limit else (now + limit, None)
+                if not takes:
+                    succession.note(chunk, now)
+                    driver.move(chunk, measured, now, told)
                     coming = None
         driver.tick(measured, now)
         commands.append(driver.command(measured, now))
@@ -219,6 +238,7 @@ def rollout(world: World, pilot: Pilot, seed: int, loop: Loop) -> Episode:
         busy=busy,
         published=driver.published,
         stops=driver.stops,
+        recoveries=driver.recoveries,
         refused=dict(driver.refused),
         rejected=driver.rejected,
         clamped=dict(driver.clamped),

@@ -37,6 +37,7 @@ class Score:
         chunks: inferences made.
         trajectories: trajectories that the controller took, stops apart.
         stops: trajectories that stopped the arm because no chunk came.
+        recoveries: trajectories of a chunk that followed one of those; 0 over DDS.
         ticks, busy_ticks: ticks, and those that found the previous inference not done.
         refused: reason -> chunks not published.
         rejected: trajectories that the controller did not take.
@@ -63,6 +64,7 @@ class Score:
     chunks: int
     trajectories: int
     stops: int
+    recoveries: int
     ticks: int
     busy_ticks: int
     refused: Mapping[str, int]
@@ -112,6 +114,7 @@ def score(episodes: Sequence[Episode]) -> Score:
         chunks=sum(len(e.inference) for e in episodes),
         trajectories=sum(e.published for e in episodes),
         stops=sum(e.stops for e in episodes),
+        recoveries=sum(e.recoveries for e in episodes),
         ticks=sum(e.ticks for e in episodes),
         busy_ticks=sum(e.busy for e in episodes),
         refused=dict(sorted(refused.items())),
@@ -201,7 +204,8 @@ def table(figures: Score) -> str:
         ("chunks rejected by the executor", counts(f.refused)),
         ("chunks clamped", counts(f.clamped)),
         ("trajectories rejected by the controller", str(f.rejected)),
-        ("stops because no chunk came; scenes given up", f"{f.stops}; {f.latched}"),
+        ("stops because no chunk came; recoveries", f"{f.stops}; {f.recoveries}"),
+        ("scenes given up", str(f.latched)),
         ("inference, wall time, p50 / p95 / max", f"{spread(f.latency_ms, 1)} ms"),
     )
     return console.table(rows)

@@ -40,7 +40,9 @@ def main(listener: int, memory: int) -> None:
 
     metrics = Metrics()
     options = ServerOptions(trusted=True, most_clients=1)
-    server = PolicyServer(Engine(load, metrics.on_batch), options, metrics, SharedImages(memory))
+    server = PolicyServer(
+        Engine(load, metrics.on_batch, own_thread=False), options, metrics, SharedImages(memory)
+    )
     asyncio.run(_serve(server, socket.socket(fileno=listener)))
 
 

@@ -70,24 +70,32 @@ Load = Callable[[], tuple[ServedPolicy, PolicyCard | None]]
 
 
 class Engine:
-    """Loads a policy and infers, one after the other, in a thread of its own.
+    """Loads a policy and infers, one after the other: in a thread of its own or its only client's.
 
     Attributes:
         policy, card: None until `loaded` is done; the card where `load` gives one.
         loaded: its result is the policy, or what loading raised.
     """
 
-    def __init__(self, load: Load, on_batch: Callable[[list[Job], float], None]) -> None:
+    def __init__(
+        self, load: Load, on_batch: Callable[[list[Job], float], None], own_thread: bool = True
+    ) -> None:
         """Begin to load.
 
         Args:
             on_batch: called in the engine's thread after each inference with its jobs and seconds.
+            own_thread: False: load here, and infer in the thread that asks, which saves the one
+                client of a process two changes of threads.
         """
         self._load, self._on_batch = load, on_batch
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.policy: ServedPolicy | None = None
         self.card: PolicyCard | None = None
         self.loaded: Future[ServedPolicy] = Future()
+        self._thread: threading.Thread | None = None
+        if not own_thread:
+            self._begin()
+            return
         # A daemon: a hung model must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="pi0-engine", daemon=True)
         self._thread.start()
@@ -105,30 +113,41 @@ class Engine:
         """
         job = Job(ChunkRequest(observation, episode.sequence, prefix), wanted)
         episode.sequence += 1
-        self._jobs.put(job)
+        if self._thread is None:
+            self._serve([job])
+        else:
+            self._jobs.put(job)
         return job.answer
 
     def close(self, timeout: float) -> None:
         """End the thread after what it does now."""
         self._jobs.put(None)
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
 
-    def _run(self) -> None:
+    def _begin(self) -> bool:
         try:
             self.policy, self.card = self._load()
         except BaseException as error:  # whoever waits for it is told
             self.loaded.set_exception(error)
-            return
+            return False
         self.loaded.set_result(self.policy)
+        return True
+
+    def _run(self) -> None:
+        if not self._begin():
+            return
         most = max(getattr(self.policy, "batch_sizes", (1,)))
         while (jobs := self._take(most)) is not None:
-            if not jobs:
-                continue
-            begun = time.monotonic()
-            if not self._infer_together(jobs):
-                for job in jobs:
-                    self._infer_alone(job)
-            self._on_batch(jobs, time.monotonic() - begun)
+            if jobs:
+                self._serve(jobs)
+
+    def _serve(self, jobs: list[Job]) -> None:
+        begun = time.monotonic()
+        if not self._infer_together(jobs):
+            for job in jobs:
+                self._infer_alone(job)
+        self._on_batch(jobs, time.monotonic() - begun)
 
     def _take(self, most: int) -> list[Job] | None:
         """What waits, in its order: at least one, as soon as there is one. None: the end.
@@ -170,6 +189,9 @@ class Engine:
         try:
             chunk = self.policy.infer(request.observation, sequence=request.sequence, **more)
         except BaseException as error:  # whatever it is: the client is told
+            if not isinstance(error, Exception) or isinstance(error, StopIteration):
+                # In the loop that waits for it, it would end more than this answer.
+                error = RuntimeError(f"{type(error).__name__}: {error}")
             job.answer.set_exception(error)
         else:
             job.answer.set_result(chunk)

@@ -1,10 +1,12 @@
 """`pi0 serve --ray`: the policy as a deployment of Ray Serve, replicas over cards and machines.
 
-A connection stays with the replica that took it, and so do a robot's episode and its batches. When
-a replica is replaced its connections end, and their robots connect again, to another.
+A connection stays with the replica that took it, and so do a robot's episode and its batches. A
+replica that is replaced dismisses its robots once their questions are answered, and they connect
+again, to another.
 """
 
 import argparse
+import asyncio
 import contextlib
 import os
 import time
@@ -28,7 +30,9 @@ LOCAL = "local"
 """Address that starts a Ray on this machine's loopback, for as long as the command runs."""
 
 _NAME = "pi0"
-_DRAIN = 2.0  # seconds that a replica which is replaced goes on
+_HEALTH_PERIOD = 0.5  # seconds from one health check to the next
+_SILENCE = 3.0  # seconds without one after which a replica takes itself for one that is to end
+_DRAIN = 15.0  # seconds that it then goes on at most
 _APP = FastAPI()
 
 
@@ -83,6 +87,23 @@ class Replica:
         engine = Engine(lambda: load(args), self._metrics.on_batch)
         self._server = PolicyServer(engine, self._options, self._metrics)
         engine.loaded.result()
+        self._checked, self._silent = time.monotonic(), False
+        self._watching: asyncio.Task[None] | None = None
+
+    def check_health(self) -> None:
+        """Called by Ray Serve, which does so for every replica but those that it is to end."""
+        self._checked = time.monotonic()
+
+    async def _watch(self) -> None:
+        """Dismiss the clients when Ray is about to end this replica, of which it tells nothing.
+
+        If it was only busy they come back.
+        """
+        while True:
+            await asyncio.sleep(_HEALTH_PERIOD)
+            was_silent, self._silent = self._silent, time.monotonic() - self._checked > _SILENCE
+            if self._silent and not was_silent:
+                await self._server.dismiss()
 
     @_APP.get("/healthz")
     async def healthz(self) -> Response:
@@ -101,6 +122,8 @@ class Replica:
         if "origin" in headers or not self._server.has_key(headers.getlist("authorization")):
             await socket.close(1008)
             return
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
         await socket.accept()
         await self._server.serve_client(Client(socket, self._options.largest))
 
@@ -129,6 +152,8 @@ def run_fleet(args: argparse.Namespace) -> int:
         num_replicas=args.replicas,
         ray_actor_options=resources,
         max_ongoing_requests=args.clients,
+        health_check_period_s=_HEALTH_PERIOD,
+        graceful_shutdown_wait_loop_s=_HEALTH_PERIOD,
         graceful_shutdown_timeout_s=_DRAIN,
     )
     try:

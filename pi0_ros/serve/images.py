@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,16 @@ file may have one in every dozen of its bytes."""
 
 _BARE = {0x00, 0x01, *range(0xD0, 0xDB)}  # no segment, or none that may come before the size
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that have the size
+
+
+def is_costly(sent: Any) -> bool:
+    """Whether decoding takes more than a look: 0.1 s and more for a large JPEG."""
+    return not (isinstance(sent, np.ndarray) and sent.dtype == np.uint8)
+
+
+def decode_all(sent: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """`decode` for each camera."""
+    return {camera: decode(image, camera) for camera, image in sent.items()}
 
 
 def decode(sent: Any, camera: str) -> np.ndarray:

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect, unix_connect
+from websockets.uri import parse_uri
 
+from pi0_ros.serve.connection import Connection
 from pi0_ros.serve.load import LoadArguments, as_line
 from pi0_ros.serve.shared_images import SharedImages
-from pi0_ros.serve.wire import MAX_MESSAGE
 
 RESTART_PERIOD = 5.0
 """Seconds from one start of the policy's process to the next, at least."""
@@ -32,7 +32,6 @@ _START = (
     "import sys; fds = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:];"
     "from pi0_ros.serve.child import main; main(*fds)"
 )
-_OPTIONS = {"compression": None, "max_size": MAX_MESSAGE, "close_timeout": 0.5, "proxy": None}
 
 
 class NoLink(ConnectionError):
@@ -57,7 +56,7 @@ class Link(Protocol):
     pace: Pace
     patience: float | None
 
-    def open(self) -> ClientConnection:
+    def open(self) -> Connection:
         """Connect anew; raises NoLink."""
 
     def share(self, images: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -87,30 +86,36 @@ class ServerLink:
             authority: file of the certificates that wss trusts, instead of the system's.
         """
         self._url = url
-        self._headers = {"Authorization": f"Api-Key {key}"} if key else None
+        self._headers = {"Authorization": f"Api-Key {key}"} if key else {}
         self._tls = None
         if url.startswith("wss:"):
             self._tls = ssl.create_default_context(cafile=authority)
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._killed = False
 
-    def open(self) -> ClientConnection:
+    def open(self) -> Connection:
         self._killed = False
         try:
-            self._connection = connect(
-                self._url,
-                ssl=self._tls,
-                additional_headers=self._headers,
-                open_timeout=self.patience,
-                **_OPTIONS,
-            )
+            self._connection = Connection(self._dial(), self._url, self._headers, self.patience)
         except InvalidStatus as error:
             status = error.response.status_code
             hint = {401: "; give its key as policy_key_file", 503: "; it has all its clients"}
             raise NoLink(f"{self} answers {status}{hint.get(status, '')}") from error
-        except (OSError, InvalidHandshake, EOFError) as error:
+        except (OSError, InvalidHandshake, ConnectionClosed) as error:
             raise NoLink(f"{self} cannot be reached: {error or type(error).__name__}") from error
         return self._connection
+
+    def _dial(self) -> socket.socket:
+        address = parse_uri(self._url)
+        end = socket.create_connection((address.host, address.port), self.patience)
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        if self._tls is None:
+            return end
+        try:
+            return self._tls.wrap_socket(end, server_hostname=address.host)
+        except BaseException:
+            end.close()
+            raise
 
     def share(self, images: Mapping[str, np.ndarray]) -> None:
         return None
@@ -159,15 +164,15 @@ class ChildLink:
         child = self._child
         return child.popen.pid if child is not None and child.lives() else None
 
-    def open(self) -> ClientConnection:
+    def open(self) -> Connection:
         self.close()
         try:
             self._child = child = _Child(self._python, self._told)
         except OSError as error:
             raise NoLink(f"the policy's process cannot be started: {error}") from error
         try:
-            child.connection = unix_connect(sock=child.end, open_timeout=self.patience, **_OPTIONS)
-        except (OSError, InvalidHandshake, EOFError, ConnectionClosed) as error:
+            child.connection = Connection(child.end, "ws://localhost/")
+        except (OSError, InvalidHandshake, ConnectionClosed) as error:
             raise NoLink(self.fate()) from error
         return child.connection
 
@@ -197,7 +202,7 @@ class _Child:
 
     def __init__(self, python: str, line: bytes) -> None:
         self._killed = False
-        self.connection: ClientConnection | None = None
+        self.connection: Connection | None = None
         folder = Path(tempfile.mkdtemp(prefix="pi0_"))
         memory = os.memfd_create("pi0_images", os.MFD_CLOEXEC)
         self.images = SharedImages(memory)
@@ -279,10 +284,9 @@ def _shut(end: socket.socket) -> None:
         return
 
 
-def _closing(connection: ClientConnection | None) -> str:
+def _closing(connection: Connection | None) -> str:
     """How a connection ended, in words."""
-    code = None if connection is None else connection.close_code
-    if code in (None, 1006):
+    said = None if connection is None else connection.closing
+    if said is None:
         return "closed the connection"
-    reason = connection.close_reason
-    return f"closed the connection ({code}{f', {reason}' if reason else ''})"
+    return f"closed the connection ({said.code}{f', {said.reason}' if said.reason else ''})"

@@ -11,7 +11,6 @@ import numpy as np
 
 from pi0_ros.errors import UserError
 from pi0_ros.plain_yaml import read_yaml_file
-from pi0_ros.serve.images import decode
 from pi0_ros.serve.wire import WireError, numbers
 
 
@@ -71,8 +70,8 @@ class KeyMapping:
 
     def read(
         self, request: Mapping[str, Any], cameras: Sequence[str]
-    ) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
-        """Images [H, W, 3] uint8 of the cameras that are there, state [joints], and instruction.
+    ) -> tuple[dict[str, Any], np.ndarray, str]:
+        """What was sent as images of the cameras that are there, state [joints], and instruction.
 
         Raises:
             WireError: something that is there has another form.
@@ -82,7 +81,7 @@ class KeyMapping:
             key = self.key_of(camera)
             sent = None if key is None else _get(request, key)
             if sent is not None:
-                images[camera] = decode(sent, camera)
+                images[camera] = sent
         parts = [
             np.atleast_1d(numbers(_get(request, key), key)).astype(np.float32) for key in self.state
         ]

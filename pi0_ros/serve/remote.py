@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
 from pi0_ros.policy.card import CardError, PolicyCard
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
+from pi0_ros.serve.connection import Connection
 from pi0_ros.serve.images import encode
 from pi0_ros.serve.links import Link, NoLink
 from pi0_ros.serve.mapping import OWN, KeyMapping
@@ -103,10 +103,10 @@ class RemotePolicy:
         """
         self._link, self._robot, self._check = link, robot, check
         self.cameras = robot.cameras
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._fate = f"{link} was not asked yet"
         self._pause, self._next_at = link.pace.first, 0.0
-        self._asked, self._reset = 0, False
+        self._asked, self._reset, self._has_answered = 0, False, False
         self._sequence = 0
         self.loading = False
         self.starts = 0
@@ -146,15 +146,16 @@ class RemotePolicy:
 
     def close(self) -> None:
         """End the connection, and the process where there is one, which frees its memory."""
+        self._has_answered = False
         self._drop(f"{self._link} was closed")
 
     # The connection -----------------------------------------------------------------------------
 
     def _see_to_connection(self) -> None:
         """Raises PolicyEnded where there is no connection on which to ask now."""
-        if self._connection is not None and self._connection.close_code is None:
-            return
         if self._connection is not None:
+            if self._connection.is_open():
+                return
             self._drop(self._link.fate())
         wait = self._next_at - time.monotonic()
         if wait > 0:
@@ -188,7 +189,7 @@ class RemotePolicy:
             self.loading = False
         self._pause = self._link.pace.first
 
-    def _greet(self, connection: ClientConnection) -> None:
+    def _greet(self, connection: Connection) -> None:
         """Read what the server says of itself, and see whether it fits."""
         frame = connection.recv(timeout=self._link.patience)
         try:
@@ -239,12 +240,14 @@ class RemotePolicy:
         self.rtc_max_delay = 0
 
     def _drop(self, fate: str) -> None:
-        """End the connection; it can be opened again after a pause that grows."""
+        """End the connection. It can be opened again: at once where it has given a chunk, or else
+        after a pause that grows."""
         self._connection, self._fate = None, fate
         self._link.close()
-        pace = self._link.pace
-        self._next_at = max(self._next_at, time.monotonic() + min(self._pause, 0.1))
-        self._pause = min(2 * self._pause, pace.longest)
+        if not self._has_answered:
+            self._next_at = max(self._next_at, time.monotonic() + min(self._pause, 0.1))
+            self._pause = min(2 * self._pause, self._link.pace.longest)
+        self._has_answered = False
 
     # Questions and answers ----------------------------------------------------------------------
 
@@ -306,6 +309,7 @@ class RemotePolicy:
         if not self._own and self._robot.delta_mask is not None:
             state = self._robot.units.from_radians(np.asarray(observation.state, np.float32))
             actions = actions + np.where(self._robot.delta_mask, state, 0.0)
+        self._has_answered = True
         sequence, self._sequence = self._sequence, self._sequence + 1
         facts = own if self._own else {}
         stages = _stages(facts.get("stages"), answer.get("server_timing"))

@@ -14,6 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from websockets.protocol import State
 
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.serve.engine import Engine, Episode
+from pi0_ros.serve.images import decode_all, is_costly
 from pi0_ros.serve.mapping import MAPPINGS, OWN, KeyMapping
 from pi0_ros.serve.metrics import CONTENT_TYPE, Metrics
 from pi0_ros.serve.shared_images import SharedImages
@@ -36,6 +38,7 @@ VERSION = 1
 """Of the map `pi0_ros`."""
 
 LOG = logging.getLogger("pi0_serve")
+_HANDSHAKES = logging.getLogger("pi0_serve.websockets")
 
 _TEXT = 2000  # characters of an error
 _DRAIN = 5.0  # seconds that running inferences get to end when the server stops
@@ -83,7 +86,10 @@ class PolicyServer:
             self._mappings.insert(0, options.mapping)
         self._clients: dict[ServerConnection, bool] = {}
         """Connection -> whether a question of it is being answered."""
+        self._dismissed: set[ServerConnection] = set()
         self._stopping = False
+        # A client waits for its answer, so none ever waits for the decoding of another's images.
+        self._decoders = ThreadPoolExecutor(options.most_clients, "pi0-decoder")
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -115,18 +121,25 @@ class PolicyServer:
             process_request=self._admit,
             server_header=None,
             close_timeout=2.0,
-            logger=logging.getLogger("pi0_serve.websockets"),
+            # A process of the client's own is watched by its exit, and busy while it infers.
+            ping_interval=None if self._options.trusted else 20.0,
+            logger=_HANDSHAKES,
         ) as server:
             on_ready(server)
             await stop.wait()
             self._stopping = True
             server.close(close_connections=False)
-            for client, busy in list(self._clients.items()):
-                if not busy:
-                    await client.close(CloseCode.GOING_AWAY, "the server stops")
+            await self.dismiss()
             end = time.monotonic() + _DRAIN
             while self._clients and time.monotonic() < end:
                 await asyncio.sleep(0.01)
+
+    async def dismiss(self) -> None:
+        """Have the clients go elsewhere, each once its question is answered."""
+        self._dismissed |= set(self._clients)
+        for client, busy in list(self._clients.items()):
+            if not busy:
+                await client.close(CloseCode.GOING_AWAY, "the server stops")
 
     def _admit(self, client: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP; refuse those without the key, and too many."""
@@ -171,6 +184,7 @@ class PolicyServer:
             pass
         finally:
             del self._clients[client]
+            self._dismissed.discard(client)
             self._metrics.clients.dec()
             if self._options.trusted:
                 self._stop.set()
@@ -199,7 +213,7 @@ class PolicyServer:
             await client.send(answer)
             before = time.monotonic() - begun
             self._clients[client] = False
-            if self._stopping:
+            if client in self._dismissed:
                 await client.close(CloseCode.GOING_AWAY, "the server stops")
                 return
 
@@ -218,15 +232,15 @@ class PolicyServer:
             return f"malformed request: {error}"[:_TEXT]
         begun = time.monotonic()
         try:
-            observation, prefix = self._observation(request), _prefix(own)
+            prefix = _prefix(own)
 
             def wanted() -> bool:
                 return client.state is State.OPEN
 
             with self._metrics.questions.track_inprogress():
-                chunk = await asyncio.wrap_future(
-                    self._engine.infer(episode, observation, prefix, wanted)
-                )
+                observation = await self._observation(request)
+                answer = self._engine.infer(episode, observation, prefix, wanted)
+                chunk = answer.result() if answer.done() else await asyncio.wrap_future(answer)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -247,7 +261,7 @@ class PolicyServer:
             answer["pi0_ros"] = {"id": number, **_facts(chunk)}
         return pack(answer)
 
-    def _observation(self, request: Mapping[str, Any]) -> Observation:
+    async def _observation(self, request: Mapping[str, Any]) -> Observation:
         """What a request has of images, state and prompt; units are the checkpoint's."""
         if self._options.default_prompt:
             request = {"prompt": self._options.default_prompt, **request}
@@ -256,9 +270,14 @@ class PolicyServer:
         if mapping is None:
             keys = sorted(request)[:20]
             raise WireError(f"neither state nor image of {list(cameras)} is among the keys {keys}")
-        images, state, prompt = mapping.read(request, cameras)
+        sent, state, prompt = mapping.read(request, cameras)
         if self._images is not None:
             images = self._images.read(request["shared_images"])
+        elif any(map(is_costly, sent.values())):  # in a thread: it would hold up all clients
+            loop = asyncio.get_running_loop()
+            images = await loop.run_in_executor(self._decoders, decode_all, sent)
+        else:
+            images = decode_all(sent)
         return Observation(images, state, prompt)
 
     def _described(self, error: BaseException) -> dict[str, Any]:
@@ -311,6 +330,16 @@ def _facts(chunk: ActionChunk) -> dict[str, Any]:
         "seed": int(chunk.seed),
         "stages": {name: float(seconds) for name, seconds in chunk.stage_times.items()},
     }
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A line for what is no handshake: anybody can send that, and as often as they like."""
+    if record.exc_info and record.msg == "opening handshake failed":
+        record.msg, record.exc_info = f"{record.msg}: {record.exc_info[1]}", None
+    return True
+
+
+_HANDSHAKES.addFilter(_without_traceback)
 
 
 def _address(client: ServerConnection) -> str:

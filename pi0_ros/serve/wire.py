@@ -20,9 +20,9 @@ import numpy as np
 MAX_MESSAGE = 32 << 20
 """Bytes of a message: three raw images of 1280 x 720 are 8 MB."""
 
-_MAX_ENTRIES = 4096  # of a list; arrays of numbers are bytes
+_MAX_ENTRIES = 1024  # of a list; arrays of numbers are bytes
 _MAX_KEYS = 256
-_MAX_CONTAINERS = 4096  # lists and maps of a message: an empty one is a byte of it, and 64 here
+_MAX_CONTAINERS = 1024  # lists and maps of a message: an empty one is a byte of it, and 64 here
 _MAX_TEXT = 1 << 16
 _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from pi0_ros.checkpoint.random import write_random_checkpoint
+from pi0_ros.model.config import TINY
 from pi0_ros.policy import graphs
+from pi0_ros.policy.batching import BATCH_SIZES
 from pi0_ros.policy.compile import GraphOptions
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import ActionPrefix, ChunkRequest, Observation
@@ -81,3 +86,25 @@ def test_one_wrong_request_spoils_the_batch(demo_checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="lacks the cameras"):
         policy.infer_batch([good, bad])
     assert policy.infer_batch([good])[0].sequence == good.sequence
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+@pytest.mark.timeout(1800)
+def test_inductor_compiles_every_size_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smallest = replace(TINY, depth=2, vision_depth=1, num_steps=1)
+    write_random_checkpoint(tmp_path / "checkpoint", smallest)
+    monkeypatch.setattr(graphs, "PROMPT_LENGTHS", {"pi0": (smallest.prompt_length,)})
+    compiled, eager = (
+        Policy.load(tmp_path / "checkpoint", graph=GraphOptions(graph), batch_sizes=BATCH_SIZES)
+        for graph in ("inductor", "eager")
+    )
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for count in (1, 2, 3, 4, 7, 8):
+            asked = requests(count)
+            assert_alike(compiled, asked)
+            pairs = zip(compiled.infer_batch(asked), eager.infer_batch(asked), strict=True)
+            for ours, plain in pairs:
+                np.testing.assert_allclose(ours.positions, plain.positions, rtol=0, atol=1e-5)

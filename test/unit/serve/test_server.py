@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +27,9 @@ from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.policy.card import PolicyCard
 from pi0_ros.policy.types import ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
+from pi0_ros.serve import images
 from pi0_ros.serve.engine import Engine, Episode
+from pi0_ros.serve.images import decode
 from pi0_ros.serve.links import ServerLink
 from pi0_ros.serve.mapping import MAPPINGS
 from pi0_ros.serve.remote import PolicyEnded, RemoteError, RemotePolicy, RobotSide, WrongPolicy
@@ -139,8 +142,12 @@ def test_an_error_of_the_policy_keeps_its_name_and_the_connection(
     with pytest.raises(RemoteError, match=r"failed \(RuntimeError\)") as raised:
         remote.infer(observation())
     assert "secret" not in str(raised.value) and not isinstance(raised.value, ValueError)
+    for ends in (SystemExit(3), KeyboardInterrupt(), StopIteration(), GeneratorExit()):
+        policy.before = lambda _, ends=ends: (_ for _ in ()).throw(ends)
+        with pytest.raises(RemoteError, match=r"failed \(RuntimeError\)"):
+            remote.infer(observation())
     policy.before = lambda _: None
-    assert remote.infer(observation()).sequence == 2 and remote.starts == 1
+    assert remote.infer(observation()).sequence == 6 and remote.starts == 1
     remote.close()
 
 
@@ -177,6 +184,16 @@ def answer_of(remote: RemotePolicy) -> Any:
         return remote.infer(observation())
     except PolicyEnded:
         return None
+
+
+def test_a_server_that_says_goodbye_is_left_and_another_asked_at_once() -> None:
+    """As a fleet's replica does that is replaced: no observation is lost."""
+    with policy_server() as url:
+        remote = RemotePolicy(ServerLink(url), robot())
+        remote.infer(observation())
+    with policy_server(port=int(url.rpartition(":")[2])):
+        assert remote.infer(observation()).sequence == 0 and remote.starts == 2
+    remote.close()
 
 
 def test_a_server_that_starts_again_is_found_within_a_second() -> None:
@@ -286,7 +303,7 @@ def test_keys_of_openpis_robots(kind: str, keys: set[str]) -> None:
     back, state, prompt = mapping.read(request, cameras)
     assert prompt == "go" and state.tolist() == list(range(8))
     for name in cameras:
-        np.testing.assert_array_equal(back[name], images[name])
+        np.testing.assert_array_equal(decode(back[name], name), images[name])
 
 
 # Doors --------------------------------------------------------------------------------------------
@@ -321,6 +338,36 @@ def test_more_clients_than_allowed_are_refused() -> None:
             RemotePolicy(ServerLink(url), robot())
         remote.close()
         wait_until(lambda: _connects(url), "the place of the client that has gone")
+
+
+def test_clients_admitted_at_once_are_not_more_than_allowed() -> None:
+    """The key is checked before the greeting, so several may pass before the first counts."""
+    with policy_server(most_clients=2) as url:
+        host, port = url.removeprefix("ws://").split(":")
+        ends = [socket.create_connection((host, int(port)), PATIENCE) for _ in range(6)]
+        for end in ends:
+            end.sendall(
+                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
+            )
+        for end in ends:  # all at once: none is a client when the last is admitted
+            end.sendall(b"\r\n")
+        answers = [_words(end) for end in ends]
+        greeted = [answer for answer in answers if b"horizon" in answer]
+        refused = [a for a in answers if b"503" in a[:20] or b"too many clients" in a]
+        assert len(greeted) == 2 and len(refused) == 4, answers
+        for end in ends:
+            end.close()
+
+
+def _words(end: Any) -> bytes:
+    """What a server says at first: up to its greeting, or its refusal."""
+    heard = b""
+    while not (b"horizon" in heard or b"too many clients" in heard):
+        part = end.recv(1 << 16)
+        assert part, heard
+        heard += part
+    return heard
 
 
 def _connects(url: str) -> bool:
@@ -507,6 +554,28 @@ def test_what_waits_shares_the_next_inference_and_what_is_wrong_spoils_nothing()
 def get_waiting(url: str) -> int:
     text = get(url, "/metrics")[1].decode()
     return int(float(re.search(r"^pi0_questions (\S+)", text, re.M)[1]))
+
+
+def test_a_costly_image_holds_nobody_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JPEG is decoded beside the loop that serves all clients."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(sent: Any, camera: str) -> Any:
+        if isinstance(sent, bytes):
+            begun.set()
+            assert go_on.wait(PATIENCE)
+        return decode(sent, camera)
+
+    monkeypatch.setattr(images, "decode", slow)
+    first, second = (RemotePolicy(ServerLink(url), robot(images=i)) for i in ("jpeg", "fitted"))
+    waits = threading.Thread(target=first.infer, args=(observation(),))
+    waits.start()
+    assert begun.wait(PATIENCE)
+    assert [second.infer(observation()).sequence for _ in range(3)] == [0, 1, 2]
+    go_on.set()
+    waits.join(PATIENCE)
+    assert not waits.is_alive()
+    first.close(), second.close()
 
 
 def test_one_that_reads_no_answers_holds_nobody_up(url: str) -> None:

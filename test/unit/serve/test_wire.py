@@ -271,7 +271,8 @@ def read_all(data: bytes) -> bool:
         for mapping in (OWN, *MAPPINGS.values()):
             cameras = CAMERAS if mapping.images is None else tuple(mapping.images.values())
             if mapping.fits(message, cameras):
-                mapping.read(message, cameras)
+                for camera, sent in mapping.read(message, cameras)[0].items():
+                    decode(sent, camera)
         own = message.get("pi0_ros")
         if isinstance(own, dict) and "card" in own:
             PolicyCard.from_document(own["card"], "the server")
