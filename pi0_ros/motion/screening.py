@@ -89,19 +89,19 @@ def judge(
     Raises:
         Refusal: limits, naming joint, step, value and limit.
     """
-    here = places[0]
+    here, at = places[0], np.array(places)
     with np.errstate(over="ignore", invalid="ignore"):
         # An arm that follows is at the splice point's step, one that waited for its first chunk is
         # still at the first one.
-        ways = np.min([np.abs(positions[: splice_step + 1] - p) for p in places], axis=0)
+        ways = np.abs(positions[: splice_step + 1] - at[:, None]).min(axis=0)
         jumps = ways.min(axis=0)[None]
         # An arm that rests beyond a limit is not refused its way back.
-        lower = np.minimum(limits.lower, np.min(places, axis=0))
-        upper = np.maximum(limits.upper, np.max(places, axis=0))
+        lower = np.minimum(limits.lower, at.min(axis=0))
+        upper = np.maximum(limits.upper, at.max(axis=0))
         out = np.maximum(positions - upper, lower - positions)
-        steps = np.diff(positions, axis=0)
+        steps = positions[1:] - positions[:-1]
         rates = np.abs(steps) / dt
-        changes = np.abs(np.diff(steps, axis=0)) / dt**2
+        changes = np.abs(steps[1:] - steps[:-1]) / dt**2
 
     if found := _worst(jumps, tolerances.max_jump):
         joint = found[1]

@@ -39,8 +39,15 @@ class Motion:
 
         Before the first point it is the first point; from the last one on it rests there.
         """
-        positions, velocities = self.sample_all(np.array([time], dtype=np.int64))
-        return positions[0], velocities[0]
+        times, positions, velocities = self.times, self.positions, self.velocities
+        if time >= times[-1]:
+            return positions[-1], np.zeros_like(velocities[-1])
+        if time <= times[0]:
+            return positions[0], velocities[0]
+        j = int(times.searchsorted(time, side="right"))
+        i, begin = j - 1, int(times[j - 1])
+        duration, t = (int(times[j]) - begin) / _SECOND, (time - begin) / _SECOND
+        return between(duration, t, positions[i], velocities[i], positions[j], velocities[j])
 
     def sample_all(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `sample` at many times: [times, joints] each."""
@@ -55,13 +62,14 @@ class Motion:
             # Differences first: nanoseconds since 1970 do not fit a float64.
             length = self.times[j] - self.times[i]
             inside = np.minimum(np.maximum(times - self.times[i], 0), length)
-            t = inside[:, None] / _SECOND
-            p, v = self.positions[i], self.velocities[i]
-            square, cube = _coefficients(
-                length[:, None] / _SECOND, self.positions[j] - p, v, self.velocities[j]
+            positions, velocities = between(
+                length[:, None] / _SECOND,
+                inside[:, None] / _SECOND,
+                self.positions[i],
+                self.velocities[i],
+                self.positions[j],
+                self.velocities[j],
             )
-            positions = p + t * (v + t * (square + t * cube))
-            velocities = v + t * (2 * square + t * 3 * cube)
         over = times >= self.times[-1]
         positions[over], velocities[over] = self.positions[-1], 0.0
         return positions, velocities
@@ -95,7 +103,7 @@ class Motion:
 
     def peaks(self) -> Peaks:
         """The extremes of every segment, in closed form."""
-        duration = np.diff(self.times)[:, None] / _SECOND
+        duration = (self.times[1:] - self.times[:-1])[:, None] / _SECOND
         p, v = self.positions, self.velocities
         return segment_peaks(duration, p[:-1], v[:-1], p[1:], v[1:])
 
@@ -169,10 +177,24 @@ def segment_peaks(
     return Peaks(position + low, position + high, fastest, hardest)
 
 
+def between(
+    duration: float | np.ndarray,
+    t: float | np.ndarray,
+    position: np.ndarray,
+    velocity: np.ndarray,
+    end_position: np.ndarray,
+    end_velocity: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Position and velocity, `t` seconds after the begin of cubic segments that take `duration`."""
+    square, cube = _coefficients(duration, end_position - position, velocity, end_velocity)
+    moved = t * (velocity + t * (square + t * cube))
+    return position + moved, velocity + t * (2 * square + t * 3 * cube)
+
+
 def _coefficients(
-    duration: np.ndarray, way: np.ndarray, first: np.ndarray, last: np.ndarray
+    duration: float | np.ndarray, way: np.ndarray, first: np.ndarray, last: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of t^2 and t^3 in the cubic with these velocities at its ends that goes `way`."""
     square = (3 * way / duration - 2 * first - last) / duration
-    cube = (first + last - 2 * way / duration) / duration**2
+    cube = (first + last - 2 * way / duration) / (duration * duration)
     return square, cube

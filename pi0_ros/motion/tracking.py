@@ -107,7 +107,6 @@ def _follow_joint(
         change: of the velocity in a step at most, radians per second.
     """
     p, v = target[0], rate[0]
-    steps = len(target) - 1
     ps, vs = [p], [v]
     half, lag, a = h / 2, 1.5 * h, _SHARE * change
     half_a, most_a = a / 2, 0.75 * a
@@ -118,11 +117,14 @@ def _follow_joint(
     hardest = swift + change
     furthest = hardest * h + h * (hardest * hardest / (2 * change) + change / 8) + _TOLERANCE
     inner_lower, inner_upper = lower + furthest, upper - furthest
-    for k in range(1, steps + 1):
-        speed = abs(v)
-        # Conditions instead of min and max: this loop is most of the time that a plan takes.
-        cap = (steps - k) * change
-        most = fastest if speed - change < fastest else speed - change
+    # Conditions instead of abs, min and max: this loop is most of the time that a plan takes.
+    steps_left = range(len(target) - 2, 0, -1)
+    for left, goal, wanted in zip(steps_left, target[1:], rate[1:], strict=False):
+        speed = v if v > 0 else -v
+        most = speed - change
+        if most < fastest:
+            most = fastest
+        cap = left * change
         if most < cap:
             cap = most
         low, high = v - change, v + change
@@ -144,24 +146,23 @@ def _follow_joint(
         # By how much the next point would be missed at the path's own speed. A small miss shrinks
         # to a third at each step; a large one as fast as braking in time for it allows. Both ask
         # for the state after the step, not before it: so the joint does not swing about the path.
-        wanted = rate[k]
-        off = target[k] - p - (v + wanted) * half
+        off = goal - p - (v + wanted) * half
         if off > near:
             wanted += math.sqrt(a * (2 * off / h - most_a)) - half_a
         elif off < -near:
             wanted -= math.sqrt(a * (-2 * off / h - most_a)) - half_a
         else:
             wanted += off / lag
-        if k == steps:
-            new = 0.0  # exactly
-        elif wanted < low:
-            new = low if low < high else high
-        else:
-            new = wanted if wanted < high else high
+        if wanted < low:
+            wanted = low
+        new = wanted if wanted < high else high
         p += (v + new) * half
         v = new
         ps.append(p)
         vs.append(v)
+    # At rest after the last step, exactly.
+    ps.append(p + v * half)
+    vs.append(0.0)
     return ps, vs
 
 
@@ -208,6 +209,8 @@ def able_to_brake(
     the joint's own limit.
     """
     speed, full = np.abs(velocity), limits.full.acceleration
+    if (limits.acceleration == full).all():
+        return limits
     now = Motion(np.zeros(1, np.int64), position[None], velocity[None])
     tight = ~can_brake(now, limits, round(step * _SECOND))[0]
     acceleration = np.maximum(limits.acceleration, speed / (steps * step) * (1 + _TOLERANCE))
