@@ -160,7 +160,7 @@ class Executor:
         self._setpoint: Motion | None = None
         self._lost = False
         self._published_at = 0
-        self._stopping = False
+        self._stopping = 0.0  # share of the acceleration limits; 0: no stop executes
         self._step, self._points = 0, 0
         self.following.clear()
         self._rest.clear()
@@ -205,27 +205,32 @@ class Executor:
             measured, now: see `update`.
 
         Returns:
-            A decelerating stop; None if nothing moves, or is stopping already.
+            A decelerating stop; None if nothing moves, or is stopping as hard as it should already.
         """
         if measured is not None and is_finite(measured):
             self._look(measured, now)
-        setpoint = self._setpoint
-        if self._stopping or self.rests(now):
+        settings = self.settings
+        share = settings.emergency_acceleration_scale if self.enable.latched else 1.0
+        if self._stopping >= share or self.rests(now):
             return None
         silence = (now - self._published_at) / 1e9
         if not self.enable.enabled:
-            cause = self.enable.cause
-        elif silence > self.settings.starve_timeout:
+            cause = self.enable.latched or self.enable.cause
+        elif silence > settings.starve_timeout:
             cause = f"no new trajectory for {silence:.2f} s"
         else:
             return None
-        limits, settings = self._limits, self.settings
-        if self.enable.latched:
-            limits = limits.scaled(1.0, settings.emergency_acceleration_scale)
-        lead = round(settings.splice_lead * 1e9)
-        planned = stop(limits, setpoint, now, settings.controller, lead, self._step, self._points)
+        planned = stop(
+            self._limits.scaled(1.0, share),
+            self._setpoint,
+            now,
+            settings.controller,
+            round(settings.splice_lead * 1e9),
+            self._step,
+            self._points,
+        )
         self._execute(planned, now)
-        self._stopping = True
+        self._stopping = share
         return replace(planned, stop_cause=cause)
 
     def rests(self, now: int) -> bool:
@@ -339,7 +344,7 @@ class Executor:
     def _execute(self, planned: Plan, now: int) -> Plan:
         self._setpoint = planned.motion.after(self._setpoint, HISTORY)
         self._published_at = now
-        self._stopping = False
+        self._stopping = 0.0
         return planned
 
 

@@ -56,7 +56,7 @@ class Conditions:
             velocities are told, messages per second, time to the node (shortest, longest).
         transport, loss: of trajectories: time to the controller, share that is lost.
         clock_offset: by which the controller's clock is ahead of the node's.
-        splice_lead: the node's parameter.
+        splice_lead, emergency_acceleration_scale: the node's parameters.
         blur_on_return: radians by which a setpoint may be taken for the old one after the robot was
             away.
         policy, policy_rate, inference, dt, horizon: kind of policy, chunks per second at most, time
@@ -89,6 +89,7 @@ class Conditions:
     loss: float = 0.0
     clock_offset: float = 0.0
     splice_lead: float = 0.04
+    emergency_acceleration_scale: float = 1.0
     blur_on_return: float = 0.0
     policy: str = "wave"
     policy_rate: float = 10.0

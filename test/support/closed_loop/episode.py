@@ -19,7 +19,14 @@ from pi0_ros.sim.points import Points, Rejected
 from support.closed_loop.arm import Arm
 from support.closed_loop.conditions import TAIL, Conditions
 from support.closed_loop.families import draw
-from support.closed_loop.judge import Bounds, Excuse, Verdict, apart_since, judge
+from support.closed_loop.judge import (
+    Bounds,
+    Excuse,
+    Verdict,
+    apart_since,
+    judge,
+    late_to_rest,
+)
 from support.closed_loop.node import Node, settings_of
 from support.closed_loop.policies import Policy
 
@@ -95,6 +102,7 @@ class Episode:
         self._asked = False  # for the fault that is latched
         self._recover_from: int | None = None
         self._slow: tuple[tuple[int, ...], int] = (), 0  # joints that do not follow, since when
+        self._stop: tuple[int, int] | None = None  # from an emergency stop to its release
         self._queue: list[tuple[int, int, str, Any]] = []
         self._count = 0
 
@@ -252,6 +260,7 @@ class Episode:
 
     def _on_emergency_stop(self, time: int, _: Any) -> None:
         self._asked = True
+        self._stop = time, self._end
         self._node.enable.emergency_stop(True)
         self._send(self._node.tick(time + self._node_clock), time)
 
@@ -262,6 +271,7 @@ class Episode:
         enable.enable(0.0)
         self._asked = False
         self._recover_from = time
+        self._stop = self._stop and (self._stop[0], min(self._stop[1], time))
 
     def _on_disable(self, time: int, _: Any) -> None:
         self._node.enable.disable("an operator")
@@ -323,9 +333,15 @@ class Episode:
 
     def _outcome(self) -> Outcome:
         c = self._c
-        bounds = Bounds(c.lower, c.upper, c.velocity, c.acceleration)
+        hardest = c.acceleration * max(c.emergency_acceleration_scale, 1.0)
+        bounds = Bounds(c.lower, c.upper, c.velocity, hardest)
         verdict = judge(self._times, self._commands, bounds, self._excused)
         problems = [] if c.free else [*verdict.problems, *sorted(self._odd)]
+        if self._stop and not c.free:
+            # The message, until it takes effect, two cycles, and the last step, which is softer.
+            reaction = c.transport[1] + c.splice_lead + 2 / c.rate + c.dt
+            late = late_to_rest(self._times, self._commands, hardest, *self._stop, reaction)
+            problems += [late] if late else []
         overdue = self._overdue()
         if c.latch == "never" and not c.free:
             problems += [f"false latch at {at:.2f} s: {fault}" for at, fault in self._latches]

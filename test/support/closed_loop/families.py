@@ -177,8 +177,15 @@ def _stop_and_go(at: float) -> list[Incident]:
 
 
 def _emergency(rng: np.random.Generator, base: Conditions) -> Change:
+    """Also one that comes while the arm is being stopped already, and brakes harder."""
     noise = float(rng.choice([0.0, 0.005]))
-    return {"incidents": tuple(_stop_and_go(_time(rng))), "noise": noise, **_lag(rng)}
+    incidents = _stop_and_go(_time(rng))
+    change: Change = {"noise": noise, **_lag(rng)}
+    if rng.random() < 0.5:
+        before = incidents[0].at - float(rng.uniform(0.02, 0.1))
+        incidents = [Incident(before, "disable"), *incidents]
+        change["emergency_acceleration_scale"] = 3.0
+    return {"incidents": tuple(incidents), **change}
 
 
 def _disabling(rng: np.random.Generator, base: Conditions) -> Change:

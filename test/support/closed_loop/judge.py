@@ -149,6 +149,36 @@ def judge(
     )
 
 
+def late_to_rest(
+    times: np.ndarray,
+    commands: np.ndarray,
+    acceleration: np.ndarray,
+    begin: int,
+    end: int,
+    reaction: float,
+) -> str:
+    """Whether a stop brakes softer than it should.
+
+    Args:
+        times, commands: see `judge`.
+        acceleration: [joints] rad/s^2 that it should brake with.
+        begin, end: nanoseconds at which the stop was asked for, and until which it holds.
+        reaction: seconds until it brakes, at most, and those that it may take longer.
+
+    Returns:
+        "", or a sentence.
+    """
+    speeds = np.abs(np.diff(commands, axis=0)) / (np.diff(times)[:, None] / 1e9)
+    braking = begin + round(reaction * 1e9)
+    fastest = speeds[(times[1:] >= begin) & (times[:-1] <= braking)].max(axis=0)
+    rest = braking + round(float((fastest / acceleration).max()) * 1e9)
+    after = commands[(times >= rest) & (times <= end)]
+    moved = float(np.ptp(after, axis=0).max()) if len(after) else 0.0
+    if moved <= _STILL:
+        return ""
+    return f"{(rest - begin) / 1e9:.3f} s after a stop it still moves, by {moved:.4f} rad"
+
+
 def _sums(rows: np.ndarray, count: int) -> np.ndarray:
     """[n - count + 1, ...] sums of `count` successive rows."""
     total = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])

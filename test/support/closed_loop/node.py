@@ -27,6 +27,7 @@ def settings_of(conditions: Conditions) -> MotionSettings:
     given = {spec.name: spec.default for spec in SPECS} | {
         "controller": conditions.form.controller,
         "splice_lead": conditions.splice_lead,
+        "emergency_acceleration_scale": conditions.emergency_acceleration_scale,
         "reject_latch": 1000,  # the policies here are not good ones
         "max_jump": 7.0,
     }

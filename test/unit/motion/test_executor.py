@@ -448,6 +448,33 @@ def test_an_emergency_stop_may_brake_harder() -> None:
     assert braking[1] < braking[0]
 
 
+@pytest.mark.parametrize("soft", ["disabled", "starved"])
+def test_an_emergency_stop_during_a_stop_brakes_harder(soft: str) -> None:
+    """From the setpoint, without a step, and no stop after it is planned; a softer one never is."""
+
+    def rests_after(scale: float) -> tuple[int, list[str]]:
+        loop = Loop(LIMITS, swing, emergency_acceleration_scale=scale).run(0.9)
+        if soft == "disabled":
+            loop.executor.enable.disable("an operator")
+        while not loop.stops:
+            loop.run(0.02, chunks=False)
+        begun = len(loop.commands)
+        loop.run(0.06, chunks=False)
+        assert len(loop.stops) == 1 and not loop.executor.rests(loop.now)
+        loop.executor.enable.emergency_stop(True)
+        loop.run(1.0, chunks=False)
+        commands = np.array(loop.commands)
+        accelerations = np.diff(commands, 2, axis=0) / (PERIOD / SECOND) ** 2
+        assert (np.abs(accelerations) < 1.05 * max(scale, 1.0) * LIMITS.acceleration).all()
+        moving = np.abs(np.diff(commands[begun:], axis=0)).max(axis=1) > 1e-9
+        return int(np.flatnonzero(moving)[-1]), loop.stops
+
+    (usual, one), (harder, two), (as_before, still_one) = map(rests_after, (1.0, 4.0, 0.5))
+    assert harder < usual == as_before
+    assert len(one) == len(still_one) == 1
+    assert len(two) == 2 and two[1] == "the emergency stop"
+
+
 def test_stops_once_when_motion_is_disabled() -> None:
     moves, here = rested(LIMITS, wave()[5]), at_rest(wave()[5])
     assert moves.update(chunk(wave()), here, NOW).trajectory is not None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.closed_loop.episode import Episode, Outcome, play
 from support.closed_loop.families import FAMILIES, FORMS, draw
-from support.closed_loop.judge import Bounds, Excuse, apart_since, judge
+from support.closed_loop.judge import Bounds, Excuse, apart_since, judge, late_to_rest
 from support.closed_loop.node import Node
 
 FAST = 200 // len(FAMILIES) + 1
@@ -112,6 +112,15 @@ class OnePoint(Node):
         return replace(trajectory, times=trajectory.times[-1:], **last)
 
 
+class StopsOnce(Node):
+    """A stop that executes is never replaced by a harder one."""
+
+    def tick(self, now):
+        if not (self.executor._stopping and self.enable.latched):
+            return super().tick(now)
+        return None
+
+
 class NotANumber(Node):
     def chunk(self, chunk, now):
         trajectory = super().chunk(chunk, now)
@@ -131,6 +140,7 @@ class NotANumber(Node):
         (NeverLatches, "a joint is stuck or slow", "no fault latched"),
         (Believes, "angles that wrap", "false latch"),
         (Suspects, "arm lags by up to 80 ms", "false latch"),
+        (StopsOnce, "emergency stop", "still moves"),
         (OnePoint, "ideal", "1 points"),
         (NotANumber, "ideal", "rejects a trajectory: not finite"),
     ],
@@ -177,6 +187,20 @@ def test_a_smooth_motion_has_no_problems() -> None:
 def test_what_the_judge_sees(commands: np.ndarray, says: str) -> None:
     verdict = judge(TIMES, commands, BOUNDS)
     assert any(says in problem for problem in verdict.problems), verdict
+
+
+def test_a_stop_that_brakes_too_softly_is_seen() -> None:
+    begin, end = int(TIMES[0]), int(TIMES[-1])
+    seconds = (TIMES - begin) / 1e9
+    braking = np.minimum(seconds, 0.5)[:, None]
+    commands = 2.0 * braking - 2.0 * braking**2  # 4 rad/s^2 from 2 rad/s
+
+    def found(acceleration: float, reaction: float) -> str:
+        return late_to_rest(TIMES, commands, np.array([acceleration]), begin, end, reaction)
+
+    assert not found(4.0, 0.01)
+    assert "still moves" in found(8.0, 0.01)
+    assert not found(8.0, 0.26)
 
 
 def test_a_way_back_within_the_limits_is_allowed() -> None:
