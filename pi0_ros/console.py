@@ -97,6 +97,33 @@ def count(least: int = 0) -> Callable[[str], int]:
     return parse
 
 
+def add_choice(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    choices: Iterable[str],
+    text: str,
+    default: str = "",
+) -> None:
+    """An option of a few words; its help names the default, which is the first one otherwise."""
+    choices = list(choices)
+    default = default or choices[0]
+    text = f"{text} (default: {default})"
+    parser.add_argument(flag, choices=choices, default=default, help=text)
+
+
+def add_number(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    flag: str,
+    metavar: str,
+    kind: Callable[[str], float],
+    default: float,
+    text: str,
+) -> None:
+    """An option with a number, whose default its help names; `kind` reads it."""
+    text = f"{text} (default: {default:g})"
+    parser.add_argument(flag, metavar=metavar, type=kind, default=default, help=text)
+
+
 def add_ros_args(parser: argparse.ArgumentParser) -> None:
     """`--ros-args ARG ...`: everything after it is the node's."""
     parser.add_argument(

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
@@ -18,13 +17,10 @@ from pi0_ros.plain_yaml import read_yaml_file
 
 _LEAST_HEADER = 4 + 8 + 4
 """Bytes of encapsulation header, stamp and length of the frame id: the shortest std_msgs/Header."""
-STAMPED_TYPES = frozenset(
-    {
-        "sensor_msgs/msg/Image",
-        "sensor_msgs/msg/CompressedImage",
-        "sensor_msgs/msg/JointState",
-    }
-)
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+STATES_TYPE = "sensor_msgs/msg/JointState"
+STAMPED_TYPES = (*IMAGE_TYPES, STATES_TYPE)
 """Message types that begin with std_msgs/Header, whose stamp `header_stamp` can read."""
 
 
@@ -50,7 +46,8 @@ class Message:
     data: bytes
 
 
-class Recording(Protocol):
+@dataclass(frozen=True)
+class Recording:
     """What a robot recorded, whoever wrote it: a rosbag2 directory, or an episode of a data set.
 
     Attributes:
@@ -75,17 +72,11 @@ class Recording(Protocol):
         Raises:
             BagError: the recording breaks off or is damaged.
         """
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class Bag(Recording):
     """A rosbag2 recording: a directory, or one of its files (.mcap, .db3)."""
-
-    path: Path
-    storage: str
-    start: int
-    end: int
-    topics: tuple[BagTopic, ...]
 
     def messages(self, types: Mapping[str, str]) -> Iterator[Message]:
         with _opened(self.path) as reader:
@@ -93,20 +84,13 @@ class Bag(Recording):
             if not wanted:  # of no connections rosbags reads all
                 return
             _check_metadata(self.path, reader, wanted)
-            messages = reader.messages(wanted)
-            previous = None
-            while True:
-                try:
-                    connection, time, data = next(messages)
-                except StopIteration:
-                    return
-                except Exception as error:  # the storage formats raise errors of many kinds
-                    at = "at its first message" if previous is None else f"after {previous} ns"
-                    raise BagError(
-                        f"{self.path}: the recording is damaged {at}: {error}"
-                    ) from error
-                previous = time
-                yield Message(connection.topic, time, bytes(data))
+            time = None
+            try:
+                for connection, time, data in reader.messages(wanted):
+                    yield Message(connection.topic, time, bytes(data))
+            except Exception as error:  # the storage formats raise errors of many kinds
+                at = "at its first message" if time is None else f"after {time} ns"
+                raise BagError(f"{self.path}: the recording is damaged {at}: {error}") from error
 
 
 @contextmanager

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.bags.messages import CHUNK_TYPE, make, make_header
+from pi0_ros.node.observation import stamp_of
 
 DRY_RUN, EXECUTED, REJECTED = 0, 1, 2
 """What became of a chunk, as pi0_ros/msg/ActionChunk numbers it."""
+
+# Fields of the message and of the record: alike; lists or arrays there and tuples here.
+_ALIKE = ("sequence", "seed", "instruction", "dt", "joint_states_age", "verdict")
+_ALIKE += ("rejected_reason", "rtc", "rtc_fallback", "rtc_delay")
+_NAMES, _NUMBERS = ("joint_names", "camera_names"), ("camera_ages", "rtc_weights")
 
 
 @dataclass(frozen=True)
@@ -60,27 +66,18 @@ class ChunkRecord:
 
     def message(self) -> Any:
         """The message without the times of the inference's stages, which differ in every run."""
+        fields = {name: getattr(self, name) for name in _ALIKE}
+        fields["sequence"] %= 2**32
+        fields |= {name: list(getattr(self, name)) for name in _NAMES}
+        fields |= {name: np.array(getattr(self, name), np.float64) for name in _NUMBERS}
         return make(
             CHUNK_TYPE,
             header=make_header(self.stamp),
-            sequence=self.sequence % 2**32,
-            seed=self.seed,
-            instruction=self.instruction,
-            dt=float(self.dt),
             horizon=len(self.positions),
-            joint_names=list(self.joint_names),
             positions=np.asarray(self.positions, np.float64).ravel(),
-            camera_names=list(self.camera_names),
-            camera_ages=np.array(self.camera_ages),
-            joint_states_age=self.joint_states_age,
             stage_names=[],
             stage_times=np.zeros(0),
-            verdict=self.verdict,
-            rejected_reason=self.rejected_reason,
-            rtc=self.rtc,
-            rtc_fallback=self.rtc_fallback,
-            rtc_delay=self.rtc_delay,
-            rtc_weights=np.array(self.rtc_weights, np.float64),
+            **fields,
         )
 
 
@@ -90,25 +87,13 @@ def chunk_record(message: Any) -> ChunkRecord:
     Raises:
         ValueError: it does not hold `horizon` times as many positions as joints.
     """
-    stamp, joints = message.header.stamp, tuple(message.joint_names)
+    shape = message.horizon, len(message.joint_names)
     return ChunkRecord(
-        stamp=stamp.sec * 1_000_000_000 + stamp.nanosec,
-        sequence=message.sequence,
-        instruction=message.instruction,
-        joint_names=joints,
-        positions=np.array(message.positions, np.float32).reshape(message.horizon, len(joints)),
-        dt=message.dt,
-        camera_ages=tuple(message.camera_ages),
+        stamp=stamp_of(message),
+        positions=np.array(message.positions, np.float32).reshape(shape),
         inference_time=float(sum(message.stage_times)),
-        seed=message.seed,
-        camera_names=tuple(message.camera_names),
-        joint_states_age=message.joint_states_age,
-        verdict=message.verdict,
-        rejected_reason=message.rejected_reason,
-        rtc=message.rtc,
-        rtc_fallback=message.rtc_fallback,
-        rtc_delay=message.rtc_delay,
-        rtc_weights=tuple(message.rtc_weights),
+        **{name: getattr(message, name) for name in _ALIKE},
+        **{name: tuple(getattr(message, name)) for name in (*_NAMES, *_NUMBERS)},
     )
 
 
@@ -137,11 +122,10 @@ def read_trajectory(message: Any, time: int) -> RecordedTrajectory:
     Raises:
         ValueError: a point does not have one position per joint.
     """
-    stamp = message.header.stamp
-    start = stamp.sec * 1_000_000_000 + stamp.nanosec
     seconds = [p.time_from_start.sec + p.time_from_start.nanosec / 1e9 for p in message.points]
     names = tuple(message.joint_names)
     if any(len(point.positions) != len(names) for point in message.points):
         raise ValueError(f"points without a position for each of {len(names)} joints")
     positions = np.array([p.positions for p in message.points], float).reshape(-1, len(names))
-    return RecordedTrajectory(time, start or time, names, np.array(seconds), positions)
+    start = stamp_of(message) or time
+    return RecordedTrajectory(time, start, names, np.array(seconds), positions)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from pi0_ros.bags.bag import IMAGE_TYPES
 from pi0_ros.node.images import decompress, to_rgb
 
-TO_RGB = {"sensor_msgs/msg/Image": to_rgb, "sensor_msgs/msg/CompressedImage": decompress}
+TO_RGB = dict(zip(IMAGE_TYPES, (to_rgb, decompress), strict=True))
 """Message type -> message to [height, width, 3] uint8 RGB."""
 
 

@@ -10,13 +10,11 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pi0_ros.bags.bag import BagError, Message, Recording, header_stamp
+from pi0_ros.bags.bag import STATES_TYPE, BagError, Message, Recording, header_stamp
 from pi0_ros.share import find_shared_file
 
 CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 SAMPLES_TYPE = "std_msgs/msg/Float64MultiArray"
-STATES_TYPE = "sensor_msgs/msg/JointState"
 TRAJECTORY_TYPE = "trajectory_msgs/msg/JointTrajectory"
 
 
@@ -90,15 +88,11 @@ def joint_positions(
     Raises:
         BagError: the recording or a message in it is damaged.
     """
-    series: dict[str, tuple[list[int], list[float]]] = {}
+    series: dict[str, list[tuple[int, float]]] = {}
     for message in bag.messages(dict.fromkeys(topics, STATES_TYPE)):
         stamp = header_stamp(message)
         state = decode_or_blame(bag, message, STATES_TYPE)
         for name, position in zip(state.name, state.position, strict=False):
-            times, positions = series.setdefault(name, ([], []))
-            times.append(stamp)
-            positions.append(float(position))
-    return {
-        name: (np.array(times, np.int64), np.array(positions))
-        for name, (times, positions) in series.items()
-    }
+            series.setdefault(name, []).append((stamp, position))
+    columns = {name: list(zip(*pairs, strict=True)) for name, pairs in series.items()}
+    return {name: (np.array(t, np.int64), np.array(p, float)) for name, (t, p) in columns.items()}

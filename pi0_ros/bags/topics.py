@@ -44,10 +44,9 @@ def match_topics(
             problems.append(f"{need.name}: {names} would both be played on it")
         elif filled:
             matches[filled[0].name] = need
-        elif right:
-            if need.required:
-                problems.append(f"{need.name} ({need.purpose}) is there but holds no messages")
-        elif candidates:
+        elif right and need.required:
+            problems.append(f"{need.name} ({need.purpose}) is there but holds no messages")
+        elif candidates and not right:
             types = " and ".join(topic.type for topic in candidates)
             problems.append(
                 f"{need.name} ({need.purpose}) holds {types}; the node subscribes to {need.type}"

@@ -60,26 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     console.add_checkpoint(parser, required=False)
     console.add_out(parser)
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="bfloat16",
-        help="that the weights get (default: bfloat16)",
-    )
+    dtypes = ("float32", "bfloat16", "float16")
+    console.add_choice(parser, "--dtype", dtypes, "that the weights get", "bfloat16")
     add("--base-checkpoint", metavar="DIR", type=Path, help="what an adapter was trained on")
-    add(
-        "--asset",
-        metavar="ID",
-        default="",
-        help="openpi: which statistics, where there are several",
-    )
-    add(
-        "--horizon",
-        metavar="N",
-        type=console.count(1),
-        default=0,
-        help="openpi without config.json",
-    )
+    text = "openpi: which statistics, where there are several"
+    add("--asset", metavar="ID", default="", help=text)
+    text = "openpi without config.json"
+    add("--horizon", metavar="N", type=console.count(1), default=0, help=text)
     add("--tokenizer", metavar="PATH", type=Path, help="where the checkpoint brings none")
     console.add_params(parser)
     console.add_json(parser)
@@ -88,13 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_remap(group)
     add_target(group)
     add("--fps", metavar="N", type=console.count(1), help="frames a second (default: 1/action_dt)")
-    add(
-        "--least",
-        metavar="S",
-        type=float,
-        default=1.0,
-        help="seconds that an episode must have (default: 1)",
-    )
+    console.add_number(group, "--least", "S", float, 1.0, "seconds that an episode must have")
     add("--robot", metavar="NAME", default="", help="kind of the robot, as LeRobot calls it")
     console.add_ros_args(parser)
 

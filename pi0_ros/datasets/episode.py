@@ -8,10 +8,9 @@ the joints' ROS names. An action is stamped one period after its frame, as step 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from pi0_ros import console
 from pi0_ros.bags.bag import BagError, BagTopic, Message, Recording
 from pi0_ros.bags.messages import STATES_TYPE, encode, make, make_header
-from pi0_ros.datasets.layout import DataSet, Episode, Feature, Video, read_table
+from pi0_ros.datasets.layout import DataSet, Episode, Feature, read_table
 from pi0_ros.datasets.video import read_frames
 from pi0_ros.node.images import ImageError, decompress
 from pi0_ros.node.interface import Interface, Topic
@@ -48,33 +47,20 @@ class EpisodeRecording(Recording):
         state, action: features; `action` is "" where there is none.
     """
 
-    path: Path
-    start: int
-    end: int
-    topics: tuple[BagTopic, ...]
     data: DataSet = field(repr=False)
     episode: Episode = field(repr=False)
     parameters: NodeParameters = field(repr=False)
     state: str
     action: str
-    storage: str = "mcap"
 
     def messages(self, types: Mapping[str, str]) -> Iterator[Message]:
         wanted = {t.name for t in self.topics if types.get(t.name) == t.type}
-        stamps = self.stamps
-        streams = {
-            name: self._images(name)
-            for name, f in self.data.features.items()
-            if name in wanted
-            if f.is_image
-        }
-        period = round(1e9 / self.data.fps)
-        positions = {}
-        for name, shift in ((self.state, 0), (self.action, period)):
-            if name in wanted:
-                positions[name] = self.radians(name), shift
+        images = [name for name, feature in self.data.features.items() if feature.is_image]
+        streams = {name: self._images(name) for name in images if name in wanted}
+        shifts = {self.state: 0, self.action: round(1e9 / self.data.fps)}
+        positions = {n: (self.radians(n), shift) for n, shift in shifts.items() if n in wanted}
         task = ""
-        for k, stamp in enumerate(stamps.tolist()):
+        for k, stamp in enumerate(self.stamps.tolist()):
             if TASK in wanted and self.tasks[k] != task:
                 task = self.tasks[k]
                 yield Message(TASK, stamp, encode(make(_TEXT_TYPE, data=task)))
@@ -86,8 +72,7 @@ class EpisodeRecording(Recording):
     @cached_property
     def stamps(self) -> np.ndarray:
         """[frames] int64 ns."""
-        frames = self.episode.first + np.arange(self.episode.length)
-        return BEGIN + np.round(frames * (1e9 / self.data.fps)).astype(np.int64)
+        return _stamps(self.data, self.episode)
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -118,19 +103,13 @@ class EpisodeRecording(Recording):
     def _table(self) -> Any:
         """The frames without their images."""
         features = self.data.features
-        file, number = self.episode.data, self.episode.number
-        table = read_table(
-            file,
-            lambda name: name not in features or not features[name].is_image,
-            [("episode_index", "=", number)],
-        )
-        table = _by_frame(self.episode, table)
+        table = _read(self.episode, lambda n: n not in features or not features[n].is_image)
         times = _numbers(self.episode, table, "timestamp")[:, 0]
         pace = np.arange(len(times)) / self.data.fps
         if not np.abs(times - times[0] - pace).max() <= 0.5 / self.data.fps:
             raise BagError(
-                f"{file}: the timestamps of episode {number} do not follow the pace of"
-                f" {self.data.fps:g} frames per second that info.json declares"
+                f"{self.episode.data}: the timestamps of episode {self.episode.number} do not"
+                f" follow the pace of {self.data.fps:g} frames per second that info.json declares"
             )
         return table
 
@@ -143,27 +122,19 @@ class EpisodeRecording(Recording):
         video = self.episode.videos.get(name)
         if video is None:
             return self._still_images(name)
-        return self._video_images(video)
-
-    def _video_images(self, video: Video) -> Iterator[np.ndarray]:
         times = video.start + np.arange(self.episode.length) / self.data.fps
         return read_frames(video.file, times.tolist(), self.data.fps)
 
     def _still_images(self, name: str) -> Iterator[np.ndarray]:
         """Images that are files inside the table, PNG as a rule."""
-        chosen = [("episode_index", "=", self.episode.number)]
-        table = read_table(
-            self.episode.data, {name, "frame_index", "episode_index"}.__contains__, chosen
-        )
-        table = _by_frame(self.episode, table)
+        table = _read(self.episode, {name, "frame_index", "episode_index"}.__contains__)
         if name not in table.column_names:
             raise BagError(f"{self.episode.data}: no column {name}")
         for number, cell in enumerate(table[name]):
             content = cell.as_py()
             data = content.get("bytes") if isinstance(content, dict) else None
-            data = data if isinstance(data, bytes) else b""
             try:
-                yield decompress(SimpleNamespace(format="png", data=data))
+                yield decompress(SimpleNamespace(format="png", data=data or b""))
             except ImageError as error:
                 raise BagError(
                     f"{self.episode.data}: {name} of frame {number}: {error}; expected PNG or JPEG"
@@ -192,18 +163,20 @@ def open_episode(data: DataSet, number: int, parameters: NodeParameters) -> Epis
             f"{data.path}: no {' or '.join(STATES)} among its features: {', '.join(data.features)}"
         )
     joint_columns(data.features[state], parameters.joint_names, state)
-    topics = [BagTopic(TASK, _TEXT_TYPE, 1), BagTopic(state, STATES_TYPE, episode.length)]
-    if action:
-        topics.append(BagTopic(action, STATES_TYPE, episode.length))
-    for name, feature in data.features.items():
-        if feature.is_image:
-            topics.append(BagTopic(name, _IMAGE_TYPE, episode.length))
+    types = {state: STATES_TYPE} | ({action: STATES_TYPE} if action else {})
+    types |= {name: _IMAGE_TYPE for name, feature in data.features.items() if feature.is_image}
+    topics = [BagTopic(name, kind, episode.length) for name, kind in types.items()]
+    topics.append(BagTopic(TASK, _TEXT_TYPE, 1))
     topics.sort(key=lambda topic: topic.name)
-    recording = EpisodeRecording(
-        data.path, 0, 0, tuple(topics), data, episode, parameters, state, action
+    first, last = _stamps(data, episode)[[0, -1]].tolist()
+    return EpisodeRecording(
+        data.path, "mcap", first, last, tuple(topics), data, episode, parameters, state, action
     )
-    first, last = recording.stamps[[0, -1]].tolist()
-    return replace(recording, start=first, end=last)
+
+
+def _stamps(data: DataSet, episode: Episode) -> np.ndarray:
+    frames = episode.first + np.arange(episode.length)
+    return BEGIN + np.round(frames * (1e9 / data.fps)).astype(np.int64)
 
 
 def joint_columns(feature: Feature, joints: Sequence[str], name: str) -> list[int]:
@@ -273,10 +246,11 @@ def _numbers(episode: Episode, table: Any, name: str) -> np.ndarray:
         raise BagError(f"{episode.data}: {name} holds no numbers: {error}") from error
 
 
-def _by_frame(episode: Episode, table: Any) -> Any:
-    """The frames of an episode in their order."""
+def _read(episode: Episode, wanted: Callable[[str], bool]) -> Any:
+    """The frames of an episode in their order: a table of the columns of `wanted` names."""
     import pyarrow
 
+    table = read_table(episode.data, wanted, [("episode_index", "=", episode.number)])
     if table.num_rows != episode.length or not episode.length:
         raise BagError(
             f"{episode.data}: {table.num_rows} frames of episode {episode.number}; the list of"

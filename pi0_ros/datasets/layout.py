@@ -34,7 +34,6 @@ _MOST_BYTES = 1 << 28
 """Of a list of episodes or tasks."""
 _MOST_VALUES = 1 << 28
 """Of a parquet file: a kilobyte may declare billions that are all the same."""
-_IMAGES = ("video", "image")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Feature:
 
     @property
     def is_image(self) -> bool:
-        return self.kind in _IMAGES
+        return self.kind in ("video", "image")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,9 @@ def open_data_set(path: str | Path) -> DataSet:
     fps = info.number("fps", 0.0, 0.01, 1000.0)
     if not fps:
         info.problem("fps is missing")
-    features = {name: _feature(info.child("features").child(name)) for name in _names(info)}
+    declared = info.child("features")
+    names = [name for name in declared if len(name) < 200 and "\0" not in name]
+    features = {name: _feature(declared.child(name)) for name in names}
     if problems:
         raise BagError(f"{path} cannot be read:\n" + "\n".join(f"  - {p}" for p in problems))
     read = _episodes_v3 if version.startswith(V3) else _episodes_v2
@@ -155,10 +156,6 @@ def chosen_episodes(data: DataSet, text: str) -> list[int]:
     return list(chosen)
 
 
-def _names(info: Document) -> list[str]:
-    return [name for name in info.child("features") if len(name) < 200 and "\0" not in name]
-
-
 def _feature(document: Document) -> Feature:
     names = document.raw("names")
     if isinstance(names, dict) and len(names) == 1:  # {"motors": [...]}
@@ -172,40 +169,37 @@ def _episodes_v3(
     path: Path, info: Document, cameras: Iterable[str]
 ) -> tuple[dict[int, Episode], dict[int, str]]:
     data, video = info.text("data_path", V3_DATA), info.text("video_path", V3_VIDEO)
-    rows: list[dict[str, Any]] = []
     files = sorted((path / "meta" / "episodes").glob("*/*.parquet"))
     if not files:
         raise BagError(f"{path}: no meta/episodes/*/*.parquet; a v3 data set lists its episodes")
-    for file in files:
-        rows += read_table(file, lambda name: not name.startswith("stats/")).to_pylist()
+    tables = [read_table(file, lambda name: not name.startswith("stats/")) for file in files]
+
+    def place(row: Mapping[str, Any], what: str) -> dict[str, int]:
+        return {n: _whole(path, row, f"{what}/{n}") for n in ("chunk_index", "file_index")}
+
     episodes: dict[int, Episode] = {}
     first = 0
-    for row in rows:
+    for row in (row for table in tables for row in table.to_pylist()):
         number, length = _whole(path, row, "episode_index"), _whole(path, row, "length")
-        where = {name: _whole(path, row, f"data/{name}") for name in ("chunk_index", "file_index")}
         videos = {}
         for camera in cameras:
-            place = {
-                name: _whole(path, row, f"videos/{camera}/{name}")
-                for name in ("chunk_index", "file_index")
-            }
             start = row.get(f"videos/{camera}/from_timestamp")
             if not isinstance(start, (int, float)) or not 0 <= start < 1e9:
                 raise BagError(
                     f"{path}: episode {number} begins at {start!r} s in the video of {camera};"
                     " expected a number from 0"
                 )
-            videos[camera] = Video(_file(path, video, video_key=camera, **place), float(start))
-        episodes[number] = Episode(number, length, first, _file(path, data, **where), videos)
+            where = place(row, f"videos/{camera}")
+            videos[camera] = Video(_file(path, video, video_key=camera, **where), float(start))
+        file = _file(path, data, **place(row, "data"))
+        episodes[number] = Episode(number, length, first, file, videos)
         first += length
     table = read_table(path / "meta" / "tasks.parquet")
     words = [name for name in table.column_names if name != "task_index"]
     if len(words) != 1 or "task_index" not in table.column_names:
         raise BagError(f"{path}/meta/tasks.parquet: expected task_index and the tasks' words")
-    pairs = zip(table["task_index"].to_pylist(), table[words[0]].to_pylist(), strict=True)
-    return episodes, {
-        _whole(path, {"task_index": number}, "task_index"): str(task) for number, task in pairs
-    }
+    tasks = table.select(["task_index", words[0]]).to_pylist()
+    return episodes, {_whole(path, row, "task_index"): str(row[words[0]]) for row in tasks}
 
 
 def _episodes_v2(

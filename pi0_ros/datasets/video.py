@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -33,6 +32,7 @@ def read_frames(file: Path, times: Sequence[float], fps: float) -> Iterator[np.n
     console.require("av")
     import av
 
+    broken = (av.FFmpegError, OSError, LookupError, ArithmeticError, ValueError, TypeError)
     half = 0.5 / fps
     done = 0
     try:
@@ -54,14 +54,7 @@ def read_frames(file: Path, times: Sequence[float], fps: float) -> Iterator[np.n
                 done += 1
                 if done == len(times):
                     return
-    except (
-        av.error.FFmpegError,
-        OSError,
-        LookupError,
-        ArithmeticError,
-        ValueError,
-        TypeError,
-    ) as error:
+    except broken as error:
         raise BagError(f"{file}: no readable video: {error}") from error
     raise BagError(
         f"{file}: no frame at {times[done]:.3f} s, where the episode's frame {done} of {len(times)}"
@@ -86,17 +79,9 @@ class VideoWriter:
         self._stream.pix_fmt = self.pixel_format
         self._shape = (height, width, 3)
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._container.mux(self._stream.encode())
+    def close(self) -> None:
+        """Complete the file."""
+        self._container.mux(self._stream.encode())
         self._container.close()
 
     def add(self, image: np.ndarray) -> None:

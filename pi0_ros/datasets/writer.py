@@ -100,7 +100,7 @@ class DataSetWriter:
         if self._open is None:
             return
         for camera, video in self._open.videos.items():
-            video.__exit__(None, None, None)
+            video.close()
             self._file(V3_VIDEO, video_key=_key(camera)).unlink()
         self._open = None
 
@@ -113,7 +113,7 @@ class DataSetWriter:
         assert episode is not None and episode.states
         self._open = None
         for video in episode.videos.values():
-            video.__exit__(None, None, None)
+            video.close()
         number, length, first = len(self.lengths), len(episode.states), sum(self.lengths)
         task = self._tasks.setdefault(episode.task, len(self._tasks))
         frames = np.arange(length)
@@ -128,15 +128,12 @@ class DataSetWriter:
         }
         vector = pyarrow.list_(pyarrow.float32(), len(self._joints))
         types = {_STATE: vector, _ACTION: vector, "timestamp": pyarrow.float32()}
-        table = pyarrow.table(
-            {
-                name: pyarrow.array(list(values), types.get(name, pyarrow.int64()))
-                for name, values in columns.items()
-            }
-        )
+        arrays = {
+            n: pyarrow.array(list(v), types.get(n, pyarrow.int64())) for n, v in columns.items()
+        }
         file = self._file(V3_DATA)
         file.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table, file)
+        parquet.write_table(pyarrow.table(arrays), file)
         chunk, place = divmod(number, _PER_CHUNK)
         row: dict[str, Any] = {
             "episode_index": number,
@@ -149,9 +146,11 @@ class DataSetWriter:
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
-        statistics = {
-            name: of_numbers(values.reshape(length, -1)) for name, values in columns.items()
-        }
+        statistics = {}
+        for name, values in columns.items():
+            rows = values.reshape(length, -1)
+            statistics[name] = of_numbers(rows)
+            self._numbers.setdefault(name, []).append(rows)
         for camera, histogram in episode.histograms.items():
             key = _key(camera)
             row |= {
@@ -162,8 +161,6 @@ class DataSetWriter:
             }
             statistics[key] = histogram.statistics()
             self._images[key] = self._images.get(key, ImageHistogram()) + histogram
-        for name, values in columns.items():
-            self._numbers.setdefault(name, []).append(values.reshape(length, -1))
         for name, found in statistics.items():
             row |= {f"stats/{name}/{which}": value.tolist() for which, value in found.items()}
         self._rows.append(row)
@@ -181,14 +178,9 @@ class DataSetWriter:
         episodes.parent.mkdir(parents=True)
         parquet.write_table(pyarrow.Table.from_pylist(self._rows), episodes)
         self._write_tasks()
-        statistics = {
-            name: of_numbers(np.concatenate(parts)) for name, parts in self._numbers.items()
-        }
-        statistics |= {key: histogram.statistics() for key, histogram in self._images.items()}
-        plain = {
-            name: {which: value.tolist() for which, value in found.items()}
-            for name, found in statistics.items()
-        }
+        found = {name: of_numbers(np.concatenate(rows)) for name, rows in self._numbers.items()}
+        found |= {key: histogram.statistics() for key, histogram in self._images.items()}
+        plain = {key: {which: v.tolist() for which, v in one.items()} for key, one in found.items()}
         console.write_json(self.path / "meta" / "stats.json", plain)
         console.write_json(self.path / "meta" / "info.json", self._info())
 

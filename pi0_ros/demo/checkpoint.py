@@ -20,22 +20,12 @@ JSON_KEYS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    add = parser.add_argument
-    add("directory", metavar="DIR", type=Path, help="directory of the checkpoint")
-    add("--model", choices=VARIANTS, default="pi0", help="which (default: pi0)")
-    add(
-        "--size",
-        choices=("tiny", "full"),
-        default="tiny",
-        help="tiny (3 MB), or the published model of 3.5 billion parameters (default: tiny)",
-    )
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the weights (default: float32)",
-    )
-    add("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="directory of the checkpoint")
+    console.add_choice(parser, "--model", VARIANTS, "which")
+    sizes = "tiny (3 MB), or the published model of 3.5 billion parameters"
+    console.add_choice(parser, "--size", ("tiny", "full"), sizes)
+    console.add_choice(parser, "--dtype", ("float32", "bfloat16"), "of the weights")
+    console.add_number(parser, "--seed", "N", int, 0, "of the weights")
     console.add_overwrite(parser)
     console.add_json(parser)
 
@@ -57,12 +47,6 @@ def run(args: argparse.Namespace) -> int:
     write_random_checkpoint(folder, config, seed=args.seed, dtype=getattr(torch, args.dtype))
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {args.model} {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
-    figures = {
-        "path": str(folder),
-        "model": args.model,
-        "size": args.size,
-        "dtype": args.dtype,
-        "seed": args.seed,
-    }
-    console.write_json(args.json, {**figures, "size_bytes": size})
+    given = {name: getattr(args, name) for name in ("model", "size", "dtype", "seed")}
+    console.write_json(args.json, {"path": str(folder), **given, "size_bytes": size})
     return console.DONE

@@ -72,23 +72,14 @@ write_seconds
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `pi0 demo`, `pi0 demo bag` and `pi0 demo checkpoint`."""
     add = parser.add_argument
-    add("--seed", type=int, default=SEED, metavar="N", help=f"of the scene (default: {SEED})")
-    add("--variant", choices=VARIANTS, default="touch", help="of the task (default: touch)")
+    console.add_number(parser, "--seed", "N", int, SEED, "of the scene")
+    console.add_choice(parser, "--variant", VARIANTS, "of the task")
     console.add_checkpoint(parser, required=False)
     console.add_out(parser, str(OUT))
-    add(
-        "--speed",
-        type=_above_0,
-        default=1.0,
-        metavar="F",
-        help="simulated per real time (default: 1); less for a machine that cannot keep up",
-    )
-    add(
-        "--controller",
-        choices=VERSIONS,
-        default="jazzy",
-        help="version of joint_trajectory_controller that is simulated (default: jazzy)",
-    )
+    text = "simulated per real time (default: 1); less for a machine that cannot keep up"
+    add("--speed", type=_above_0, default=1.0, metavar="F", help=text)
+    text = "version of joint_trajectory_controller that is simulated"
+    console.add_choice(parser, "--controller", VERSIONS, text, "jazzy")
     add("--window", action="store_true", help="show the simulation; needs a display")
     console.add_json(parser)
 
@@ -96,11 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bag = _add_verb(verbs, "bag", "write a recording of the simulated arm", _BAG_EPILOG)
     add = bag.add_argument
     add("folder", metavar="DIR", type=Path, help="folder of the bag")
-    add("--seconds", type=_above_0, default=10.0, metavar="S", help="recorded time (default: 10)")
+    console.add_number(bag, "--seconds", "S", _above_0, 10.0, "recorded time")
     add("--camera-hz", type=_above_0, default=30.0, metavar="HZ", help="default: 30")
     add("--joint-hz", type=_above_0, default=100.0, metavar="HZ", help="default: 100")
     add("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default: mcap")
-    add("--seed", type=int, default=0, metavar="N", help="of the scene (default: 0)")
+    console.add_number(bag, "--seed", "N", int, 0, "of the scene")
     add("--compressed", action="store_true", help="JPEG on .../image_raw/compressed")
     console.add_overwrite(bag)
     console.add_json(bag)
@@ -123,11 +114,7 @@ def _add_verb(verbs: Any, name: str, text: str, epilog: str) -> argparse.Argumen
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo, or write its input."""
-    if args.what == "bag":
-        return _bag(args)
-    if args.what == "checkpoint":
-        return checkpoint.run(args)
-    return _demo(args)
+    return {"bag": _bag, "checkpoint": checkpoint.run, None: _demo}[args.what](args)
 
 
 def _demo(args: argparse.Namespace) -> int:

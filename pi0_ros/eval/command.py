@@ -69,13 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     console.add_json(parser)
     add("--html", metavar="FILE", type=console.output_file, help="also write a page with plots")
-    add(
-        "--jobs",
-        metavar="N",
-        type=console.count(1),
-        default=1,
-        help="processes; each loads the policy (default: 1)",
-    )
+    text = "processes; each loads the policy"
+    console.add_number(parser, "--jobs", "N", console.count(1), 1, text)
     add(
         "--threads",
         metavar="N",
@@ -83,12 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each inference on a CPU (default: the parameter `threads`; where that is 0, all"
         " cores for one recording, 1 for several)",
     )
-    add(
-        "--ray",
-        metavar="ADDRESS",
-        default="",
-        help="evaluate as Ray tasks: host:port, auto, or local for one on this machine",
-    )
+    text = "evaluate as Ray tasks: host:port, auto, or local for one on this machine"
+    add("--ray", metavar="ADDRESS", default="", help=text)
     console.add_ros_args(parser)
 
 

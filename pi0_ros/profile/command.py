@@ -38,20 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = _subcommand(commands, "run", "profile inferences of a checkpoint and report them")
     console.add_checkpoint(run)
     add_load_options(run)
-    run.add_argument(
-        "--inferences",
-        metavar="N",
-        type=console.count(1),
-        default=5,
-        help="inferences to profile (default: 5)",
-    )
-    run.add_argument(
-        "--warm-up",
-        metavar="N",
-        type=console.count(),
-        default=3,
-        help="inferences before them (default: 3)",
-    )
+    console.add_number(run, "--inferences", "N", console.count(1), 5, "inferences to profile")
+    console.add_number(run, "--warm-up", "N", console.count(), 3, "inferences before them")
     console.add_out(run, "raw data is not kept; on an NPU: profile")
 
     report = _subcommand(commands, "report", "figures of a profile that torch_npu.profiler wrote")

@@ -11,6 +11,7 @@ compiled for: give the node's.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,73 +38,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="DIR", help="where compiled graphs are kept")
     add_load_options(parser)
-    add(
-        "--threads",
-        type=console.count(),
-        default=0,
-        metavar="N",
-        help="CPU threads, as the node's; 0: all cores",
-    )
+    text = "CPU threads, as the node's; 0: all cores"
+    add("--threads", type=console.count(), default=0, metavar="N", help=text)
     console.add_json(parser)
 
 
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """What `pi0 compile` and `pi0 profile run` load a checkpoint with."""
-    add = parser.add_argument
+    add, choice = parser.add_argument, partial(console.add_choice, parser)
+    graphs = ("auto", "eager", "inductor", "cudagraph", "inductor_cudagraph")
+    graphs += ("torchair", "npugraph_ex")
+    forms = "one graph, or one for the context and one for a step"
+    kernels = "this package's on a GPU of NVIDIA: those that win, all, none"
     add("--device", default="auto", help="auto, cpu, cuda, npu, with :N or not (default: auto)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="to compute in (default: float32)",
-    )
-    add(
-        "--graph",
-        choices=(
-            "auto",
-            "eager",
-            "inductor",
-            "cudagraph",
-            "inductor_cudagraph",
-            "torchair",
-            "npugraph_ex",
-        ),
-        default="auto",
-        help="compiler, as the node's parameter (default: auto)",
-    )
-    add(
-        "--form",
-        choices=("frame", "two-graph"),
-        default="frame",
-        help="one graph, or one for the context and one for a step (default: frame)",
-    )
-    add("--attention", choices=("fia", "pfa"), default="fia", help="on an NPU (default: fia)")
-    add(
-        "--rtc",
-        choices=("off", "guided", "trained"),
-        default="off",
-        help="real-time chunking, as the node's parameter (default: off)",
-    )
-    add("--weights", choices=("nd", "nz"), default="nd", help="layout on an NPU (default: nd)")
-    add(
-        "--rotary",
-        choices=("per-head", "broadcast"),
-        default="per-head",
-        help="tables of RotaryMul on an NPU (default: per-head)",
-    )
-    add(
-        "--masks",
-        choices=("tight", "padded"),
-        default="tight",
-        help="width of masks on an NPU (default: tight)",
-    )
+    choice("--dtype", ("float32", "bfloat16"), "to compute in")
+    choice("--graph", graphs, "compiler, as the node's parameter")
+    choice("--form", ("frame", "two-graph"), forms)
+    choice("--attention", ("fia", "pfa"), "on an NPU")
+    choice("--rtc", ("off", "guided", "trained"), "real-time chunking, as the node's parameter")
+    choice("--weights", ("nd", "nz"), "layout on an NPU")
+    choice("--rotary", ("per-head", "broadcast"), "tables of RotaryMul on an NPU")
+    choice("--masks", ("tight", "padded"), "width of masks on an NPU")
     add("--super-kernel", action="store_true", help="one super kernel per step, on an NPU")
-    add(
-        "--kernels",
-        choices=("auto", "triton", "none"),
-        default="auto",
-        help="this package's on a GPU of NVIDIA: those that win, all, none (default: auto)",
-    )
+    choice("--kernels", ("auto", "triton", "none"), kernels)
     add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
     add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
 

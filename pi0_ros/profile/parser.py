@@ -29,6 +29,14 @@ KERNELS = "kernel_details.csv"
 STEPS = "step_trace_time.csv"
 OPERATORS = "op_statistic.csv"
 FILES = (KERNELS, STEPS, OPERATORS)
+_NOT_READ = {
+    "*.db": "an export as a database, which is not read. Export as text: give torch_npu.profiler."
+    "_ExperimentalConfig export_type=[torch_npu.profiler.ExportType.Text], as `pi0 profile run`"
+    " does, or analyse the raw data anew with that",
+    "*op_summary*.csv": "a summary of msprof, which is not read: it has no steps. Profile with `pi0"
+    f" profile run`, whose torch_npu.profiler writes {', '.join(FILES)}; msprof's own tables and"
+    " msprof-analyze show this one",
+}
 NO_CORE = "N/A"
 _NOTHING = {"", "n/a", "na", "none", "null", "-"}
 _NS = {"ns": Decimal(1), "us": Decimal(10**3), "ms": Decimal(10**6), "s": Decimal(10**9)}
@@ -151,28 +159,15 @@ def find_output(path: str | Path) -> Path:
         listed = "\n  ".join(map(str, found[:20]))
         more = f"\n  and {len(found) - 20} more" if len(found) > 20 else ""
         raise ProfileError(f"{path}: holds {len(found)} profiles, give one:\n  {listed}{more}")
-    databases = sorted(path.rglob("*.db"))
-    summaries = sorted(path.rglob("*op_summary*.csv"))
-    if databases or summaries:
-        raise ProfileError(
-            f"{path}: {(databases or summaries)[0].name} is "
-            + (
-                "an export as a database, which is not read. Export as text: give "
-                "torch_npu.profiler._ExperimentalConfig export_type=[torch_npu.profiler.ExportType."
-                "Text], as `pi0 profile run` does, or analyse the raw data anew with that"
-                if databases
-                else "a summary of msprof, which is not read: it has no steps. Profile with `pi0 "
-                "profile run`, whose torch_npu.profiler writes "
-                f"{', '.join(FILES)}; msprof's own tables and msprof-analyze show this one"
-            )
+    for pattern, what in _NOT_READ.items():
+        if other := sorted(path.rglob(pattern)):
+            raise ProfileError(f"{path}: {other[0].name} is {what}")
+    hint = ", here or below"
+    if any((*path.glob("PROF_*"), *path.rglob("*_ascend_pt"), *path.rglob("*_ascend_ms"))):
+        hint = (
+            ". It holds raw data: where CANN is installed, turn it into these files with `python3"
+            f' -c "from torch_npu.profiler.profiler import analyse; analyse({str(path)!r})"`'
         )
-    raw = sorted({*path.glob("PROF_*"), *path.rglob("*_ascend_pt"), *path.rglob("*_ascend_ms")})
-    hint = (
-        f". It holds raw data: where CANN is installed, turn it into these files with `python3 -c "
-        f'"from torch_npu.profiler.profiler import analyse; analyse({str(path)!r})"`'
-        if raw
-        else ", here or below"
-    )
     raise ProfileError(f"{path}: expected {', '.join(FILES[:-1])} or {FILES[-1]}{hint}")
 
 

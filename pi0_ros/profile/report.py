@@ -127,34 +127,26 @@ def _grouped(kernels, key) -> dict:
 
 
 def _sum(steps: Sequence[StepTimes], factor: float = 1.0) -> StepTimes:
-    return StepTimes(
-        device="",
-        step="",
-        computing=sum(step.computing for step in steps) * factor,
-        communication=sum(step.communication for step in steps) * factor,
-        free=sum(step.free for step in steps) * factor,
-    )
+    parts = ("computing", "communication", "free")
+    return StepTimes("", "", *(sum(getattr(s, part) for s in steps) * factor for part in parts))
 
 
 def _operators(profile: Profile) -> tuple[OperatorTime, ...]:
     """Time by type and core: of the kernels; where they are fewer than op_statistic.csv counts, or
     none, as that has it.
     """
+    computing = [kernel for kernel in profile.kernels if not kernel.communicates]
+    rows = [OperatorTime(k.type, k.core, 1, k.own) for k in computing]  # ns, added exactly
+    unit = 1e6
+    if len(computing) < _counted(profile):  # one row per device; here they are one
+        rows = [row for row in profile.operators if not is_communication(row.core, row.type)]
+        unit = 1
     count: Counter[tuple[str, str]] = Counter()
     time: Counter[tuple[str, str]] = Counter()
-    for kernel in profile.kernels:
-        if not kernel.communicates:
-            count[kernel.type, kernel.core] += 1
-            time[kernel.type, kernel.core] += kernel.own
-    found = [OperatorTime(*key, count[key], time[key] / 1e6) for key in count]
-    if count.total() < _counted(profile):
-        count.clear(), time.clear()
-        # One row per device; here they are one.
-        for row in profile.operators:
-            if not is_communication(row.core, row.type):
-                count[row.type, row.core] += row.count
-                time[row.type, row.core] += row.time
-        found = [OperatorTime(*key, count[key], float(time[key])) for key in count]
+    for row in rows:
+        count[row.type, row.core] += row.count
+        time[row.type, row.core] += row.time
+    found = [OperatorTime(*key, count[key], time[key] / unit) for key in count]
     return tuple(sorted(found, key=lambda operator: -operator.time))
 
 
@@ -165,14 +157,11 @@ def _counted(profile: Profile) -> int:
 
 
 def _core_share(operators: Sequence[OperatorTime]) -> dict[str, float]:
-    time: defaultdict[str, float] = defaultdict(float)
+    time: Counter[str] = Counter()
     for operator in operators:
         time[operator.core] += operator.time
-    whole = sum(time.values())
-    if not whole > 0:
-        return {}
-    ordered = sorted(time.items(), key=lambda item: -item[1])
-    return {core: value / whole for core, value in ordered}
+    whole = time.total()
+    return {core: value / whole for core, value in time.most_common()} if whole > 0 else {}
 
 
 def _doubts(profile: Profile, operators: Sequence[OperatorTime]) -> Iterable[str]:
@@ -248,8 +237,8 @@ def report_json(report: Report) -> dict[str, object]:
 
 def _times_json(times: StepTimes | None) -> dict[str, float | None]:
     return {
-        "computing_ms": times.computing if times else None,
-        "communication_ms": times.communication if times else None,
-        "free_ms": times.free if times else None,
-        "busy_share": times.busy_share if times else None,
+        "computing_ms": times and times.computing,
+        "communication_ms": times and times.communication,
+        "free_ms": times and times.free,
+        "busy_share": times and times.busy_share,
     }

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0_ros.bags.bag import BagError, Recording, open_bag
-from pi0_ros.bags.messages import IMAGE_TYPES, STATES_TYPE, decode
+from pi0_ros.bags.bag import IMAGE_TYPES, STATES_TYPE, BagError, Recording, open_bag
+from pi0_ros.bags.messages import decode
 from pi0_ros.bags.topics import match_topics
 from pi0_ros.datasets.episode import PARAMETERS, open_episode, playing
 from pi0_ros.datasets.layout import open_data_set

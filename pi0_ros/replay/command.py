@@ -71,29 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="publish trajectories, which needs joint_limits or urdf; else chunks only",
     )
-    add(
-        "--startup-limit",
-        metavar="S",
-        type=float,
-        default=300.0,
-        help="seconds the node may take to load the checkpoint (default: 300)",
-    )
+    text = "seconds the node may take to load the checkpoint"
+    console.add_number(parser, "--startup-limit", "S", float, 300.0, text)
     group = parser.add_argument_group("without ROS, step by step, the same results to the byte")
     add = group.add_argument
     add("--deterministic", action="store_true", help="step through the recording in this process")
-    add(
-        "--latency",
-        metavar="S",
-        type=float,
-        default=0.0,
-        help="seconds of the recording that an inference takes (default: 0)",
-    )
-    add(
-        "--again",
-        metavar="RESULTS",
-        type=Path,
-        help="compute the chunks of RESULTS again, each from its own observation and noise",
-    )
+    text = "seconds of the recording that an inference takes"
+    console.add_number(group, "--latency", "S", float, 0.0, text)
+    text = "compute the chunks of RESULTS again, each from its own observation and noise"
+    add("--again", metavar="RESULTS", type=Path, help=text)
     add("--record-golden", metavar="DIR", type=Path, help="keep the results to compare with later")
     add("--check", metavar="DIR", type=Path, help="compare with the results kept in DIR")
     limits = parser.add_argument_group("what may differ from the results in DIR (--check)")

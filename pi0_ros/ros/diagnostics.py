@@ -95,12 +95,7 @@ def refused_since(snapshots: Sequence[Counters], time: int) -> dict[str, int]:
     The node publishes its counters with every refusal, so the last ones before `time` hold exactly
     what was refused before it.
     """
-    if not snapshots:
-        return {}
-    before: Mapping[str, int] = {}
-    for snapshot in snapshots:
-        if snapshot.stamp < time:
-            before = snapshot.refused
-    final = snapshots[-1].refused
-    differences = {reason: count - before.get(reason, 0) for reason, count in final.items()}
-    return {reason: count for reason, count in differences.items() if count > 0}
+    earlier = [snapshot.refused for snapshot in snapshots if snapshot.stamp < time]
+    before = earlier[-1] if earlier else {}
+    final = snapshots[-1].refused if snapshots else {}
+    return {r: n - before.get(r, 0) for r, n in final.items() if n > before.get(r, 0)}

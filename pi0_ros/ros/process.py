@@ -4,7 +4,6 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from pi0_ros.errors import UserError
 
@@ -27,7 +26,7 @@ class NodeProcess:
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._command = list(command)
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes]  # within the block
         self.warnings: list[str] = []
 
     def __enter__(self) -> "NodeProcess":
@@ -41,22 +40,15 @@ class NodeProcess:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
         return self._process.pid
 
     def check(self) -> None:
         """Raises NodeEnded, with the node's last output, if the process has ended."""
-        assert self._process is not None
         status = self._process.poll()
         if status is not None:
             raise NodeEnded(
@@ -79,7 +71,6 @@ class NodeProcess:
         Returns its exit status, negative for a signal.
         """
         process = self._process
-        assert process is not None
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 if process.poll() is not None:

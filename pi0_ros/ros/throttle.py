@@ -42,7 +42,8 @@ class Throttle:
         """None: say nothing. A number: say it; so many were swallowed since the last time."""
         now = self._clock()
         if key not in self._entries and len(self._entries) >= MOST_KEYS:
-            self._forget(now)
+            # Those that may speak again anyhow, and with them what they swallowed.
+            self._entries = {k: e for k, e in self._entries.items() if now - e.said < self._period}
         if key in self._entries or len(self._entries) < MOST_KEYS:
             entry = self._entries.setdefault(key, _Entry(-math.inf))
         else:
@@ -52,12 +53,6 @@ class Throttle:
             return None
         swallowed, entry.said, entry.swallowed = entry.swallowed, now, 0
         return swallowed
-
-    def _forget(self, now: float) -> None:
-        """Drop the keys that may speak again anyhow, and with them what they swallowed."""
-        old = [key for key, entry in self._entries.items() if now - entry.said >= self._period]
-        for key in old:
-            del self._entries[key]
 
 
 class ThrottledLog:
@@ -75,14 +70,12 @@ class ThrottledLog:
 
     def warning(self, key: str, text: str) -> None:
         """A line, unless one of the same key was logged just now."""
-        text = self._ready(key, text)
-        if text:
+        if text := self._ready(key, text):  # rclpy wants one line of code per severity
             self._logger.warning(text)
 
     def info(self, key: str, text: str) -> None:
         """See `warning`."""
-        text = self._ready(key, text)
-        if text:
+        if text := self._ready(key, text):
             self._logger.info(text)
 
     def _ready(self, key: str, text: str) -> str:
@@ -124,5 +117,4 @@ def refusal_line(where: str, reason: str, detail: str, count: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = printable(text.replace("\\", "\\\\").replace('"', '\\"'), "", LONGEST)
-    return f'"{escaped}"'
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'

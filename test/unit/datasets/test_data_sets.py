@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def write_v21(path: Path, episodes: int = 3) -> Path:
         for i, camera in enumerate(("front", "wrist")):
             name = f"observation.images.{camera}"
             video = path / "videos" / chunk / name / f"episode_{e:06d}.mp4"
-            with VideoWriter(video, FPS, 48, 64) as writer:
+            with closing(VideoWriter(video, FPS, 48, 64)) as writer:
                 for k in range(LENGTH):
                     writer.add(plain_image(shade(e, k, i)))
     return path
@@ -307,7 +308,7 @@ def test_videos_in_a_folder_of_another_name_are_found(sets, tmp_path):
 def test_a_video_that_is_shorter_than_its_episode_is_told(sets, tmp_path):
     path = Path(shutil.copytree(sets["v2.1"], tmp_path / "set"))
     file = min(path.glob("**/*.mp4"))
-    with VideoWriter(file, FPS, 48, 64) as writer:
+    with closing(VideoWriter(file, FPS, 48, 64)) as writer:
         for k in range(3):
             writer.add(plain_image(k))
     with pytest.raises(BagError, match=r"no frame at 0\.300 s, where the episode's frame 3 of 6"):
