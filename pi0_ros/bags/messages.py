@@ -10,7 +10,14 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pi0_ros.bags.bag import STATES_TYPE, BagError, Message, Recording, header_stamp
+from pi0_ros.bags.bag import (
+    IMAGE_TYPES,
+    STATES_TYPE,
+    BagError,
+    Message,
+    Recording,
+    header_stamp,
+)
 from pi0_ros.share import find_shared_file
 
 CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
@@ -42,6 +49,14 @@ def make_header(stamp: int, frame_id: str = "") -> Any:
     """A std_msgs/Header; `stamp` in nanoseconds."""
     time = make("builtin_interfaces/msg/Time", *divmod(stamp, 1_000_000_000))
     return make("std_msgs/msg/Header", stamp=time, frame_id=frame_id)
+
+
+def make_image(stamp: int, rgb: np.ndarray, frame_id: str = "") -> Any:
+    """A sensor_msgs/Image, rgb8, of [height, width, 3] uint8; `stamp` in nanoseconds."""
+    height, width, _ = rgb.shape
+    data = np.ascontiguousarray(rgb).ravel()
+    fields = (height, width, "rgb8", 0, width * 3, data)
+    return make(IMAGE_TYPES[0], make_header(stamp, frame_id), *fields)
 
 
 def encode(message: Any) -> bytes:

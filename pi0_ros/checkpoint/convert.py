@@ -10,14 +10,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
-from pi0_ros.checkpoint.native import Declarations, write_native
+from pi0_ros.checkpoint.metadata import Declared
+from pi0_ros.checkpoint.native import write_native
 from pi0_ros.checkpoint.tensors import DTYPES, WEIGHTS, Tensors
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, converts, is_unused, sources
 from pi0_ros.console import progress
@@ -38,7 +38,7 @@ def convert(
     checkpoint: Checkpoint,
     out_dir: Path,
     dtype: torch.dtype,
-    declared: Declarations | None = None,
+    declared: Declared | None = None,
     tokenizer: Sequence[tuple[str, Path]] = (),
 ) -> int:
     """Write a checkpoint anew, with the weights in the dtype that is computed in.
@@ -71,13 +71,12 @@ def convert(
     plan = _plan(checkpoint.tensors, checkpoint.config, dtype)
     _write(checkpoint.tensors, out_dir / WEIGHTS, plan)
     # The configuration comes last: without it a directory is no checkpoint.
-    write_native(out_dir, checkpoint, declared or Declarations())
+    write_native(out_dir, checkpoint, declared or Declared())
     return (out_dir / WEIGHTS).stat().st_size
 
 
 def tokenizer_files(places: Sequence[Path]) -> list[tuple[str, Path]]:
-    """(name, file) of the tokenizer in the first place that has one: a folder, or a model's"
-    " file."""
+    """(name, file) of the tokenizer in the first place that has one: a folder, or a model file."""
     for place in places:
         if place.is_file():
             return [(_SENTENCEPIECE[0], place)]
@@ -126,8 +125,7 @@ def _write(tensors: Tensors, out: Path, plan: Mapping[str, torch.dtype]) -> None
                     file.write(_bytes(read(key).to(dtype)))
         partial.replace(out)
     finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

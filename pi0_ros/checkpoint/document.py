@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,90 +45,65 @@ class Document:
     def problem(self, text: str) -> None:
         self.problems.append(f"{self.where}: {text}")
 
-    def _expected(self, key: str, kind: str) -> None:
-        self.problem(f"{key} must be {kind}, got {shown(self._value[key])}")
+    def _get(self, key: str, default: Any, kind: str, accepts: Callable[[Any], bool]) -> Any:
+        """The value, if it is accepted; the default where there is none, or one of another kind."""
+        value = self._value.get(key)
+        if value is None or accepts(value):
+            return default if value is None else value
+        self.problem(f"{key} must be {kind}, got {shown(value)}")
+        return default
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         """Also of a float without a fraction."""
         value = self.number(key, default, low, high)
         if value != int(value):
-            self._expected(key, "an integer")
-            return default
+            return self._get(key, default, "an integer", lambda _: False)
         return int(value)
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
-        value = self._value.get(key)
-        if value is None:
-            return default
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high:
-            self._expected(key, f"a number from {low:g} to {high:g}")
-            return default
-        return value
+        kind = f"a number from {low:g} to {high:g}"
+        return self._get(key, default, kind, lambda v: _is_number(v) and low <= v <= high)
 
     def flag(self, key: str, default: bool = False) -> bool:
-        value = self._value.get(key)
-        if value is None or isinstance(value, bool):
-            return default if value is None else value
-        self._expected(key, "true or false")
-        return default
+        return self._get(key, default, "true or false", lambda v: isinstance(v, bool))
 
     def text(self, key: str, default: str = "") -> str:
-        value = self._value.get(key)
-        if value is None or isinstance(value, str):
-            return default if value is None else value
-        self._expected(key, "a string")
-        return default
+        return self._get(key, default, "a string", lambda v: isinstance(v, str))
 
     def texts(self, key: str) -> tuple[str, ...] | None:
         """A list of strings; None where there is none."""
-        value = self._value.get(key)
-        if value is None:
-            return None
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        self._expected(key, "a list of strings")
-        return None
+        value = self._list(key, "strings", lambda item: isinstance(item, str))
+        return None if value is None else tuple(value)
 
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of integers; empty where there is none."""
-        value = self._value.get(key)
-        if value is None:
-            return ()
-        if isinstance(value, list) and all(type(item) is int for item in value):
-            return tuple(value)
-        self._expected(key, "a list of integers")
-        return ()
+        return tuple(self._list(key, "integers", lambda item: type(item) is int) or ())
 
     def numbers(self, key: str) -> list[float] | None:
         """A list of numbers, NaN and infinity among them; None where there is none."""
-        value = self._value.get(key)
-        if value is None:
-            return None
-        if isinstance(value, list) and all(type(item) in (int, float) for item in value):
-            # An integer may be larger than any float.
-            return [math.inf if abs(item) > 3e38 else float(item) for item in value]
-        self._expected(key, "a list of numbers")
-        return None
+        value = self._list(key, "numbers", _is_number)
+        # An integer may be larger than any float.
+        return value and [math.inf if abs(item) > 3e38 else float(item) for item in value]
 
     def child(self, key: str) -> Document:
         """The object under a key; an empty one where there is none."""
-        value = self._value.get(key)
-        if value is not None and not isinstance(value, dict):
-            self._expected(key, "an object")
-            value = None
-        return Document(value or {}, f"{self.where}: {key}", self.problems)
+        value = self._get(key, {}, "an object", lambda v: isinstance(v, dict))
+        return Document(value, f"{self.where}: {key}", self.problems)
 
     def children(self, key: str) -> list[Document]:
         """The objects of a list; none where there is none."""
-        value = self._value.get(key)
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._expected(key, "a list of objects")
-            return []
+        value = self._list(key, "objects", lambda item: isinstance(item, dict)) or []
         where = f"{self.where}: {key}"
         return [Document(item, f"{where}[{i}]", self.problems) for i, item in enumerate(value)]
+
+    def _list(self, key: str, kind: str, accepts: Callable[[Any], bool]) -> list[Any] | None:
+        return self._get(
+            key, None, f"a list of {kind}", lambda v: isinstance(v, list) and all(map(accepts, v))
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_document(directory: Path, name: str, problems: list[str]) -> Document:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.document import Document, read_json
-from pi0_ros.checkpoint.native import read_units
 
 _DATA_SETS = ("meta/info.json", "info.json")
 _TRAINING = "train_config.json"
@@ -50,19 +51,25 @@ def read_declared(path: Path, joints: int) -> Declared:
     Raises:
         CheckpointError: one of the files is no JSON object.
     """
-    names, names_source = (), ""
-    fps, fps_source = None, ""
-    for source, value in _name_places(path):
-        found = _strings(value)
-        if len(found) == joints:
-            names, names_source = found, source
-            break
-    for source, value in _fps_places(path):
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-            fps, fps_source = float(value), source
-            break
-    units = read_units(Document(_document(path / CONFIG), CONFIG, []), joints)
-    return Declared(names, names_source, fps, fps_source, *units)
+    names = ((_strings(value), source) for source, value in _name_places(path))
+    joints_of = next(((found, at) for found, at in names if len(found) == joints), ((), ""))
+    rates = ((value, source) for source, value in _fps_places(path))
+    fps_of = next(((float(value), at) for value, at in rates if _is_rate(value)), (None, ""))
+    units = _units(Document(_document(path / CONFIG), CONFIG, []), joints)
+    return Declared(*joints_of, *fps_of, *units)
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _units(document: Document, joints: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(scale, offset) per joint, radians per unit; empty where they are not declared."""
+    units = document.child("units")
+    scale, offset = (units.numbers(name) or [] for name in ("scale", "offset"))
+    if len(scale) != joints or len(offset) != joints or not np.isfinite([*scale, *offset]).all():
+        return (), ()
+    return tuple(scale), tuple(offset)
 
 
 def _name_places(path: Path) -> Iterator[tuple[str, Any]]:

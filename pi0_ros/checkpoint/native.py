@@ -7,8 +7,7 @@ computed in; the tokenizer lies beside them. `pi0 convert` writes it.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,11 @@ from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.document import Document
 from pi0_ros.checkpoint.errors import shown
 from pi0_ros.checkpoint.lerobot import RTC_MAX_DELAY
+from pi0_ros.checkpoint.metadata import Declared
 from pi0_ros.checkpoint.normalization import Normalization, normalization
 from pi0_ros.checkpoint.sizes import SIZES_KEY, declared_sizes
 from pi0_ros.checkpoint.tensors import Tensors
+from pi0_ros.console import write_json
 from pi0_ros.model.config import VARIANTS, Pi0Config
 
 NATIVE = "pi0_ros"
@@ -29,24 +30,9 @@ _VERSION = 1
 _PARTS = ("offset", "scale", "inverse_scale", "low")
 
 
-@dataclass(frozen=True)
-class Declarations:
-    """What the directory says about the robot beside `Checkpoint`; empty and None: nothing.
-
-    Attributes:
-        joints: names, in the order of the state.
-        fps: actions per second.
-        unit_scale, unit_offset: per joint, radians = scale * the checkpoint's unit + offset.
-    """
-
-    joints: tuple[str, ...] = ()
-    fps: float | None = None
-    unit_scale: tuple[float, ...] = ()
-    unit_offset: tuple[float, ...] = ()
-
-
-def write_native(path: Path, checkpoint: Checkpoint, declared: Declarations) -> None:
+def write_native(path: Path, checkpoint: Checkpoint, declared: Declared) -> None:
     """Write config.json. The keys of names and pace are those that LeRobot uses."""
+    units = {"scale": list(declared.unit_scale), "offset": list(declared.unit_offset)}
     document: dict[str, Any] = {
         "type": NATIVE,
         "version": _VERSION,
@@ -66,11 +52,9 @@ def write_native(path: Path, checkpoint: Checkpoint, declared: Declarations) -> 
         RTC_MAX_DELAY: checkpoint.rtc_max_delay,
         "action_feature_names": list(declared.joints) or None,
         "fps": declared.fps,
-        "units": {"scale": list(declared.unit_scale), "offset": list(declared.unit_offset)}
-        if declared.unit_scale
-        else None,
+        "units": units if declared.unit_scale else None,
     }
-    (path / CONFIG).write_text(json.dumps(document, indent=2) + "\n")
+    write_json(path / CONFIG, document)
 
 
 def read_native(
@@ -121,18 +105,6 @@ def read_native(
     )
 
 
-def read_units(document: Document, joints: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(scale, offset) per joint, radians per unit; empty where they are not declared."""
-    if "units" not in document:
-        return (), ()
-    units = document.child("units")
-    scale, offset = (units.numbers(name) or [] for name in ("scale", "offset"))
-    if len(scale) != joints or len(offset) != joints or not np.isfinite([*scale, *offset]).all():
-        units.problem(f"scale and offset must have {joints} finite numbers each")
-        return (), ()
-    return tuple(scale), tuple(offset)
-
-
 def _mask(document: Document, joints: int) -> tuple[bool, ...] | None:
     value = document.raw("delta_mask")
     if value is None:
@@ -146,9 +118,7 @@ def _mask(document: Document, joints: int) -> tuple[bool, ...] | None:
 def _plain(norm: Normalization) -> dict[str, list[float] | None]:
     # A float32 written with all digits of its double is read back as it was.
     values = {name: getattr(norm, name) for name in _PARTS}
-    return {
-        name: None if value is None else [float(x) for x in value] for name, value in values.items()
-    }
+    return {name: None if value is None else value.tolist() for name, value in values.items()}
 
 
 def _normalization(document: Document, size: int) -> Normalization:

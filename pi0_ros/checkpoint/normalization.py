@@ -114,9 +114,8 @@ def normalization(
         raise ValueError(f"'{low}' is above '{high}': {shown((values[1] - values[0]).tolist())}")
 
     if mode == "IDENTITY":
-        return Normalization(
-            np.zeros(size, np.float32), np.ones(size, np.float32), np.ones(size, np.float32)
-        )
+        one = np.ones(size, np.float32)
+        return Normalization(np.zeros(size, np.float32), one, one)
     if mode == "MEAN_STD":
         mean, std = values
         guarded = std + np.float32(eps)
@@ -126,13 +125,11 @@ def normalization(
         width = high - low
     if not np.isfinite(width).all():
         raise ValueError("the range is larger than float32 goes")
-    if eps_in_range:
-        guarded = width + np.float32(eps)
-        inverse = guarded if eps_in_inverse else width
-        # value = (normalised + 1) / 2 * width + low, and the forward form is centred alike.
-        return Normalization(low + guarded / 2, guarded / 2, inverse / 2, low)
-    guarded = np.where(width == 0, np.float32(eps), width)
-    return Normalization(low + guarded / 2, guarded / 2, guarded / 2, low)
+    always = width + np.float32(eps)
+    guarded = always if eps_in_range else np.where(width == 0, np.float32(eps), width)
+    inverse = width if eps_in_range and not eps_in_inverse else guarded
+    # value = (normalised + 1) / 2 * width + low, and the forward form is centred alike.
+    return Normalization(low + guarded / 2, guarded / 2, inverse / 2, low)
 
 
 def normalization_or_problem(

@@ -1,6 +1,5 @@
 """Writing a checkpoint directory in LeRobot 0.4's format."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +14,19 @@ from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.features import IMAGE_PREFIX
 from pi0_ros.checkpoint.lerobot import RTC_MAX_DELAY
 from pi0_ros.checkpoint.sizes import SIZES_KEY
-from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR, RELATIVE, STATE_PROMPT
+from pi0_ros.checkpoint.steps import (
+    NEW_LINE,
+    NORMALIZER,
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    RELATIVE,
+    STATE_PROMPT,
+    TOKENIZER,
+    UNNORMALIZER,
+)
 from pi0_ros.checkpoint.tensors import WEIGHTS
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD
+from pi0_ros.console import write_json
 from pi0_ros.model.config import PI05, Pi0Config
 
 Statistics = Mapping[str, np.ndarray]
@@ -70,7 +79,7 @@ def save_checkpoint(
         document[RTC_MAX_DELAY] = rtc_max_delay
     if config not in (Pi0Config(), PI05):
         document[SIZES_KEY] = asdict(config)
-    _write_json(path / CONFIG, document)
+    write_json(path / CONFIG, document)
 
     normalizer = {"eps": 1e-8, "features": {**inputs, **outputs}, "norm_map": norm_map}
     tokenizer = {
@@ -82,51 +91,29 @@ def save_checkpoint(
         "tokenizer_name": "google/paligemma-3b-pt-224",
     }
     device = {"device": "cpu", "float_dtype": None}
-    before: list[tuple[str, Any]] = [
-        ("rename_observations_processor", {"rename_map": {}}),
-        ("to_batch_processor", {}),
-    ]
+    before = {"rename_observations_processor": {"rename_map": {}}, "to_batch_processor": {}}
     if config.pi05:
-        relative = {"enabled": False, "exclude_joints": [], "action_names": None}
-        before += [
-            (RELATIVE, relative),
-            ("normalizer_processor", normalizer),
-            (STATE_PROMPT, {}),
-            ("tokenizer_processor", tokenizer),
-            ("device_processor", device),
-        ]
+        before[RELATIVE] = {"enabled": False, "exclude_joints": [], "action_names": None}
+        before |= {NORMALIZER: normalizer, STATE_PROMPT: {}, TOKENIZER: tokenizer}
+        before["device_processor"] = device
     else:
-        before += [
-            ("pi0_new_line_processor", {}),
-            ("tokenizer_processor", tokenizer),
-            ("device_processor", device),
-            ("normalizer_processor", normalizer),
-        ]
+        before |= {NEW_LINE: {}, TOKENIZER: tokenizer, "device_processor": device}
+        before[NORMALIZER] = normalizer
+    after = {UNNORMALIZER: {**normalizer, "features": outputs}, "device_processor": device}
     _write_processor(path / PREPROCESSOR, before, state, action)
-    _write_processor(
-        path / POSTPROCESSOR,
-        [
-            ("unnormalizer_processor", {**normalizer, "features": outputs}),
-            ("device_processor", device),
-        ],
-        state,
-        action,
-    )
+    _write_processor(path / POSTPROCESSOR, after, state, action)
     # LeRobot saves the tied embedding under the head's name.
     names = {EMBED_TOKENS: LM_HEAD}
-    save_file(
-        {f"model.{names.get(key, key)}": value for key, value in tensors.items()},
-        path / WEIGHTS,
-        metadata={"format": "pt"},
-    )
+    named = {f"model.{names.get(key, key)}": value for key, value in tensors.items()}
+    save_file(named, path / WEIGHTS, metadata={"format": "pt"})
 
 
 def _write_processor(
-    file: Path, steps: Sequence[tuple[str, Any]], state: Statistics, action: Statistics
+    file: Path, steps: Mapping[str, Any], state: Statistics, action: Statistics
 ) -> None:
     """A processor's JSON, and beside it the statistics of its normalising step."""
     document: dict[str, Any] = {"name": file.stem, "steps": []}
-    for index, (name, config) in enumerate(steps):
+    for index, (name, config) in enumerate(steps.items()):
         step = {"registry_name": name, "config": config}
         if name.endswith("normalizer_processor"):
             step["state_file"] = f"{file.stem}_step_{index}_{name}.safetensors"
@@ -137,8 +124,4 @@ def _write_processor(
             }
             save_arrays(arrays, file.parent / step["state_file"])
         document["steps"].append(step)
-    _write_json(file, document)
-
-
-def _write_json(file: Path, document: Any) -> None:
-    file.write_text(json.dumps(document, indent=2) + "\n")
+    write_json(file, document)

@@ -1,5 +1,4 @@
-"""Sizes of a checkpoint's model: from its config.json within bounds, or from its tensors'"
-" shapes."""
+"""Sizes of a checkpoint's model: from its config.json within bounds, or from its tensors."""
 
 from __future__ import annotations
 

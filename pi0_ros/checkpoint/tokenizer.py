@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sentencepiece import SentencePieceTrainer
+
+from pi0_ros.console import write_json
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
 
@@ -43,7 +44,6 @@ def write_tokenizer(directory: Path, sentences: Sequence[str], vocab_size: int) 
         normalization_rule_name="identity",
         minloglevel=2,
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "tokenizer.model").write_bytes(model.getvalue())
     config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, **_SPECIAL}
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(directory / "tokenizer_config.json", config)
+    (directory / "tokenizer.model").write_bytes(model.getvalue())

@@ -27,7 +27,7 @@ from pi0_ros.replay.command import add_remap, add_target
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
-    from pi0_ros.checkpoint.native import Declarations
+    from pi0_ros.checkpoint.metadata import Declared
     from pi0_ros.node.parameters import NodeParameters
 
 EPILOG = """\
@@ -211,17 +211,13 @@ def _parameters(args: argparse.Namespace) -> NodeParameters | None:
     return read_interface(write_arguments(args.params, given)).parameters
 
 
-def _declared(
-    read: Checkpoint, parameters: NodeParameters | None
-) -> tuple[Checkpoint, Declarations]:
+def _declared(read: Checkpoint, parameters: NodeParameters | None) -> tuple[Checkpoint, Declared]:
     """What is known about the robot: by the parameters, otherwise by the checkpoint's files."""
-    from pi0_ros.checkpoint.metadata import read_declared
-    from pi0_ros.checkpoint.native import Declarations
+    from pi0_ros.checkpoint.metadata import Declared, read_declared
 
     found = read_declared(read.path, read.joints)
     if parameters is None:
-        units = found.unit_scale, found.unit_offset
-        return read, Declarations(found.joints, found.fps, *units)
+        return read, found
     from pi0_ros.node.preflight_checkpoint import checkpoint_problems, policy_arguments
     from pi0_ros.policy.compatibility import prompt_state
 
@@ -237,9 +233,9 @@ def _declared(
             delta_mask=None if mask is None else tuple(mask),
         )
     read = replace(read, prompt_state=prompt_state(read, arguments["discrete_state_input"]))
-    return read, Declarations(
-        parameters.joint_names,
-        1 / parameters.action_dt,
-        tuple(joint.scale for joint in parameters.joints),
-        tuple(joint.offset for joint in parameters.joints),
+    return read, Declared(
+        joints=parameters.joint_names,
+        fps=1 / parameters.action_dt,
+        unit_scale=tuple(joint.scale for joint in parameters.joints),
+        unit_offset=tuple(joint.offset for joint in parameters.joints),
     )

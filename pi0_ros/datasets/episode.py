@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros import console
-from pi0_ros.bags.bag import BagError, BagTopic, Message, Recording
-from pi0_ros.bags.messages import STATES_TYPE, encode, make, make_header
+from pi0_ros.bags.bag import IMAGE_TYPES, STATES_TYPE, BagError, BagTopic, Message, Recording
+from pi0_ros.bags.messages import encode, make, make_header, make_image
 from pi0_ros.datasets.layout import DataSet, Episode, Feature, read_table
 from pi0_ros.datasets.video import read_frames
 from pi0_ros.node.images import ImageError, decompress
@@ -36,7 +36,7 @@ PARAMETERS = {"image_transport": "raw", "frozen_frames": 0}
 """What the node is told for data sets: their images are decoded, and a video repeats an image of a
 scene that stands still to the byte."""
 
-_IMAGE_TYPE, _TEXT_TYPE = "sensor_msgs/msg/Image", "std_msgs/msg/String"
+_TEXT_TYPE = "std_msgs/msg/String"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EpisodeRecording(Recording):
                 task = self.tasks[k]
                 yield Message(TASK, stamp, encode(make(_TEXT_TYPE, data=task)))
             for name, images in streams.items():
-                yield Message(name, stamp, encode(_image(stamp, next(images))))
+                yield Message(name, stamp, encode(make_image(stamp, next(images))))
             for name, (values, shift) in positions.items():
                 yield Message(name, stamp, encode(self._joints(stamp + shift, values[k])))
 
@@ -164,7 +164,7 @@ def open_episode(data: DataSet, number: int, parameters: NodeParameters) -> Epis
         )
     joint_columns(data.features[state], parameters.joint_names, state)
     types = {state: STATES_TYPE} | ({action: STATES_TYPE} if action else {})
-    types |= {name: _IMAGE_TYPE for name, feature in data.features.items() if feature.is_image}
+    types |= {name: IMAGE_TYPES[0] for name, feature in data.features.items() if feature.is_image}
     topics = [BagTopic(name, kind, episode.length) for name, kind in types.items()]
     topics.append(BagTopic(TASK, _TEXT_TYPE, 1))
     topics.sort(key=lambda topic: topic.name)
@@ -228,12 +228,6 @@ def playing(
         if len(found) == 1:
             played[found[0]] = topic.name
     return (*cameras, states, instruction), played
-
-
-def _image(stamp: int, rgb: np.ndarray) -> Any:
-    height, width, _ = rgb.shape
-    pixels = np.ascontiguousarray(rgb).ravel()
-    return make(_IMAGE_TYPE, make_header(stamp), height, width, "rgb8", 0, width * 3, pixels)
 
 
 def _numbers(episode: Episode, table: Any, name: str) -> np.ndarray:

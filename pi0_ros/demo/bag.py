@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros import console
-from pi0_ros.bags.messages import STATES_TYPE, make, make_header
+from pi0_ros.bags.bag import IMAGE_TYPES, STATES_TYPE
+from pi0_ros.bags.messages import make, make_header, make_image
 from pi0_ros.bags.writer import STORAGE, BagWriter
 from pi0_ros.errors import UserError
 from pi0_ros.sim.cameras import jpeg
@@ -153,29 +154,16 @@ class _Recorder:
         else:
             suffix = "/compressed" if self._compressed else ""
             for camera, image in world.images().items():
-                header = make_header(stamp, f"{camera}_camera_optical_frame")
-                yield f"/{camera}/image_raw{suffix}", self._image(header, image)
+                message = self._image(stamp, f"{camera}_camera_optical_frame", image)
+                yield f"/{camera}/image_raw{suffix}", message
 
-    def _image(self, header: Any, image: np.ndarray) -> Any:
+    def _image(self, stamp: int, frame: str, image: np.ndarray) -> Any:
         """The message of an image, [H, W, 3] uint8 RGB."""
-        if self._compressed:  # the format as image_transport's publisher has it
-            return make(
-                "sensor_msgs/msg/CompressedImage",
-                header=header,
-                format="rgb8; jpeg compressed bgr8",
-                data=jpeg(image),
-            )
-        height, width, channels = image.shape
-        return make(
-            "sensor_msgs/msg/Image",
-            header=header,
-            height=height,
-            width=width,
-            encoding="rgb8",
-            is_bigendian=0,
-            step=width * channels,
-            data=image.reshape(-1),
-        )
+        if not self._compressed:
+            return make_image(stamp, image, frame)
+        # The format as image_transport's publisher has it.
+        fields = {"format": "rgb8; jpeg compressed bgr8", "data": jpeg(image)}
+        return make(IMAGE_TYPES[1], header=make_header(stamp, frame), **fields)
 
 
 class _Arm:

@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pi0_ros import console
 from pi0_ros.demo import checkpoint
 from pi0_ros.errors import UserError
 from pi0_ros.sim.versions import VERSIONS
-
-if TYPE_CHECKING:
-    from pi0_ros.motion.limits import JointLimits
 
 SEED = 5
 OUT = Path("build/demo")
@@ -124,26 +121,22 @@ def _demo(args: argparse.Namespace) -> int:
     from pi0_ros.demo.drawing import write_images
     from pi0_ros.demo.report import format_report, make_report
     from pi0_ros.demo.run import Plan, run
-
-    plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window, args.controller)
-    with console.deferred_signals() as interrupted:
-        record = run(plan, interrupted)
-    report = make_report(record, _limits(), args.controller)
-    print(format_report(report))
-    asked = {name: getattr(args, name) for name in ("seed", "variant", "speed")}
-    document = {**asked, "checkpoint": str(policy), **report.document()}
-    console.write_json(args.json, document)
-    write_images(record, out, lambda frames: console.progress(frames, desc="Drawing", unit=""))
-    print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
-    return console.DONE if report.passed else console.FAILED
-
-
-def _limits() -> JointLimits:
     from pi0_ros.motion.limits import read_limits
     from pi0_ros.sim.closed_loop import LIMITS, config_file
     from pi0_ros.sim.stage import JOINTS
 
-    return read_limits([config_file(LIMITS)], JOINTS, math.inf)
+    plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window, args.controller)
+    with console.deferred_signals() as interrupted:
+        record = run(plan, interrupted)
+    limits = read_limits([config_file(LIMITS)], JOINTS, math.inf)
+    report = make_report(record, limits, args.controller)
+    print(format_report(report))
+    asked = {name: getattr(args, name) for name in ("seed", "variant", "speed")}
+    document = {**asked, "checkpoint": str(policy), **report.document()}
+    console.write_json(args.json, document)
+    write_images(record, out)
+    print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
+    return console.DONE if report.passed else console.FAILED
 
 
 def _check(given: Path | None) -> Path:

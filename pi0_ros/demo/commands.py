@@ -49,9 +49,8 @@ def commands_of(
         return Commands((0, 0), 0.0, "")
     controller = Controller(limits.names, version, PERIOD)
     waiting = list(arrived)
-    begin = waiting[0][0] - PERIOD
+    begin, first = waiting[0][0] - PERIOD, waiting[0][1]
     end = max(time + int(points.times[-1]) for time, points in waiting)
-    first = waiting[0][1]
     position = first.positions[0, [first.names.index(name) for name in limits.names]]
     commands = []
     for now in range(begin, end, PERIOD):

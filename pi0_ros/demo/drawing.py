@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import bisect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from pi0_ros import console
 from pi0_ros.demo.path import TipPath
-from pi0_ros.demo.record import RATE, Attempt, Frame, Record
+from pi0_ros.demo.record import RATE, Frame, Record
 
 WIDTH = 320
 """Pixels of a finished frame; its height follows from the camera's image."""
@@ -33,19 +34,11 @@ _TELLING = 0.4  # share of an attempt after which its frame of the PNG was taken
 _INK = {None: (235, 235, 235), True: (120, 230, 130), False: (255, 120, 110)}
 
 
-def write_images(
-    record: Record,
-    out: Path,
-    progress: Callable[[Sequence[Frame]], Sequence[Frame]] = lambda frames: frames,
-) -> None:
-    """Write demo.gif and demo.png into a folder.
-
-    Args:
-        record: of a run that came to its end.
-        progress: what the frames go through, such as a progress bar.
-    """
+def write_images(record: Record, out: Path) -> None:
+    """Write demo.gif and demo.png, of a run that came to its end, into a folder."""
     artist = Artist(record)
-    write_gif(out / "demo.gif", [artist.draw(frame) for frame in progress(artist.frames())])
+    frames = console.progress(artist.frames(), desc="Drawing", unit="")
+    write_gif(out / "demo.gif", [artist.draw(frame) for frame in frames])
     write_png(out / "demo.png", [artist.draw(frame) for frame in artist.telling()])
 
 
@@ -85,14 +78,12 @@ class Artist:
         if newest >= 0:
             _, chunk = self._record.chunks[newest]
             image = draw_path(image, self._path.of(chunk, frame.stamp))
-        attempt = self._attempt(frame.stamp)
+        number = max(0, bisect.bisect_right(self._begun, frame.stamp) - 1)
+        attempt = self._record.attempts[number]
         if attempt.touched is None or frame.stamp < attempt.ended:
             return captioned(image, attempt.instruction, None)
         outcome = f"{attempt.seconds:.1f} s" if attempt.right else f"the {attempt.touched}"
         return captioned(image, f"{attempt.instruction}: {outcome}", attempt.right)
-
-    def _attempt(self, stamp: int) -> Attempt:
-        return self._record.attempts[max(0, bisect.bisect_right(self._begun, stamp) - 1)]
 
 
 def draw_path(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -158,17 +149,13 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], limit: int = GIF_BYTES) 
     if len(frames) > MAX_FRAMES:
         chosen = np.round(np.linspace(0, len(frames) - 1, MAX_FRAMES)).astype(int)
         frames = [frames[index] for index in chosen]
-    durations = [1000 // RATE] * (len(frames) - 1) + [_LAST]
-    _write(
-        path,
-        frames,
-        limit,
-        format="GIF",
-        save_all=True,
-        duration=durations,
-        loop=0,
-        optimize=False,  # all frames keep the common palette: what stands still costs nothing
-    )
+    options = {
+        "save_all": True,
+        "loop": 0,
+        "duration": [1000 // RATE] * (len(frames) - 1) + [_LAST],
+    }
+    # Not optimised, all frames keep the common palette: what stands still costs nothing.
+    _write(path, frames, limit, format="GIF", optimize=False, **options)
 
 
 def write_png(path: Path, frames: Sequence[np.ndarray], limit: int = PNG_BYTES) -> None:

@@ -9,7 +9,7 @@ from pi0_ros import console
 from pi0_ros.demo.commands import Commands, commands_of
 from pi0_ros.demo.record import Attempt, Record
 from pi0_ros.motion.limits import JointLimits
-from pi0_ros.replay.report import milliseconds
+from pi0_ros.replay.report import milliseconds, pair, reasons
 from pi0_ros.ros.diagnostics import refused_since
 
 _MANY = 0.1  # share of late ticks above which the machine is to blame, not the policy
@@ -18,22 +18,8 @@ _LATE = ("stale", "skewed", "expired", "timeout")  # reasons of refusals
 
 @dataclass(frozen=True)
 class Report:
-    """What the table shows; the names are the keys of `--json`.
-
-    Attributes:
-        attempts: in order; `instructions` in the JSON.
-        successes: how many of them were right.
-        chunks, trajectories: published; rejected chunks apart.
-        images_hz: of the front camera.
-        age_ms: of the newest image at a chunk's publication.
-        inference_ms: wall time of the policy.
-        overhead_ms: p50 and p99 of what the node adds to it; None where it is unknown.
-        ticks, busy_ticks: of the node's timer, and those that found the policy busy.
-        refused: reason -> observations refused, since the first instruction.
-        stops: trajectories that stopped the arm because no other came.
-        resets: calls of ~/reset, because a fault had latched.
-        commands: what the controller made of the trajectories.
-        warnings: causes of failure other than the policy.
+    """What the table shows. The names are the keys of `--json`, which JSON_KEYS in command.py
+    explains; `attempts` are its `instructions`.
     """
 
     attempts: tuple[Attempt, ...]
@@ -112,9 +98,6 @@ def _warnings(report: Report) -> list[str]:
 
 def format_report(report: Report) -> str:
     """The figures for people, a line each."""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.refused.items()))
-    refused = f"{sum(report.refused.values())} ({reasons})" if reasons else "0"
-    age, inference, overhead = report.age_ms, report.inference_ms, report.overhead_ms
     rows = [
         *((attempt.instruction, attempt.verdict) for attempt in report.attempts),
         ("right", f"{report.successes} of {len(report.attempts)}"),
@@ -122,14 +105,10 @@ def format_report(report: Report) -> str:
         ("points of a trajectory", "-".join(str(n) for n in sorted(set(report.commands.points)))),
         ("largest command step, of the velocity limit", f"{report.commands.step:.2f} times"),
         ("images of each camera", f"{report.images_hz:.1f} per second"),
-        ("age of the newest image at publication, p50 / p95", _pair(age["p50"], age["p95"])),
-        ("inference time, p50 / p95", _pair(inference["p50"], inference["p95"])),
-        ("overhead of the node, p50 / p99", _pair(overhead["p50"], overhead["p99"])),
+        ("age of the newest image at publication, p50 / p95", pair(report.age_ms)),
+        ("inference time, p50 / p95", pair(report.inference_ms)),
+        ("overhead of the node, p50 / p99", pair(report.overhead_ms)),
         ("ticks that found the policy busy", f"{report.busy_ticks} of {report.ticks}"),
-        ("observations refused since the first instruction", refused),
+        ("observations refused since the first instruction", reasons(report.refused)),
     ]
     return "\n".join([console.table(rows), *(f"warning: {text}" for text in report.warnings)])
-
-
-def _pair(one: float | None, other: float | None) -> str:
-    return "-" if one is None or other is None else f"{one:.1f} / {other:.1f} ms"

@@ -121,14 +121,11 @@ def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
             bar.update(0)
 
         loop.on_poll = poll
-        with console.progress(
-            desc="Starting", total=0, bar_format="{desc} {elapsed}", mininterval=_REFRESH
-        ) as bar:
+        layout = {"bar_format": "{desc} {elapsed}", "mininterval": _REFRESH}
+        with console.progress(desc="Starting", total=0, **layout) as bar:
             _start(loop, record)
-        layout = "{desc} {n_fmt}/{total_fmt} |{bar:20}| {elapsed}{postfix}"
-        with console.progress(
-            desc="Instructions", total=3, bar_format=layout, mininterval=_REFRESH
-        ) as bar:
+        layout["bar_format"] = "{desc} {n_fmt}/{total_fmt} |{bar:20}| {elapsed}{postfix}"
+        with console.progress(desc="Instructions", total=3, **layout) as bar:
             for instruction in list(record.score["instructions"]):
                 bar.set_postfix_str(instruction)
                 attempt = _attempt(loop, record, instruction, _SLOWER / plan.speed)

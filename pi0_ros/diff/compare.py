@@ -139,7 +139,11 @@ def compare(
         only_a=only_a,
         only_b=only_b,
         instructions=sum(x.chunk.instruction != y.chunk.instruction for x, y in pairs),
-        images=sum(not _same_images(x, y) for x, y in pairs),
+        images=sum(
+            x.chunk.camera_names != y.chunk.camera_names
+            or not same_images(x.camera_stamps, y.camera_stamps)
+            for x, y in pairs
+        ),
         trajectories=(len(a.trajectories), len(b.trajectories)),
         trajectory_pairs=moved,
         trajectory=largest,
@@ -170,12 +174,6 @@ def match(
     only_b = sorted(stamp for stamp, left in others.items() for _ in left)
     pairs.sort(key=lambda pair: pair[0].chunk.stamp)
     return pairs, tuple(sorted(only_a)), tuple(only_b)
-
-
-def _same_images(x: TimedChunk, y: TimedChunk) -> bool:
-    if x.chunk.camera_names != y.chunk.camera_names:
-        return False
-    return same_images(x.camera_stamps, y.camera_stamps)
 
 
 def _at_tool(
@@ -216,9 +214,7 @@ def _trajectories(
 
 def first_beyond(difference: Difference, limit: float) -> Frame | None:
     """The first pair in which a joint differs by more than `limit`, or is not finite."""
-    wrong = ~(difference.joints <= limit)
-    where = np.flatnonzero(wrong.any(axis=(1, 2)))
-    return _frame(difference, int(where[0])) if len(where) else None
+    return first_failing(difference, Thresholds(limit, np.inf, np.inf))
 
 
 def first_failing(difference: Difference, limits: Thresholds) -> Frame | None:
@@ -227,12 +223,9 @@ def first_failing(difference: Difference, limits: Thresholds) -> Frame | None:
     if difference.position is not None and difference.angle is not None:
         wrong |= (~(difference.position <= limits.position)).any(axis=1)
         wrong |= (~(difference.angle <= limits.angle)).any(axis=1)
-    where = np.flatnonzero(wrong)
-    return _frame(difference, int(where[0])) if len(where) else None
-
-
-def _frame(difference: Difference, number: int) -> Frame:
-    """A pair, with its largest difference."""
+    if not wrong.any():
+        return None
+    number = int(wrong.argmax())
     values = np.nan_to_num(difference.joints[number], nan=np.inf)
     step, joint = np.unravel_index(int(values.argmax()), values.shape)
     return Frame(

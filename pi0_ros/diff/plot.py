@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pi0_ros.diff.compare import Difference, Thresholds, first_failing
@@ -24,7 +23,6 @@ def plot_difference(path: str | Path, difference: Difference, limits: Thresholds
     units = tuple(dict.fromkeys(difference.units))
     rows = len(units) + (difference.position is not None)
     figure = Figure(figsize=(11, 3.4 * rows + 0.6), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 2, squeeze=False)
     times = (difference.stamps - difference.stamps[0]) / 1e9
     steps = np.arange(difference.joints.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,13 @@ from pi0_ros.diff.compare import (
 
 def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any]:
     """The figures under the keys of `JSON_KEYS` in command.py."""
-    first, beyond = first_beyond(difference, 0.0), first_failing(difference, limits)
-    alone = {"a": list(difference.only_a), "b": list(difference.only_b)}
-    largest = difference.trajectory
+    largest, problems = difference.trajectory, failures(difference, limits)
     return {
         "a": difference.a,
         "b": difference.b,
         "chunks": dict(zip("ab", difference.counts, strict=True)),
         "matched": len(difference.stamps),
-        "without_partner": alone,
+        "without_partner": {"a": list(difference.only_a), "b": list(difference.only_b)},
         "joints": {
             name: {**(summary(difference.joints[..., i]) or {}), "unit": difference.units[i]}
             for i, name in enumerate(difference.joint_names)
@@ -45,11 +43,11 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
             "max": largest if largest is None or np.isfinite(largest) else None,
             "joint": difference.trajectory_joint or None,
         },
-        "first_difference": _frame_json(first),
-        "first_beyond": _frame_json(beyond),
+        "first_difference": _frame_json(first_beyond(difference, 0.0)),
+        "first_beyond": _frame_json(first_failing(difference, limits)),
         "thresholds": asdict(limits),
-        "failures": failures(difference, limits),
-        "passed": not failures(difference, limits),
+        "failures": problems,
+        "passed": not problems,
     }
 
 
@@ -73,9 +71,9 @@ def format_difference(difference: Difference, limits: Thresholds) -> str:
         rows.append(("tool position, max / mean", _pair(difference.position, "m")))
         rows.append(("tool angle, max / mean", _pair(difference.angle, "rad")))
     if difference.instructions:
-        rows.append(("chunks of another instruction", str(difference.instructions)))
+        rows.append(("chunks of another instruction", difference.instructions))
     if difference.images:
-        rows.append(("chunks from other images", str(difference.images)))
+        rows.append(("chunks from other images", difference.images))
     if any(difference.trajectories):
         rows.append(("trajectories", _trajectories(difference)))
     rows.append(("first difference", _frame(difference, first_beyond(difference, 0.0))))
@@ -110,9 +108,5 @@ def _frame(difference: Difference, frame: Frame | None) -> str:
 
 
 def _frame_json(frame: Frame | None) -> dict[str, Any] | None:
-    if frame is None:
-        return None
-    values = asdict(frame)
-    if not np.isfinite(frame.difference):
-        values["difference"] = None
-    return values
+    finite = frame is not None and np.isfinite(frame.difference)
+    return frame and asdict(frame if finite else replace(frame, difference=None))

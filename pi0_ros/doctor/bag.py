@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from pi0_ros.bags.bag import open_bag
+from pi0_ros.bags.bag import Bag, Message, open_bag
 from pi0_ros.bags.messages import message_types
 from pi0_ros.doctor.samples import Collected, Collector
 from pi0_ros.node.interface import Interface, node_topics
@@ -24,27 +26,48 @@ def collect_bag(interface: Interface, path: Path, seconds: float | None = None) 
     bag = open_bag(path)
     collector = Collector(interface, live=False)
     collected = collector.collected
-    collected.start = bag.start
-    collected.end = bag.end if seconds is None else min(bag.end, bag.start + round(seconds * 1e9))
-    for topic in bag.topics:
-        if topic.count:
-            there = collected.types.get(topic.name, ())
-            collected.types[topic.name] = (*there, topic.type)
+    collected.start, collected.end = bag.start, end_of(bag, seconds)
+    collected.types = types_in(bag)
     needed = {
         interface.absolute(topic.name): topic.type
         for topic in node_topics(interface.parameters)
         if not topic.sent
     }
-    types = message_types()
-    for message in bag.messages(needed):
-        if message.time > collected.end:
-            break
-        kind = needed[message.topic]
-        try:
-            content = types.deserialize_cdr(message.data, kind)
-        except Exception as error:  # of many kinds, depending on where the bytes end
-            text = f"{len(message.data)} bytes that are no {kind}: {error}"
-            collector.malformed(message.topic, text)
-            continue
+    for message, content in decoded(bag, needed, collected.end, collector.malformed):
         collector.puts[message.topic](content, message.time, message.time)
     return collected
+
+
+def end_of(bag: Bag, seconds: float | None) -> int:
+    """Nanoseconds until which a recording is read; None: to its end."""
+    return bag.end if seconds is None else min(bag.end, bag.start + round(seconds * 1e9))
+
+
+def types_in(bag: Bag) -> dict[str, tuple[str, ...]]:
+    """Topic -> message types, of those that hold messages."""
+    types: dict[str, tuple[str, ...]] = {}
+    for topic in bag.topics:
+        if topic.count:
+            types[topic.name] = (*types.get(topic.name, ()), topic.type)
+    return types
+
+
+def decoded(
+    bag: Bag, types: Mapping[str, str], end: int, malformed: Callable[[str, str], None]
+) -> Iterator[tuple[Message, Any]]:
+    """The messages of some topics until `end` (ns), and what they hold.
+
+    Args:
+        malformed: gets the topic and a sentence where a message cannot be decoded.
+    """
+    store = message_types()
+    for message in bag.messages(types):
+        if message.time > end:
+            return
+        kind = types[message.topic]
+        try:
+            content = store.deserialize_cdr(message.data, kind)
+        except Exception as error:  # of many kinds, depending on where the bytes end
+            malformed(message.topic, f"{len(message.data)} bytes that are no {kind}: {error}")
+            continue
+        yield message, content

@@ -116,19 +116,12 @@ def run(args: argparse.Namespace) -> int:
 def _write(args: argparse.Namespace) -> int:
     from pi0_ros.doctor.write import write
 
+    seconds = args.seconds
     if args.bag is None:
         console.require("rclpy", "pi0_ros.msg")
-        print(f"pi0 doctor: listening for {args.seconds or LISTEN:g} s", file=sys.stderr)
-    told = write(
-        args.write,
-        args.checkpoint,
-        bag=args.bag,
-        urdf=args.urdf,
-        seconds=args.seconds,
-        default_seconds=LISTEN,
-        overwrite=args.overwrite,
-    )
-    print(told)
+        seconds = seconds or LISTEN
+        print(f"pi0 doctor: listening for {seconds:g} s", file=sys.stderr)
+    print(write(args.write, args.checkpoint, args.bag, args.urdf, seconds, args.overwrite))
     return console.DONE
 
 

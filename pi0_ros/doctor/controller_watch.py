@@ -14,6 +14,7 @@ from pi0_ros.doctor.reaction import reference_of, sent_of
 from pi0_ros.doctor.samples import Collected
 from pi0_ros.node.interface import Interface
 from pi0_ros.node.parameter_table import JOINT_TRAJECTORY
+from pi0_ros.ros.graph import full_name
 from pi0_ros.ros.subscriptions import subscribe
 
 try:
@@ -48,7 +49,7 @@ class ControllerWatch:
         self._looked = now
         for topic in sorted(self._topics):
             for info in self._node.get_subscriptions_info_by_topic(topic):
-                controller = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+                controller = full_name(info)
                 state = f"{controller}/controller_state"
                 if self._node.count_publishers(state):
                     self._follow(topic, controller, state)
@@ -60,13 +61,11 @@ class ControllerWatch:
         references = self._collected.references.setdefault(controller, [])
 
         def on_trajectory(message: JointTrajectory) -> None:
-            found = sent_of(message, self._node.get_clock().now().nanoseconds)
-            if found is not None:
+            if found := sent_of(message, self._node.get_clock().now().nanoseconds):
                 sent.append(found)
 
         def on_state(message: Any) -> None:
-            found = reference_of(message)
-            if found is not None:
+            if found := reference_of(message):
                 references.append(found)
 
         def malformed(topic: str) -> Any:
@@ -75,11 +74,5 @@ class ControllerWatch:
             )
 
         subscribe(self._node, JointTrajectory, topic, on_trajectory, _DEEP, malformed(topic))
-        subscribe(
-            self._node,
-            JointTrajectoryControllerState,
-            state,
-            on_state,
-            _DEEP,
-            malformed(state),
-        )
+        kind = JointTrajectoryControllerState
+        subscribe(self._node, kind, state, on_state, _DEEP, malformed(state))

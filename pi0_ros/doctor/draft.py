@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -256,14 +255,18 @@ def _outputs(out: Draft, robot: Robot, joints: Sequence[str]) -> None:
     """Where the commands go: one controller with all joints, or several."""
     out.section("Controllers")
     wanted = set(joints)
-    told = [one for one in robot.listeners if one.joints and wanted & set(one.joints)]
+    told = [one for one in robot.listeners if wanted & set(one.joints)]
     whole = [one for one in told if set(one.joints) >= wanted and one.type == JOINT_TRAJECTORY]
     silent = [one for one in robot.listeners if not one.joints]
     if whole:
         one = whole[0]
         out.add("joint_trajectory_topic", one.topic, f"{_name(one)} has all joints")
     elif told:
-        for one in _without_doubles(told):
+        taken: set[str] = set()
+        for one in told:
+            if not taken.isdisjoint(one.joints):
+                continue  # the first listener of a joint gets it
+            taken |= set(one.joints)
             name = one.topic.strip("/").split("/")[0]
             out.add(f"outputs.{name}.topic", one.topic, f"{_name(one)} has these joints")
             own = [joint for joint in one.joints if joint in wanted]
@@ -299,15 +302,6 @@ def _outputs(out: Draft, robot: Robot, joints: Sequence[str]) -> None:
         out.add("controller", "jtc", "", guess)
 
 
-def _without_doubles(listeners: Sequence[Listener]) -> list[Listener]:
-    """The first listener of each joint."""
-    found: list[Listener] = []
-    for one in listeners:
-        if not any(set(one.joints) & set(other.joints) for other in found):
-            found.append(one)
-    return found
-
-
 def _name(listener: Listener) -> str:
     return listener.node or f"whoever took {listener.topic}"
 
@@ -332,8 +326,3 @@ def as_yaml(found: Draft, robot: Robot, date: str) -> str:
     ]
     lines = [f"    {line}" if line else "" for line in found.lines if line != "# "]
     return "\n".join([*head, *lines]) + "\n"
-
-
-def urdf_path(file: Path) -> Path:
-    """Where the URDF of a topic goes: beside the parameter file."""
-    return file.with_suffix(".urdf")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from pi0_ros.doctor.controllers import controller_nodes
 from pi0_ros.doctor.samples import Collected, Collector, Endpoint
 from pi0_ros.node.interface import Interface, node_topics
 from pi0_ros.ros.diagnostics import read_statuses
+from pi0_ros.ros.graph import full_name
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
 NAME = "pi0_doctor"
@@ -39,9 +41,30 @@ _KINDS = {
     "std_msgs/msg/Bool": Bool,
     "std_msgs/msg/Header": Header,
 }
-# Deep, since every message counts here; best effort matches every publisher.
-_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-_RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Deep, since every message counts here; best effort matches every publisher."""
+
+
+@contextmanager
+def listening(use_sim_time: bool = False) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
+    """The doctor's node in the domain of ROS_DOMAIN_ID, and the executor to spin it with."""
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = Node(
+            NAME,
+            context=context,
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)],
+        )
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        yield node, executor
+        executor.shutdown()
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)
 
 
 def collect_live(interface: Interface, seconds: float) -> Collected:
@@ -55,20 +78,9 @@ def collect_live(interface: Interface, seconds: float) -> Collected:
     """
     collector = Collector(interface, live=True)
     collected = collector.collected
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    try:
-        node = Node(
-            NAME,
-            context=context,
-            enable_rosout=False,
-            start_parameter_services=False,
-            parameter_overrides=[Parameter("use_sim_time", value=interface.use_sim_time)],
-        )
+    with listening(interface.use_sim_time) as (node, executor):
         collected.start = time.time_ns()
         _subscribe(node, interface, collector)
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
         watch = ControllerWatch(node, interface, collected)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -80,11 +92,7 @@ def collect_live(interface: Interface, seconds: float) -> Collected:
             executor.spin_once(timeout_sec=0.05)
         asked = ask_controllers(node, executor, controller_nodes(interface, collected))
         collected.controllers = {controller.node: controller for controller in asked}
-        executor.shutdown()
-        node.destroy_node()
-        return collected
-    finally:
-        rclpy.try_shutdown(context=context)
+    return collected
 
 
 def _subscribe(node: Node, interface: Interface, collector: Collector) -> None:
@@ -112,12 +120,12 @@ def _subscribe(node: Node, interface: Interface, collector: Collector) -> None:
             continue
         name, kind = interface.absolute(topic.name), _KINDS[topic.type]
         if kind in (String, Bool):
-            LatchedSubscription(node, kind, name, receive(name), _RELIABLE, malformed(name))
+            LatchedSubscription(node, kind, name, receive(name), ALL, malformed(name))
         else:
-            subscribe(node, kind, name, receive(name), _ALL, malformed(name))
-    subscribe(node, Clock, "/clock", on_clock, _ALL, malformed("/clock"))
+            subscribe(node, kind, name, receive(name), ALL, malformed(name))
+    subscribe(node, Clock, "/clock", on_clock, ALL, malformed("/clock"))
     note = partial(note_diagnostics, collector.collected, interface.name)
-    subscribe(node, DiagnosticArray, "/diagnostics", note, _ALL, malformed("/diagnostics"))
+    subscribe(node, DiagnosticArray, "/diagnostics", note, ALL, malformed("/diagnostics"))
 
 
 def note_diagnostics(collected: Collected, name: str, message: DiagnosticArray) -> None:
@@ -145,12 +153,7 @@ def _look_at_graph(node: Node, collected: Collected) -> bool:
 
 def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
     return tuple(
-        Endpoint(
-            f"{info.node_namespace.rstrip('/')}/{info.node_name}",
-            info.topic_type,
-            info.qos_profile.reliability.name.lower(),
-            info.qos_profile.durability.name.lower(),
-        )
+        Endpoint(full_name(info), info.topic_type, info.qos_profile.durability.name.lower())
         for info in infos
         if info.node_name != NAME
     )

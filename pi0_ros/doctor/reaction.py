@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.motion.spline import Motion
+from pi0_ros.node.observation import stamp_of
 
 _DIFFERENT = 0.002  # radians between two trajectories that can be told apart
 _LONGEST_LAG = 0.3  # seconds
@@ -61,8 +62,7 @@ class Reaction:
 
 def sent_of(message: Any, arrival: int) -> Sent | None:
     """What a trajectory_msgs/JointTrajectory says; None where it is of no use here."""
-    stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-    points = message.points
+    stamp, points = stamp_of(message), message.points
     shapes = {(len(p.positions), len(p.velocities)) for p in points}
     if not stamp or shapes != {(len(message.joint_names),) * 2}:
         return None
@@ -78,11 +78,10 @@ def sent_of(message: Any, arrival: int) -> Sent | None:
 def reference_of(message: Any) -> Reference | None:
     """The command in a control_msgs/JointTrajectoryControllerState; older ones call it desired."""
     joints = tuple(message.joint_names)
-    time = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
     for field, measured in (("reference", "feedback"), ("desired", "actual")):
-        positions = _positions(message, field, joints)
-        if positions:
-            return Reference(time, joints, positions, _positions(message, measured, joints))
+        if positions := _positions(message, field, joints):
+            found = _positions(message, measured, joints)
+            return Reference(stamp_of(message), joints, positions, found)
     return None
 
 

@@ -76,6 +76,7 @@ class Robot:
 
 
 def is_description(topic: str) -> bool:
+    """Whether a topic has the name under which URDFs are published."""
     return topic.rpartition("/")[2] == "robot_description"
 
 
@@ -86,27 +87,18 @@ def robot_in_bag(path: Path, seconds: float | None) -> Robot:
         BagError: it cannot be read.
     """
     from pi0_ros.bags.bag import open_bag
-    from pi0_ros.bags.messages import message_types
+    from pi0_ros.doctor.bag import decoded, end_of, types_in
 
-    bag, types = open_bag(path), message_types()
-    robot = Robot(str(path), simulated_time=False)
-    for topic in bag.topics:
-        if topic.count:
-            robot.types[topic.name] = (*robot.types.get(topic.name, ()), topic.type)
-    end = bag.end if seconds is None else min(bag.end, bag.start + round(seconds * 1e9))
-    robot.seconds = (end - bag.start) / 1e9
-    wanted = dict.fromkeys(robot.topics_of(JOINT_STATE), JOINT_STATE)
-    wanted |= {name: STRING for name in robot.topics_of(STRING) if is_description(name)}
+    bag = open_bag(path)
+    end = end_of(bag, seconds)
+    robot = Robot(str(path), types_in(bag), seconds=(end - bag.start) / 1e9)
     commands = {name: kind for kind in COMMANDS for name in robot.topics_of(kind)}
+    wanted = dict.fromkeys(robot.topics_of(JOINT_STATE), JOINT_STATE) | commands
+    wanted |= {name: STRING for name in robot.topics_of(STRING) if is_description(name)}
     joints: dict[str, tuple[str, ...]] = dict.fromkeys(commands, ())
-    for message in bag.messages({**wanted, **commands}) if wanted or commands else ():
-        if message.time > end:
-            break
-        kind = {**wanted, **commands}[message.topic]
-        try:
-            content = types.deserialize_cdr(message.data, kind)
-        except Exception:  # the doctor names damaged messages once there are parameters
-            continue
+    # The doctor names damaged messages once there are parameters.
+    for message, content in decoded(bag, wanted, end, lambda topic, sentence: None):
+        kind = wanted[message.topic]
         if kind == JOINT_STATE:
             robot.put_joints(message.topic, content)
         elif kind == STRING:
@@ -127,26 +119,16 @@ def robot_on_graph(seconds: float) -> Robot:
     """
     import time
 
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.node import Node
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import JointState
     from std_msgs.msg import String
 
     from pi0_ros.doctor.controller_query import ask_controllers
-    from pi0_ros.doctor.live import NAME
+    from pi0_ros.doctor.live import ALL, NAME, listening
     from pi0_ros.ros.graph import full_name
     from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
     robot = Robot("live graph", seconds=seconds)
-    quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    try:
-        node = Node(NAME, context=context, enable_rosout=False, start_parameter_services=False)
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
+    with listening() as (node, executor):
         known: set[str] = set()
 
         def damaged(_: str) -> None:
@@ -164,30 +146,26 @@ def robot_on_graph(seconds: float) -> Robot:
                 if topic in known or not node.count_publishers(topic):
                     continue
                 if JOINT_STATE in kinds:
-                    subscribe(node, JointState, topic, joints(topic), quality, damaged)
+                    subscribe(node, JointState, topic, joints(topic), ALL, damaged)
                 elif STRING in kinds and is_description(topic):
-                    LatchedSubscription(node, String, topic, description(topic), quality, damaged)
+                    LatchedSubscription(node, String, topic, description(topic), ALL, damaged)
                 known.add(topic)
             executor.spin_once(timeout_sec=0.05)
-        found: list[tuple[str, str, str]] = []
+        found: set[tuple[str, str, str]] = set()
         for topic, kinds in node.get_topic_names_and_types():
             if node.count_publishers(topic):
                 robot.types[topic] = tuple(kinds)
             for info in node.get_subscriptions_info_by_topic(topic):
                 if info.topic_type in COMMANDS and info.node_name != NAME:
-                    found.append((full_name(info), topic, COMMANDS[info.topic_type]))
+                    found.add((full_name(info), topic, COMMANDS[info.topic_type]))
         asked = ask_controllers(node, executor, sorted({name for name, _, _ in found}))
         told = {one.node: one.parameters or {} for one in asked}
         robot.listeners = [
             Listener(name, topic, kind, _joints(told[name]), told[name])
-            for name, topic, kind in sorted(set(found), key=lambda one: one[1])
+            for name, topic, kind in sorted(found, key=lambda one: one[1])
         ]
         robot.simulated_time = "/clock" in robot.types
-        executor.shutdown()
-        node.destroy_node()
-        return robot
-    finally:
-        rclpy.try_shutdown(context=context)
+    return robot
 
 
 def _joints(parameters: Mapping[str, Any]) -> tuple[str, ...]:

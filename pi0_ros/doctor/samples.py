@@ -25,11 +25,10 @@ DECODE_EVERY = 10
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A publisher or subscriber on a live graph; reliability and durability in lower case."""
+    """A publisher or subscriber on a live graph; durability in lower case."""
 
     node: str
     type: str
-    reliability: str
     durability: str
 
 

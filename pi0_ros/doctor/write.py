@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
-from pi0_ros.doctor.draft import as_yaml, draft, urdf_path
+from pi0_ros.doctor.draft import as_yaml, draft
 from pi0_ros.doctor.robot import Robot, robot_in_bag, robot_on_graph
 from pi0_ros.errors import UserError
 from pi0_ros.motion.limit_files import Limit, read_file
@@ -18,11 +18,9 @@ from pi0_ros.motion.limit_files import Limit, read_file
 def write(
     file: Path,
     checkpoint: Path,
-    *,
     bag: Path | None,
     urdf: Path | None,
     seconds: float | None,
-    default_seconds: float,
     overwrite: bool,
 ) -> str:
     """Write the parameter file, and beside it the URDF that was heard on a topic.
@@ -30,7 +28,7 @@ def write(
     Args:
         bag: look at this recording; None: at the live graph.
         urdf: of the robot; None: the one that is published on robot_description, if any.
-        seconds: how long to look; None: all of a bag, `default_seconds` of a graph.
+        seconds: how long to look; None: all of a bag.
 
     Returns:
         What was done and what comes next, in sentences.
@@ -44,19 +42,16 @@ def write(
         raise UserError(f"--write {file}: expected the name of a YAML file, such as robot.yaml")
     if urdf is not None and file.resolve() == urdf.expanduser().resolve():
         raise UserError(f"--write {file}: it is the URDF; choose another name")
-    copy = urdf_path(file)
+    copy = file.with_suffix(".urdf")
     for path in (file, copy) if urdf is None else (file,):
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists: choose another name, or give --overwrite")
-    if bag is None:
-        robot = robot_on_graph(seconds or default_seconds)
-    else:
-        robot = robot_in_bag(bag, seconds)
-    if urdf is not None:
-        robot.urdf_source = str(urdf)
+    robot = robot_on_graph(seconds) if bag is None else robot_in_bag(bag, seconds)
     file.parent.mkdir(parents=True, exist_ok=True)
-    path = urdf.expanduser().resolve() if urdf is not None else None
-    if path is None and robot.urdf:
+    path = None
+    if urdf is not None:
+        robot.urdf_source, path = str(urdf), urdf.expanduser().resolve()
+    elif robot.urdf:
         copy.write_text(robot.urdf, encoding="utf-8")
         path = copy.resolve()
     problems: list[str] = []

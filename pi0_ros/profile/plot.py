@@ -21,7 +21,6 @@ def plot_timeline(path: str | Path, report: Report) -> None:
     Raises:
         ProfileError: the report has no kernels to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if not any(kernel.duration for kernel in report.kernels):
@@ -29,7 +28,6 @@ def plot_timeline(path: str | Path, report: Report) -> None:
     lanes = _lanes(report.kernels)
     heights = [1.2, 0.45 * len(lanes) + 0.3]
     figure = Figure(figsize=(14, sum(heights) + 1.2), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
     _draw_share(top, report)
     _draw_lanes(bottom, lanes)

@@ -11,12 +11,11 @@ from pi0_ros.bags.messages import decode
 from pi0_ros.bags.topics import match_topics
 from pi0_ros.datasets.episode import PARAMETERS, open_episode, playing
 from pi0_ros.datasets.layout import open_data_set
-from pi0_ros.motion.limits import JointLimits
 from pi0_ros.node.arguments import write_arguments
 from pi0_ros.node.interface import Interface, Topic, read_interface
 from pi0_ros.node.loading import LoadError, load_policy
 from pi0_ros.node.parameters import NodeParameters
-from pi0_ros.node.preflight import PreflightError, load_limits, preflight, units_of
+from pi0_ros.node.preflight import PreflightError, preflight, units_of
 from pi0_ros.replay.steps import SeededPolicy
 
 Check = Callable[[NodeParameters, None], list[str]]
@@ -61,14 +60,6 @@ class Case:
     def units(self) -> dict[str, str]:
         """Joint -> "rad" or "m"."""
         return dict(zip(self.parameters.joint_names, units_of(self.parameters), strict=True))
-
-    def limits(self) -> JointLimits | None:
-        """Of the joints; None without a file.
-
-        Raises:
-            LimitsError: a file cannot be used.
-        """
-        return load_limits(self.parameters)
 
 
 def node_arguments(

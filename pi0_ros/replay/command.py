@@ -140,13 +140,7 @@ def episodes_of(recording: Path, episodes: str) -> list[int] | None:
 
 
 class _Remap(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, _: str | None = None) -> None:
         source, separator, target = values.partition(":=")
         if not separator or not source or not target.startswith("/"):
             parser.error(
@@ -249,14 +243,14 @@ def run_deterministic(
     case = open_case(args.bag, arguments, args.remap, _one_episode(args))
     check_case(case, check or preflight)
     policy = load(case.parameters, load_as or load_policy)
-    outcome = replay_steps(
+    report, played = replay_steps(
         case, policy, out, options, recording=str(args.bag), overwrite=args.overwrite
     )
-    print(format_table(outcome.report))
-    figures = report_json(outcome.report)
+    print(format_table(report))
+    figures = report_json(report)
     status = console.DONE
-    made_of = golden.ingredients(case.parameters, options, outcome.messages)
-    if not outcome.report.chunks:
+    made_of = golden.ingredients(case.parameters, options, played)
+    if not report.chunks:
         print("no chunk came. The table above lists what was refused, and why.", file=sys.stderr)
         status = console.FAILED
     elif args.record_golden:

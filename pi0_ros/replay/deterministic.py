@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from pi0_ros.bags.bag import Message
 from pi0_ros.bags.messages import CHUNK_TYPE, encode
 from pi0_ros.bags.results import FIGURES, Results
 from pi0_ros.bags.writer import BagWriter
-from pi0_ros.node.interface import Topic
-from pi0_ros.node.preflight import load_check
+from pi0_ros.node.preflight import load_check, load_limits
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.outputs import Outputs, output_topics
@@ -39,19 +37,6 @@ class Options:
     again: Results | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A finished replay.
-
-    Attributes:
-        report: with wall times, which the files do not have.
-        messages: hash of the messages that were played.
-    """
-
-    report: Report
-    messages: str
-
-
 def replay_steps(
     case: Case,
     policy: SeededPolicy,
@@ -60,12 +45,15 @@ def replay_steps(
     *,
     recording: str,
     overwrite: bool = False,
-) -> Outcome:
+) -> tuple[Report, str]:
     """Steps through a recording; leaves `out`/bag, `out`/figures.json and `out`/chunks.png.
 
     Args:
         case: checked by `check_case`.
         recording: its name in the figures.
+
+    Returns:
+        The figures, with wall times, which the files do not have; the hash of what was played.
 
     Raises:
         UserError: `out` holds results already, the recording is damaged, or what `options` ask
@@ -79,13 +67,11 @@ def replay_steps(
     if options.enable:
         topics |= output_topics(case.interface)
     digest = hashlib.sha256()
-    chunks = []
-    with (
-        BagWriter(out / "bag", case.bag.storage, topics) as writer,
-        _bar(case) as on_message,
-    ):
-        outputs = Outputs(case.interface, case.limits(), writer.write) if options.enable else None
-        for event in steps.run(_played(case, digest, on_message)):
+    chunks, outputs = [], None
+    with BagWriter(out / "bag", case.bag.storage, topics) as writer:
+        if options.enable:
+            outputs = Outputs(case.interface, load_limits(case.parameters), writer.write)
+        for event in steps.run(_played(case, digest)):
             if outputs is not None:
                 outputs.sample_until(event.time)
             if isinstance(event, Moved):
@@ -108,20 +94,16 @@ def replay_steps(
         [*_warnings(steps), *plot_results(out, case, good, steps.playback.start)],
     )
     # Wall times differ from run to run.
-    timeless = replace(report, inference=console.percentiles(()))
-    figures = {
-        **report_json(timeless),
-        "latency_s": options.latency,
-        "enabled": options.enable,
-        "units": case.units,
-    }
+    timeless = replace(report, inference_ms=console.percentiles(()))
+    asked = {"latency_s": options.latency, "enabled": options.enable, "units": case.units}
+    figures = {**report_json(timeless), **asked}
     console.write_json(out / FIGURES, figures)
-    return Outcome(report, digest.hexdigest())
+    return report, digest.hexdigest()
 
 
 def _steps(case: Case, policy: SeededPolicy, options: Options) -> Steps | Again:
     """What goes through the recording: the node's ticks, or given chunks once more."""
-    limits = case.limits()
+    limits = load_limits(case.parameters)
     if options.again is not None:
         _check_again(options, options.again, case)
         return Again(case.interface, case.topics, policy, options.again.chunks)
@@ -179,23 +161,18 @@ def _warnings(steps: Steps | Again) -> Iterator[str]:
         yield f"no trajectory came after this: {steps.latched}"
 
 
-def _played(case: Case, digest: Any, on_message: Callable[[int], None]) -> Iterator[Message]:
-    for message in case.bag.messages(case.types):
-        add_to(digest, message, case.topics[message.topic])
-        on_message(message.time)
-        yield message
+def _played(case: Case, digest: Any) -> Iterator[Message]:
+    """The messages, while a bar shows how far they are.
 
-
-def add_to(digest: Any, message: Message, topic: Topic) -> None:
-    """Adds a message to a hash: what it is played on, when it was received, its bytes."""
-    digest.update(f"{topic.name} {message.time} {len(message.data)}\n".encode())
-    digest.update(message.data)
-
-
-@contextmanager
-def _bar(case: Case) -> Iterator[Callable[[int], None]]:
+    The digest gets what each is played on, when it was received and its bytes.
+    """
     start, end = case.bag.start, case.bag.end
     layout = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s, {elapsed} passed"
     with console.progress(desc="Replaying", total=(end - start) / 1e9, bar_format=layout) as bar:
-        yield lambda time: bar.update(min(time, end) / 1e9 - start / 1e9 - bar.n)
+        for message in case.bag.messages(case.types):
+            name = case.topics[message.topic].name
+            digest.update(f"{name} {message.time} {len(message.data)}\n".encode())
+            digest.update(message.data)
+            bar.update(min(message.time, end) / 1e9 - start / 1e9 - bar.n)
+            yield message
         bar.update(bar.total - bar.n)

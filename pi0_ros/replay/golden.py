@@ -45,26 +45,19 @@ def ingredients(parameters: NodeParameters, options: Options, messages: str) -> 
     """What a replay is made of, ready for json.dump.
 
     Args:
-        messages: hash of the messages played, as `deterministic.Outcome` has it.
+        messages: hash of the messages played, of `deterministic.replay_steps`.
 
     Raises:
         OSError: a file of the checkpoint, the limits or the tokenizer cannot be read.
     """
     paths = ("checkpoint", "base_checkpoint", "srdf", "tokenizer")
     files = {name: getattr(parameters, name) for name in paths}
-    limits = "+".join(hash_path(path) for path in parameters.limit_files)
+    hashes = {n: hash_path(Path(file).expanduser()) if file else None for n, file in files.items()}
     return {
         "recording": messages,
-        **{
-            name: hash_path(Path(path).expanduser()) if path else None
-            for name, path in files.items()
-        },
-        "joint_limits": limits or None,
-        "options": {
-            "enable": options.enable,
-            "latency": options.latency,
-            "again": options.again is not None,
-        },
+        **hashes,
+        "joint_limits": "+".join(hash_path(path) for path in parameters.limit_files) or None,
+        "options": {**vars(options), "again": options.again is not None},
         "parameters": _plain(parameters),
         "made_with": made_with(),
     }
@@ -168,17 +161,13 @@ def _differences(before: Any, now: Mapping[str, Any], label: str) -> list[str]:
 def _plain(parameters: NodeParameters) -> dict[str, Any]:
     """Parameter name -> value, as the parameter file has them."""
     values: dict[str, Any] = {}
+    parts = {"cameras": ("topic", "max_age", "latency"), "joints": ("scale", "offset")}
     for name, value in vars(parameters).items():
-        if name == "cameras":
-            for camera in value:
-                for key in ("topic", "max_age", "latency"):
-                    values[f"camera.{camera.name}.{key}"] = getattr(camera, key)
-            values[name] = [camera.name for camera in value]
-        elif name == "joints":
-            for joint in value:
-                for key in ("scale", "offset"):
-                    values[f"joint.{joint.name}.{key}"] = getattr(joint, key)
-            values[name] = [joint.name for joint in value]
+        if name in parts:
+            for one in value:
+                for key in parts[name]:
+                    values[f"{name[:-1]}.{one.name}.{key}"] = getattr(one, key)
+            values[name] = [one.name for one in value]
         elif name not in _LEFT_OUT:
             values[name] = list(value) if isinstance(value, tuple) else value
     return values

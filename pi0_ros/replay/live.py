@@ -79,8 +79,10 @@ def replay(
         command = [*NODE_COMMAND, "--ros-args", *arguments]
         process = stack.enter_context(NodeProcess(command, out / LOG))
         session = Session(node, case, process, interrupted)
-        with _startup_bar() as on_poll:
-            session.wait_until_ready(startup_limit, on_poll)
+        with console.progress(
+            desc="Starting the node", total=0, bar_format="{desc} {elapsed}", mininterval=REFRESH
+        ) as bar:
+            session.wait_until_ready(startup_limit, lambda: bar.update(0))
         types = output_types(case.interface)
         writer = stack.enter_context(BagWriter(out / BAG, case.bag.storage, types))
         session.output.recorder.write = writer.write
@@ -104,15 +106,6 @@ def replay(
             *plot_results(out, case, output.chunks, playback.start),
         ],
     )
-
-
-@contextmanager
-def _startup_bar() -> Iterator[Callable[[], None]]:
-    """Shows for how long the node has been loading."""
-    with console.progress(
-        desc="Starting the node", total=0, bar_format="{desc} {elapsed}", mininterval=REFRESH
-    ) as bar:
-        yield lambda: bar.update(0)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -67,7 +66,6 @@ def panels(
     rows = -(-count // columns)
     shape = (size[0] * columns, size[1] * rows + rest)
     figure = Figure(figsize=shape, dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.console import percentiles, table
@@ -23,27 +23,30 @@ STAMP_OFFSET_WORTH_SAYING = 0.5
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of one replay. `report_json` names and explains them.
+    """The figures of one replay; JSON_KEYS in command.py explains them.
 
     Attributes:
         rate: None for a deterministic replay, which has no pace.
-        age, inference: percentiles in milliseconds, "p50" and "p95".
+        points_per_chunk, points_per_chunk_max: None without chunks.
+        age_ms, inference_ms: "p50" and "p95".
     """
 
     recording: str
     rate: float | None
-    duration: float
+    duration_s: float
+    frames: int
     frames_per_camera: Mapping[str, int]
     chunks: int
     trajectories: int
-    points: tuple[int, int] | None
-    age: Mapping[str, float | None]
-    inference: Mapping[str, float | None]
+    points_per_chunk: int | None
+    points_per_chunk_max: int | None
+    age_ms: Mapping[str, float | None]
+    inference_ms: Mapping[str, float | None]
     ticks: int
-    busy: int
+    busy_ticks: int
     refused: Mapping[str, int]
     refused_after_first_second: Mapping[str, int]
-    max_lateness: float
+    max_lateness_ms: float
     warnings: tuple[str, ...]
 
 
@@ -78,24 +81,26 @@ def make_report(
     final = snapshots[-1] if snapshots else Counters(0, 0, 0, 0, 0, {})
     published = {"chunks": final.chunks, "trajectories": final.trajectories}
     arrived = {"chunks": len(chunks), "trajectories": trajectories}
-    found = _warnings(playback, published, arrived)
     points = [len(chunk.positions) for chunk in chunks]
+    frames = {topic: playback.counts.get(topic, 0) for topic in cameras}
     return Report(
         recording=recording,
         rate=rate,
-        duration=playback.duration,
-        frames_per_camera={topic: playback.counts.get(topic, 0) for topic in cameras},
+        duration_s=playback.duration,
+        frames=sum(frames.values()),
+        frames_per_camera=frames,
         chunks=len(chunks),
         trajectories=trajectories,
-        points=(min(points), max(points)) if points else None,
-        age=milliseconds(min(chunk.camera_ages) for chunk in chunks[:in_time] if chunk.camera_ages),
-        inference=milliseconds(chunk.inference_time for chunk in chunks),
+        points_per_chunk=min(points, default=None),
+        points_per_chunk_max=max(points, default=None),
+        age_ms=milliseconds(min(c.camera_ages) for c in chunks[:in_time] if c.camera_ages),
+        inference_ms=milliseconds(chunk.inference_time for chunk in chunks),
         ticks=final.ticks,
-        busy=final.busy,
+        busy_ticks=final.busy,
         refused={reason: count for reason, count in final.refused.items() if count},
         refused_after_first_second=refused_since(snapshots, playback.start + 1_000_000_000),
-        max_lateness=max(playback.lateness, default=0.0),
-        warnings=(*found, *warnings),
+        max_lateness_ms=max(playback.lateness, default=0.0) * 1e3,
+        warnings=(*_warnings(playback, published, arrived), *warnings),
     )
 
 
@@ -123,77 +128,39 @@ def _warnings(
 
 
 def report_json(report: Report) -> dict[str, object]:
-    """The report under plain keys, ready for json.dump; what has no value is null.
-
-    - recording: its path; rate: null for a deterministic replay; duration_s: of the part played, in
-      the recording's time
-    - frames: images played; frames_per_camera: by topic in the recording
-    - chunks, trajectories: published (trajectories only with --enable)
-    - points_per_chunk, points_per_chunk_max: smallest and largest number of steps of a chunk
-    - age_ms: p50, p95 of the newest image's age at publication, in the recording's time, for the
-      chunks that came before its end
-    - inference_ms: p50, p95 of the inference, wall time
-    - ticks: of the node's timer; busy_ticks: those that found the previous inference running
-    - refused, refused_after_first_second: reason -> observations
-    - max_lateness_ms: of the player; warnings: sentences
-    """
-    low, high = report.points or (None, None)
-    return {
-        "recording": report.recording,
-        "rate": report.rate,
-        "duration_s": report.duration,
-        "frames": sum(report.frames_per_camera.values()),
-        "frames_per_camera": dict(report.frames_per_camera),
-        "chunks": report.chunks,
-        "trajectories": report.trajectories,
-        "points_per_chunk": low,
-        "points_per_chunk_max": high,
-        "age_ms": dict(report.age),
-        "inference_ms": dict(report.inference),
-        "ticks": report.ticks,
-        "busy_ticks": report.busy,
-        "refused": dict(report.refused),
-        "refused_after_first_second": dict(report.refused_after_first_second),
-        "max_lateness_ms": report.max_lateness * 1e3,
-        "warnings": list(report.warnings),
-    }
+    """The report ready for json.dump; what has no value is null."""
+    return {**asdict(report), "warnings": list(report.warnings)}
 
 
 def format_table(report: Report) -> str:
     """The report as a table for people."""
     pace = "deterministic" if report.rate is None else f"at rate {report.rate:g}"
-    rows = [("recording", f"{report.recording}, {report.duration:.1f} s {pace}")]
-    rows += [(f"frames in, {topic}", str(n)) for topic, n in report.frames_per_camera.items()]
-    rows.append(("chunks out", str(report.chunks)))
-    rows.append(("points per chunk", _span(report.points)))
-    rows.append(("trajectories out", str(report.trajectories or "0 (a dry run)")))
-    rows.append(("age of the newest image at publication, p50 / p95", _pair(report.age)))
-    rows.append(("inference time, p50 / p95", _pair(report.inference)))
-    rows.append(("timer ticks that found the policy busy", f"{report.busy} of {report.ticks}"))
-    rows.append(("observations refused", _reasons(report.refused)))
-    rows.append(
-        ("observations refused after the first second", _reasons(report.refused_after_first_second))
-    )
-    if report.max_lateness > LATENESS_WORTH_SAYING:
-        rows.append(("latest message of the player", f"{report.max_lateness * 1e3:.0f} ms late"))
+    low, high = report.points_per_chunk, report.points_per_chunk_max
+    rows = [
+        ("recording", f"{report.recording}, {report.duration_s:.1f} s {pace}"),
+        *((f"frames in, {topic}", count) for topic, count in report.frames_per_camera.items()),
+        ("chunks out", report.chunks),
+        ("points per chunk", low if low == high else f"{low} to {high}"),
+        ("trajectories out", report.trajectories or "0 (a dry run)"),
+        ("age of the newest image at publication, p50 / p95", pair(report.age_ms)),
+        ("inference time, p50 / p95", pair(report.inference_ms)),
+        ("timer ticks that found the policy busy", f"{report.busy_ticks} of {report.ticks}"),
+        ("observations refused", reasons(report.refused)),
+        ("observations refused after the first second", reasons(report.refused_after_first_second)),
+    ]
+    if report.max_lateness_ms > LATENESS_WORTH_SAYING * 1e3:
+        rows.append(("latest message of the player", f"{report.max_lateness_ms:.0f} ms late"))
     return "\n".join([table(rows), *(f"warning: {text}" for text in report.warnings)])
 
 
-def _span(points: tuple[int, int] | None) -> str:
-    if points is None:
-        return "-"
-    low, high = points
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _pair(values: Mapping[str, float | None]) -> str:
+def pair(values: Mapping[str, float | None]) -> str:
+    """Percentiles in milliseconds for a table."""
     if None in values.values():
         return "-"
     return " / ".join(f"{value:.1f}" for value in values.values()) + " ms"
 
 
-def _reasons(counts: Mapping[str, int]) -> str:
-    if not counts:
-        return "0"
+def reasons(counts: Mapping[str, int]) -> str:
+    """How often for each reason, for a table."""
     parts = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-    return f"{sum(counts.values())} ({parts})"
+    return f"{sum(counts.values())} ({parts})" if counts else "0"

@@ -13,6 +13,7 @@ from lifecycle_msgs.msg import Transition
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -30,7 +31,6 @@ from pi0_ros.ros.recorder import Recorded, Recorder
 from pi0_ros.ros.services import Refused, StateChange
 from pi0_ros.ros.spinning import wait_until
 
-CLOCK_TOPIC = "/clock"
 KINDS = {
     Recorded(kind).type: kind
     for kind in (JointTrajectory, Float64MultiArray, ActionChunk, DiagnosticArray)
@@ -128,7 +128,7 @@ class Session:
         self._publishers = {
             topic: _create_publisher(node, need) for topic, need in case.topics.items()
         }
-        self._clock = node.create_publisher(Clock, CLOCK_TOPIC, 10)
+        self._clock = node.create_publisher(Clock, "/clock", 10)
         self.output = Output(node, case.interface, lambda: self._sim_time)
 
     def poll(self) -> None:
@@ -210,8 +210,8 @@ class Session:
         return f"Its last output:\n{self._process.last_output()}"
 
     def _check_alone(self) -> None:
-        shared = "/diagnostics"
-        for topic in (CLOCK_TOPIC, *(t for t in output_types(self._case.interface) if t != shared)):
+        ours = {"/clock", *output_types(self._case.interface)} - {"/diagnostics"}
+        for topic in sorted(ours):
             if self._node.count_publishers(topic) > 1:
                 raise NodeError(
                     f"another process publishes {topic} in this ROS domain and would be mixed up "
@@ -273,9 +273,7 @@ class Session:
 
     def _publish_clock(self, sim_time: int) -> None:
         self._sim_time = sim_time
-        message = Clock()
-        message.clock.sec, message.clock.nanosec = divmod(sim_time, 1_000_000_000)
-        self._clock.publish(message)
+        self._clock.publish(Clock(clock=Time(nanoseconds=sim_time).to_msg()))
 
 
 def _create_publisher(node: Node, need: Topic) -> Publisher:

@@ -106,13 +106,6 @@ class Moved:
     motion: Motion
 
 
-@dataclass(frozen=True)
-class _Pending:
-    due: int
-    epoch: int
-    published: Published
-
-
 class Pass:
     """What every pass through a recording counts.
 
@@ -225,7 +218,7 @@ class Steps(Pass):
         )
         self._rtc = RealTimeChunking(RtcSettings.of(parameters))
         self._executor_ticks = 0 if enable else None
-        self._pending: _Pending | None = None
+        self._pending: tuple[int, Published] | None = None  # the buffer's epoch, what is to come
         self._feed = Feed(interface, topics, buffer)
 
     @property
@@ -244,7 +237,7 @@ class Steps(Pass):
         if self.playback.counts:
             yield from self._until(self.playback.end + 1)
         if self._pending is not None:
-            yield from self._publish(self._pending)
+            yield from self._publish()
         self._count()
 
     def _until(self, end: int) -> Iterator[Published | Moved]:
@@ -256,14 +249,14 @@ class Steps(Pass):
             if self._executor_ticks is not None:
                 due.append((start + self._executor_ticks * TICK_NS, 1))
             if self._pending is not None:
-                due.append((self._pending.due, 0))
+                due.append((self._pending[1].time, 0))
             at, what = min(due)
             if at >= end:
                 return
             self._now = at
-            if what == 0 and self._pending is not None:
-                yield from self._publish(self._pending)
-            elif what == 1 and self._executor_ticks is not None:
+            if what == 0:
+                yield from self._publish()
+            elif what == 1:
                 self._executor_ticks += 1
                 yield from self._stop()
             else:
@@ -290,15 +283,15 @@ class Steps(Pass):
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._pending = _Pending(now + self._latency, epoch, published)
+        self._pending = epoch, published
         if not self._latency:
-            yield from self._publish(self._pending)
+            yield from self._publish()
 
-    def _publish(self, pending: _Pending) -> Iterator[Published | Moved]:
-        self._pending, self._now = None, pending.due
-        published = pending.published
+    def _publish(self) -> Iterator[Published | Moved]:
+        epoch, published = self._pending
+        self._pending, self._now = None, published.time
         try:
-            if pending.epoch != self._buffer.epoch:
+            if epoch != self._buffer.epoch:
                 raise Refusal(Reason.STALE, "the streams began anew while the inference ran")
             self._check(published.chunk)
         except Refusal as refusal:

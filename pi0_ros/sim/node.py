@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pi0_ros.console import require
 from pi0_ros.errors import UserError
 from pi0_ros.ros.environment import image_profile
+from pi0_ros.ros.running import run_command
 from pi0_ros.sim.task import VARIANTS
 from pi0_ros.sim.versions import VERSIONS
 from pi0_ros.sim.window import Window
@@ -73,70 +73,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments[:split])
     if args.speed != 1 and not args.clock:
         parser.error("--speed needs --clock: without simulated time the robot's time is real")
-    try:
-        require("rclpy", "pi0_ros.msg", "mujoco")
-        return _run(args, arguments[split:])
-    except UserError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:  # before the executor, while modules are imported
-        return 0
+    return run_command("pi0_sim", lambda: _run(args, arguments[split:]), "mujoco")
 
 
-def _run(args: argparse.Namespace, ros_arguments: list[str]) -> int:
-    import rclpy
+def _run(args: argparse.Namespace, ros_arguments: list[str]) -> None:
     from rclpy.executors import SingleThreadedExecutor
 
+    from pi0_ros.ros.running import ros
     from pi0_ros.sim.robot import Options, SimNode
 
     os.environ.update(image_profile(os.environ))
-    try:
-        rclpy.init(args=ros_arguments)
-    except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
-        return _fail(f"ROS does not take the arguments: {error}")
     node = window = None
-    try:
-        executor = SingleThreadedExecutor()
-        names = Options.__dataclass_fields__
-        node = SimNode(Options(**{name: getattr(args, name) for name in names}))
-        window = Window(node.world) if args.window else None
-        _spin(executor, node, window)
-    except KeyboardInterrupt:
-        pass
-    except (UserError, ValueError) as error:
-        return _fail(str(error))
-    except Exception:
-        if rclpy.ok():  # a signal may have shut ROS down in the middle of anything
-            raise
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is short
-        if window is not None:
-            window.close()
-        if node is not None:
-            node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    with ros(ros_arguments):
+        try:
+            names = Options.__dataclass_fields__
+            node = SimNode(Options(**{name: getattr(args, name) for name in names}))
+            window = Window(node.world) if args.window else None
+            _spin(SingleThreadedExecutor(), node, window)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is short
+            if window is not None:
+                window.close()
+            if node is not None:
+                node.close()
+                node.destroy_node()
 
 
 def _spin(executor: Executor, node: SimNode, window: Window | None) -> None:
     """Until ROS is shut down or the window closed."""
     import rclpy
-    from rclpy.executors import ExternalShutdownException
 
     executor.add_node(node)
     while rclpy.ok():
-        try:
-            executor.spin_once(timeout_sec=node.wait())
-        except ExternalShutdownException:
-            return
+        executor.spin_once(timeout_sec=node.wait())
         node.advance()
         if window is not None and not window.show():
             return
-
-
-def _fail(text: str) -> int:
-    print(f"pi0_sim: {text}", file=sys.stderr)
-    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
@@ -20,9 +20,8 @@ from pi0_ros.ros.throttle import ThrottledLog, printable
 from pi0_ros.sim.cameras import Cameras, Images, Moment
 from pi0_ros.sim.pace import Pace
 from pi0_ros.sim.points import Rejected
-from pi0_ros.sim.stage import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
+from pi0_ros.sim.stage import ARM_URDF, CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS
 from pi0_ros.sim.tally import Score
-from pi0_ros.sim.urdf import ARM_URDF
 from pi0_ros.sim.versions import Parameters
 from pi0_ros.sim.wiring import WIRINGS, Controllers, TrajectoryController
 from pi0_ros.sim.world import World
@@ -156,7 +155,7 @@ class SimNode(Node):
         self._description.publish(String(data=ARM_URDF.read_text(encoding="utf-8")))
 
     def _publish_state(self, stamp: int) -> None:
-        time = _time(stamp)
+        time = Time(nanoseconds=stamp).to_msg()
         if self._clock is not None:  # first, so that nothing else comes from the future
             self._clock.publish(Clock(clock=time))
         message = JointState(header=Header(stamp=time), name=list(JOINTS))
@@ -189,7 +188,8 @@ class SimNode(Node):
                 publisher.publish(self._image(camera, images))
 
     def _image(self, camera: str, images: Images) -> Image | CompressedImage:
-        header = Header(stamp=_time(images.stamp), frame_id=f"{camera}_camera_optical_frame")
+        stamp = Time(nanoseconds=images.stamp).to_msg()
+        header = Header(stamp=stamp, frame_id=f"{camera}_camera_optical_frame")
         data = images.data[camera]
         if self._options.compressed:  # the format as image_transport's publisher has it
             return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
@@ -253,8 +253,3 @@ class SimNode(Node):
 
     def _say(self, key: str, what: str, detail: str) -> None:
         self._log.warning(key, printable(f"{what}: {detail}"))
-
-
-def _time(nanoseconds: int) -> Time:
-    sec, nanosec = divmod(nanoseconds, 1_000_000_000)
-    return Time(sec=sec, nanosec=nanosec)

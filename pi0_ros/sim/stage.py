@@ -29,6 +29,8 @@ HOME = (0.0, -1.2, 1.0, 0.9, -math.pi / 2, 0.6)
 TIP_SITE = "gripperframe"  # at the end of the fixed finger
 HAND_BODIES = ("gripper", "moving_jaw_so101_v1")
 ARM_XML = Path(__file__).with_name("so101.xml")
+ARM_URDF = ARM_XML.with_suffix(".urdf")
+"""The same arm for robot_state_publisher, RViz and readers of joint limits."""
 
 # Contact bits: the hand meets objects and table, objects meet each other and the table, and the
 # arm does not meet itself (the fitted boxes of neighbouring links overlap).
@@ -98,25 +100,13 @@ def build_model(add_objects: Callable[[Any], None]) -> Any:
 
 
 def _add_table(spec: Any, mujoco: ModuleType) -> None:
-    texture, builtin, geom = mujoco.mjtTexture, mujoco.mjtBuiltin, mujoco.mjtGeom
-    spec.add_texture(
-        name="sky",
-        type=texture.mjTEXTURE_SKYBOX,
-        builtin=builtin.mjBUILTIN_GRADIENT,
-        rgb1=[0.80, 0.85, 0.90],
-        rgb2=[0.42, 0.47, 0.54],
-        width=128,
-        height=768,
-    )
-    spec.add_texture(
-        name="checker",
-        type=texture.mjTEXTURE_2D,
-        builtin=builtin.mjBUILTIN_CHECKER,
-        rgb1=[0.66, 0.62, 0.56],
-        rgb2=[0.58, 0.54, 0.49],
-        width=128,
-        height=128,
-    )
+    kinds, patterns, geom = mujoco.mjtTexture, mujoco.mjtBuiltin, mujoco.mjtGeom
+    sky = {"type": kinds.mjTEXTURE_SKYBOX, "builtin": patterns.mjBUILTIN_GRADIENT, "height": 768}
+    sky |= {"rgb1": [0.80, 0.85, 0.90], "rgb2": [0.42, 0.47, 0.54]}
+    checker = {"type": kinds.mjTEXTURE_2D, "builtin": patterns.mjBUILTIN_CHECKER, "height": 128}
+    checker |= {"rgb1": [0.66, 0.62, 0.56], "rgb2": [0.58, 0.54, 0.49]}
+    spec.add_texture(name="sky", width=128, **sky)
+    spec.add_texture(name="checker", width=128, **checker)
     table = spec.add_material(name="table", texrepeat=[10, 10], texuniform=True, specular=0.1)
     table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "checker"
     spec.worldbody.add_geom(

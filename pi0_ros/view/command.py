@@ -129,10 +129,12 @@ def _view_bag(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None
 
 def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
     from pi0_ros.collision.kinematics import Arm, read_arm
-    from pi0_ros.view.live import KEEP, live, now
+    from pi0_ros.ros.spinning import ros_node
+    from pi0_ros.view.live import KEEP, Live, now
     from pi0_ros.view.timeline import Timeline
 
-    with live(args.node, interrupted) as node:
+    with ros_node("pi0_view") as viewer:
+        node = Live(viewer, args.node, interrupted)
         joints = node.joint_names()
         if args.urdf is None:
             arm = Arm(node.description(), joints, args.tool)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,27 +14,23 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
+from pi0_ros.bags.bag import IMAGE_TYPES, STATES_TYPE
 from pi0_ros.bags.chunks import chunk_record
 from pi0_ros.bags.images import TO_RGB
-from pi0_ros.bags.messages import STATES_TYPE
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.images import ImageError
 from pi0_ros.ros.diagnostics import read_statuses
 from pi0_ros.ros.process import NodeError
-from pi0_ros.ros.spinning import ros_node, wait_until
+from pi0_ros.ros.spinning import wait_until
 from pi0_ros.view.timeline import DRY_RUN, ENABLED, LATCHED, Timeline
 
-DESCRIPTION = "robot_description"
 KEEP = 60.0
 """Seconds that the slider goes back."""
 
 LOOK_FOR = 10.0
 """Seconds in which the node and a robot description have to be found."""
 
-_IMAGES = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-}
+_IMAGES = dict(zip(IMAGE_TYPES, (Image, CompressedImage), strict=True))
 _BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _KEPT = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -86,13 +81,9 @@ class Live:
         Raises:
             NodeError: none is.
         """
-        topic = f"{self._name.rpartition('/')[0]}/{DESCRIPTION}"
-        return self._first(
-            String,
-            topic,
-            _KEPT,
-            f"no URDF is published on {topic} (robot_state_publisher publishes it); give --urdf",
-        ).data
+        topic = f"{self._name.rpartition('/')[0]}/robot_description"
+        none = f"no URDF is published on {topic} (robot_state_publisher publishes it); give --urdf"
+        return self._first(String, topic, _KEPT, none).data
 
     def joint_names(self) -> list[str]:
         """The joints of the node's chunks; waits for the first chunk.
@@ -172,10 +163,3 @@ def _on_chunk(timeline: Timeline, message: ActionChunk) -> None:
 def now() -> int:
     """Nanoseconds of this process's clock, in which a live timeline is."""
     return time.monotonic_ns()
-
-
-@contextmanager
-def live(name: str, interrupted: Callable[[], bool]) -> Iterator[Live]:
-    """Joins the running node `name`; see `Live`."""
-    with ros_node("pi0_view") as node:
-        yield Live(node, name, interrupted)

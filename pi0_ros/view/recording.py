@@ -20,16 +20,11 @@ from pi0_ros.view.timeline import Timeline
 
 @dataclass(frozen=True)
 class Seen:
-    """Attributes:
-    timeline: everything.
-    start, end: nanoseconds of its first and last thing.
-    cameras: topics whose images are in it.
-    """
+    """Everything, and the nanoseconds of its first and last thing."""
 
     timeline: Timeline
     start: int
     end: int
-    cameras: tuple[str, ...]
 
 
 def recording_of(results: Results, recording: Path | None) -> Bag | None:
@@ -81,46 +76,41 @@ def build_timeline(
     chunks = _all(results)
     for timed in progress(chunks, desc="Tool paths", leave=False):
         timeline.add_chunk(timed.time, timed.chunk)
-    start, end = chunks[0].time, chunks[-1].time + _duration(chunks[-1])
+    last = chunks[-1].chunk
+    start, end = chunks[0].time, chunks[-1].time + round(len(last.positions) * last.dt * 1e9)
     if bag is None:
-        return Seen(timeline, start, end, ())
-    topics = {topic.name: topic.type for topic in bag.topics if topic.count}
+        return Seen(timeline, start, end)
     shown = _cameras(bag, cameras)
-    types = {name: kind for name, kind in topics.items() if kind == STATES_TYPE or name in shown}
-    count = sum(topic.count for topic in bag.topics if topic.name in types)
-    joints = set(results.joint_names)
+    topics = [t for t in bag.topics if t.count and (t.type == STATES_TYPE or t.name in shown)]
+    types = {topic.name: topic.type for topic in topics}
+    count = sum(topic.count for topic in topics)
     named: set[str] = set()
     messages = bag.messages(types)
     for message in progress(messages, desc="Recording", total=count, leave=False):
         kind = types[message.topic]
-        if kind != STATES_TYPE and not timeline.wants_image(message.topic, message.time):
-            continue
-        content = decode_or_blame(bag, message, kind)
-        if kind != STATES_TYPE:
+        if kind == STATES_TYPE:
+            content = decode_or_blame(bag, message, kind)
+            named |= set(content.name)
+            pairs = zip(content.name, np.asarray(content.position).tolist(), strict=False)
+            timeline.add_joints(message.time, dict(pairs))
+        elif timeline.wants_image(message.topic, message.time):
+            content = decode_or_blame(bag, message, kind)
             try:
                 timeline.add_image(message.topic, message.time, TO_RGB[kind](content))
             except ImageError as error:
                 raise BagError(f"{bag.path}: a message on {message.topic}: {error}") from error
-            continue
-        named |= set(content.name)
-        pairs = zip(content.name, np.asarray(content.position).tolist(), strict=False)
-        timeline.add_joints(message.time, dict(pairs))
-    if named and not joints <= named:
+    if named and not named.issuperset(results.joint_names):
         raise BagError(
             f"{bag.path} is of another robot, or not the recording that was replayed: its joint"
             f" states name {', '.join(sorted(named))}; the chunks of {results.path} move"
             f" {', '.join(results.joint_names)}"
         )
-    return Seen(timeline, min(start, bag.start), max(end, bag.end), tuple(shown))
+    return Seen(timeline, min(start, bag.start), max(end, bag.end))
 
 
 def _all(results: Results) -> list[TimedChunk]:
     """Rejected chunks among the others."""
     return sorted((*results.chunks, *results.rejected), key=lambda timed: timed.time)
-
-
-def _duration(timed: TimedChunk) -> int:
-    return round(len(timed.chunk.positions) * timed.chunk.dt * 1e9)
 
 
 def _cameras(bag: Bag, wanted: Sequence[str]) -> list[str]:

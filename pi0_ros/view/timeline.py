@@ -147,15 +147,8 @@ class Timeline:
             scene.add(path, published)
         for refused, (places, why) in rejected:
             scene.reject(places, why, refused)
-        return Moment(
-            joints,
-            newest[0] if newest else None,
-            scene,
-            {camera: image for camera, image in images.items() if image is not None},
-            state or (_by_verdict(newest[0].verdict) if newest else ""),
-        )
-
-
-def _by_verdict(verdict: int) -> str:
-    """Of the newest chunk, where the node's own word was not recorded."""
-    return ENABLED if verdict == EXECUTED else DRY_RUN
+        chunk = newest and newest[0]
+        if not state and chunk:  # where the node's own word was not recorded
+            state = ENABLED if chunk.verdict == EXECUTED else DRY_RUN
+        seen = {camera: image for camera, image in images.items() if image is not None}
+        return Moment(joints, chunk, scene, seen, state or "")

@@ -7,8 +7,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from pi0_ros.console import require
 from pi0_ros.errors import UserError
+from pi0_ros.ros.running import run_command
 
 DESCRIPTION = """\
 Draws the chunks of the node pi0 for RViz, as the ROS 2 node `pi0_viz`: the path of the tool, which
@@ -40,48 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         The process's exit status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
-    try:
-        require("rclpy", "pi0_ros.msg")
-        return _run(arguments, _parser().parse_args(own))
-    except UserError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:  # before the executor, while modules are imported
-        return 0
+    return run_command("pi0_viz", lambda: _run(arguments))
 
 
-def _run(arguments: list[str], _: argparse.Namespace) -> int:
+def _run(arguments: list[str]) -> None:
     import rclpy
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-    from rclpy.executors import ExternalShutdownException
 
+    from pi0_ros.ros.running import ros
     from pi0_ros.viz.node import VizNode
 
-    try:
-        rclpy.init(args=arguments)
-    except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
-        return _fail(f"ROS does not take the arguments: {error}")
-    node = None
-    try:
-        node = VizNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (UserError, InvalidParameterTypeException, InvalidParameterValueException) as error:
-        return _fail(str(error))
-    except Exception:
-        if rclpy.ok():  # a signal may have shut ROS down in the middle of a callback
-            raise
-    finally:
-        if node is not None:
+    own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
+    _parser().parse_args(own)
+    with ros(arguments):
+        try:
+            node = VizNode()
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise UserError(str(error)) from error
+        try:
+            rclpy.spin(node)
+        finally:
             node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
-
-
-def _fail(text: str) -> int:
-    print(f"pi0_viz: {text}", file=sys.stderr)
-    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

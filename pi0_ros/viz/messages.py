@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from builtin_interfaces.msg import Duration, Time
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, PoseStamped
 from nav_msgs.msg import Path
+from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -29,8 +30,6 @@ WIDTHS = {
 
 _TEXT_HEIGHT = 0.025  # metres of a line of text
 _TEXT_ABOVE = 0.08  # metres from the tool up to the text
-
-_SECOND = 1_000_000_000
 
 
 def marker_array(scene: Scene, frame: str, now: int) -> MarkerArray:
@@ -101,10 +100,10 @@ def _text(name: str, text: str, place: np.ndarray, header: Header) -> Marker:
 def _marker(name: str, kind: int, header: Header) -> Marker:
     marker = Marker(header=header, ns=name, id=0, type=kind, action=Marker.ADD)
     marker.pose.orientation.w = 1.0
-    marker.lifetime = Duration(sec=int(LIFETIME), nanosec=int(LIFETIME % 1 * _SECOND))
+    marker.lifetime = Duration(seconds=LIFETIME).to_msg()
     return marker
 
 
 def _time(nanoseconds: int) -> Time:
-    sec, nanosec = divmod(nanoseconds, _SECOND)
+    sec, nanosec = divmod(nanoseconds, 1_000_000_000)  # rclpy's own refuses times below 0
     return Time(sec=sec, nanosec=nanosec)

@@ -20,8 +20,7 @@ from pi0_ros.checkpoint.convert import convert, tokenizer_files
 from pi0_ros.checkpoint.directory import ADAPTER, ADAPTER_CONFIG, CONFIG
 from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
-from pi0_ros.checkpoint.metadata import read_declared
-from pi0_ros.checkpoint.native import Declarations
+from pi0_ros.checkpoint.metadata import Declared, read_declared
 from pi0_ros.checkpoint.steps import POSTPROCESSOR, PREPROCESSOR
 from pi0_ros.checkpoint.tensors import INDEX, WEIGHTS
 from pi0_ros.checkpoint.weights import LM_HEAD
@@ -29,7 +28,8 @@ from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import Observation
 
 CPU = torch.device("cpu")
-DECLARED = Declarations(("a", "b", "c", "d", "e", "f"), 30.0, (0.1,) * 6, (0.0, 1.0) * 3)
+NAMES = ("a", "b", "c", "d", "e", "f")
+DECLARED = Declared(NAMES, fps=30.0, unit_scale=(0.1,) * 6, unit_offset=(0.0, 1.0) * 3)
 
 
 def relative(path: Path) -> None:

@@ -15,7 +15,7 @@ from benchmarks.seven_joints import JOINTS, TOOL, seven_joint_urdf
 from pi0_ros.collision.check import CollisionCheck, CollisionError, colliding
 from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.motion.spline import Motion
-from pi0_ros.sim.urdf import ARM_URDF
+from pi0_ros.sim.stage import ARM_URDF
 
 pinocchio = pytest.importorskip("pinocchio")
 

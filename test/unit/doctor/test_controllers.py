@@ -39,7 +39,7 @@ SPLIT = {
 
 
 def endpoint(node: str, kind: str = "trajectory") -> tuple[Endpoint, ...]:
-    return (Endpoint(node, KINDS[kind], "reliable", "volatile"),)
+    return (Endpoint(node, KINDS[kind], "volatile"),)
 
 
 def judge(

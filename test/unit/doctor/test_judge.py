@@ -79,7 +79,7 @@ def test_large_images_that_are_lost_name_the_profile_and_who_needs_it(
 ) -> None:
     monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
     topic = "/front/image_raw"
-    publishers = {topic: (Endpoint("/cam", "sensor_msgs/msg/Image", "reliable", "volatile"),)}
+    publishers = {topic: (Endpoint("/cam", "sensor_msgs/msg/Image", "volatile"),)}
     types = {topic: ("sensor_msgs/msg/Image",)}
     for size, samples, named in (
         ((640, 480), images_of(rate=6.0), True),
@@ -266,7 +266,7 @@ def test_stops_and_deadman() -> None:
     assert any("/emergency_stop is true" in t for t in found(FAIL, stops=[(START, True)]))
     assert not any("is true" in t for t in found(FAIL, stops=[(START, True), (START, False)]))
     kind = "std_msgs/msg/Bool"
-    two = tuple(Endpoint(name, kind, "reliable", "volatile") for name in ("/button", "/curtain"))
+    two = tuple(Endpoint(name, kind, "volatile") for name in ("/button", "/curtain"))
     heard_both = heard(stops=[(START, True), (START, False)], publishers={"/emergency_stop": two})
     (line,) = lines(judge_operator(settings(instruction="x"), heard_both), FAIL)
     assert "one of /button, /curtain says true on /emergency_stop" in line
@@ -279,7 +279,7 @@ def test_stops_and_deadman() -> None:
 def test_a_subscriber_that_gets_nothing() -> None:
     topic = "/pi0/joint_trajectory"
     kind = "trajectory_msgs/msg/JointTrajectory"
-    deaf = (Endpoint("/arm_controller", kind, "reliable", "transient_local"),)
+    deaf = (Endpoint("/arm_controller", kind, "transient_local"),)
     found = judge_graph(settings(), heard(subscribers={topic: deaf}))
     assert any("/arm_controller subscribes transient local" in line for line in lines(found, FAIL))
 

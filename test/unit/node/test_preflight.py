@@ -238,9 +238,11 @@ def test_units_that_the_checkpoint_was_converted_for(checkpoint: Path, tmp_path:
 
     from pi0_ros.checkpoint.convert import convert, tokenizer_files
     from pi0_ros.checkpoint.formats import read_checkpoint
-    from pi0_ros.checkpoint.native import Declarations
+    from pi0_ros.checkpoint.metadata import Declared
 
-    declared = Declarations(tuple(JOINTS), 50.0, (1.0,) * 5 + (0.5,), (0.0,) * 6)
+    declared = Declared(
+        tuple(JOINTS), fps=50.0, unit_scale=(1.0,) * 5 + (0.5,), unit_offset=(0.0,) * 6
+    )
     out = tmp_path / "out"
     convert(
         read_checkpoint(checkpoint), out, torch.float32, declared, tokenizer_files([checkpoint])

@@ -98,7 +98,7 @@ def test_figures_of_a_replay():
 
 def test_ages_of_chunks_that_came_after_the_end_do_not_count():
     chunks = [chunk(0, ages=(0.04,)), chunk(1, ages=(9.0,))]
-    assert report(chunks, 1).age == {"p50": 40.0, "p95": 40.0}
+    assert report(chunks, 1).age_ms == {"p50": 40.0, "p95": 40.0}
 
 
 def test_a_replay_without_chunks_has_no_figures_but_reasons():

@@ -21,6 +21,7 @@ from support.recordings import (
 
 from pi0_ros.bags.bag import BagError
 from pi0_ros.bags.chunks import EXECUTED, REJECTED
+from pi0_ros.node.preflight import load_limits
 from pi0_ros.replay.case import check_case, node_arguments, open_case
 from pi0_ros.replay.steps import Moved, Published, Steps
 
@@ -38,7 +39,8 @@ def run(tmp_path):
         case = open_case(bag, node_arguments(tmp_path, [file], []))
         check_case(case, lambda *_: [])
         policy = policy or FakePolicy(case.parameters)
-        steps = Steps(case.interface, case.topics, policy, limits=case.limits(), **options)
+        limits = load_limits(case.parameters)
+        steps = Steps(case.interface, case.topics, policy, limits=limits, **options)
         events = list(steps.run(case.bag.messages(case.types)))
         return steps, events, policy
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pi0_ros.sim.stage import ARM_XML, JOINTS, load_mujoco
-from pi0_ros.sim.urdf import ARM_URDF, arm_urdf
+from benchmarks.arm_urdf import arm_urdf
+from pi0_ros.sim.stage import ARM_URDF, ARM_XML, JOINTS, load_mujoco
 
 mujoco = load_mujoco()
 
@@ -94,7 +94,7 @@ def test_arm_needs_no_mesh_files(arm: Any) -> None:
 
 
 def test_urdf_is_what_the_model_gives() -> None:
-    assert ARM_URDF.read_text() == arm_urdf(), "write it anew: python -m pi0_ros.sim.urdf"
+    assert ARM_URDF.read_text() == arm_urdf(), "write it anew: python -m benchmarks.arm_urdf"
 
 
 def test_forward_kinematics_of_urdf_and_model_agree(arm: Any) -> None:

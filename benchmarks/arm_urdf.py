@@ -1,28 +1,25 @@
-"""The arm as URDF, for robot_state_publisher, RViz and readers of joint limits.
+"""The simulated arm as URDF: `python -m benchmarks.arm_urdf` writes `pi0_ros/sim/so101.urdf` anew.
 
-`python -m pi0_ros.sim.urdf` writes `so101.urdf` anew from `so101.xml`, the original: links,
-joints, inertias and boxes are the compiled MuJoCo model's.
+`so101.xml` is the original: links, joints, inertias and boxes are the compiled MuJoCo model's.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
-from pi0_ros.sim.stage import ARM_XML, TIP_SITE, load_mujoco
+from pi0_ros.sim.stage import ARM_URDF, ARM_XML, TIP_SITE, load_mujoco
 
-ARM_URDF = Path(__file__).with_name("so101.urdf")
 MAX_VELOCITY = 4.7  # radians per second: an STS3215 servo without load, 60 degrees in 0.222 s
 _CREDIT = (
     " SO-101 by TheRobotStudio (https://github.com/TheRobotStudio/SO-ARM100, Apache-2.0), without "
-    "meshes. Written by pi0_ros.sim.urdf from so101.xml; see there and NOTICE for what differs "
-    "from the original. Units: metres, radians, kilograms. "
+    "meshes. Written by benchmarks/arm_urdf.py from so101.xml; see there and NOTICE for what "
+    "differs from the original. Units: metres, radians, kilograms. "
 )
 
 
