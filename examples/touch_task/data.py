@@ -15,7 +15,7 @@ from examples.touch_task.objective import POINTED_JOINTS, Batch
 from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
-from pi0_ros.sim.expert import diverted_chunk
+from pi0_ros.sim.expert import LEAD, velocity
 from pi0_ros.sim.task import INSTRUCTIONS, SENTENCES
 
 STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
@@ -189,3 +189,25 @@ def _statistics(values: Tensor) -> dict[str, np.ndarray]:
 
 def _normalised(values: Tensor, statistics: dict[str, np.ndarray]) -> Tensor:
     return (values - torch.from_numpy(statistics["mean"])) / torch.from_numpy(statistics["std"])
+
+
+def diverted_chunk(
+    joints: np.ndarray, decoy: np.ndarray, goal: np.ndarray, delays: np.ndarray, horizon: int
+) -> np.ndarray:
+    """As `Expert.chunk_from`, where the first steps are decided already and lead elsewhere.
+
+    Args:
+        joints: [n, 6] radians.
+        decoy: [n, 6] radians: where the first steps go.
+        goal: [n, 6] radians: where all others go.
+        delays: [n] how many steps go for the decoy.
+
+    Returns:
+        [n, horizon, 6] radians.
+    """
+    q, steps = np.asarray(joints, dtype=float), []
+    last = np.where(delays > 0, delays + LEAD, 0)
+    for step in range(horizon + LEAD):
+        q = q + velocity(q, np.where((step < last)[:, None], decoy, goal))
+        steps.append(q)
+    return np.stack(steps[LEAD:], axis=-2)

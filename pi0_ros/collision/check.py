@@ -158,13 +158,9 @@ class CollisionCheck:
         return first, second
 
     def _collides(self, configuration: np.ndarray) -> bool:
-        model = self._arm.model
-        if self._manager:
-            return self._pin.computeCollisions(
-                model, self._data, self._manager, configuration, True
-            )
+        shapes = (self._manager,) if self._manager else (self._geometry, self._shapes)
         return self._pin.computeCollisions(
-            model, self._data, self._geometry, self._shapes, configuration, True
+            self._arm.model, self._data, *shapes, configuration, True
         )
 
     def _hits(self, configuration: np.ndarray) -> list[tuple[str, str]]:

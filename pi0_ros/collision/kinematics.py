@@ -9,7 +9,6 @@ attributes, and its memory grows with the third power of the number of joints.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from pi0_ros.console import is_installed
 from pi0_ros.motion.urdf import LARGEST, Urdf, UrdfError, joint_problems, parse_urdf, tool_link
 
 T = TypeVar("T")
@@ -28,11 +28,6 @@ MISSING = (
 
 MOST_MOVING = 100
 """Joints that move, at most: 0.1 s and 70 MB for so many, eight times that for twice as many."""
-
-
-def installed() -> bool:
-    """Whether pinocchio is there, without importing it, which takes 0.4 s."""
-    return importlib.util.find_spec("pinocchio") is not None
 
 
 class Arm:
@@ -59,7 +54,7 @@ class Arm:
         Raises:
             UrdfError: lists everything that is wrong, pinocchio's absence included.
         """
-        if not installed():
+        if not is_installed("pinocchio"):  # importing it takes 0.4 s
             raise UrdfError([MISSING])
         import pinocchio
 
@@ -200,7 +195,7 @@ def read_urdf_file(path: Path) -> str:
     Raises:
         UrdfError: as `read_arm`; also without pinocchio, which draws need.
     """
-    if not installed():
+    if not is_installed("pinocchio"):
         raise UrdfError([MISSING])
     return _of_file(path, lambda text: parse_urdf(text).text)
 

@@ -38,18 +38,13 @@ def collision_shapes(arm: Arm, path: Path) -> Any:
             ["this pinocchio was built without coal (hpp-fcl), its collisions: pip install pin"]
         )
     robot = ElementTree.fromstring(arm.urdf.text)
-    parts = [
-        tag for tag in ("collision", "visual") if robot.find(f"link/{tag}/geometry") is not None
-    ]
+    parts = [p for p in ("collision", "visual") if robot.find(f"link/{p}/geometry") is not None]
     if not parts:
         raise UrdfError(["no link has a <collision> or <visual> shape: nothing can be checked"])
-    part = parts[0]
-    problems = _find_meshes(robot, part, path)
+    problems = _find_meshes(robot, parts[0], path)
     if problems:
         raise UrdfError(problems)
-    kind = (
-        pinocchio.GeometryType.COLLISION if part == "collision" else pinocchio.GeometryType.VISUAL
-    )
+    kind = getattr(pinocchio.GeometryType, parts[0].upper())
     text = ElementTree.tostring(robot, encoding="unicode")
     try:
         return pinocchio.buildGeomFromUrdfString(arm.model, text, kind)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -40,15 +39,6 @@ _WANTED = {
 """And constraints.<joint>.trajectory; there are dozens of others for each joint."""
 
 
-@dataclass
-class _Asked:
-    node: str
-    lister: Client
-    getter: Client
-    names: Sequence[str] = ()
-    values: Mapping[str, Any] | None = None
-
-
 def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> list[Controller]:
     """Their parameters, and how long a request takes; what does not answer has None.
 
@@ -58,38 +48,23 @@ def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> lis
         node: in the executor.
         names: full names of nodes.
     """
-    asked = [
-        _Asked(
-            name,
-            node.create_client(ListParameters, f"{name}/list_parameters"),
-            node.create_client(GetParameters, f"{name}/get_parameters"),
-        )
-        for name in names
-    ]
-
-    def list_of(one: _Asked) -> Any:
-        return one.lister, ListParameters.Request()
-
-    def on_list(one: _Asked, answer: Any) -> None:
-        one.names = [name for name in answer.result.names if _wanted(name)]
-
-    def values_of(one: _Asked) -> Any:
-        return one.getter, GetParameters.Request(names=one.names)
-
-    def on_values(one: _Asked, answer: Any) -> None:
-        one.values = dict(zip(one.names, map(value_of, answer.values), strict=False))
-
-    listed = _ask_all(executor, asked, list_of, on_list)
-    told = _ask_all(executor, [one for one in listed if one.names], values_of, on_values)
+    names = list(names)
+    listers = {n: node.create_client(ListParameters, f"{n}/list_parameters") for n in names}
+    getters = {n: node.create_client(GetParameters, f"{n}/get_parameters") for n in names}
+    listed = _ask_all(executor, listers, {name: ListParameters.Request() for name in names})
+    wanted = {n: list(filter(_wanted, answer.result.names)) for n, answer in listed.items()}
+    requests = {n: GetParameters.Request(names=some) for n, some in wanted.items() if some}
+    told = _ask_all(executor, getters, requests)
     found = []
-    for one in asked:
-        trips: list[float] = []
-        if one in told:
-            trips = _go_through(executor, one, PATIENCE / len(asked))
-        values = one.values if one in told else ({} if one in listed else None)
-        found.append(Controller(one.node, values, tuple(trips)))
-        node.destroy_client(one.lister)
-        node.destroy_client(one.getter)
+    for name in names:
+        values, trips = ({} if name in listed else None), []
+        if name in told:
+            values = dict(zip(wanted[name], map(value_of, told[name].values), strict=False))
+            patience = PATIENCE / len(names)
+            trips = _go_through(executor, getters[name], wanted[name], values, patience)
+        found.append(Controller(name, values, tuple(trips)))
+    for client in (*listers.values(), *getters.values()):
+        node.destroy_client(client)
     return found
 
 
@@ -107,52 +82,51 @@ def value_of(value: ParameterValue) -> Any:
 
 
 def _ask_all(
-    executor: Executor,
-    asked: Sequence[_Asked],
-    request_of: Callable[[_Asked], tuple[Client, Any]],
-    on_answer: Callable[[_Asked, Any], None],
-) -> list[_Asked]:
-    """Ask each as soon as its service is there; returns those that answered in time."""
-    futures: dict[str, list[Any]] = {one.node: [] for one in asked}
-    due = dict.fromkeys(futures, 0.0)
-    answered: list[_Asked] = []
+    executor: Executor, clients: Mapping[str, Client], requests: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Send each request as soon as its service is there; returns what was answered in time."""
+    futures: dict[str, list[Any]] = {name: [] for name in requests}
+    due = dict.fromkeys(requests, 0.0)
+    answers: dict[str, Any] = {}
     end = time.monotonic() + PATIENCE
-    while len(answered) < len(asked) and (now := time.monotonic()) < end:
-        for one in asked:
-            if one in answered:
+    while len(answers) < len(requests) and (now := time.monotonic()) < end:
+        for name, request in requests.items():
+            if name in answers:
                 continue
-            client, request = request_of(one)
             # What was asked while DDS discovers the two directions may be lost.
-            if now >= due[one.node] and client.service_is_ready():
-                futures[one.node].append(client.call_async(request))
-                due[one.node] = now + _AGAIN
-            results = [f.result() for f in futures[one.node] if f.done() and not f.exception()]
+            if now >= due[name] and clients[name].service_is_ready():
+                futures[name].append(clients[name].call_async(request))
+                due[name] = now + _AGAIN
+            results = [f.result() for f in futures[name] if f.done() and not f.exception()]
             if results:
-                on_answer(one, results[0])
-                answered.append(one)
+                answers[name] = results[0]
         executor.spin_once(timeout_sec=0.01)
-    return answered
+    return answers
 
 
-def _go_through(executor: Executor, one: _Asked, patience: float) -> list[float]:
+def _go_through(
+    executor: Executor,
+    client: Client,
+    names: Sequence[str],
+    values: dict[str, Any],
+    patience: float,
+) -> list[float]:
     """Ask one by one, `ROUNDS` times at least; returns the seconds from each request to its answer.
 
-    A node answers nothing at all where one of several parameters is declared and not set.
+    A node answers nothing at all where one of several parameters is declared and not set: what is
+    told one by one is added to `values`.
     """
     end = time.monotonic() + patience
     trips: list[float] = []
-    values = dict(one.values or {})
-    for name in islice(cycle(one.names), max(ROUNDS, len(one.names))):
+    for name in islice(cycle(names), max(ROUNDS, len(names))):
         began = time.perf_counter()
-        future = one.getter.call_async(GetParameters.Request(names=[name]))
+        future = client.call_async(GetParameters.Request(names=[name]))
         while not future.done():
             left = end - time.monotonic()
             if left <= 0:
-                one.values = values
                 return trips
             executor.spin_once(timeout_sec=left)
         trips.append(time.perf_counter() - began)
         if future.exception() is None and future.result().values:
             values[name] = value_of(future.result().values[0])
-    one.values = values
     return trips

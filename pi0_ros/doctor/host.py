@@ -74,16 +74,14 @@ def _device(parameters: NodeParameters, checkpoint: Checkpoint | None) -> Iterat
         return
     needed = weight_bytes(checkpoint, DTYPES[parameters.dtype])
     free = free_memory(device)
-    text = f"the weights take {_size(needed)} as {parameters.dtype}; {device} has"
-    if free is None:
-        yield ok("memory", f"{text} memory of unknown size")
+    there = "memory of unknown size" if free is None else f"{_size(free)} free"
+    text = f"the weights take {_size(needed)} as {parameters.dtype}; {device} has {there}"
+    if free is None or needed <= 0.8 * free:
+        yield ok("memory", text)
     elif needed > free:
-        yield fail("memory", f"{text} {_size(free)} free", "free some, or -p dtype:=bfloat16")
-    elif needed > 0.8 * free:
-        advice = "activations and graphs need room beside them"
-        yield warn("memory", f"{text} {_size(free)} free", advice)
+        yield fail("memory", text, "free some, or -p dtype:=bfloat16")
     else:
-        yield ok("memory", f"{text} {_size(free)} free")
+        yield warn("memory", text, "activations and graphs need room beside them")
 
 
 def weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:

@@ -49,10 +49,11 @@ def streams_of(interface: Interface, collected: Collected) -> list[Stream]:
     """The cameras, then the joint states by the joints of the node that they name."""
     p = interface.parameters
     types = {interface.absolute(topic.name): topic.type for topic in node_topics(p)}
-    described = [
-        (f"camera {c.name}", c.topic, collected.images[c.name], c.max_age, c.latency, ())
-        for c in p.cameras
-    ]
+    streams = []
+    for c in p.cameras:
+        topic, samples = interface.absolute(c.topic), collected.images[c.name]
+        label = f"camera {c.name}"
+        streams.append(Stream(label, topic, types[topic], samples, c.max_age, c.latency))
     groups: dict[tuple[str, tuple[str, ...]], list[JointSample]] = {
         (interface.absolute(topic), ()): [] for topic in p.joint_states_topics
     }
@@ -64,13 +65,9 @@ def streams_of(interface: Interface, collected: Collected) -> list[Stream]:
     for (topic, named), samples in groups.items():
         if named or topic not in heard:
             some = "" if len(named) in (0, len(p.joint_names)) else f" of {', '.join(named)}"
-            label = f"{JOINT_STATES}{some}"
-            described.append((label, topic, samples, p.joint_states_max_age, 0.0, named))
-    return [
-        Stream(label, absolute, types[absolute], *more)
-        for label, topic, *more in described
-        for absolute in [interface.absolute(topic)]
-    ]
+            label, age = f"{JOINT_STATES}{some}", p.joint_states_max_age
+            streams.append(Stream(label, topic, types[topic], samples, age, joints=named))
+    return streams
 
 
 def judge_streams(interface: Interface, collected: Collected) -> list[Finding]:

@@ -102,7 +102,8 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
 
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args)
     parameters = read_interface(arguments).parameters
-    parts = [(bag, number) for bag in args.bags for number in _parts(bag, args.episodes)]
+    # A bag is one part without a number.
+    parts = [(b, n) for b in args.bags for n in episodes_of(b, args.episodes) or [None]]
     several = len(parts) > 1
     threads = args.threads or parameters.threads or (1 if several else os.cpu_count() or 1)
     return [
@@ -118,11 +119,6 @@ def make_jobs(args: argparse.Namespace) -> list[Job]:
         )
         for bag, number in parts
     ]
-
-
-def _parts(bag: Path, episodes: str) -> list[int] | list[None]:
-    """The episodes to evaluate; of a bag one without a number."""
-    return episodes_of(bag, episodes) or [None]
 
 
 def _versions() -> str:

@@ -74,17 +74,13 @@ def sums_of(
 
 def add(parts: Sequence[Sums]) -> Sums:
     """The sums of several recordings, in their order; at least one."""
-    first, *others = parts
-    total = vars(first)
-    for part in others:
-        for name, value in vars(part).items():
-            if name == "largest":
-                total = {**total, name: np.maximum(total[name], value)}
-            elif name == "boundaries":
-                total = {**total, name: np.concatenate([total[name], value])}
-            else:
-                total = {**total, name: total[name] + value}
-    return Sums(**total)
+    columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
+    largest, boundaries = columns.pop("largest"), columns.pop("boundaries")
+    return Sums(
+        largest=np.max(largest, axis=0),
+        boundaries=np.concatenate(boundaries),
+        **{name: sum(values[1:], values[0]) for name, values in columns.items()},
+    )
 
 
 def figures(sums: Sums, joints: Sequence[str], units: Sequence[str], dt: float) -> dict[str, Any]:
@@ -135,7 +131,7 @@ def figures(sums: Sums, joints: Sequence[str], units: Sequence[str], dt: float) 
         name: {
             "jerk_rms": _root(sums.jerks[j], sums.jerk_counts[j]),
             "recorded_jerk_rms": _root(sums.recorded_jerks[j], sums.recorded_counts[j]),
-            "boundary_step": percentiles(_finite(sums.boundaries[:, j]), largest=True),
+            "boundary_step": percentiles(filter(np.isfinite, sums.boundaries[:, j]), largest=True),
         }
         for j, name in enumerate(joints)
     }
@@ -175,7 +171,3 @@ def _ratio(total: float, count: int) -> float | None:
 
 def _root(total: float, count: int) -> float | None:
     return float(np.sqrt(total / count)) if count else None
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]

@@ -62,19 +62,13 @@ def _of_states(
     joints: Sequence[str],
 ) -> Callable[[np.ndarray], np.ndarray]:
     _check_names(bag, topic, joints, list(series))
-    columns = [_increasing(*series[name]) for name in joints]
-
-    def at(times: np.ndarray) -> np.ndarray:
-        return np.column_stack([_interpolated(times, *column) for column in columns])
-
-    return at
-
-
-def _increasing(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The series in order of time, each time once, finite values only."""
-    good = np.isfinite(values)
-    times, first = np.unique(times[good], return_index=True)
-    return times, values[good][first]
+    columns = []
+    for times, values in (series[name] for name in joints):
+        good = np.isfinite(values)
+        # In order of time, each time once.
+        known, first = np.unique(times[good], return_index=True)
+        columns.append((known, values[good][first]))
+    return lambda times: np.column_stack([_interpolated(times, *column) for column in columns])
 
 
 def _interpolated(times: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ _ALIGNED = 0.16  # radians of pan error within which the hand comes down
 _LIFTED = 0.45  # radians from TRAVEL within which the pan may be fast
 _SLOW = 0.06  # share of the pan's speed while the hand is low
 _MOVED = 0.002  # metres that an object moves before its pose is solved anew
-_LEAD = 1  # steps by which commands are ahead: what the servos need to follow
+LEAD = 1
+"""Steps by which commands are ahead: what the servos need to follow."""
 
 
 class Expert:
@@ -86,41 +87,19 @@ class Expert:
         low, high = self.world.stage.model.jnt_range[: len(JOINTS)].T
         q = np.broadcast_to(np.asarray(joints, dtype=float), goal.shape)
         steps = []
-        for _ in range(horizon + _LEAD):
-            q = np.minimum(np.maximum(q + _velocity(q, goal), low), high)
+        for _ in range(horizon + LEAD):
+            q = np.clip(q + velocity(q, goal), low, high)
             steps.append(q)
-        return np.stack(steps[_LEAD:], axis=-2)
+        return np.stack(steps[LEAD:], axis=-2)
 
 
-def diverted_chunk(
-    joints: np.ndarray, decoy: np.ndarray, goal: np.ndarray, delays: np.ndarray, horizon: int
-) -> np.ndarray:
-    """As `Expert.chunk_from`, where the first steps are decided already and lead elsewhere.
-
-    Args:
-        joints: [n, 6] radians.
-        decoy: [n, 6] radians: where the first steps go.
-        goal: [n, 6] radians: where all others go.
-        delays: [n] how many steps go for the decoy.
-
-    Returns:
-        [n, horizon, 6] radians.
-    """
-    q, steps = np.asarray(joints, dtype=float), []
-    last = np.where(delays > 0, delays + _LEAD, 0)
-    for step in range(horizon + _LEAD):
-        q = q + _velocity(q, np.where((step < last)[:, None], decoy, goal))
-        steps.append(q)
-    return np.stack(steps[_LEAD:], axis=-2)
-
-
-def _velocity(q: np.ndarray, goal: np.ndarray) -> np.ndarray:
+def velocity(q: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """[..., 6] radians per step: lift, pan, come down, blended by how far the arm is."""
     aligned = np.exp(-(((goal[..., :1] - q[..., :1]) / _ALIGNED) ** 2))
     waypoint = TRAVEL + aligned * (goal - TRAVEL)
     waypoint[..., 0] = goal[..., 0]
     low_by = np.abs(q[..., 1:4] - TRAVEL[1:4]).max(-1, keepdims=True)
     lifted = np.exp(-((low_by / _LIFTED) ** 2))
-    step = np.minimum(np.maximum(_GAIN * (waypoint - q), -_MAX_STEP), _MAX_STEP)
+    step = np.clip(_GAIN * (waypoint - q), -_MAX_STEP, _MAX_STEP)
     step[..., :1] *= _SLOW + (1 - _SLOW) * np.maximum(lifted, aligned)
     return step
