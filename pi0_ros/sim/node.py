@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pi0_ros.console import add_choice, add_number
 from pi0_ros.errors import UserError
 from pi0_ros.ros.environment import image_profile
 from pi0_ros.ros.running import run_command
@@ -86,10 +88,11 @@ def _run(args: argparse.Namespace, ros_arguments: list[str]) -> None:
     node = window = None
     with ros(ros_arguments):
         try:
+            executor = SingleThreadedExecutor()  # before the node: a signal may come any time
             names = Options.__dataclass_fields__
             node = SimNode(Options(**{name: getattr(args, name) for name in names}))
             window = Window(node.world) if args.window else None
-            _spin(SingleThreadedExecutor(), node, window)
+            _spin(executor, node, window)
         except ValueError as error:
             raise UserError(str(error)) from error
         finally:
@@ -121,38 +124,19 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--seed", type=int, default=0, help="of the first scene (default 0)")
-    add("--variant", choices=VARIANTS, default="touch", help="of the task (default touch)")
-    add("--camera-hz", type=float, default=25.0, metavar="HZ", help="of each camera (default 25)")
-    add("--compressed", action="store_true", help="JPEG images instead of raw ones")
-    add("--clock", action="store_true", help="simulated time, published on /clock")
-    add(
-        "--speed",
-        type=float,
-        default=1.0,
-        metavar="F",
-        help="simulated per real time, with --clock",
-    )
-    add(
-        "--controller",
-        choices=VERSIONS,
-        default="jazzy",
-        help="version of joint_trajectory_controller (default jazzy)",
-    )
-    add(
-        "--from-desired",
-        action="store_true",
-        help="new trajectories begin at the last command, not at the measured state "
-        "(interpolate_from_desired_state)",
-    )
-    add(
-        "--wiring",
-        choices=WIRINGS,
-        default="one",
-        help="which controllers there are (default one, which has all joints)",
-    )
-    add("--window", action="store_true", help="show it; needs a display")
+    flag = partial(parser.add_argument, action="store_true")
+    add_number(parser, "--seed", "N", int, 0, "of the first scene")
+    add_choice(parser, "--variant", VARIANTS, "of the task")
+    add_number(parser, "--camera-hz", "HZ", float, 25.0, "of each camera")
+    flag("--compressed", help="JPEG images instead of raw ones")
+    flag("--clock", help="simulated time, published on /clock")
+    add_number(parser, "--speed", "F", float, 1.0, "simulated per real time, with --clock")
+    text = "version of joint_trajectory_controller"
+    add_choice(parser, "--controller", VERSIONS, text, "jazzy")
+    text = "new trajectories begin at the last command, not at the measured state"
+    flag("--from-desired", help=f"{text} (interpolate_from_desired_state)")
+    add_choice(parser, "--wiring", WIRINGS, "which controllers there are; one has all joints")
+    flag("--window", help="show it; needs a display")
     return parser
 
 

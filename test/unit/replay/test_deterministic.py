@@ -69,6 +69,7 @@ def test_the_results_are_what_a_replay_over_dds_leaves(argv, tmp_path, storage, 
     assert found["inference_ms"]["p50"] > 0
     kept = json.loads((out / "figures.json").read_text())
     assert kept["inference_ms"] == {"p50": None, "p95": None}, "it differs from run to run"
+    assert kept.pop("units") == dict.fromkeys(("shoulder", "elbow", "gripper"), "rad")
     assert {**kept, "inference_ms": 0} == {
         **found, "inference_ms": 0, "latency_s": 0.0, "enabled": False,
     }  # fmt: skip

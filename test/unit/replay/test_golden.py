@@ -54,7 +54,7 @@ def test_an_unchanged_replay_passes(case, tmp_path, capsys):
     assert "9 (0 only in A, 0 only in B)" in printed
     figures = json.loads((tmp_path / "f.json").read_text())["check"]
     assert (figures["passed"], figures["changed"], figures["versions"]) == (True, [], [])
-    assert figures["joints"]["elbow"] == {"max": 0.0, "mean": 0.0}
+    assert figures["joints"]["elbow"] == {"max": 0.0, "mean": 0.0, "unit": "rad"}
     assert (tmp_path / "out" / "diff.png").exists()
 
 
