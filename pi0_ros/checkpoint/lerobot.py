@@ -1,8 +1,4 @@
-"""Reading the checkpoints of LeRobot.
-
-* `lerobot-0.3`: LeRobot up to 0.3; statistics are tensors among the weights.
-* `lerobot-0.4`: LeRobot from 0.4; statistics are in the files that the processors' JSON names.
-"""
+"""Reading the checkpoints of LeRobot; `checkpoint` tells its two formats apart."""
 
 from __future__ import annotations
 
@@ -41,6 +37,13 @@ RTC_MAX_DELAY = "rtc_training_max_delay"
 
 OLD_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
+_NOT_SUPPORTED = {
+    "adapt_to_pi_aloha": "ALOHA's own joint conversions are",
+    "use_delta_joint_actions_aloha": "ALOHA's own joint conversions are",
+    "use_visual_memory": "a policy with memory of earlier observations (MEM) is",
+    "use_proprioceptive_memory": "a policy with memory of earlier observations (MEM) is",
+}
+
 
 @dataclass
 class _Source:
@@ -62,15 +65,9 @@ def read_lerobot(
     """A checkpoint of type pi0 or pi05; what is wrong with it is added to the problems."""
     variant = document.text("type", "pi0")
     is_new = (path / PREPROCESSOR).is_file() or variant == "pi05"
-    for flag in ("adapt_to_pi_aloha", "use_delta_joint_actions_aloha"):
+    for flag, what in _NOT_SUPPORTED.items():
         if document.flag(flag):
-            problems.append(f"{flag} is set: ALOHA's own joint conversions are not supported")
-    for flag in ("use_visual_memory", "use_proprioceptive_memory"):
-        if document.flag(flag):
-            problems.append(
-                f"{flag} is set: a policy with memory of earlier observations (MEM) is not"
-                " supported"
-            )
+            problems.append(f"{flag} is set: {what} not supported")
     if document.integer("n_obs_steps", 1, 1, 1000) != 1:
         document.problem("n_obs_steps is not 1: pi0 gets one observation")
     config = sizes or declared_sizes(document, variant) or _sizes(document, variant, is_new)

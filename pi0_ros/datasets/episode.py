@@ -134,7 +134,8 @@ class EpisodeRecording(Recording):
             content = cell.as_py()
             data = content.get("bytes") if isinstance(content, dict) else None
             try:
-                yield decompress(SimpleNamespace(format="png", data=data or b""))
+                file = data if isinstance(data, bytes) else b""
+                yield decompress(SimpleNamespace(format="png", data=file))
             except ImageError as error:
                 raise BagError(
                     f"{self.episode.data}: {name} of frame {number}: {error}; expected PNG or JPEG"

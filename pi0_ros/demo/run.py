@@ -53,16 +53,7 @@ def _topics(record: Record) -> dict[str, Recorded]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run.
-
-    Attributes:
-        seed, variant: of the scene.
-        checkpoint: directory of the policy.
-        out: folder that exists; gets the recording `bag` and the logs.
-        speed: simulated per real time; 1: real time.
-        window: show the simulation.
-        controller: version of joint_trajectory_controller that is simulated.
-    """
+    """What to run: the options of `pi0 demo`; `out` exists, and gets `bag` and the logs."""
 
     seed: int
     variant: str

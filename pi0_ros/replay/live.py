@@ -45,15 +45,9 @@ def replay(
     """Replays a recording; leaves `out`/bag, `out`/chunks.png and `out`/node.log.
 
     Args:
-        bag: rosbag2 directory or file.
-        checkpoint: directory of the pi0 checkpoint.
-        out: directory for the results, made where it is missing.
         rate: seconds of the recording per second of wall time.
-        params: the node's parameter files.
         ros_args: ROS arguments for the node, such as ("-p", "device:=cuda:0").
         remaps: topic in the recording -> topic to play it on.
-        enable: let the node publish trajectories too; it needs `joint_limits` then.
-        overwrite: replace the results of an earlier replay.
         startup_limit: seconds for the node to load the checkpoint.
         interrupted: asked every few milliseconds; True ends the replay and its node.
 

@@ -6,6 +6,7 @@ import importlib
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -185,13 +186,11 @@ class Session:
         """Asks the node to configure or activate; waits for its answer."""
         configures = transition == Transition.TRANSITION_CONFIGURE
         failed = f"the node {self._name} did not {'configure' if configures else 'activate'}"
-        change = StateChange(self._node, self._name, transition)
         try:
-            done = wait_until(change.poll, limit, meanwhile)
+            with closing(StateChange(self._node, self._name, transition)) as change:
+                done = wait_until(change.poll, limit, meanwhile)
         except Refused as error:
             raise NodeError(f"{failed}. {self._last_output()}") from error
-        finally:
-            change.close()
         if not done:
             raise NodeError(f"{failed} within {limit:.0f} s. {self._last_output()}")
 

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,8 @@ class ClosedLoop:
             NodeError: it did not come so far; the message has the output of both.
         """
         for name, transition in _TRANSITIONS:
-            change = StateChange(self.node, NODE_NAME, transition)
-            try:
+            with closing(StateChange(self.node, NODE_NAME, transition)) as change:
                 self._ask(change.poll, f"{NODE_NAME}/{name}", START_LIMIT)
-            finally:
-                change.close()
 
         def subscribers() -> set[str]:
             topic = self._instruction.topic_name

@@ -38,19 +38,7 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 @dataclass(frozen=True)
 class Options:
-    """How the robot behaves.
-
-    Attributes:
-        seed: of the first scene.
-        variant: of the task, `touch` or `wrist`.
-        camera_hz: images of each camera per second of the robot's time.
-        compressed: JPEG instead of raw images.
-        clock: simulated time, published on /clock.
-        speed: simulated per real time; 1 without `clock`.
-        controller: version of joint_trajectory_controller, a key of `controller.VERSIONS`.
-        wiring: which controllers there are, a key of `wiring.WIRINGS`.
-        from_desired: its parameter interpolate_from_desired_state.
-    """
+    """How the robot behaves: the options that `pi0_sim --help` explains."""
 
     seed: int = 0
     variant: str = "touch"
