@@ -103,8 +103,8 @@ def thresholds(args: argparse.Namespace, joint: float = DEFAULTS["joint"]) -> Th
     from pi0_ros.diff.compare import Thresholds
 
     given = {name: getattr(args, f"max_{name}") for name in DEFAULTS}
-    wanted = {**DEFAULTS, "joint": joint}
-    return Thresholds(**{name: wanted[name] if v is None else v for name, v in given.items()})
+    given = {name: value for name, value in given.items() if value is not None}
+    return Thresholds(**{**DEFAULTS, "joint": joint, **given})
 
 
 def compare_results(a: Results, b: Results, args: argparse.Namespace) -> Difference:

@@ -70,14 +70,12 @@ def _qos(interface: Interface, collected: Collected) -> Iterator[Finding]:
     good = []
     for topic in node_topics(interface.parameters):
         name = interface.absolute(topic.name)
-        bad = []
-        if topic.sent and topic.name != "/diagnostics":
-            asks = collected.subscribers.get(name, ())
-            bad = [e.node for e in asks if e.durability == "transient_local"]
-            why = "subscribes transient local, the node publishes volatile: no message arrives"
-            advice = "subscribe volatile"
+        ours = topic.sent and topic.name != "/diagnostics"
+        asks = collected.subscribers.get(name, ()) if ours else ()
+        bad = [e.node for e in asks if e.durability == "transient_local"]
+        why = "subscribes transient local, the node publishes volatile: no message arrives"
         for node in bad:
-            yield fail("qos", f"{name}: {node} {why}", advice)
+            yield fail("qos", f"{name}: {node} {why}", "subscribe volatile")
         if not bad and (collected.publishers.get(name) or topic.sent):
             good.append(name)
     if good:

@@ -66,8 +66,10 @@ class TrajectorySerializer:
         value = np.full((points, len(self._joints)), np.uint64(mark) << np.uint64(32))
         value = value.view(np.float64)
         message = trajectory_message(Trajectory(mark, (mark,) * points, value, value), self._joints)
-        self._words = np.frombuffer(serialize_message(message), np.uint32).copy()
-        places = np.flatnonzero(self._words == mark)[:, None] + [-1, 0]
+        words = np.frombuffer(serialize_message(message), np.uint32)
+        places = np.flatnonzero(words == mark)[:, None] + [-1, 0]
+        # Without the padding behind the last number, which strict readers of recordings refuse.
+        self._words = words[: places[-1, 1] + 1].copy()
         self._stamp, self._places = places[0], places[1:].reshape(points, -1, 2)
         self._points = points
 

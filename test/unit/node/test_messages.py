@@ -9,6 +9,7 @@ from rclpy.serialization import deserialize_message
 from support.jtc import MS, NOW
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ros.bags.messages import TRAJECTORY_TYPE, decode
 from pi0_ros.motion.spline import Trajectory
 from pi0_ros.node.messages import TrajectorySerializer, trajectory_message
 
@@ -39,5 +40,8 @@ def test_bytes_are_those_of_the_message(letter: str, joints: int) -> None:
             positions, velocities = rng.normal(size=(2, points, joints)) * 10.0 ** rng.integers(99)
             positions[0, 0] = -0.0
             trajectory = Trajectory(stamp, times, positions, velocities)
-            sent = deserialize_message(serializer.serialize(trajectory), JointTrajectory)
-            assert sent == trajectory_message(trajectory, names)
+            data = serializer.serialize(trajectory)
+            assert deserialize_message(data, JointTrajectory) == trajectory_message(
+                trajectory, names
+            )
+            decode(data, TRAJECTORY_TYPE)  # as `pi0 diff` reads recordings: nothing behind the end
