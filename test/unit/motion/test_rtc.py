@@ -102,6 +102,12 @@ def test_the_execution_horizon_ends_the_weights_before_the_trajectory_does() -> 
     assert prepare(rtc, moving(5)).prefix.weights.sum() == 5
 
 
+def test_the_execution_horizon_covers_what_will_have_been_executed() -> None:
+    rtc = RealTimeChunking(settings(horizon=2))
+    executed(rtc, 6, 6)
+    np.testing.assert_array_equal(prepare(rtc).prefix.weights, np.arange(HORIZON) < 6)
+
+
 @pytest.mark.parametrize("cause,words", [("episode", "episode"), ("stop", "stopped")])
 def test_what_executes_is_dropped(cause: str, words: str) -> None:
     """Until another chunk was executed; the delays stay."""
