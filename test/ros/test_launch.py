@@ -234,8 +234,19 @@ def test_the_foxglove_layout_shows_the_same_topics():
     assert scene["layers"]["robot"]["topic"] == "/robot_description"
     images = {p["imageMode"]["imageTopic"] for name, p in panels.items() if "Image!" in name}
     assert images == {"/front/image_raw", "/wrist/image_raw"}
-    services = {p["serviceName"] for name, p in panels.items() if "CallService!" in name}
-    assert services == {"/pi0/enable", "/pi0/reset"}
+    services = {
+        p["serviceName"]: json.loads(p["requestPayload"])
+        for name, p in panels.items()
+        if "CallService!" in name
+    }
+    assert services == {"/pi0/enable": {"data": True}, "/pi0/reset": {}}
+    words = panels["Publish!instruction"]
+    assert (words["topicName"], words["datatype"]) == ("/instruction", "std_msgs/msg/String")
+    assert set(json.loads(words["value"])) == {"data"}
+    assert panels["DiagnosticSummary!all"]["topicToRender"] == "/diagnostics"
+    # What Foxglove calls these panels in a layout that it exports.
+    kinds = {"3D", "Image", "Plot", "DiagnosticSummary", "CallService", "Publish"}
+    assert {name.partition("!")[0] for name in panels} == kinds
     fields = re.findall(r"^\w+(?:\[\])? (\w+)", (ROOT / "msg/ActionChunk.msg").read_text(), re.M)
     for path in panels["Plot!ages"]["paths"]:
         topic, _, field = path["value"].partition(".")
