@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from pi0_ros.checkpoint.directory import CONFIG
-    from pi0_ros.checkpoint.random import write_random_checkpoint
+    from pi0_ros.checkpoint.random import JOINTS, write_random_checkpoint
     from pi0_ros.checkpoint.tensors import WEIGHTS
     from pi0_ros.model.config import PI05, TINY, TINY_PI05, Pi0Config
 
@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
         "pi0": {"tiny": TINY, "full": Pi0Config()},
         "pi05": {"tiny": TINY_PI05, "full": PI05},
     }[args.model][args.size]
-    write_random_checkpoint(folder, config, seed=args.seed, dtype=getattr(torch, args.dtype))
+    # The gripper of `pi0 demo bag` is turned; the doctor compares the bag with these statistics.
+    joints = {**JOINTS, "wrist_roll": (-1.6, 0.3)}
+    dtype = getattr(torch, args.dtype)
+    write_random_checkpoint(folder, config, seed=args.seed, dtype=dtype, joints=joints)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {args.model} {args.size}, {args.dtype}, {size / 1e6:.1f} MB, random weights")
     given = {name: getattr(args, name) for name in ("model", "size", "dtype", "seed")}

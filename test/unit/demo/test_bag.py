@@ -236,6 +236,15 @@ def test_a_checkpoint_with_random_weights(tmp_path: Path, capsys: pytest.Capture
     assert main([*arguments, "--overwrite"]) == 0
 
 
+def test_the_doctor_finds_no_fault_with_bag_and_checkpoint_of_the_demo(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["demo", "checkpoint", str(tmp_path / "made")]) == 0
+    words = ["doctor", "--bag", str(bag), "--checkpoint", str(tmp_path / "made")]
+    status = main([*words, "--params", str(ROOT / "config/demo.yaml")])
+    assert status == 0, capsys.readouterr().out
+
+
 def test_bags_and_checkpoints_need_no_ros(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['rclpy'] = None\n"
