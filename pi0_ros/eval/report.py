@@ -137,7 +137,7 @@ def _all(total: dict[str, Any]) -> list[str]:
         ("mean error", *(number(horizon["mean_abs"][i]) for i in chosen)),
         ("standing still", *(number(horizon["holding_mean_abs"][i]) for i in chosen)),
     ]
-    headers = ("ahead", *(f"{horizon['seconds'][i]:g} s" for i in chosen))
+    headers = ("ahead", *(f"{horizon['seconds'][i]:.3g} s" for i in chosen))
     wall = " / ".join(f"{value:.1f}" for value in total["wall"]["inference_ms"].values())
     return [
         f"{total['chunks']} chunks, {total['steps_compared']} values compared"

@@ -67,7 +67,7 @@ def test_a_state_is_shown_as_text():
     assert badge(ENABLED) != badge(DRY_RUN)
 
 
-def test_the_ghost_is_outside_of_the_robot():
+def test_the_ghost_is_outside_of_the_robot(caplog):
     """Surfaces in one place would flicker."""
     pytest.importorskip("viser")
     import trimesh
@@ -76,6 +76,7 @@ def test_the_ghost_is_outside_of_the_robot():
 
     box = trimesh.creation.box((1.0, 2.0, 3.0))
     grown = thicker(box.vertices, box.faces, 0.01)
+    assert not caplog.records
     assert (np.abs(grown) > np.abs(box.vertices)).all()
     assert np.abs(grown - box.vertices).max() <= 0.0101
 
