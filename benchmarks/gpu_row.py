@@ -25,9 +25,10 @@ from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import cuda, select
 from pi0_ros.model.ops.reference import Reference
 from pi0_ros.model.pi0 import Pi0
+from pi0_ros.model.quantised import Calibration, observed
 from pi0_ros.policy import compile as compiling
 from pi0_ros.policy.compile import GraphOptions
-from pi0_ros.policy.device import Transfer, chip_name, resolve_device
+from pi0_ros.policy.device import Transfer, check_precision, chip_name, resolve_device
 from pi0_ros.policy.graphs import Eager, Graphs
 from pi0_ros.policy.preprocess import fit_image, fit_pixels
 
@@ -39,6 +40,7 @@ GRAPHS = {  # row -> graph, kernels
     "all kernels": ("cudagraph", "triton"),
     "inductor": ("inductor_cudagraph", "none"),
     "inductor + attention": ("inductor_cudagraph", "triton"),
+    "float8": ("inductor_cudagraph", "triton"),
 }
 
 
@@ -92,6 +94,10 @@ def frames(case: Case, row: str) -> dict[str, Any]:
         graph = "eager"
     dtype = torch.float32 if row == "float32" else torch.bfloat16
     ops = select(case.device, dtype, graph, kernels=kernels) if case.on_card else Reference()
+    if row == "float8":
+        if case.on_card:
+            check_precision(case.device, dtype, row)
+        ops.precision, ops.calibration = row, calibrate(case, dtype)
     model = case.model(dtype, ops)
     case.wait()
     begin = time.perf_counter()
@@ -122,6 +128,17 @@ def frames(case: Case, row: str) -> dict[str, Any]:
         if row == "all kernels":
             add(case, found, "kernels_ms", lambda: kernel_times(case))
     return found
+
+
+def calibrate(case: Case, dtype: torch.dtype) -> Calibration:
+    """Scales of the one input that is measured."""
+    ops = Reference()
+    graphs = Graphs(case.model(dtype, ops), GraphOptions("eager"), torch.empty(0), "")
+    embedded, layout = graphs.prompt(case.tokens, case.job["cameras"])
+    state = torch.from_numpy(case.state).to(case.device)
+    with observed(graphs.model) as calibration:
+        graphs.model.context(case.images, embedded, state, layout)
+        return calibration()
 
 
 def keep(case: Case, found: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ VERBS = {
     "diff": ("pi0_ros.diff.command", "compare two replays"),
     "eval": ("pi0_ros.eval.command", "predictions against what the robot did"),
     "view": ("pi0_ros.view.command", "bag or robot, arm and predictions in a browser"),
-    "compile": ("pi0_ros.profile.compile_command", "compile a checkpoint's graphs ahead of time"),
+    "compile": ("pi0_ros.compile.command", "compile a checkpoint's graphs ahead of time"),
     "profile": ("pi0_ros.profile.command", "where the time of an inference goes"),
     "check": ("pi0_ros.check.command", "whether a device computes pi0 correctly, and how fast"),
     "serve": ("pi0_ros.serve.command", "a policy for robots on other machines"),

@@ -92,6 +92,7 @@ def measure(args: argparse.Namespace, config: Pi0Config) -> tuple[Report, "Summa
         padded_masks=args.masks == "padded",
         super_kernel=args.super_kernel,
         rtc=args.rtc,
+        precision=args.precision,
     )
     graphs = lower(config, options)
     failed = [name for graph in graphs for name in graph.unsupported]
@@ -208,6 +209,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rotary", choices=("per-head", "broadcast"), default="per-head", help="RoPE tables")
     add("--masks", choices=("tight", "padded"), default="tight", help="width of masks")
     add("--rtc", choices=("off", "guided", "trained"), default="off", help="real-time chunking")
+    add("--precision", choices=("full", "int8"), default="full", help="of vision and prefix")
     add("--super-kernel", action="store_true", help="each denoise step in a super-kernel scope")
     add_json(parser)
     add("--png", type=output_file, metavar="FILE", help="draw where nodes and bytes are")

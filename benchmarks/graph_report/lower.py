@@ -115,6 +115,7 @@ def operators(options: GraphOptions, graph: str) -> Ops:
         attention=options.attention,
         rotary=options.rotary,
         padded_masks=options.padded_masks,
+        precision=options.precision,
     )
 
 

@@ -11,7 +11,7 @@ from pi0_ros.check.kernels import kernel_rows
 from pi0_ros.check.runner import Result, Row
 from pi0_ros.check.speed import Way, speed_rows
 from pi0_ros.check.subject import Subject
-from pi0_ros.check.whole import whole_rows
+from pi0_ros.check.whole import LEAST_OF_EIGHT_BITS, whole_rows
 from pi0_ros.model.ops import cuda, select
 
 WAYS = (
@@ -21,6 +21,12 @@ WAYS = (
     Way("captured, all kernels", {"graph": "cudagraph", "kernels": "triton"}, seconds=60),
     Way("inductor captured", {"graph": "inductor_cudagraph", "kernels": "none"}, seconds=150),
     Way("inductor captured, own attention", {"graph": "inductor_cudagraph"}, seconds=150),
+    Way(
+        "float8, inductor captured",
+        {"graph": "inductor_cudagraph", "precision": "float8"},
+        seconds=180,
+        least_cosine=LEAST_OF_EIGHT_BITS,
+    ),
 )
 
 

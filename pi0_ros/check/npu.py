@@ -17,7 +17,7 @@ from pi0_ros.check.kernels import TOLERANCE, compare, kernel_rows
 from pi0_ros.check.runner import Result, Row
 from pi0_ros.check.speed import Way, speed_rows
 from pi0_ros.check.subject import Subject
-from pi0_ros.check.whole import whole_rows
+from pi0_ros.check.whole import LEAST_OF_EIGHT_BITS, whole_rows
 from pi0_ros.model.ops import select
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS, ROTARY_FORMS
 from pi0_ros.policy import cann
@@ -59,6 +59,7 @@ def rows(subject: Subject) -> Iterator[Row]:
         if "attention" in row.name and "vision" not in row.name:
             yield row
     yield from whole_rows(subject, options)
+    yield from whole_rows(subject, replace(options, precision="int8"))
     yield from speed_rows(subject, ways(rotary), beside_the_note)
 
 
@@ -70,6 +71,11 @@ def ways(rotary: str) -> list[Way]:
     ):
         best = (graph, form, attention, nz) == ("torchair", "frame", "fia", False)
         made.append(_way(graph, form, attention, nz, rotary, profile=5 if best else 0))
+        if best:
+            int8 = {**made[-1].options, "precision": "int8"}
+            made.append(
+                Way("torchair frame fia nd int8", int8, 60, least_cosine=LEAST_OF_EIGHT_BITS)
+            )
     return sorted(made, key=lambda way: (way.options["graph"] != "eager", not way.profile))
 
 

@@ -17,6 +17,7 @@ from pi0_ros.checkpoint.random import random_checkpoint
 from pi0_ros.checkpoint.weights import checkpoint_shapes
 from pi0_ros.errors import UserError
 from pi0_ros.model.config import PI05, TINY, TINY_PI05, Pi0Config
+from pi0_ros.model.quantised import observed
 from pi0_ros.policy.compile import GraphOptions, Prompt
 from pi0_ros.policy.device import resolve_device
 from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
@@ -79,9 +80,17 @@ class Subject:
         return random_checkpoint(self.config, dtype=torch.bfloat16, device=drawn_on)
 
     def graphs(self, options: GraphOptions, drawn_on: torch.device | None = None) -> Graphs:
-        """The model on its device, compiled as asked."""
+        """The model on its device, compiled as asked; float8 with scales of the inputs."""
         weights = self.weights(drawn_on)
-        return load_graphs(weights, options, self.dtype, self.device, self.cameras)
+        of = (self.dtype, self.device, self.cameras)
+        calibration = None
+        if options.precision == "float8":
+            full = load_graphs(weights, GraphOptions("eager", kernels="none"), *of)
+            with observed(full.model) as scales:
+                Inference(full, self.cameras).infer()
+                calibration = scales()
+            del full  # its memory goes back before the next one is loaded
+        return load_graphs(weights, options, *of, calibration)
 
 
 def find_subject(args: argparse.Namespace, raw: Path) -> Subject:

@@ -105,6 +105,7 @@ def load_arguments(parameters: NodeParameters) -> LoadArguments:
             "super_kernel": parameters.npu_super_kernel,
             "rtc": parameters.rtc,
             "kernels": parameters.cuda_kernels,
+            "precision": parameters.precision,
         },
         threads=parameters.threads,
         rtc_max_delay=parameters.rtc_max_delay,

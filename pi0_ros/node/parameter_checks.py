@@ -130,6 +130,7 @@ def cross_problems(values: Mapping[str, Any]) -> list[str]:
         )
     problems += _collision_problems(values)
     problems += _remote_problems(values)
+    problems += _precision_problems(values)
     for listing in ("delta_joints", "untracked_joints"):
         strangers = [name for name in values[listing] if name not in values["joints"]]
         if strangers:
@@ -158,6 +159,18 @@ def _remote_problems(values: Mapping[str, Any]) -> Iterator[str]:
     ):
         if values[name] and not needed:
             yield f"{name}: goes with a policy_url that is {where}, got {url!r}"
+
+
+def _precision_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    if is_server(values["policy_url"]):
+        return
+    precision, device = values["precision"], values["device"].partition(":")[0]
+    if precision == "float8" and device in ("cpu", "npu"):
+        yield f"precision: float8 is for GPUs of NVIDIA, device is {values['device']!r}"
+    elif precision == "int8" and device not in ("auto", "cpu", "npu"):
+        yield f"precision: int8 is for NPUs and CPUs, device is {values['device']!r}"
+    if precision == "float8" and not values["graph_cache"]:
+        yield "graph_cache: empty; precision float8 needs the scales that are in it"
 
 
 def _collision_problems(values: Mapping[str, Any]) -> Iterator[str]:

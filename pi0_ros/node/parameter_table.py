@@ -147,6 +147,10 @@ class NodeParameters:
         "if one is usable, otherwise a GPU of NVIDIA, otherwise the CPU).")
     dtype: str = _row("float32", choices=("float32", "bfloat16"), doc=
         "Number format of the weights.")
+    precision: str = _row("full", choices=("full", "int8", "float8"), doc=
+        "Number format of the products of vision and prefix. full: dtype, as all others. int8: on "
+        "an NPU, or on a CPU to try it. float8: on a GPU of NVIDIA from compute capability 8.9 on, "
+        "with the scales that `pi0 compile --calibrate` left in graph_cache.")
     graph: str = _row("auto", choices=("auto", "eager", "inductor", "cudagraph",
         "inductor_cudagraph", "torchair", "npugraph_ex"), doc=
         "How the model is compiled. eager: not at all. cudagraph and inductor_cudagraph: for "

@@ -15,6 +15,7 @@ from pi0_ros.errors import UserError
 from pi0_ros.model.ops import cuda
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS, ROTARY_FORMS
 from pi0_ros.model.pi0 import Context, Layout, Pi0
+from pi0_ros.model.quantised import PRECISIONS
 from pi0_ros.model.rtc import KINDS, MODES, Guided, Trained
 
 CAPTURED = ("cudagraph", "inductor_cudagraph")
@@ -59,6 +60,8 @@ class GraphOptions:
             make one.
         rtc: `off`, or how chunks agree with earlier actions; see `model.rtc`.
         kernels: which of this package's kernels a GPU of NVIDIA uses; see `Cuda`.
+        precision: of the products of vision and prefix, see `model.quantised`; the scales of
+            `float8` lie in the cache.
     """
 
     graph: str = "auto"
@@ -71,6 +74,7 @@ class GraphOptions:
     super_kernel: bool = False
     rtc: str = "off"
     kernels: str = "auto"
+    precision: str = "full"
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -80,6 +84,7 @@ class GraphOptions:
             ("rotary", self.rotary, ROTARY_FORMS),
             ("rtc", self.rtc, MODES),
             ("kernels", self.kernels, cuda.CHOICES),
+            ("precision", self.precision, PRECISIONS),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")

@@ -158,6 +158,35 @@ def check_fits(device: torch.device, dtype: torch.dtype, needed: Callable[[], in
         )
 
 
+def check_precision(device: torch.device, dtype: torch.dtype, precision: str) -> None:
+    """Whether a device computes products of eight bits; see `pi0_ros.model.quantised`.
+
+    Raises:
+        DeviceError: it does not, with what to do.
+    """
+    what = f"precision '{precision}' on device '{device}'"
+    if precision == "int8" and device.type not in ("npu", "cpu"):
+        raise DeviceError(
+            f"{what}: it is for NPUs, and for CPUs to try what it does to the actions; a GPU of "
+            "NVIDIA has 'float8'"
+        )
+    if precision != "float8":
+        return
+    if device.type != "cuda":
+        raise DeviceError(
+            f"{what}: it is for GPUs of NVIDIA from compute capability 8.9 on; use 'int8' on an "
+            "NPU, 'full' elsewhere"
+        )
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (8, 9):
+        raise DeviceError(
+            f"{what} ({torch.cuda.get_device_name(device)}): it has compute capability "
+            f"{capability[0]}.{capability[1]}, and float8 begins with 8.9 (Ada): use 'full'"
+        )
+    if dtype != torch.bfloat16:
+        raise DeviceError(f"{what}: its results are bfloat16: set dtype to bfloat16, too")
+
+
 class Transfer:
     """Copies between the host and a device: on CUDA through pinned memory, while the host goes on.
 

@@ -1,8 +1,11 @@
-"""The cache of compiled graphs: its keys, and what was measured for `graph: auto`."""
+"""The cache of compiled graphs: its keys, what was measured for `graph: auto`, and the scales of
+`precision: float8`.
+"""
 
 import hashlib
 import json
 import logging
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import torch
 
 from pi0_ros.model.config import Pi0Config
+from pi0_ros.model.quantised import Calibration, CalibrationError
 from pi0_ros.policy import cann
 from pi0_ros.policy.compile import (
     CAPTURED,
@@ -27,6 +31,9 @@ _LOG = logging.getLogger(__name__)
 _NOT_IN_A_KEY = ("graph", "cache")
 MEASURED = "measured.json"
 """File in a key's directory with seconds per inference by compiler."""
+
+CALIBRATION = "calibration.json"
+"""File in the cache with the scales of one checkpoint's products, which names its weights."""
 
 
 def plan_graphs(
@@ -103,6 +110,34 @@ def write_measurement(cache: Path, key: str, seconds: dict[str, float]) -> None:
     """Keep what was measured for `auto`."""
     (cache / key).mkdir(parents=True, exist_ok=True, mode=0o700)
     (cache / key / MEASURED).write_text(json.dumps(seconds, indent=2) + "\n")
+
+
+def read_calibration(cache: Path | None) -> Calibration | None:
+    """What `write_calibration` left in a cache; None where it did not.
+
+    Raises:
+        CalibrationError: the file holds something else.
+    """
+    file = None if cache is None else cache / CALIBRATION
+    if file is None or not file.is_file():
+        return None
+    try:
+        document = json.loads(file.read_text())
+        inputs = {str(name): float(value) for name, value in document["inputs"].items()}
+        if not all(math.isfinite(value) and value >= 0 for value in inputs.values()):
+            raise ValueError("a value is negative or not finite")
+        return Calibration(str(document["weights"]), inputs)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CalibrationError(
+            f"{file} is no calibration ({error!r}): make it anew with pi0 compile --calibrate"
+        ) from error
+
+
+def write_calibration(cache: Path, calibration: Calibration) -> Path:
+    """Keep what float8 needs; returns the file."""
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (cache / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    return cache / CALIBRATION
 
 
 def warn_of_stale(cache: Path, key: str) -> bool:

@@ -17,6 +17,7 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.ops import Rope, select
 from pi0_ros.model.pi0 import Layout, Pi0
+from pi0_ros.model.quantised import Calibration, require
 from pi0_ros.model.rtc import Guided, Trained
 from pi0_ros.policy.capture import CapturePool, captured
 from pi0_ros.policy.compile import (
@@ -30,8 +31,8 @@ from pi0_ros.policy.compile import (
     flatten_layout,
     in_super_kernels,
 )
-from pi0_ros.policy.device import Transfer, check_fits
-from pi0_ros.policy.graph_cache import MEASURED, plan_graphs
+from pi0_ros.policy.device import Transfer, check_fits, check_precision
+from pi0_ros.policy.graph_cache import MEASURED, plan_graphs, read_calibration
 
 _WORKING_BYTES = 1_500_000_000
 """Activations, buffers of graphs, and what the driver and the libraries keep; an estimate."""
@@ -210,15 +211,20 @@ def load_graphs(
     dtype: torch.dtype,
     device: torch.device,
     cameras: int,
+    calibration: Calibration | None = None,
 ) -> Graphs:
     """A checkpoint's model with the operators for its device and compiler; nothing is compiled yet.
 
     Args:
         cameras: number of cameras that the graphs will take.
+        calibration: for precision `float8`; by default the one in the cache.
 
     Raises:
-        ValueError: the device does not fit the compiler, or the model the device.
+        ValueError: the device does not fit the compiler or the precision, or the model the device.
     """
+    check_precision(device, dtype, options.precision)
+    if options.precision == "float8":  # before weights are read for nothing
+        calibration = require(calibration or read_calibration(options.cache))
     check_fits(device, dtype, lambda: device_bytes(checkpoint.config, dtype))
     options, key = plan_graphs(options, checkpoint.config, dtype, device, cameras)
     ops = select(
@@ -230,6 +236,8 @@ def load_graphs(
         rotary=options.rotary,
         padded_masks=options.padded_masks,
         kernels=options.kernels,
+        precision=options.precision,
+        calibration=calibration,
     )
     model = checkpoint.load_model(dtype, device, ops)
     table = model.time_table(checkpoint.accumulates_time)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
-from pi0_ros.profile.compile_command import add_load_options, graph_options
+from pi0_ros.profile.load_options import add_load_options, graph_options
 
 if TYPE_CHECKING:
     from pi0_ros.profile.report import Report

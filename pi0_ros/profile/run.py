@@ -41,7 +41,7 @@ def load_to_measure(args: argparse.Namespace, graph: GraphOptions) -> Policy:
     meaning will do, since it makes no difference to the time.
 
     Args:
-        args: of `compile_command.add_load_options`, and `checkpoint`.
+        args: of `load_options.add_load_options`, and `checkpoint`.
     """
     checkpoint = read_checkpoint(args.checkpoint)
     return Policy.load(

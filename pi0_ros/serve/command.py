@@ -24,7 +24,7 @@ PORT = 8000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    from pi0_ros.profile.compile_command import add_load_options
+    from pi0_ros.profile.load_options import add_load_options
 
     console.add_checkpoint(parser)
     add_load_options(parser)

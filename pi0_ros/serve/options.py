@@ -48,7 +48,7 @@ def load(args: argparse.Namespace) -> tuple[Policy, PolicyCard]:
     from pi0_ros.checkpoint.formats import ReadOptions, read_checkpoint
     from pi0_ros.policy.batching import BATCH_SIZES
     from pi0_ros.policy.policy import Policy
-    from pi0_ros.profile.compile_command import graph_options
+    from pi0_ros.profile.load_options import graph_options
     from pi0_ros.serve.load import card_of
 
     if args.threads:

@@ -16,7 +16,7 @@ from pi0_ros.model.config import TINY
 @pytest.mark.parametrize("variant", ["pi0", "pi05"])
 def test_rows_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     monkeypatch.setattr(race_case, "TINY", TINY)
-    for row in ("float32", "kernels", "inductor"):
+    for row in ("float32", "kernels", "inductor", "float8"):
         job = {
             "row": row,
             "device": "cpu",

@@ -4,7 +4,7 @@
 
 in a process of its own, because torch_npu changes how torch and other libraries behave. Writes
 {"parity": {case: {backend: max abs difference}}, "traps": {trap: the same}, "npugraph_ex": max abs
-difference, "no_stand_in_computes": error message}.
+difference, "int8": {case: cosine}, "no_stand_in_computes": error message}.
 
 Calls pass torch_npu's own operator schemas; the unit tests of the model run the same kernels in
 more cases and in bfloat16.
@@ -39,7 +39,7 @@ BACKENDS = {
 ascend.DTYPES = (*ascend.DTYPES, torch.float32)
 
 
-def random_model(config: Pi0Config, ops: Ops) -> Pi0:
+def random_model(config: Pi0Config, ops: Ops, dtype: torch.dtype = torch.float32) -> Pi0:
     """Random weights of the usual scale, the same for every backend."""
     generator = torch.Generator().manual_seed(7)
     model = Pi0(config, ops).eval().requires_grad_(False)
@@ -48,7 +48,7 @@ def random_model(config: Pi0Config, ops: Ops) -> Pi0:
         torch.nn.init.normal_(parameter, std=scale, generator=generator)
         if name.endswith(("norm", "norm.weight")):
             parameter.add_(1.0)
-    return ops.prepare(model)
+    return ops.prepare(model.to(dtype))
 
 
 # Sizes and batch; the last row's last prompt tokens are padding where there are to be any.
@@ -148,6 +148,18 @@ def npugraph_ex_difference() -> float:
     return (compiled(*arguments) - expected).abs().max().item()
 
 
+def int8_cosines() -> dict[str, float]:
+    """Of actions by torch_npu's int8 operators, with those of plain PyTorch in int8, in float32."""
+    cosines = {}
+    for case in ("plain", "padded prompt", "vision heads of 12"):
+        config, *rest = CASES[case]
+        reference = random_model(config, Reference("int8"))
+        model = random_model(config, Ascend(precision="int8"), torch.bfloat16)
+        expected, got = (m(*inputs(m, *rest)).double().flatten() for m in (reference, model))
+        cosines[case] = torch.cosine_similarity(expected, got, dim=0).item()
+    return cosines
+
+
 def eager_error() -> str:
     """What computing on the stand-in device says."""
     try:
@@ -165,6 +177,7 @@ def main(out: str) -> None:
                 for case in CASES
             },
             "traps": traps(),
+            "int8": int8_cosines(),
             "npugraph_ex": npugraph_ex_difference(),
             "no_stand_in_computes": eager_error(),
         }

@@ -45,6 +45,7 @@ CASES = {
         *(*PI05, "--config", "tiny", "--layers", "2", "--steps", "3"),
         *("--form", "two-graph", "--op", "pfa"),
     ),
+    "int8": (*FULL, "--precision", "int8"),
     "full": FULL,
     "pi05 full": (*PI05, *FULL),
 }
@@ -139,6 +140,20 @@ def test_options_of_kernels(report: Callable[[str], Report], folder: Path) -> No
     assert kinds["SplitV"] == before["by_type"]["SplitV"] + layers
     assert before["scoped"] == 0 and figures["scoped"] > 2 * 2 * 12, "all of both steps"
     assert f"{figures['scoped']}" in (folder / "options.txt").read_text()
+
+
+def test_int8_quantises_in_the_norms_of_the_prefix(report: Callable[[str], Report]) -> None:
+    figures = report("int8")
+    assert figures["unsupported"] == [] and figures["launches"] == 1
+    kinds = figures["by_type"]
+    # Four products per layer of vision and of the prefix, of whose last one there is one.
+    assert kinds["QuantBatchMatmulV3"] == 2 * 4 + 4 + 1
+    assert kinds["AddRmsNormDynamicQuant"] == 2, "of the one whole layer of the prefix"
+    assert kinds["AddRmsNorm"] == 2 * 2 * 2, "of the steps, as ever"
+    # All of vision; of the prefix the first norm, attention, hidden values.
+    assert kinds["DynamicQuant"] == 2 * 4 + 1 + 2
+    assert figures["flops"]["QuantBatchMatmulV3"] > 0
+    assert figures["kernel_nodes"] <= 109 + 11
 
 
 def test_guided_chunking_adds_few_nodes(report: Callable[[str], Report]) -> None:

@@ -54,6 +54,10 @@ def test_the_comparison_catches_a_kernel_called_wrongly(figures: dict[str, Any],
     assert figures["traps"][trap] > 1000 * TOLERANCE
 
 
+def test_int8_is_called_as_its_schemas_say(figures: dict[str, Any]) -> None:
+    assert len(figures["int8"]) == 3 and min(figures["int8"].values()) >= 0.999
+
+
 def test_npugraph_ex_traces_the_same_computation(figures: dict[str, Any]) -> None:
     assert figures["npugraph_ex"] == 0.0
 

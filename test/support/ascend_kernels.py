@@ -162,6 +162,61 @@ def fused_infer_attention_score(
     return out, torch.zeros(1)
 
 
+def dynamic_quant(x: Tensor) -> tuple[Tensor, Tensor]:
+    assert x.dtype in (torch.float16, torch.bfloat16) and x.dim() > 1, "half floats, two axes"
+    return _rows(x.double())
+
+
+def _rows(wide: Tensor) -> tuple[Tensor, Tensor]:
+    largest = wide.abs().max(-1, keepdim=True).values
+    scale = torch.where(largest == 0, 1.0, largest / 127)
+    return torch.round(wide / scale).to(torch.int8), scale[..., 0].float()
+
+
+def add_rms_norm_dynamic_quant(
+    x1: Tensor,
+    x2: Tensor,
+    gamma: Tensor,
+    *,
+    smooth_scale1: None = None,
+    smooth_scale2: None = None,
+    beta: None = None,
+    epsilon: float = 1e-6,
+    output_mask: tuple[bool, bool] | None = None,
+    y_dtype: None = None,
+) -> tuple[Tensor, ...]:
+    """The norm is not rounded on its way to int8."""
+    assert list(output_mask or ()) == [True, False], "one output"
+    assert x1.dtype == x2.dtype == gamma.dtype and gamma.dtype != torch.float32, "half floats"
+    total = x1 + x2
+    wide = total.double()
+    normed = wide / torch.sqrt((wide * wide).mean(-1, keepdim=True) + epsilon) * gamma.double()
+    values, scale = _rows(normed)
+    return values, values.new_empty(0), total, scale, scale.new_empty(0)
+
+
+def quant_matmul(
+    x1: Tensor,
+    x2: Tensor,
+    scale: Tensor,
+    *,
+    pertoken_scale: Tensor,
+    bias: Tensor | None = None,
+    output_dtype: int,
+    **given: object,
+) -> Tensor:
+    assert not any(value is not None for value in given.values()), "not covered here"
+    assert x1.dtype == x2.dtype == torch.int8 and max(x1.shape[-1], x2.shape[-1]) <= 65535
+    assert scale.dtype in (torch.float32, torch.bfloat16) and scale.shape == x2.shape[1:]
+    assert pertoken_scale.dtype == torch.float32 and pertoken_scale.shape == x1.shape[:1]
+    assert output_dtype in (15, torch.bfloat16), "bfloat16 here; float32 there is not"
+    out = (x1.double() @ x2.double()) * pertoken_scale.double()[:, None] * scale.double()
+    if bias is not None:
+        assert bias.shape == scale.shape and bias.dtype in (torch.bfloat16, torch.float32)
+        out = out + bias.double()
+    return out.to(torch.bfloat16)
+
+
 OPERATORS = SimpleNamespace(
     npu_rms_norm=rms_norm,
     npu_add_rms_norm=add_rms_norm,
@@ -169,4 +224,7 @@ OPERATORS = SimpleNamespace(
     npu_geglu=geglu,
     npu_prompt_flash_attention=prompt_flash_attention,
     npu_fused_infer_attention_score=fused_infer_attention_score,
+    npu_dynamic_quant=dynamic_quant,
+    npu_add_rms_norm_dynamic_quant=add_rms_norm_dynamic_quant,
+    npu_quant_matmul=quant_matmul,
 )

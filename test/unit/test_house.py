@@ -32,6 +32,7 @@ ORDER = (
     "diff",
     "replay",
     "eval",
+    "compile",
     "view",
     "doctor",
     "convert",
@@ -66,6 +67,7 @@ WITHOUT_ROS = {
     "datasets",
     "diff",
     "eval",
+    "compile",
     "convert",
     "cli",
 }

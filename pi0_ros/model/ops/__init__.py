@@ -7,7 +7,7 @@ them. No operator changes an argument. All of them trace into one graph without 
 control flow and without float64, except those of `onednn`, which is for inference without a graph.
 """
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from pi0_ros.model.ops.ascend import Ascend
 from pi0_ros.model.ops.cuda import Cuda
 from pi0_ros.model.ops.onednn import OneDnn
 from pi0_ros.model.ops.reference import Reference
+from pi0_ros.model.quantised import Calibration
 
 Rope = tuple[Tensor, ...]
 """RoPE tables of some tokens, from `Ops.rope_tables`."""
@@ -167,6 +168,8 @@ def select(
     rotary: str = "per-head",
     padded_masks: bool = False,
     kernels: str = "auto",
+    precision: str = "full",
+    calibration: Calibration | None = None,
 ) -> Ops:
     """The backend for a model.
 
@@ -175,12 +178,14 @@ def select(
         attention, weights_nz, rotary, padded_masks: see `Ascend`; without a meaning on other
             devices.
         kernels: see `Cuda`; likewise.
+        precision, calibration: see `Reference`.
     """
     if device.type == "npu":
         # GE tensors have no strides: a slice is dense in a GE graph and nowhere else.
-        return Ascend(attention, graph == "torchair", weights_nz, rotary, padded_masks)
+        return Ascend(attention, graph == "torchair", weights_nz, rotary, padded_masks, precision)
+    eight_bits: dict[str, Any] = {"precision": precision, "calibration": calibration}
     if cuda.supported(device):
-        return Cuda(kernels, compiled="inductor" in graph)
-    if device.type == "cpu" and graph == "eager" and onednn.supported(dtype):
-        return OneDnn()
-    return Reference()
+        return Cuda(kernels, compiled="inductor" in graph, **eight_bits)
+    if device.type == "cpu" and graph == "eager" and precision == "full":
+        return OneDnn() if onednn.supported(dtype) else Reference()
+    return Reference(**eight_bits)

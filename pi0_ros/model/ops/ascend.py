@@ -8,7 +8,7 @@ Importing this module does not need torch_npu: whoever has tensors on an NPU has
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from pi0_ros.errors import UserError
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops.reference import EPS, Reference
+from pi0_ros.model.quantised import Int8Linear, swap
 
 Model = TypeVar("Model", bound=nn.Module)
 Pair = tuple[Tensor, Tensor]
@@ -25,6 +26,7 @@ Pair = tuple[Tensor, Tensor]
 DTYPES = (torch.float16, torch.bfloat16)
 ATTENTION_KERNELS = ("fia", "pfa")
 ROTARY_FORMS = ("per-head", "broadcast")
+PRECISIONS = ("full", "int8")
 HEAD_DIM_MULTIPLE = 16
 MASK_MULTIPLE = 32
 """Bytes, of which a row of a mask should have a multiple, says the documentation, for speed."""
@@ -56,6 +58,7 @@ class Ascend:
             heads of queries and keys: one split more per layer. Huawei's published pi0 has this
             form; of the other its documents do not say clearly that the kernel takes it.
         padded_masks: make masks wider than there are keys, to a multiple of `MASK_MULTIPLE` bytes.
+        precision: of the products of vision and prefix, see `pi0_ros.model.quantised`.
     """
 
     attention_kernel: str = "fia"
@@ -63,11 +66,13 @@ class Ascend:
     weights_nz: bool = False
     rotary: str = "per-head"
     padded_masks: bool = False
+    precision: str = "full"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("attention", self.attention_kernel, ATTENTION_KERNELS),
             ("rotary", self.rotary, ROTARY_FORMS),
+            ("precision on an NPU", self.precision, PRECISIONS),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -94,6 +99,8 @@ class Ascend:
                 layer.out.unit_gain = layer.down.unit_gain = unit
         for layer in m.vision.layers:
             _pad_heads(layer, -(layer.out.weight.shape[0] // layer.heads) % HEAD_DIM_MULTIPLE)
+        if self.precision == "int8":
+            swap(model, lambda name, linear: NpuInt8Linear(linear))
         if self.weights_nz:
             large = [layer.down for layer in m.prefix.layers]
             large += [part for layer in m.vision.layers for part in (layer.up, layer.down)]
@@ -146,7 +153,7 @@ class Ascend:
             q = y[:, :, :0]
             k, v = self._dense(*y.split((kv_heads, kv_heads), dim=2))
             # The row of the first query head rotates keys as well.
-            tables = (t.view(t.shape[0], x.shape[1], -1, y.shape[3])[:, :, :1] for t in rope)
+            tables = (t.view(t.shape[0], y.shape[1], -1, y.shape[3])[:, :, :1] for t in rope)
             cos, sin = self._dense(*tables)
             k = torch.ops.npu.npu_rotary_mul(k, cos, sin, "half")
         return q, (k, v)
@@ -207,6 +214,11 @@ class Ascend:
         if gain.dim() > 1:  # see `rms_norm`
             normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, linear.unit_gain, EPS)
             return normed * gain, total
+        if isinstance(linear, NpuInt8Linear):  # what reads this norm is quantised as well
+            rows, _, total, scale, _ = torch.ops.npu.npu_add_rms_norm_dynamic_quant(
+                y, residual, gain, epsilon=EPS, output_mask=(True, False)
+            )
+            return Rows(rows, scale), total
         normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, gain, EPS)
         return normed, total
 
@@ -222,6 +234,36 @@ class Ascend:
 
     def _dense(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors if self.dense_views else tuple(t.contiguous() for t in tensors)
+
+
+class Rows(NamedTuple):
+    """What a norm gives to products of int8.
+
+    Attributes:
+        values: int8 [batch, tokens, width].
+        scale: float32 [batch, tokens]; times values it is the norm.
+    """
+
+    values: Tensor
+    scale: Tensor
+
+
+class NpuInt8Linear(Int8Linear):
+    """By npu_quant_matmul; after npu_dynamic_quant, where a norm has not done that already."""
+
+    def forward(self, x: Tensor | Rows, bias: Tensor | None = None) -> Tensor:
+        bias = self.bias if bias is None else bias
+        values, scale = x if isinstance(x, tuple) else torch.ops.npu.npu_dynamic_quant(x)
+        # A scale per token is documented for one axis of tokens.
+        out = torch.ops.npu.npu_quant_matmul(
+            values.flatten(0, -2),
+            self.weight,
+            self.scale,
+            pertoken_scale=scale.flatten(),
+            bias=bias,
+            output_dtype=self.dtype,
+        )
+        return out.unflatten(0, values.shape[:-1])
 
 
 def check_limits(c: Pi0Config, dtype: torch.dtype) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops.reference import EPS, Reference
+from pi0_ros.model.quantised import Calibration
 
 Model = TypeVar("Model", bound=nn.Module)
 Pair = tuple[Tensor, Tensor]
@@ -49,12 +50,21 @@ class Cuda(Reference):
         kernels: those in use.
     """
 
-    def __init__(self, choice: str = "auto", *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        choice: str = "auto",
+        *,
+        compiled: bool = False,
+        precision: str = "full",
+        calibration: Calibration | None = None,
+    ) -> None:
         """
         Args:
             choice: of `CHOICES`.
             compiled: whether inductor fuses what is no product; then only attention is left to win.
+            precision, calibration: see `Reference`.
         """
+        super().__init__(precision, calibration)
         if choice not in CHOICES:
             raise ValueError(f"kernels must be one of {', '.join(CHOICES)}, got {choice!r}")
         self.choice = choice
@@ -62,7 +72,7 @@ class Cuda(Reference):
         self.kernels: frozenset[str] = frozenset()
 
     def prepare(self, model: Model) -> Model:
-        """Decide which kernels to use; the model's parameters stay as they are."""
+        """Decide which kernels to use; parameters stay as they are, but for those of eight bits."""
         m: Any = model
         candidates = () if self.choice == "none" else self.candidates
         if candidates and m.config.head_dim & (m.config.head_dim - 1):
@@ -71,7 +81,7 @@ class Cuda(Reference):
         self.kernels = frozenset(wins)
         if candidates:
             _LOG.info("Triton kernels in use: %s", ", ".join(wins) or "none")
-        return model
+        return super().prepare(model)
 
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         if "attention" not in self.kernels:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
+from pi0_ros.model.quantised import Calibration, quantise
 
 EPS = 1e-6
 Model = TypeVar("Model", bound=nn.Module)
@@ -24,8 +25,16 @@ class Reference:
     are attended to, with a row per query and head of a group.
     """
 
+    def __init__(self, precision: str = "full", calibration: Calibration | None = None) -> None:
+        """
+        Args:
+            precision: of the products of vision and prefix, see `quantised.PRECISIONS`.
+            calibration: for `float8`.
+        """
+        self.precision, self.calibration = precision, calibration
+
     def prepare(self, model: Model) -> Model:
-        return model
+        return quantise(model, self.precision, self.calibration)
 
     def rope_tables(self, positions: Tensor, config: Pi0Config, dtype: torch.dtype) -> Pair:
         size = config.head_dim

@@ -14,7 +14,13 @@ import torch
 
 from pi0_ros.policy import cann
 from pi0_ros.policy import device as module
-from pi0_ros.policy.device import DeviceError, check_fits, chip_name, resolve_device
+from pi0_ros.policy.device import (
+    DeviceError,
+    check_fits,
+    check_precision,
+    chip_name,
+    resolve_device,
+)
 
 RELEASE = ".".join(torch.__version__.split("+")[0].split(".")[:2])
 
@@ -275,6 +281,26 @@ def test_bfloat16_begins_with_ampere(gpus: Callable[..., None]) -> None:
     check_fits(device, torch.float32, lambda: 1)
     with pytest.raises(DeviceError, match=r"computes no bfloat16, which begins with 8\.0"):
         check_fits(device, torch.bfloat16, lambda: 1)
+
+
+def test_eight_bits_are_refused_where_nothing_computes_them(gpus: Callable[..., None]) -> None:
+    gpu, cpu, npu = torch.device("cuda", 0), torch.device("cpu"), torch.device("meta")
+    bfloat16 = torch.bfloat16
+    gpus(capability=(8, 9))
+    for on, precision in ((gpu, "full"), (gpu, "float8"), (cpu, "int8"), (cpu, "full")):
+        check_precision(on, bfloat16, precision)
+    refusals = [
+        (gpu, bfloat16, "int8", "a GPU of NVIDIA has 'float8'"),
+        (cpu, bfloat16, "float8", "precision 'float8' on device 'cpu': it is for GPUs of NVIDIA"),
+        (npu, bfloat16, "float8", "use 'int8' on an NPU"),
+        (gpu, torch.float32, "float8", "set dtype to bfloat16, too"),
+    ]
+    for on, dtype, precision, words in refusals:
+        with pytest.raises(DeviceError, match=words):
+            check_precision(on, dtype, precision)
+    gpus(capability=(8, 6))
+    with pytest.raises(DeviceError, match=r"GPU 0.: it has compute capability 8\.6, and float8 be"):
+        check_precision(gpu, bfloat16, "float8")
 
 
 def test_memory(gpus: Callable[..., None]) -> None:

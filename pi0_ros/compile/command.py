@@ -6,19 +6,22 @@ and inductor on a CPU, cudagraph and inductor_cudagraph on a GPU of NVIDIA, and 
 `graph: auto` follows the result for this processor or card; without that, `auto` is eager on a CPU
 and cudagraph on a GPU. Form, attention, weights, threads and cameras are part of what a graph is
 compiled for: give the node's.
+
+With --precision int8 or float8 and --calibrate a recording's observations say what eight bits do to
+the actions: the cosine of the raw actions with those in --dtype is printed beside the time, and has
+to be at least 0.99. The scales of float8 come from there, too; they are kept in the cache.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
+from pi0_ros.profile.load_options import add_load_options, graph_options
 
 if TYPE_CHECKING:
-    from pi0_ros.policy.compile import GraphOptions
     from pi0_ros.policy.policy import Policy
 
 INFERENCES = 5
@@ -28,6 +31,8 @@ JSON_KEYS = {
     "load_s": "compiler -> seconds of loading, compiling and warming up",
     "inference_s": "compiler -> median seconds of an inference",
     "chosen": "the faster compiler, or the one asked for",
+    "precision, cosine": "of vision and prefix; with --calibrate `observations`, and the `least` "
+    "and `mean` cosine of their raw actions",
     "cache, key": "the cache, and the folder of these graphs in it",
 }
 
@@ -40,47 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_options(parser)
     text = "CPU threads, as the node's; 0: all cores"
     add("--threads", type=console.count(), default=0, metavar="N", help=text)
+    text = "recording to find the scales of float8 with, and to try int8 or float8 on"
+    add("--calibrate", type=Path, metavar="BAG", help=text)
+    console.add_params(parser)
     console.add_json(parser)
+    console.add_ros_args(parser)
 
 
-def add_load_options(parser: argparse.ArgumentParser) -> None:
-    """What `pi0 compile` and `pi0 profile run` load a checkpoint with."""
-    add, choice = parser.add_argument, partial(console.add_choice, parser)
-    graphs = ("auto", "eager", "inductor", "cudagraph", "inductor_cudagraph")
-    graphs += ("torchair", "npugraph_ex")
-    forms = "one graph, or one for the context and one for a step"
-    kernels = "this package's on a GPU of NVIDIA: those that win, all, none"
-    add("--device", default="auto", help="auto, cpu, cuda, npu, with :N or not (default: auto)")
-    choice("--dtype", ("float32", "bfloat16"), "to compute in")
-    choice("--graph", graphs, "compiler, as the node's parameter")
-    choice("--form", ("frame", "two-graph"), forms)
-    choice("--attention", ("fia", "pfa"), "on an NPU")
-    choice("--rtc", ("off", "guided", "trained"), "real-time chunking, as the node's parameter")
-    choice("--weights", ("nd", "nz"), "layout on an NPU")
-    choice("--rotary", ("per-head", "broadcast"), "tables of RotaryMul on an NPU")
-    choice("--masks", ("tight", "padded"), "width of masks on an NPU")
-    add("--super-kernel", action="store_true", help="one super kernel per step, on an NPU")
-    choice("--kernels", ("auto", "triton", "none"), kernels)
-    add("--cameras", nargs="+", metavar="NAME", help="default: all of the checkpoint's")
-    add("--tokenizer", type=Path, metavar="PATH", help="where the checkpoint brings none")
-
-
-def graph_options(args: argparse.Namespace, graph: str, cache: Path | None) -> GraphOptions:
-    """What `add_load_options` was given."""
-    from pi0_ros.policy.compile import GraphOptions
-
-    return GraphOptions(
-        graph,
-        args.form,
-        cache,
-        attention=args.attention,
-        weights_nz=args.weights == "nz",
-        rotary=args.rotary,
-        padded_masks=args.masks == "padded",
-        super_kernel=args.super_kernel,
-        rtc=args.rtc,
-        kernels=args.kernels,
-    )
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program where options do not go together."""
+    if args.calibrate and args.precision == "full":
+        parser.error("--calibrate is for --precision int8 and float8")
+    if (args.params or args.ros_args) and not args.calibrate:
+        parser.error("--params and --ros-args say which topics --calibrate reads")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,14 +65,21 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from pi0_ros.policy.compile import CONTESTANTS
-    from pi0_ros.policy.device import chip_name, resolve_device
+    from pi0_ros.policy.device import check_precision, chip_name, resolve_device
     from pi0_ros.policy.graph_cache import choose, write_measurement
+    from pi0_ros.policy.policy import DTYPES
 
     if args.threads:
         torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
+    check_precision(device, DTYPES[args.dtype], args.precision)
     compares = args.graph == "auto" and device.type in CONTESTANTS
     print(f"{device}: {chip_name(device)}")
+    alike: dict[str, float] = {}
+    if args.calibrate:
+        from pi0_ros.compile.calibrate import GATE, calibrate
+
+        alike = calibrate(args)
     load_s, inference_s = {}, {}
     for graph in CONTESTANTS[device.type] if compares else (args.graph,):
         policy = None  # its memory goes back before the next one is loaded
@@ -108,11 +92,21 @@ def run(args: argparse.Namespace) -> int:
     chosen = choose(inference_s) if compares else next(iter(inference_s))
     print(f"graph auto will be {chosen}" if compares else f"compiled: {chosen}", end="")
     print(f"; cache: {args.cache / policy.graphs.key}")
+    passed = not alike or alike["least"] >= GATE
+    if alike:
+        verdict = "met" if passed else "MISSED"
+        print(
+            f"{args.precision} beside {args.dtype}, {alike['observations']:.0f} observations: "
+            f"cosine of the raw actions {alike['mean']:.5f}, least {alike['least']:.5f} "
+            f"(at least {GATE}: {verdict})"
+        )
     figures = {
         "device": str(device),
         "chip": chip_name(device),
         "dtype": args.dtype,
         "form": args.form,
+        "precision": args.precision,
+        "cosine": alike,
         "load_s": load_s,
         "inference_s": inference_s,
         "chosen": chosen,
@@ -120,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         "key": policy.graphs.key,
     }
     console.write_json(args.json, figures)
-    return console.DONE
+    return console.DONE if passed else console.FAILED
 
 
 def measure(args: argparse.Namespace, graph: str) -> tuple[Policy, float, float]:

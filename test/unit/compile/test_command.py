@@ -10,10 +10,11 @@ import torch
 from pi0_ros.cli import main
 from pi0_ros.model.ops import cuda
 from pi0_ros.model.ops.ascend import ATTENTION_KERNELS
+from pi0_ros.model.quantised import PRECISIONS
 from pi0_ros.policy import graphs
 from pi0_ros.policy.compile import FORMS, GRAPHS, GraphOptions
 from pi0_ros.policy.policy import DTYPES, Policy
-from pi0_ros.profile import compile_command
+from pi0_ros.profile.load_options import add_load_options
 
 
 def compile_(*arguments: object) -> int:
@@ -71,10 +72,11 @@ def test_errors_are_sentences(
 def test_choices_are_those_of_the_policy() -> None:
     """They stand in the command, too, since importing the policy's takes seconds."""
     parser = argparse.ArgumentParser()
-    compile_command.add_arguments(parser)
+    add_load_options(parser)
     choices = {action.dest: action.choices for action in parser._actions if action.choices}
     assert set(choices["graph"]) == set(GRAPHS)
     assert set(choices["form"]) == set(FORMS)
     assert set(choices["attention"]) == set(ATTENTION_KERNELS)
+    assert set(choices["precision"]) == set(PRECISIONS)
     assert set(choices["kernels"]) == set(cuda.CHOICES)
     assert set(choices["dtype"]) == set(DTYPES)

@@ -1,0 +1,1 @@
+"""pi0 compile: graphs ahead of time, and the scales of eight bits."""
