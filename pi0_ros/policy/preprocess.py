@@ -28,6 +28,8 @@ def shrink(image: np.ndarray, size: int, antialias: bool) -> np.ndarray:
     """
     if max(image.shape[:2]) <= size:
         return image
+    if image.strides[2] < 0:  # see _resized
+        return shrink(image[..., ::-1], size, antialias)[..., ::-1]
     if antialias:
         return _resized(image, size, antialias)[0].to(torch.uint8).permute(1, 2, 0).numpy()
     height, width = _fitted(image, size)
@@ -43,8 +45,11 @@ def _fitted(image: np.ndarray | torch.Tensor, size: int) -> tuple[int, int]:
 
 def _resized(image: np.ndarray, size: int, antialias: bool) -> torch.Tensor:
     """[1, 3, h, w] float32 in [0, 255], the longer side `size`."""
+    if image.strides[2] < 0:
+        # Reversed colours (BGR to RGB): torch takes no negative strides, and to copy an image
+        # backwards takes 1 ms at 640 x 480. So it is resized as it lies in memory.
+        return _resized(image[..., ::-1], size, antialias).flip(1)
     fitted = _fitted(image, size)
-    # torch takes no negative strides, which reversed colours (BGR to RGB) have.
     # torch warns of arrays that must not be written to, as those of messages are.
     pixels = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)[None]
     if fitted == image.shape[:2]:

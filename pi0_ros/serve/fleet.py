@@ -143,7 +143,7 @@ def run_fleet(args: argparse.Namespace) -> int:
         address = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(log_to_driver=False, **address)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones, too
         raise FleetError(f"--ray {args.ray}: {error}") from error
     resources = {"num_cpus": max(1, args.threads), "resources": dict(args.ray_resource)}
     if args.device.startswith("cuda"):

@@ -1,8 +1,8 @@
 """Try the faults on the node for as long as asked, and write down what came of it.
 
 First what needs a node of its own: life cycles, checkpoints, a full disk, signals, the policy's own
-process, /clock. Then one node runs for DURATION: half of it or another share undisturbed, the rest
-through all faults in an order drawn by the seed, again and again.
+process, its server, /clock. Then one node runs for DURATION: half of it or another share is
+undisturbed, the rest goes through all faults in an order drawn by the seed, again and again.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ Fast DDS keeps the buffers of a topic's messages, each as large as the largest m
 held (PREALLOCATED_WITH_REALLOC): 24 MB with 4K images, one to three of them, as messages overlap.
 """
 
+ALONE = ((in_two_processes, PROCESS), (on_a_server, SERVER), (on_sim_time, CLOCK))
+"""Nodes, and the faults that each goes through."""
+
 SWEEPS = 5.0
 """Seconds in which the robot's images fall twice at every moment between two ticks."""
 
@@ -65,15 +68,20 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def try_alone(testbed: Testbed, cycles: int) -> Iterator[Result]:
-    """What needs a node of its own."""
-    yield from try_shutdowns(testbed)
-    with in_two_processes(testbed):
-        yield from try_all(testbed, PROCESS)
-    with on_a_server(testbed):
-        yield from try_all(testbed, SERVER)
-    with on_sim_time(testbed):
-        yield from try_all(testbed, CLOCK)
+def try_alone(testbed: Testbed, cycles: int, only: str) -> Iterator[Result]:
+    """What needs a node of its own.
+
+    Args:
+        only: a part of the names of the faults to try; "": all, and what is no fault besides.
+    """
+    if not only:
+        yield from try_shutdowns(testbed)
+    for node, faults in ALONE:
+        if chosen := [fault for fault in faults if only in fault.name]:
+            with node(testbed):
+                yield from try_all(testbed, chosen)
+    if only:
+        return
     good = testbed.folder / "good"
     write_checkpoint(good)
     yield from try_checkpoint(testbed, good, cycles)
@@ -141,13 +149,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cycles", type=int, default=1000, help="life cycles (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the faults")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="faults whose name has it, again and again"
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="faults whose name has it; those that need no node of their own again and again",
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results and figures")
     args = parser.parse_args(argv)
-    if not any(args.only in fault.name for fault in ON_WALL_TIME):
-        names = "; ".join(fault.name for fault in ON_WALL_TIME)
+    faults = (*ON_WALL_TIME, *PROCESS, *SERVER, *CLOCK)
+    if not any(args.only in fault.name for fault in faults):
+        names = "; ".join(fault.name for fault in faults)
         parser.error(f"--only: no fault has {args.only!r} in its name: {names}")
     results: list[Result] = []
     runs: dict[str, list[Sample]] = {}
@@ -157,12 +169,13 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="pi0_soak_") as folder:
         testbed = Testbed(Path(folder))
         try:
-            for result in () if args.only else try_alone(testbed, args.cycles):
+            for result in try_alone(testbed, args.cycles, args.only):
                 results.append(result)
                 tqdm.write(f"{'survived' if result.survived else 'NOT SURVIVED'}: {result.name}")
             quiet = 0.0 if args.only else args.duration * args.undisturbed
             faulty = args.duration - quiet
-            runs = run_long(testbed, quiet, faulty, args.seed, results, args.only)
+            if any(args.only in fault.name for fault in ON_WALL_TIME):
+                runs = run_long(testbed, quiet, faulty, args.seed, results, args.only)
         except NotWithin as error:
             results.append(Result("the suite itself", problems=[str(error)]))
         finally:
