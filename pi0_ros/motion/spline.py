@@ -161,19 +161,20 @@ def segment_peaks(
     way = end_position - position
     with np.errstate(all="ignore"):  # a division by 0 is a turning point that there is not
         square, cube = _coefficients(duration, way, velocity, end_velocity)
+        twice, thrice = 2 * square, 3 * cube
         # The position turns where the velocity is 0, the velocity where the acceleration is.
-        root = np.sqrt(square**2 - 3 * cube * velocity)
+        root = np.sqrt(square * square - thrice * velocity)
         turn = -square - np.copysign(root, square)
         low, high = np.minimum(0.0, way), np.maximum(0.0, way)
-        for t in (turn / (3 * cube), velocity / turn):
+        for t in (turn / thrice, velocity / turn):
             t = np.where((t > 0) & (t < duration), t, 0.0)
             moved = t * (velocity + t * (square + t * cube))
             low, high = np.minimum(low, moved), np.maximum(high, moved)
-        t = -square / (3 * cube)
+        t = -square / thrice
         t = np.where((t > 0) & (t < duration), t, 0.0)
-        fastest = np.abs(velocity + t * (2 * square + t * 3 * cube))
+        fastest = np.abs(velocity + t * (twice + t * 3 * cube))
         fastest = np.maximum(fastest, np.maximum(np.abs(velocity), np.abs(end_velocity)))
-        hardest = np.maximum(np.abs(2 * square), np.abs(2 * square + 6 * cube * duration))
+        hardest = np.maximum(np.abs(twice), np.abs(twice + 6 * cube * duration))
     return Peaks(position + low, position + high, fastest, hardest)
 
 
