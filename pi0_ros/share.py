@@ -1,4 +1,4 @@
-"""Files of the package's share directory: message definitions, configuration, launch files."""
+"""Where files lie: those of the package's share directory, and paths that users write."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def find_shared_file(name: str) -> Path | None:
     folders = [TREE]
     folders += [Path(prefix, "share", "pi0_ros") for prefix in (*prefixes, sys.prefix)]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def user_path(path: str | Path) -> Path:
+    """A path that a user wrote: `~` is a home directory, where there is one of that name.
+
+    `Path.expanduser` raises a RuntimeError where there is none.
+    """
+    return Path(os.path.expanduser(path))

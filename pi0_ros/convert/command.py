@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from pi0_ros import console
 from pi0_ros.errors import UserError
 from pi0_ros.replay.command import add_remap, add_target
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -162,7 +163,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     parameters = _parameters(args)
     base = args.base_checkpoint or (parameters and parameters.base_checkpoint)
     options = ReadOptions(
-        base=str(Path(base).expanduser()) if base else "",
+        base=str(user_path(base)) if base else "",
         asset=args.asset or (parameters.asset if parameters else ""),
         horizon=args.horizon or (parameters.horizon if parameters else 0),
     )
@@ -170,7 +171,7 @@ def _run_checkpoint(args: argparse.Namespace) -> int:
     # A broken one must not cost what is in --out.
     read = read_checkpoint(args.checkpoint, options=options)
     read, declared = _declared(read, parameters)
-    places = [Path(tokenizer).expanduser()] if tokenizer else [read.path, read.path / "tokenizer"]
+    places = [user_path(tokenizer)] if tokenizer else [read.path, read.path / "tokenizer"]
     words = tokenizer_files(places)
     if tokenizer and not words:
         raise UserError(f"{tokenizer} has no tokenizer")

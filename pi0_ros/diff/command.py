@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.bags.results import Results
@@ -120,7 +121,7 @@ def compare_results(a: Results, b: Results, args: argparse.Namespace) -> Differe
 
     poses, units = None, {}
     if args.urdf is not None:
-        arm = read_arm(args.urdf.expanduser(), a.joint_names, args.tool)
+        arm = read_arm(user_path(args.urdf), a.joint_names, args.tool)
         poses, units = arm.tool_poses, arm.units
     if args.params and not (a.units or b.units):
         parameters = _parameters(args.params)

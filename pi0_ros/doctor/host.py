@@ -17,6 +17,7 @@ from pi0_ros.doctor.findings import Finding, fail, ok, warn
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.device import DeviceError, resolve_device
 from pi0_ros.policy.policy import DTYPES
+from pi0_ros.share import user_path
 
 CACHE_BYTES = 1 << 30
 """Compiled graphs of a full model need hundreds of megabytes on disk."""
@@ -128,7 +129,7 @@ def _cache(parameters: NodeParameters) -> Iterator[Finding]:
             text = f"no graph_cache: {parameters.graph} compiles anew at each start"
             yield warn("cache", text, "set graph_cache, and run `pi0 compile` once")
         return
-    cache = Path(parameters.graph_cache).expanduser()
+    cache = user_path(parameters.graph_cache)
     existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         text = f"graph_cache {cache} cannot be written ({existing})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.errors import CheckpointError
@@ -16,6 +15,7 @@ from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import load_limits, preflight
 from pi0_ros.node.preflight_checkpoint import plain_name, read_options
 from pi0_ros.policy.prompt import TokenizerError, load_tokenizer, tokenize, unknown_tokens
+from pi0_ros.share import user_path
 
 
 def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint | None]:
@@ -29,7 +29,7 @@ def judge_policy(parameters: NodeParameters) -> tuple[list[Finding], Checkpoint 
             findings.append(ok("preflight", f"the policy at {parameters.policy_url} fits"))
         return findings, None
     try:
-        path = Path(parameters.checkpoint).expanduser()
+        path = user_path(parameters.checkpoint)
         checkpoint = read_checkpoint(path, options=read_options(parameters))
     except (CheckpointError, OSError):
         return findings, None  # is among the problems
@@ -86,7 +86,7 @@ def _joint_order(parameters: NodeParameters, checkpoint: Checkpoint) -> Iterator
 
 def _tokenizer(parameters: NodeParameters, checkpoint: Checkpoint) -> Finding:
     """Whether it reads the instruction."""
-    given = Path(parameters.tokenizer).expanduser() if parameters.tokenizer else None
+    given = user_path(parameters.tokenizer) if parameters.tokenizer else None
     instruction = parameters.instruction if parameters.instruction.strip() else "touch the cube"
     config = checkpoint.config
     try:

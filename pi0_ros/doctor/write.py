@@ -13,6 +13,7 @@ from pi0_ros.doctor.draft import as_yaml, draft
 from pi0_ros.doctor.robot import Robot, robot_in_bag, robot_on_graph
 from pi0_ros.errors import UserError
 from pi0_ros.motion.limit_files import Limit, read_file
+from pi0_ros.share import user_path
 
 
 def write(
@@ -40,7 +41,7 @@ def write(
     declared = read_declared(read.path, read.joints)
     if file.suffix not in (".yaml", ".yml"):
         raise UserError(f"--write {file}: expected the name of a YAML file, such as robot.yaml")
-    if urdf is not None and file.resolve() == urdf.expanduser().resolve():
+    if urdf is not None and file.resolve() == user_path(urdf).resolve():
         raise UserError(f"--write {file}: it is the URDF; choose another name")
     copy = file.with_suffix(".urdf")
     for path in (file, copy) if urdf is None else (file,):
@@ -50,7 +51,7 @@ def write(
     file.parent.mkdir(parents=True, exist_ok=True)
     path = None
     if urdf is not None:
-        robot.urdf_source, path = str(urdf), urdf.expanduser().resolve()
+        robot.urdf_source, path = str(urdf), user_path(urdf).resolve()
     elif robot.urdf:
         copy.write_text(robot.urdf, encoding="utf-8")
         path = copy.resolve()

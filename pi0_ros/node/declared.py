@@ -8,11 +8,11 @@ contradictions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pi0_ros.checkpoint.document import read_json
 from pi0_ros.checkpoint.errors import CheckpointError
+from pi0_ros.share import user_path
 
 NATIVE = "pi0_ros"
 """`pi0_ros.checkpoint.native.NATIVE`, which imports torch."""
@@ -30,7 +30,7 @@ def fill_declared(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         `pi0 convert --params`, or cannot be read, adds nothing: the preflight judges it.
     """
     filled = dict(given)
-    path = Path(str(given.get("checkpoint") or "")).expanduser()
+    path = user_path(str(given.get("checkpoint") or ""))
     file = path / "config.json"
     try:
         if not (given.get("checkpoint") and file.is_file()):

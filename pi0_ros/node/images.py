@@ -29,6 +29,8 @@ MAX_PIXELS = 2**26
 MAX_SCANS = 32
 """Of a JPEG; progressive ones have about ten."""
 
+_LONGEST = 80  # characters of a message's text that an error shows
+
 
 @dataclass(frozen=True)
 class _Layout:
@@ -187,7 +189,8 @@ def _rows(message: Any) -> tuple[_Layout, np.ndarray]:
     _check_sides(width, height)
     layout = _BY_LOWER_CASE.get(message.encoding.lower())
     if layout is None:
-        raise ImageError(f"encoding {message.encoding!r} is not one of {', '.join(SUPPORTED)}")
+        named = message.encoding[:_LONGEST]
+        raise ImageError(f"encoding {named!r} is not one of {', '.join(SUPPORTED)}")
     if (layout.even and width % 2) or (layout.even == 2 and height % 2):
         sides = "width" if layout.even == 1 else "width and height"
         raise ImageError(f"{_what(message)}: {sides} must be even")
@@ -230,4 +233,4 @@ def _check_file(message: Any) -> None:
 
 
 def _file(message: Any) -> str:
-    return f"compressed image, format {message.format!r}, {len(message.data)} bytes"
+    return f"compressed image, format {message.format[:_LONGEST]!r}, {len(message.data)} bytes"

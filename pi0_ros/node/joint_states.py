@@ -17,6 +17,9 @@ KEPT = 1_000_000_000
 _MOST = 2000  # joint states; at 1 kHz more than KEPT
 _BASE = 20_000_000  # nanoseconds over which a velocity is measured that the message does not give
 _MOST_LISTS = 64  # lists of names that are remembered
+_LONGEST_LIST = 1000  # names in one of them
+_SHOWN, _LONGEST = 20, 80  # names that an error shows, and characters of one
+_FARTHEST = 1e6  # radians: an encoder's ticks, or garbage
 _SAME = 1_000_000  # nanoseconds
 _TURN = 2 * np.pi
 _ROUNDING = 1e-3  # radians by which a driver's half turn may be off pi
@@ -78,7 +81,8 @@ class JointStateReader:
         Other joints may be named too, in any order.
 
         Raises:
-            UnusableJoints: lengths differ, a name occurs twice, a position is not finite.
+            UnusableJoints: lengths differ, a name occurs twice, a position is not finite, or larger
+                than floating point tells turns of.
         """
         names = tuple(message.name)
         columns, where = self._find(names)
@@ -89,10 +93,11 @@ class JointStateReader:
             text = f"{len(names)} names but {len(positions)} positions"
             raise UnusableJoints(text, columns)
         told = np.array(positions, np.float64)[where]
-        finite = np.isfinite(told)
-        if not finite.all():
-            bad = [self._joints[column] for column in np.array(columns)[~finite]]
-            raise UnusableJoints(f"position not finite: {bad}", columns)
+        usable = np.abs(told) <= _FARTHEST  # NaN is not
+        if not usable.all():
+            bad = [self._joints[column] for column in np.array(columns)[~usable]]
+            what = f"beyond {_FARTHEST:g} rad" if np.isfinite(told).all() else "not finite"
+            raise UnusableJoints(f"position {what}: {bad}", columns)
         velocities = None
         if len(message.velocity) == len(names):
             velocities = np.array(message.velocity, np.float64)[where]
@@ -108,12 +113,19 @@ class JointStateReader:
         columns = tuple(sorted(places))
         if columns and len(set(names)) < len(names):
             doubled = [name for name, count in Counter(names).items() if count > 1]
-            raise UnusableJoints(f"named more than once: {doubled}", columns)
+            raise UnusableJoints(f"named more than once: {listed(doubled)}", columns)
         if len(self._known) >= _MOST_LISTS:
             self._known.clear()
         where = np.array([places[column] for column in columns], np.int64)
-        self._known[names] = columns, where
+        if len(names) <= _LONGEST_LIST:
+            self._known[names] = columns, where
         return columns, where
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of a message, as many and as long as a message for people takes."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{[name[:_LONGEST] for name in names[:_SHOWN]]}{more}"
 
 
 class JointHistory:

@@ -17,7 +17,7 @@ from pi0_ros.motion.refusal import Measured, Reason, Refusal
 from pi0_ros.node.contradictions import Publishers
 from pi0_ros.node.images import ImageError, check
 from pi0_ros.node.joint_groups import JointGroups
-from pi0_ros.node.joint_states import UnusableJoints
+from pi0_ros.node.joint_states import UnusableJoints, listed
 from pi0_ros.node.parameter_checks import LONGEST_INSTRUCTION
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, Fault, Stream, StreamStatus
@@ -200,7 +200,7 @@ class ObservationBuffer:
         if reading is None:
             if message.name:
                 none = "" if len(message.position) else " without positions"
-                stream.hint = f"; the last message names {list(message.name)}{none}"
+                stream.hint = f"; the last message names {listed(message.name)}{none}"
             return
         stream.on_message(now)
         stamp = stamp_of(message)

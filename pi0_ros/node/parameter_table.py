@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.share import user_path
+
 Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
 
 START, CONFIGURE, LIVE = "start", "configure", "live"
@@ -368,7 +370,7 @@ class NodeParameters:
     @property
     def limit_files(self) -> tuple[Path, ...]:
         """Those of `joint_limits`, and `urdf`."""
-        return tuple(Path(name).expanduser() for name in (*self.joint_limits, self.urdf) if name)
+        return tuple(user_path(name) for name in (*self.joint_limits, self.urdf) if name)
 
     @property
     def camera_names(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from pi0_ros.node.interface import Topic, node_topics
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight_checkpoint import checkpoint_problems, read_options, unit_names
 from pi0_ros.node.remote import server_problems
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -134,10 +134,10 @@ def load_check(parameters: NodeParameters, limits: JointLimits | None) -> Collis
     if not reference and limits is not None:
         reference = np.clip(0.0, limits.lower, limits.upper)
     return CollisionCheck(
-        Path(p.urdf).expanduser(),
+        user_path(p.urdf),
         p.joint_names,
         self_collision=p.self_collision,
-        srdf=Path(p.srdf).expanduser() if p.srdf else None,
+        srdf=user_path(p.srdf) if p.srdf else None,
         margin=p.collision_margin,
         box=p.workspace_box,
         tool=p.tool_frame,
@@ -159,7 +159,7 @@ def _read_checkpoint(parameters: NodeParameters, problems: list[str]) -> Checkpo
     from pi0_ros.checkpoint.formats import read_checkpoint
 
     try:
-        path = Path(parameters.checkpoint).expanduser()
+        path = user_path(parameters.checkpoint)
         return read_checkpoint(path, options=read_options(parameters))
     except (CheckpointError, OSError) as error:
         problems.append(str(error))

@@ -7,12 +7,14 @@ their order, times, and units against the limits of the joints.
 from __future__ import annotations
 
 import re
+from os.path import isfile  # Path.is_file raises an OSError where a name is too long
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pi0_ros.node.parameters import DT_TOLERANCE, NodeParameters
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.checkpoint.checkpoint import Checkpoint
@@ -56,7 +58,7 @@ def read_options(parameters: NodeParameters) -> ReadOptions:
 
     base = parameters.base_checkpoint
     return ReadOptions(
-        base=str(Path(base).expanduser()) if base else "",
+        base=str(user_path(base)) if base else "",
         asset=parameters.asset,
         horizon=parameters.horizon,
     )
@@ -219,10 +221,10 @@ def _tokenizer_problems(parameters: NodeParameters, checkpoint: Path) -> list[st
     """That there is one; reading it takes transformers, which takes seconds to import."""
     from pi0_ros.policy.prompt import TokenizerError, load_tokenizer
 
-    given = Path(parameters.tokenizer).expanduser() if parameters.tokenizer else None
+    given = user_path(parameters.tokenizer) if parameters.tokenizer else None
     places = [given] if given else [checkpoint, checkpoint / "tokenizer"]
     names = ("tokenizer_config.json", "tokenizer.model", "paligemma_tokenizer.model")
-    if any(place.is_file() or any((place / n).is_file() for n in names) for place in places):
+    if any(isfile(place) or any(isfile(place / n) for n in names) for place in places):
         return []
     try:
         load_tokenizer(checkpoint, given)

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight_checkpoint import fit_problems, joint_units, policy_arguments
 from pi0_ros.serve.load import LoadArguments
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.motion.limits import JointLimits
@@ -55,8 +55,8 @@ def on_server(parameters: NodeParameters, limits: JointLimits | None = None) -> 
     from pi0_ros.serve.remote import RemotePolicy
 
     p = parameters
-    key = read_key(Path(p.policy_key_file).expanduser()) if p.policy_key_file else ""
-    authority = Path(p.policy_authority).expanduser() if p.policy_authority else None
+    key = read_key(user_path(p.policy_key_file)) if p.policy_key_file else ""
+    authority = user_path(p.policy_authority) if p.policy_authority else None
     link = ServerLink(p.policy_url, key, authority)
     return RemotePolicy(link, _robot_side(p), partial(served_problems, p, limits))
 

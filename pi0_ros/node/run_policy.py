@@ -41,6 +41,7 @@ PATIENCE = 10.0
 
 _BOOL = "std_msgs/msg/Bool"
 _LONGEST_NAME = 200  # characters of a topic; the middleware takes about 240
+_LONGEST = 1000  # characters of a prompt that is shown
 _Result = RunPolicy.Result
 
 
@@ -343,7 +344,7 @@ class RunPolicyServer:
         executed = self._around.executed() - goal.executed
         self._last = f"{end.termination} after {self._elapsed(goal):.1f} s, {executed} chunks"
         self._last += f": {end.error_msg}" if end.error_msg else ""
-        self._node.get_logger().info(f"goal {goal.prompt!r}: {self._last}")
+        self._node.get_logger().info(f"goal {goal.prompt[:_LONGEST]!r}: {self._last}")
         if goal.handle is None:
             return
         result = _Result(

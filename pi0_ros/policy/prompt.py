@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,12 @@ def load_tokenizer(checkpoint: Path, tokenizer: str | Path | None) -> Tokenizer:
     """
     places = [Path(tokenizer)] if tokenizer else [checkpoint, checkpoint / "tokenizer"]
     for place in places:
-        models = [place] if place.is_file() else [place / name for name in _SENTENCEPIECE]
-        if (place / "tokenizer_config.json").is_file():
+        # Path.is_file raises an OSError where a name is too long.
+        models = [place] if isfile(place) else [place / name for name in _SENTENCEPIECE]
+        if isfile(place / "tokenizer_config.json"):
             return _from_transformers(place)
         for model in models:
-            if model.is_file():
+            if isfile(model):
                 return _from_sentencepiece(model)
     raise TokenizerError(
         f"no tokenizer in {' or '.join(map(str, places))}: expected tokenizer_config.json with"

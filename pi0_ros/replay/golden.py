@@ -21,7 +21,7 @@ from pi0_ros.errors import UserError
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.replay.deterministic import Options
 from pi0_ros.replay.results import GOLDEN
-from pi0_ros.share import find_shared_file
+from pi0_ros.share import find_shared_file, user_path
 
 FORMAT = 2  # 2: chunks with a verdict
 
@@ -52,7 +52,7 @@ def ingredients(parameters: NodeParameters, options: Options, messages: str) -> 
     """
     paths = ("checkpoint", "base_checkpoint", "srdf", "tokenizer")
     files = {name: getattr(parameters, name) for name in paths}
-    hashes = {n: hash_path(Path(file).expanduser()) if file else None for n, file in files.items()}
+    hashes = {n: hash_path(user_path(file)) if file else None for n, file in files.items()}
     return {
         "recording": messages,
         **hashes,

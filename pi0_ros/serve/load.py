@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.policy.card import PolicyCard
@@ -82,7 +83,7 @@ def load_policy(arguments: LoadArguments) -> Policy:
         torch.set_num_threads(arguments.threads)
     cache = arguments.graph.get("cache")
     return Policy.load(
-        Path(arguments.checkpoint).expanduser(),
+        user_path(arguments.checkpoint),
         device=arguments.device,
         dtype=arguments.dtype,
         seed=arguments.seed,
@@ -92,11 +93,9 @@ def load_policy(arguments: LoadArguments) -> Policy:
         delta_mask=arguments.delta_mask,
         discrete_state_input=arguments.discrete_state_input,
         action_dt=arguments.action_dt,
-        tokenizer=Path(arguments.tokenizer).expanduser() if arguments.tokenizer else None,
+        tokenizer=user_path(arguments.tokenizer) if arguments.tokenizer else None,
         options=ReadOptions(**arguments.options),
-        graph=GraphOptions(
-            **{**arguments.graph, "cache": Path(cache).expanduser() if cache else None}
-        ),
+        graph=GraphOptions(**{**arguments.graph, "cache": user_path(cache) if cache else None}),
         rtc_max_delay=arguments.rtc_max_delay,
         resize=arguments.resize,
     )

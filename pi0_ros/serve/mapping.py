@@ -12,6 +12,7 @@ import numpy as np
 from pi0_ros.errors import UserError
 from pi0_ros.plain_yaml import read_yaml_file
 from pi0_ros.serve.wire import WireError, numbers
+from pi0_ros.share import user_path
 
 
 class MappingError(UserError, ValueError):
@@ -149,7 +150,7 @@ def read_mapping(name: str) -> KeyMapping:
     """
     if name in MAPPINGS:
         return MAPPINGS[name]
-    file = Path(name).expanduser()
+    file = user_path(name)
     if not file.is_file():
         raise MappingError(f"mapping {name!r}: neither one of {', '.join(MAPPINGS)} nor a file")
     try:

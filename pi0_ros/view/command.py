@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_ros import console
+from pi0_ros.share import user_path
 
 if TYPE_CHECKING:
     from pi0_ros.collision.kinematics import Arm
@@ -101,7 +102,7 @@ def _view_bag(args: argparse.Namespace, interrupted: Callable[[], bool]) -> None
     from pi0_ros.view.recording import build_timeline, recording_of
 
     results = read_results(args.bag)
-    arm = read_arm(args.urdf.expanduser(), results.joint_names, args.tool)
+    arm = read_arm(user_path(args.urdf), results.joint_names, args.tool)
     shapes = _shapes(arm, args.urdf)
     recording = recording_of(results, args.recording)
     if recording is None:
@@ -139,7 +140,7 @@ def _view_live(args: argparse.Namespace, interrupted: Callable[[], bool]) -> Non
         if args.urdf is None:
             arm = Arm(node.description(), joints, args.tool)
         else:
-            arm = read_arm(args.urdf.expanduser(), joints, args.tool)
+            arm = read_arm(user_path(args.urdf), joints, args.tool)
         shapes = _shapes(arm, args.urdf)
         timeline = Timeline(arm, keep=KEEP + 5)
         node.follow(timeline)

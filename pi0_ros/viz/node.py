@@ -7,7 +7,6 @@ effort subscription cannot hold up the publisher. It needs the robot's URDF.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from pi0_ros.motion.urdf import UrdfError
 from pi0_ros.msg import ActionChunk
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 from pi0_ros.ros.throttle import ThrottledLog, printable
+from pi0_ros.share import user_path
 from pi0_ros.viz.chunk import EXECUTED, REJECTED, Chunk, ChunkError, read_chunk
 from pi0_ros.viz.messages import ghost_message, marker_array, path_message
 from pi0_ros.viz.scene import TRAIL, Scene, tool_path
@@ -103,7 +103,7 @@ class VizNode(Node):
         self._ghost = self.create_publisher(JointState, "~/preview/joint_states", _NEWEST)
         file = self.get_parameter("robot_description_file").value
         if file:
-            self._urdf_text = read_urdf_file(Path(file).expanduser())
+            self._urdf_text = read_urdf_file(user_path(file))
         else:
             LatchedSubscription(
                 self, String, DESCRIPTION, self._on_description, _NEWEST, self._warn

@@ -184,6 +184,11 @@ def test_only_safetensors_never_pickle() -> None:
         assert not re.search(r"\b(torch\.load|torch\.save|allow_pickle)\b", text), name
 
 
+def test_home_directories_are_found_in_one_way() -> None:
+    """`Path.expanduser` raises a RuntimeError where there is no such user."""
+    assert [name for name, file in MODULES.items() if ".expanduser()" in file.read_text()] == []
+
+
 def test_no_path_of_one_machine_is_tracked() -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True

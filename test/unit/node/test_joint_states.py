@@ -66,6 +66,7 @@ def test_other_joints_and_no_positions_say_nothing():
         (["a", "b", "a"], [1.0, 2.0, 3.0], r"more than once: \['a'\]"),
         (["b", "a"], [1.0, float("nan")], r"not finite: \['a'\]"),
         (["b", "a"], [float("-inf"), 1.0], r"not finite: \['b'\]"),
+        (["b", "a"], [1e16, 1.0], r"beyond 1e\+06 rad: \['b'\]"),
     ],
 )
 def test_bad_joint_states(names, positions, says):

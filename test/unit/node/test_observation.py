@@ -114,6 +114,21 @@ def test_a_stale_joint_state_tells_of_strangers_that_came_after_it():
     assert "names" not in detail(stranger, ours)
 
 
+def test_a_message_s_text_is_not_repeated_whole():
+    """It would stand in every diagnostics and every log line of the refusals to come."""
+    long = "x" * 100_000
+    buffer = filled(front=None, joints=None)
+    buffer.put_image("front", image(NOW, encoding=long))
+    strangers = joint_state(NOW, **{f"{long}{i}": 0.0 for i in range(100)})
+    buffer.put_joint_state(strangers)
+    details = [status.detail for status in buffer.statuses(NOW)]
+    assert max(map(len, details)) < 3000 and "and 80 more" in details[2]
+    twice = joint_state(NOW, pan=0.0)
+    twice.name, twice.position = ["pan", *[long] * 2], [0.0] * 3
+    buffer.put_joint_state(twice)
+    assert len(buffer.statuses(NOW)[2].detail) < 3000
+
+
 @pytest.mark.parametrize(
     ("ages", "named"),
     [

@@ -62,6 +62,13 @@ def test_what_fits_has_no_problems(checkpoint: Path, tmp_path: Path) -> None:
     assert problems(checkpoint, cameras=["wrist"], instruction="") == []
 
 
+@pytest.mark.parametrize("path", ["~nobody_of_this_name/x", "x" * 5000])
+@pytest.mark.parametrize("name", ["checkpoint", "tokenizer", "joint_limits", "urdf"])
+def test_paths_that_cannot_be_are_problems(checkpoint: Path, path: str, name: str) -> None:
+    values = {"checkpoint": str(checkpoint), "joints": JOINTS, name: path}
+    assert any(path in problem for problem in preflight(configure(**values), None))
+
+
 def test_limits_in_degrees_are_refused_unless_allowed(checkpoint: Path, tmp_path: Path) -> None:
     degrees = limits_file(tmp_path, joint1=(-180.0, 180.0))
     (problem,) = problems(checkpoint, joint_limits=degrees)
