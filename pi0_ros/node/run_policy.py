@@ -95,12 +95,16 @@ class _Server(ActionServer):
 
 @dataclass
 class _Goal:
-    """The goal that is obeyed; `handle` is None for one of ~/run_policy/start."""
+    """The goal that is obeyed; `handle` is None for one of ~/run_policy/start.
+
+    `began` and `seen` are nanoseconds of the node's clock: when it began, and the last look at it.
+    """
 
     handle: ServerGoalHandle | None
     prompt: str
     longest: float
     began: int
+    seen: int
     executed: int
     progress_at: float
     success: AnyQosSubscription | None = None
@@ -214,7 +218,7 @@ class RunPolicyServer:
     ) -> End | None:
         """Obey from now on; returns how it ended, if it did."""
         now = self._now()
-        goal = _Goal(handle, prompt, longest, now, self._around.executed(), time.monotonic())
+        goal = _Goal(handle, prompt, longest, now, now, self._around.executed(), time.monotonic())
         self._goal = goal
         loop = self._around.loop()
         if loop is None:
@@ -385,5 +389,8 @@ class RunPolicyServer:
         return self._node.get_clock().now().nanoseconds
 
     def _elapsed(self, goal: _Goal) -> float:
-        """Seconds of the node's clock."""
-        return max(0.0, (self._now() - goal.began) / 1e9)
+        """Seconds of the node's clock, which may jump back, as where a bag loops."""
+        now = self._now()
+        goal.began -= max(0, goal.seen - now)
+        goal.seen = now
+        return (now - goal.began) / 1e9

@@ -154,6 +154,22 @@ def test_a_goal_that_stops_can_be_stopped_again(robot: Robot) -> None:
     assert handle.ended == "succeed"
 
 
+def test_a_clock_that_jumps_back_does_not_prolong_a_goal(robot: Robot) -> None:
+    """As /clock does when a recording that is shorter than max_duration loops."""
+    robot.now = 100 * 10**9
+    handle = Handle(seconds=25)
+    robot.task._on_accepted(handle)
+    for _ in range(3):  # 27 s in all
+        robot.now += 9 * 10**9
+        robot.task._look()
+        robot.now -= 9 * 10**9
+        robot.task._look()
+    robot.moves = False
+    robot.task._look()
+    assert handle.ended == "abort" and robot.results[0].termination == "timed out"
+    assert robot.results[0].elapsed.sec == 27
+
+
 def test_a_negative_duration_is_refused(robot: Robot) -> None:
     robot.task._on_accepted(Handle(seconds=-1))
     assert robot.results[0].error_code == RunPolicy.Result.INVALID_GOAL
