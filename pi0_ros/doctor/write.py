@@ -37,7 +37,7 @@ def write(
     Raises:
         UserError: a file exists; no checkpoint; a bag that cannot be read.
     """
-    read = read_checkpoint(checkpoint.expanduser())
+    read = read_checkpoint(user_path(checkpoint))
     declared = read_declared(read.path, read.joints)
     if file.suffix not in (".yaml", ".yml"):
         raise UserError(f"--write {file}: expected the name of a YAML file, such as robot.yaml")
