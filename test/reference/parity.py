@@ -270,8 +270,14 @@ def cases(version: str) -> list[dict[str, Any]]:
     return [*CASES, *ONLY[version], ROUNDED]
 
 
-def measure(version: str, results: Mapping[str, OracleResult]) -> list[Row]:
-    """All comparisons with one LeRobot version, on what it saved of each of its cases."""
+def measure(
+    version: str, results: Mapping[str, OracleResult], forms: Iterable[str] = FORMS
+) -> list[Row]:
+    """All comparisons with one LeRobot version, on what it saved of each of its cases.
+
+    Args:
+        forms: of graphs that inductor is to compile.
+    """
     rows = [
         compare(version, results[case["name"]], "float32", hub=case.get("hub_layout", False))
         for case in cases(version)
@@ -279,7 +285,7 @@ def measure(version: str, results: Mapping[str, OracleResult]) -> list[Row]:
     rows.append(compare(version, results[ROUNDED["name"]], "bfloat16"))
     if PI05_ROUNDED in cases(version):
         compiled = results[PI05_COMPILED["name"]]
-        rows += [compare(version, compiled, "float32", form=form) for form in FORMS]
+        rows += [compare(version, compiled, "float32", form=form) for form in forms]
         rows.append(compare(version, results[PI05_ROUNDED["name"]], "bfloat16"))
     return rows
 
