@@ -49,6 +49,14 @@ def test_the_expert_touches_what_it_should(
     assert "100.0% of 4 scenes" in capsys.readouterr().out
 
 
+def test_a_link_that_fails_makes_the_arm_hold_and_go_on(tmp_path: Path) -> None:
+    late = ["-p", "inference_timeout:=0.5", "--link", "20", "1", "1", "1.5", *LATE]
+    figures = run(tmp_path, "--seconds", "20", *late)
+    assert figures["success_rate"] == 1.0 and figures["link"] == [20, 1, 1, 1.5]
+    assert figures["stops"] >= figures["recoveries"] > 0
+    assert figures["refused"]["timeout"] > 0 and figures["busy_ticks"] > 0
+
+
 def test_same_arguments_same_figures_however_many_workers(tmp_path: Path) -> None:
     arguments = ["--delay", "100", "--rate", "20", *LATE]
     first = without_wall_times(run(tmp_path, *arguments))
