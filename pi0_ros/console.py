@@ -124,6 +124,23 @@ def add_number(
     parser.add_argument(flag, metavar=metavar, type=kind, default=default, help=text)
 
 
+def add_verb(verbs: Any, name: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
+    """The parser of a command within a command, such as `pi0 profile run`.
+
+    Args:
+        verbs: of `add_subparsers`.
+        text: what it does, in a few words.
+    """
+    return verbs.add_parser(
+        name,
+        help=text,
+        description=f"{text[:1].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def add_ros_args(parser: argparse.ArgumentParser) -> None:
     """`--ros-args ARG ...`: everything after it is the node's."""
     parser.add_argument(

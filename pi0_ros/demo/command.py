@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
 
 from pi0_ros import console
 from pi0_ros.demo import checkpoint
@@ -81,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     console.add_json(parser)
 
     verbs = parser.add_subparsers(dest="what", metavar="[bag|checkpoint]")
-    bag = _add_verb(verbs, "bag", "write a recording of the simulated arm", _BAG_EPILOG)
+    bag = console.add_verb(verbs, "bag", "write a recording of the simulated arm", _BAG_EPILOG)
     add = bag.add_argument
     add("folder", metavar="DIR", type=Path, help="folder of the bag")
     console.add_number(bag, "--seconds", "S", _above_0, 10.0, "recorded time")
@@ -95,18 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     keys = f"keys of --json: {', '.join(checkpoint.JSON_KEYS)}"
     text = "write a checkpoint with random weights, whose actions mean nothing"
-    checkpoint.add_arguments(_add_verb(verbs, "checkpoint", text, keys))
-
-
-def _add_verb(verbs: Any, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
-    return verbs.add_parser(
-        name,
-        help=text,
-        description=f"{text[:1].upper()}{text[1:]}.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    checkpoint.add_arguments(console.add_verb(verbs, "checkpoint", text, keys))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -91,24 +91,26 @@ def figures(sums: Sums, joints: Sequence[str], units: Sequence[str], dt: float) 
     """
     counts = sums.counts.sum(axis=0)
     steps = sums.counts.sum(axis=1)
+
+    def errors(columns: list[int]) -> dict[str, float | None]:
+        count = counts[columns].sum()
+        return {
+            "mean_abs": _ratio(sums.absolute[:, columns].sum(), count),
+            "rms": _root(sums.squared[:, columns].sum(), count),
+            "holding_mean_abs": _ratio(sums.holding[:, columns].sum(), count),
+        }
+
     by_joint = {
         name: {
             "unit": units[j],
-            "mean_abs": _ratio(sums.absolute[:, j].sum(), counts[j]),
-            "rms": _root(sums.squared[:, j].sum(), counts[j]),
             "max": float(sums.largest[j]) if counts[j] else None,
-            "holding_mean_abs": _ratio(sums.holding[:, j].sum(), counts[j]),
+            **errors([j]),
         }
         for j, name in enumerate(joints)
     }
     by_unit = {
-        unit: {
-            "mean_abs": _ratio(sums.absolute[:, own].sum(), counts[own].sum()),
-            "rms": _root(sums.squared[:, own].sum(), counts[own].sum()),
-            "holding_mean_abs": _ratio(sums.holding[:, own].sum(), counts[own].sum()),
-        }
+        unit: errors([j for j, one in enumerate(units) if one == unit])
         for unit in dict.fromkeys(units)
-        for own in [np.array([one == unit for one in units])]
     }
     mixed = len(by_unit) > 1
     whole = dict.fromkeys(("mean_abs", "rms", "holding_mean_abs"))

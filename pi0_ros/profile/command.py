@@ -35,14 +35,15 @@ JSON_KEYS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|report")
-    run = _subcommand(commands, "run", "profile inferences of a checkpoint and report them")
+    run = console.add_verb(commands, "run", "profile inferences of a checkpoint and report them")
     console.add_checkpoint(run)
     add_load_options(run)
     console.add_number(run, "--inferences", "N", console.count(1), 5, "inferences to profile")
     console.add_number(run, "--warm-up", "N", console.count(), 3, "inferences before them")
     console.add_out(run, "raw data is not kept; on an NPU: profile")
 
-    report = _subcommand(commands, "report", "figures of a profile that torch_npu.profiler wrote")
+    text = "figures of a profile that torch_npu.profiler wrote"
+    report = console.add_verb(commands, "report", text)
     report.add_argument(
         "profile",
         metavar="DIR",
@@ -99,10 +100,4 @@ def _profile(args: argparse.Namespace) -> Report:
     observation = plausible_observation(policy.cameras, policy.num_joints)
     return profile_policy(
         policy, observation, args.inferences, out, device=policy.device, warm_up=args.warm_up
-    )
-
-
-def _subcommand(commands, name: str, text: str) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
     )
