@@ -17,7 +17,7 @@ from pi0_ros.checkpoint.normalization import (
     read_statistics,
     required_statistics,
 )
-from pi0_ros.checkpoint.sizes import MOST_HORIZON, declared_sizes, published_sizes, read_size
+from pi0_ros.checkpoint.sizes import MOST_HORIZON, declared_sizes, published_sizes
 from pi0_ros.checkpoint.steps import (
     NORMALIZER,
     POSTPROCESSOR,
@@ -158,8 +158,8 @@ def _sizes(document: Document, variant: str, is_new: bool) -> Pi0Config:
         variant,
         prefix=prefix,
         expert=expert,
-        num_steps=read_size(document, steps, 10, MOST_HORIZON),
-        horizon=read_size(document, horizon, 50, MOST_HORIZON),
+        num_steps=document.integer(steps, 10, 1, MOST_HORIZON),
+        horizon=document.integer(horizon, 50, 1, MOST_HORIZON),
     )
 
 

@@ -20,7 +20,6 @@ from pi0_ros.checkpoint.sizes import (
     MOST_HORIZON,
     declared_sizes,
     published_sizes,
-    read_size,
     tensor_sizes,
     variant_of,
 )
@@ -102,7 +101,7 @@ def _sizes(
                 " (50 where it has none)"
             )
         return tensor_sizes(tensors, min(horizon, MOST_HORIZON) or 50, problems)
-    declared = read_size(document, "action_horizon", 50, MOST_HORIZON)
+    declared = document.integer("action_horizon", 50, 1, MOST_HORIZON)
     if horizon and horizon != declared:
         document.problem(f"action_horizon is {declared}, the parameter `horizon` is {horizon}")
     variant = variant_of(tensors)
@@ -113,7 +112,7 @@ def _sizes(
         expert=document.text("action_expert_variant", "gemma_300m"),
         num_steps=10,
         horizon=declared,
-        action_dim=read_size(document, "action_dim", 32, 1024),
+        action_dim=document.integer("action_dim", 32, 1, 1024),
     )
 
 

@@ -40,11 +40,6 @@ _MOST_WIDTH = 1 << 17
 _PERIODS = ("min_period", "max_period")
 
 
-def read_size(document: Document, key: str, default: int, most: int) -> int:
-    """A size from config.json, bounded before anything of it is allocated."""
-    return document.integer(key, default, 1, most)
-
-
 def declared_sizes(document: Document, variant: str) -> Pi0Config | None:
     """The sizes that this package wrote into config.json itself; None where it did not."""
     if SIZES_KEY not in document:
@@ -57,7 +52,7 @@ def declared_sizes(document: Document, variant: str) -> Pi0Config | None:
     values = {
         name: sizes.number(name, default, 1e-9, 1e9)
         if name in _PERIODS
-        else read_size(sizes, name, default, _MOST.get(name, _MOST_WIDTH))
+        else sizes.integer(name, default, 1, _MOST.get(name, _MOST_WIDTH))
         for name, default in defaults.items()
         if name != "variant"
     }
@@ -81,19 +76,15 @@ def published_sizes(
         prefix, expert: variants of Gemma, see `GEMMA_VARIANTS`.
     """
     length = (PI05 if variant == "pi05" else Pi0Config()).prompt_length
-    values: dict[str, float] = {
-        "max_state_dim": read_size(document, "max_state_dim", action_dim, _MOST["max_state_dim"]),
-        "max_action_dim": read_size(
-            document, "max_action_dim", action_dim, _MOST["max_action_dim"]
-        ),
-        "horizon": horizon,
-        "num_steps": num_steps,
-        "prompt_length": read_size(
-            document, "tokenizer_max_length", length, _MOST["prompt_length"]
-        ),
-        "min_period": document.number("min_period", 4e-3, 1e-9, 1e9),
-        "max_period": document.number("max_period", 4.0, 1e-9, 1e9),
-    }
+    values: dict[str, float] = {"horizon": horizon, "num_steps": num_steps}
+    for name, key, default in (
+        ("max_state_dim", "max_state_dim", action_dim),
+        ("max_action_dim", "max_action_dim", action_dim),
+        ("prompt_length", "tokenizer_max_length", length),
+    ):
+        values[name] = document.integer(key, default, 1, _MOST[name])
+    for name, default in (("min_period", 4e-3), ("max_period", 4.0)):
+        values[name] = document.number(name, default, 1e-9, 1e9)
     for part, gemma in (("prefix", prefix), ("expert", expert)):
         sizes = GEMMA_VARIANTS.get(gemma)
         if sizes is None:
