@@ -29,10 +29,6 @@ _AXES = "xyz"
 _COLLISION = re.compile(r"(\S+) and (\S+) would collide at step (\d+) of (\d+)")
 
 
-class CollisionError(ProblemsError):
-    """The check cannot be made with these files."""
-
-
 def colliding(text: str) -> tuple[str, str, float] | None:
     """Two links, and the share of the motion after which they collide, of a refusal's text."""
     found = _COLLISION.search(text)
@@ -72,7 +68,7 @@ class CollisionCheck:
             reference: [joints] a pose in which no pair may collide.
 
         Raises:
-            CollisionError: lists everything that is wrong.
+            ProblemsError: lists everything that is wrong.
         """
         try:
             self._arm = read_arm(urdf, joints, tool)
@@ -85,9 +81,7 @@ class CollisionCheck:
                 self._prepare(urdf, srdf)
             self._reach = _reach(self._arm, self._geometry)
         except OSError as error:
-            raise CollisionError([f"{error.filename}: {error.strerror}"]) from error
-        except ProblemsError as error:
-            raise CollisionError(error.problems) from error
+            raise ProblemsError([f"{error.filename}: {error.strerror}"]) from error
         self._check_reference(np.array([reference if len(reference) else np.zeros(len(joints))]))
 
     def __call__(self, motion: Motion) -> Refusal | None:
@@ -178,7 +172,7 @@ class CollisionCheck:
         if hits:
             named = ", ".join(" and ".join(pair) for pair in hits[:MOST_NAMED])
             more = f" and {len(hits) - MOST_NAMED} more" if len(hits) > MOST_NAMED else ""
-            raise CollisionError(
+            raise ProblemsError(
                 [
                     f"these links are closer than {self._margin:g} m already in the pose"
                     f" {_numbers(reference[0])}: {named}{more}. Give another pose as"
@@ -201,7 +195,7 @@ def _read_srdf(arm: Arm, path: Path) -> set[frozenset[str]]:
     try:
         return of_srdf(arm.urdf, path)
     except ProblemsError as error:
-        raise CollisionError([f"{path}: {problem}" for problem in error.problems]) from error
+        raise ProblemsError([f"{path}: {problem}" for problem in error.problems]) from error
 
 
 def _numbers(values: np.ndarray) -> str:

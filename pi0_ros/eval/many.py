@@ -19,10 +19,6 @@ LOCAL = "local"
 """Address that starts a Ray on this machine's loopback, for as long as the evaluation runs."""
 
 
-class EvalError(UserError, RuntimeError):
-    """The evaluation as a whole failed; what is wrong with one recording is in its result."""
-
-
 def evaluate_all(jobs: Sequence[Job], workers: int = 1, ray_address: str = "") -> list[Evaluated]:
     """Evaluates every recording; results are in the order of the jobs.
 
@@ -66,7 +62,7 @@ def _by_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Eval
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise EvalError(
+            raise UserError(
                 "a process of the evaluation died (out of memory?): try fewer --jobs"
             ) from error
         except BaseException:
@@ -85,7 +81,7 @@ def _by_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Evaluated]
     try:
         ray.init(log_to_driver=False, **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise EvalError(f"--ray {address}: {error}") from error
+        raise UserError(f"--ray {address}: {error}") from error
     try:
         task = ray.remote(evaluate)
         numbers = {
@@ -98,7 +94,7 @@ def _by_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Evaluated]
             for reference in ready:
                 yield numbers[reference], ray.get(reference)
     except ray.exceptions.RayError as error:
-        raise EvalError(f"--ray {address}: a task failed: {error}") from error
+        raise UserError(f"--ray {address}: a task failed: {error}") from error
     finally:
         ray.shutdown()
 

@@ -8,7 +8,6 @@ from typing import Any
 from pi0_ros.console import percentiles, table
 from pi0_ros.eval.evaluate import Evaluated
 from pi0_ros.eval.figures import add, figures
-from pi0_ros.eval.many import EvalError
 
 JOINTS = (
     "joint",
@@ -27,14 +26,8 @@ def evaluation_json(results: Sequence[Evaluated]) -> dict[str, Any]:
     """Every recording and all together, under the keys of `JSON_KEYS` in command.py.
 
     All but `wall` is the same whichever way the recordings were evaluated.
-
-    Raises:
-        EvalError: the recordings have other joints or another pace than each other.
     """
     good = [result for result in results if result.sums is not None]
-    shapes = {(r.joints, r.dt, r.sums.counts.shape) for r in good if r.sums is not None}
-    if len(shapes) > 1:  # one parameter file and one checkpoint: cannot be
-        raise EvalError(f"recordings of several shapes cannot be added up: {sorted(shapes)}")
     document: dict[str, Any] = {"recordings": [_recording(result) for result in results]}
     if good:
         total = add([result.sums for result in good if result.sums is not None])

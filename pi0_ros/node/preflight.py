@@ -123,7 +123,7 @@ def load_check(parameters: NodeParameters, limits: JointLimits | None) -> Collis
     """The check for collisions and the workspace; None where it is off.
 
     Raises:
-        CollisionError: lists everything that is wrong with the files; pinocchio is missing.
+        ProblemsError: lists everything that is wrong with the files; pinocchio is missing.
     """
     p = parameters
     if not (p.self_collision or p.workspace_box):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pi0_ros import console
 from pi0_ros.diff.command import add_thresholds, check_thresholds
+from pi0_ros.errors import UserError
 
 if TYPE_CHECKING:
     from pi0_ros.replay.case import Check, Load
@@ -184,10 +185,10 @@ def run(args: argparse.Namespace) -> int:
 def run_live(args: argparse.Namespace) -> int:
     """A replay over DDS."""
     from pi0_ros.replay.live import replay
-    from pi0_ros.replay.report import ReplayError, format_table, report_json
+    from pi0_ros.replay.report import format_table, report_json
 
     if episodes_of(args.bag, args.episodes) is not None:
-        raise ReplayError(f"{args.bag} is a LeRobot data set: replay it with --deterministic")
+        raise UserError(f"{args.bag} is a LeRobot data set: replay it with --deterministic")
     out = _out(args)
     with console.deferred_signals() as interrupted:
         report = replay(
@@ -231,12 +232,12 @@ def run_deterministic(
     from pi0_ros.replay import golden
     from pi0_ros.replay.case import check_case, load, node_arguments, open_case
     from pi0_ros.replay.deterministic import Options, replay_steps
-    from pi0_ros.replay.report import ReplayError, format_table, report_json
+    from pi0_ros.replay.report import format_table, report_json
 
     kept = golden.read_golden(args.check) if args.check else None
     out = args.record_golden or _out(args)
     if args.check and out.resolve() == args.check.resolve():
-        raise ReplayError(f"--out {out} is the golden replay to compare with: choose another one")
+        raise UserError(f"--out {out} is the golden replay to compare with: choose another one")
     again = read_results(args.again) if args.again else None
     options = Options(args.enable, args.latency, again)
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args, args.enable)
@@ -264,13 +265,12 @@ def run_deterministic(
 
 def _one_episode(args: argparse.Namespace) -> int | None:
     """The episode to replay, of a data set."""
-    from pi0_ros.replay.report import ReplayError
 
     episodes = episodes_of(args.bag, args.episodes)
     if episodes is None:
         return None
     if len(episodes) > 1:
-        raise ReplayError(
+        raise UserError(
             f"a replay is of one episode; {args.bag} has {len(episodes)}: give --episodes N"
         )
     return episodes[0]

@@ -13,11 +13,12 @@ from pi0_ros.bags.bag import Message
 from pi0_ros.bags.messages import CHUNK_TYPE, encode
 from pi0_ros.bags.results import FIGURES, Results
 from pi0_ros.bags.writer import BagWriter
+from pi0_ros.errors import UserError
 from pi0_ros.node.preflight import load_check, load_limits
 from pi0_ros.replay.again import Again
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.outputs import Outputs, output_topics
-from pi0_ros.replay.report import ReplayError, Report, make_report, report_json
+from pi0_ros.replay.report import Report, make_report, report_json
 from pi0_ros.replay.results import claim_results, plot_results
 from pi0_ros.replay.steps import Moved, SeededPolicy, Steps
 
@@ -108,7 +109,7 @@ def _steps(case: Case, policy: SeededPolicy, options: Options) -> Steps | Again:
         _check_again(options, options.again, case)
         return Again(case.interface, case.topics, policy, options.again.chunks)
     if options.enable and limits is None:
-        raise ReplayError("--enable: trajectories need limits; give a file as joint_limits")
+        raise UserError("--enable: trajectories need limits; give a file as joint_limits")
     return Steps(
         case.interface,
         case.topics,
@@ -122,13 +123,13 @@ def _steps(case: Case, policy: SeededPolicy, options: Options) -> Steps | Again:
 
 def _check_again(options: Options, results: Results, case: Case) -> None:
     if options.enable or options.latency:
-        raise ReplayError(
+        raise UserError(
             "--again computes chunks when their observations come up: neither --enable nor"
             " --latency go with it"
         )
     chunks = [timed.chunk for timed in results.chunks]
     if any(chunk.rtc for chunk in chunks):
-        raise ReplayError(
+        raise UserError(
             f"--again {results.path}: its chunks were made to agree with a trajectory that is not"
             " in it (real-time chunking): give results of a replay with rtc off"
         )
@@ -140,7 +141,7 @@ def _check_again(options: Options, results: Results, case: Case) -> None:
     ):
         if found != {wanted}:
             there = " and ".join(str(value) for value in sorted(found))
-            raise ReplayError(
+            raise UserError(
                 f"--again {results.path}: its chunks were made with {what} {there}, the parameters"
                 f" say {wanted}"
             )

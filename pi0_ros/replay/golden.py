@@ -37,10 +37,6 @@ _LEFT_OUT = frozenset(
 _BLOCK = 1 << 20
 
 
-class GoldenError(UserError, ValueError):
-    """A directory that holds no golden replay, or one of another format."""
-
-
 def ingredients(parameters: NodeParameters, options: Options, messages: str) -> dict[str, Any]:
     """What a replay is made of, ready for json.dump.
 
@@ -112,19 +108,19 @@ def read_golden(directory: Path) -> dict[str, Any]:
     """Reads it back.
 
     Raises:
-        GoldenError: there is none, or it cannot be read.
+        UserError: there is none, or it cannot be read.
     """
     file = directory / GOLDEN
     remedy = "make one with --record-golden"
     try:
         document = json.loads(file.read_text())
     except FileNotFoundError:
-        raise GoldenError(f"{directory} holds no golden replay ({GOLDEN}); {remedy}") from None
+        raise UserError(f"{directory} holds no golden replay ({GOLDEN}); {remedy}") from None
     except (OSError, ValueError) as error:
-        raise GoldenError(f"{file} cannot be read: {error}; {remedy} anew") from error
+        raise UserError(f"{file} cannot be read: {error}; {remedy} anew") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
-        raise GoldenError(f"{file} has the format {found!r}, expected {FORMAT}; {remedy} anew")
+        raise UserError(f"{file} has the format {found!r}, expected {FORMAT}; {remedy} anew")
     return document
 
 

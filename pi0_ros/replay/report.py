@@ -7,14 +7,8 @@ from dataclasses import asdict, dataclass
 
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.console import percentiles, table
-from pi0_ros.errors import UserError
 from pi0_ros.replay.playback import Playback
 from pi0_ros.ros.diagnostics import Counters, refused_since
-
-
-class ReplayError(UserError, ValueError):
-    """What a replay is asked for cannot be had."""
-
 
 # Above these the figures say more about the player or the recording than about the node.
 LATENESS_WORTH_SAYING = 0.020

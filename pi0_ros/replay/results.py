@@ -10,8 +10,8 @@ from pi0_ros.bags.bag import Recording
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.bags.messages import joint_positions
 from pi0_ros.bags.results import FIGURES
+from pi0_ros.errors import UserError
 from pi0_ros.replay.case import Case
-from pi0_ros.replay.report import ReplayError
 
 BAG, PLOT, LOG = "bag", "chunks.png", "node.log"
 DIFFERENCE, GOLDEN = "diff.png", "golden.json"
@@ -27,7 +27,7 @@ def claim_results(out: Path, bag: Recording, overwrite: bool) -> None:
         UserError: results are there and may not be replaced, or are the recording itself.
     """
     if bag.path.resolve().is_relative_to((out / BAG).resolve()):
-        raise ReplayError(f"{out / BAG} is the recording to replay: choose another --out")
+        raise UserError(f"{out / BAG} is the recording to replay: choose another --out")
     console.claim_folder(out, (BAG, PLOT, FIGURES, LOG, DIFFERENCE, GOLDEN), overwrite)
 
 

@@ -13,22 +13,18 @@ from pi0_ros.sim.world import World
 _PERIOD = 1 / 30  # seconds between two images
 
 
-class WindowError(UserError, RuntimeError):
-    """No window can be opened here; the text has the reason."""
-
-
 class Window:
     """Shows a world; the mouse turns the view.
 
     Raises:
-        WindowError: there is no display, or the viewer does not take it.
+        UserError: there is no display, or the viewer does not take it.
     """
 
     def __init__(self, world: World) -> None:
         if sys.platform == "linux" and not (
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         ):
-            raise WindowError(
+            raise UserError(
                 "no window without a display: neither DISPLAY nor WAYLAND_DISPLAY is set. "
                 "Leave --window out, or start this in a desktop session"
             )
@@ -40,7 +36,7 @@ class Window:
             usable = glfw.init()
         if not usable:
             why = "; ".join(str(reason.message) for reason in reasons)
-            raise WindowError(f"no window on the display {os.environ.get('DISPLAY')!r}: {why}")
+            raise UserError(f"no window on the display {os.environ.get('DISPLAY')!r}: {why}")
         self._viewer = mujoco.viewer.launch_passive(
             world.stage.model, world.stage.data, show_left_ui=False, show_right_ui=False
         )

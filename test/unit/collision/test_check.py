@@ -12,7 +12,8 @@ import pytest
 from support import ROOT
 
 from benchmarks.seven_joints import JOINTS, TOOL, seven_joint_urdf
-from pi0_ros.collision.check import CollisionCheck, CollisionError, colliding
+from pi0_ros.collision.check import CollisionCheck, colliding
+from pi0_ros.errors import ProblemsError
 from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.motion.spline import Motion
 from pi0_ros.sim.stage import ARM_URDF
@@ -45,7 +46,7 @@ def arm(tmp_path: Path) -> Path:
 
 
 def problems(urdf: Path, joints: tuple[str, ...] = JOINTS, **options) -> str:
-    with pytest.raises(CollisionError) as caught:
+    with pytest.raises(ProblemsError) as caught:
         CollisionCheck(urdf, joints, **options)
     return "\n".join(caught.value.problems)
 

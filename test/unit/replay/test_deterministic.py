@@ -30,7 +30,6 @@ from pi0_ros.bags.bag import open_bag
 from pi0_ros.bags.messages import SAMPLES_TYPE, decode
 from pi0_ros.bags.results import read_results
 from pi0_ros.errors import UserError
-from pi0_ros.replay.report import ReplayError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -141,9 +140,9 @@ def test_chunks_are_computed_again_from_their_observations_and_noise(argv, tmp_p
     other = write_bag(tmp_path / "other", arm_at_work(seconds=0.5))
     assert run_offline([other, *words[1:], "--overwrite"]) == 0
     assert "warning: 3 chunks were not computed again" in capsys.readouterr().out
-    with pytest.raises(ReplayError, match=r"with seed 0, the parameters say 4"):
+    with pytest.raises(UserError, match=r"with seed 0, the parameters say 4"):
         run_offline([*words, "--overwrite", "--ros-args", "-p", "seed:=4"])
-    with pytest.raises(ReplayError, match="neither --enable nor --latency"):
+    with pytest.raises(UserError, match="neither --enable nor --latency"):
         run_offline([*words, "--latency", "0.1", "--overwrite"])
 
 
@@ -267,7 +266,7 @@ def test_real_time_chunking_is_replayed_to_the_byte(argv, tmp_path):
     assert {7, 8, 9, 10} >= {chunk.rtc_delay for chunk in guided} != set()
     assert all(len(chunk.rtc_weights) == 50 for chunk in guided)
     again = [*argv, "--out", tmp_path / "again", "--again", tmp_path / "a"]
-    with pytest.raises(ReplayError, match=r"a trajectory that is not in it \(real-time chunking\)"):
+    with pytest.raises(UserError, match=r"a trajectory that is not in it \(real-time chunking\)"):
         run_offline(again, Agreeing)
     assert run_offline([*words, "--out", tmp_path / "off", *ros[:-1], "rtc:=off"], Agreeing) == 0
     off = [timed.chunk for timed in read_results(tmp_path / "off").chunks]
@@ -276,7 +275,7 @@ def test_real_time_chunking_is_replayed_to_the_byte(argv, tmp_path):
 
 
 def test_enable_needs_limits(argv, tmp_path):
-    with pytest.raises(ReplayError, match="give a file as joint_limits"):
+    with pytest.raises(UserError, match="give a file as joint_limits"):
         run_offline([*argv, "--out", tmp_path / "out", "--enable"])
     assert not (tmp_path / "out").exists()
 

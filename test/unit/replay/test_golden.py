@@ -15,8 +15,8 @@ from support.recordings import (
 )
 
 from pi0_ros import cli
-from pi0_ros.replay.golden import GOLDEN, GoldenError, hash_path, read_golden
-from pi0_ros.replay.report import ReplayError
+from pi0_ros.errors import UserError
+from pi0_ros.replay.golden import GOLDEN, hash_path, read_golden
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_versions_are_notes(case, tmp_path, capsys):
 
 @pytest.mark.usefixtures("no_plots")
 def test_the_golden_is_not_overwritten_by_its_check(case, tmp_path):
-    with pytest.raises(ReplayError, match="is the golden replay to compare with"):
+    with pytest.raises(UserError, match="is the golden replay to compare with"):
         case("--out", str(tmp_path / "golden"))
 
 
@@ -143,7 +143,7 @@ def test_a_directory_that_holds_no_golden(tmp_path, text, capsys):
     folder.mkdir()
     if text is not None:
         (folder / GOLDEN).write_text(text)
-    with pytest.raises(GoldenError, match="--record-golden"):
+    with pytest.raises(UserError, match="--record-golden"):
         read_golden(folder)
     words = ["replay", "bag", "--checkpoint", str(tmp_path), "--check", str(folder)]
     if text is None:

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from pi0_ros.errors import UserError
 from pi0_ros.sim.cameras import Cameras, Images, Moment
 from pi0_ros.sim.pace import MAX_LAG, Pace
 from pi0_ros.sim.stage import CAMERAS, RenderError
 from pi0_ros.sim.tally import Score
-from pi0_ros.sim.window import Window, WindowError
+from pi0_ros.sim.window import Window
 from pi0_ros.sim.world import World
 
 MS = 1_000_000
@@ -192,5 +193,5 @@ def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("sys.platform", "linux")
-    with pytest.raises(WindowError, match="neither DISPLAY nor WAYLAND_DISPLAY"):
+    with pytest.raises(UserError, match="neither DISPLAY nor WAYLAND_DISPLAY"):
         Window(World(0))
