@@ -120,13 +120,18 @@ class Checks:
         Raises:
             Rejected: for the first check that fails, in the order of the real controller.
         """
-        names_and_end = (self._names, self._end)
-        arrival = (self._in_time,)
-        middle = arrival + names_and_end if self.past_first else names_and_end + arrival
-        for check in (self._count, *middle, self._times, self._fields):
-            check(points, now)
+        self._count(points)
+        if self.past_first:
+            _check_arrival(points, now)
+        self._names(points)
+        if not self.moving_end:
+            _check_rest(points)
+        if not self.past_first:
+            _check_arrival(points, now)
+        _check_times(points.times)
+        _check_fields(points)
 
-    def _count(self, points: Points, now: int) -> None:
+    def _count(self, points: Points) -> None:
         names = points.names
         if not self.partial and len(names) != len(self.joints):
             detail = f"got {', '.join(names) or 'none'}; expected {', '.join(self.joints)}"
@@ -137,7 +142,7 @@ class Checks:
         if not len(points.times):
             raise Rejected(Reason.NO_POINTS, "the trajectory is empty; expected at least one")
 
-    def _names(self, points: Points, now: int) -> None:
+    def _names(self, points: Points) -> None:
         expected = f"expected {', '.join(self.joints)}"
         unknown = [name for name in points.names if name not in self.joints]
         if unknown:
@@ -146,49 +151,42 @@ class Checks:
         if doubled:
             raise Rejected(Reason.DOUBLED_JOINT, f"{', '.join(doubled)}; {expected}")
 
-    def _end(self, points: Points, now: int) -> None:
-        if points.velocities is None or self.moving_end or not len(points.velocities):
-            return
-        for name, velocity in zip(points.names, points.velocities[-1], strict=False):
-            if abs(velocity) > _STILL:
-                raise Rejected(Reason.NOT_AT_REST, f"joint {name} at {velocity} rad/s; expected 0")
 
-    def _in_time(self, points: Points, now: int) -> None:
-        end = points.stamp + int(points.times[-1])
-        if points.stamp and end < now:
-            raise Rejected(
-                Reason.ENDED,
-                f"the trajectory ended {(now - end) / SECOND:.3f} s ago; is the stamp of this "
-                "clock? A stamp of 0 starts now",
-            )
+def _check_rest(points: Points) -> None:
+    if points.velocities is None or not len(points.velocities):
+        return
+    for name, velocity in zip(points.names, points.velocities[-1], strict=False):
+        if abs(velocity) > _STILL:
+            raise Rejected(Reason.NOT_AT_REST, f"joint {name} at {velocity} rad/s; expected 0")
 
-    def _times(self, points: Points, now: int) -> None:
-        times = points.times
-        stuck = np.flatnonzero(np.diff(times) <= 0)
-        if stuck.size:
-            i = int(stuck[0])
-            raise Rejected(
-                Reason.TIMES,
-                f"point {i} is at {times[i] / SECOND} s, the next at {times[i + 1] / SECOND} s",
-            )
 
-    def _fields(self, points: Points, now: int) -> None:
-        shape = (len(points.times), len(points.names))
-        for what in ("positions", "velocities"):
-            values = getattr(points, what)
-            if values is None and what == "velocities":
-                continue
-            values = np.asarray(values, dtype=np.float64)
-            if values.shape != shape:
-                raise Rejected(
-                    Reason.FIELDS,
-                    f"{what} must be [{shape[0]} points, {shape[1]} joints], "
-                    f"got {list(values.shape)}",
-                )
-            if not np.isfinite(values).all():
-                point, joint = np.argwhere(~np.isfinite(values))[0]
-                raise Rejected(
-                    Reason.NOT_FINITE,
-                    f"{what} have {values[point, joint]} for joint {points.names[joint]} "
-                    f"at point {point}",
-                )
+def _check_arrival(points: Points, now: int) -> None:
+    end = points.stamp + int(points.times[-1])
+    if points.stamp and end < now:
+        detail = (
+            f"the trajectory ended {(now - end) / SECOND:.3f} s ago; is the stamp of this clock?"
+        )
+        raise Rejected(Reason.ENDED, f"{detail} A stamp of 0 starts now")
+
+
+def _check_times(times: np.ndarray) -> None:
+    stuck = np.flatnonzero(np.diff(times) <= 0)
+    if stuck.size:
+        here, after = times[stuck[0]] / SECOND, times[stuck[0] + 1] / SECOND
+        raise Rejected(Reason.TIMES, f"point {stuck[0]} is at {here} s, the next at {after} s")
+
+
+def _check_fields(points: Points) -> None:
+    shape = (len(points.times), len(points.names))
+    for what in ("positions", "velocities"):
+        values = getattr(points, what)
+        if values is None and what == "velocities":
+            continue
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != shape:
+            detail = f"[{shape[0]} points, {shape[1]} joints], got {list(values.shape)}"
+            raise Rejected(Reason.FIELDS, f"{what} must be {detail}")
+        if not np.isfinite(values).all():
+            point, joint = np.argwhere(~np.isfinite(values))[0]
+            detail = f"{values[point, joint]} for joint {points.names[joint]} at point {point}"
+            raise Rejected(Reason.NOT_FINITE, f"{what} have {detail}")
