@@ -315,8 +315,10 @@ def _extent(arm: Arm, shapes: Sequence[Shape]) -> tuple[np.ndarray, float]:
     poses = arm.link_poses({})
     corners = []
     for shape in shapes:
-        place, quaternion = poses[shape.link]
-        rotation = trimesh.transformations.quaternion_matrix(np.roll(quaternion, 1))[:3, :3]
-        corners.append(shape.vertices @ rotation.T + place)
+        place, (x, y, z, w) = poses[shape.link]
+        # Rotation by a unit quaternion: v + 2 u x (u x v + w v).
+        axis = np.array([x, y, z])
+        rotated = np.cross(axis, np.cross(axis, shape.vertices) + w * shape.vertices)
+        corners.append(shape.vertices + 2 * rotated + place)
     low, high = (f([f(c, axis=0) for c in corners], axis=0) for f in (np.min, np.max))
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2
