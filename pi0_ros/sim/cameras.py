@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import array
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,42 +70,61 @@ class Cameras:
     """
 
     def __init__(self, variant: str, compressed: bool, ready: Callable[[], object]) -> None:
-        self._compressed, self._ready = compressed, ready
-        self._thread = ThreadPoolExecutor(1, "cameras")
-        self._pending: Future[Images] | None = None
-        self._seed = 0
-        try:
-            self._world = self._thread.submit(World, self._seed, variant=variant).result()
-            self._thread.submit(self._world.images).result()
-        except BaseException:
-            self._thread.shutdown()
-            raise
+        self._variant, self._compressed, self._ready = variant, compressed, ready
+        self._wanted: queue.SimpleQueue[Moment | None] = queue.SimpleQueue()
+        self._rendered: queue.SimpleQueue[Images | BaseException | None] = queue.SimpleQueue()
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
+        self._thread.start()
+        started = self._rendered.get()
+        if isinstance(started, BaseException):
+            raise started
 
     def request(self, moment: Moment) -> bool:
         """Have a moment rendered; False, and nothing is, while an earlier one is not taken."""
-        if self._pending is not None:
+        if self._busy:
             return False
-        self._pending = self._thread.submit(self._render, moment)
-        self._pending.add_done_callback(lambda _: self._ready())
+        self._busy = True
+        self._wanted.put(moment)
         return True
 
     def take(self) -> Images | None:
         """What was rendered since the last call. Raises what rendering raised."""
-        if self._pending is None or not self._pending.done():
+        try:
+            rendered = self._rendered.get_nowait()
+        except queue.Empty:
             return None
-        images, self._pending = self._pending.result(), None
-        return images
+        if isinstance(rendered, BaseException):
+            raise rendered
+        self._busy = False
+        return rendered
 
     def close(self) -> None:
         """End the thread, which frees its OpenGL context."""
-        self._thread.submit(self._world.close)
-        self._thread.shutdown()
+        self._wanted.put(None)
+        self._thread.join()
 
-    def _render(self, moment: Moment) -> Images:
-        world = self._world
-        if moment.seed != self._seed:
-            self._seed = moment.seed
-            world.reset(self._seed)
+    def _run(self) -> None:
+        world = None
+        try:
+            seed = 0
+            world = World(seed, variant=self._variant)
+            world.images()
+            self._rendered.put(None)
+            while (moment := self._wanted.get()) is not None:
+                if moment.seed != seed:
+                    seed = moment.seed
+                    world.reset(seed)
+                self._rendered.put(self._render(world, moment))
+                self._ready()
+        except BaseException as error:  # raised again by `take`
+            self._rendered.put(error)
+            self._ready()
+        finally:
+            if world is not None:
+                world.close()
+
+    def _render(self, world: World, moment: Moment) -> Images:
         model, data = world.stage.model, world.stage.data
         data.qpos[:] = moment.state
         load_mujoco().mj_forward(model, data)
