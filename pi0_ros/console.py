@@ -204,11 +204,19 @@ def percentiles(
     return found
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write a file. The OSError of a full disk would not name it."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
 def write_json(file: Path | None, document: Any) -> None:
     """Write a document, indented, and its folder; nothing where no file was asked for."""
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(document, indent=2) + "\n")
 
 
 def claim_folder(folder: Path, results: Sequence[str], overwrite: bool) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 import time
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pi0_ros import console
 
 OK, FAILED, MEASURED, LEFT_OUT = "ok", "FAILED", "measured", "left out"
 JSON, ARCHIVE, RAW = "check.json", "check.tar.gz", "raw"
@@ -104,7 +105,7 @@ class Runner:
     def write(self) -> Path:
         """Write `check.json`, whole or not at all."""
         file, new = self._folder / JSON, self._folder / f"{JSON}.new"
-        new.write_text(json.dumps(self.document, indent=2) + "\n", encoding="utf-8")
+        console.write_json(new, self.document)
         os.replace(new, file)
         return file
 

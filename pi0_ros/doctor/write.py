@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
+from pi0_ros import console
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
 from pi0_ros.doctor.draft import as_yaml, draft
@@ -53,7 +54,7 @@ def write(
     if urdf is not None:
         robot.urdf_source, path = str(urdf), user_path(urdf).resolve()
     elif robot.urdf:
-        copy.write_text(robot.urdf, encoding="utf-8")
+        console.write_text(copy, robot.urdf)
         path = copy.resolve()
     problems: list[str] = []
     limits = _limits(path, robot, problems)
@@ -62,7 +63,7 @@ def write(
             raise UserError(f"--urdf: {'; '.join(problems)}")
         path = None
     found = draft(robot, read, declared, limits, str(path) if path is not None else "")
-    file.write_text(as_yaml(found, robot, date.today().isoformat()), encoding="utf-8")
+    console.write_text(file, as_yaml(found, robot, date.today().isoformat()))
     told = [f"wrote {file}: {found.guesses} of its lines are guesses, marked GUESS"]
     if path is not None and urdf is None:
         told.append(f"wrote {path}: the URDF of {robot.urdf_source}")

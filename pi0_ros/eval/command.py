@@ -147,6 +147,6 @@ def run(args: argparse.Namespace) -> int:
         made = f"Made on {datetime.now().astimezone():%Y-%m-%d %H:%M %Z} by {_versions()}."
         args.html.parent.mkdir(parents=True, exist_ok=True)
         text = page(document, results, "pi0 against recordings", [note, made])
-        args.html.write_text(text, encoding="utf-8")
+        console.write_text(args.html, text)
         print(f"page: {args.html}")
     return console.FAILED if document["failed"] else console.DONE

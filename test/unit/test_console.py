@@ -155,3 +155,10 @@ def test_signals_leave_a_mark_and_interrupt_at_the_end() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
     with console.deferred_signals() as interrupted:
         assert not interrupted()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_is_told_with_the_file() -> None:
+    with pytest.raises(OSError, match="/dev/full") as error:
+        console.write_json(Path("/dev/full"), {})
+    assert error.value.filename == "/dev/full"
