@@ -260,7 +260,7 @@ def test_the_command_measures_both_ways_to_run_the_policy(
         assert run["seconds"] > 2 and run["tick_hz"] > 0 and run["node_cpu"] > 0
         assert run["lost"]["due"] > 20
         assert 0 < run["trajectories"] <= run["lost"]["due"]
-        assert run["stops"] == 3 and run["stop_ms"]["p50"] < 2000  # 20 ms on a quiet machine
+        assert run["stops"] == 3
         for key in ("overhead_ms", "transfer_ms", "inference_ms", "image_age_ms", "stop_ms"):
             p50, p95, p99 = (run[key][name] for name in ("p50", "p95", "p99"))
             assert 0 < p50 <= p95 <= p99 < math.inf, key

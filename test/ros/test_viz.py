@@ -53,6 +53,14 @@ def says(capfd, text: str) -> None:
     wait_until(said, f"{text!r} in the log")
 
 
+def wait_for_calls(viewer, monkeypatch, calls: int) -> None:
+    """Wait until callbacks of the node, such as its timer's, have begun so often."""
+    asked = []
+    watched = viewer.node._watched
+    monkeypatch.setattr(viewer.node, "_watched", lambda: asked.append(1) or watched())
+    wait_until(lambda: len(asked) >= calls, f"{calls} callbacks")
+
+
 def test_a_chunk_is_drawn(view):
     from visualization_msgs.msg import Marker
 
@@ -147,18 +155,19 @@ def test_markers_go_on_without_new_chunks(view):
 
 
 @pytest.mark.parametrize("seconds", [-100.0, 5.0])
-def test_a_chunk_that_is_over_is_drawn_no_more(view, seconds):
+def test_a_chunk_that_is_over_is_drawn_no_more(view, monkeypatch, seconds):
     """pi0 was deactivated, or the clock jumped; the next chunk is drawn as ever."""
     viewer = view("markers", "preview/joint_states")
     viewer.chunk()
     viewer.wait_for("chunk")
     viewer.advance(seconds)
     wait_until(lambda: viewer.node.chunk is None, "the end of the chunk")
-    time.sleep(0.1)
-    viewer.markers.clear()
-    viewer.ghosts.clear()
-    time.sleep(0.5)
-    assert not viewer.markers and not viewer.ghosts
+    drawn: list[object] = []
+    with monkeypatch.context() as patch:
+        for publisher in (viewer.node._markers, viewer.node._ghost):
+            patch.setattr(publisher, "publish", drawn.append)
+        wait_for_calls(viewer, monkeypatch, 10)
+    assert not drawn
     viewer.chunk()
     viewer.wait_for("chunk")
 
@@ -248,7 +257,7 @@ def test_nothing_is_computed_without_viewers(view, monkeypatch):
     monkeypatch.setattr(node, "read_chunk", lambda *_: read.append(1))
     monkeypatch.setattr(viewer.node, "_publish_markers", lambda *_: read.append(1))
     viewer.send()
-    time.sleep(0.5)
+    wait_for_calls(viewer, monkeypatch, 10)
     assert not read
 
 
