@@ -53,12 +53,12 @@ def says(capfd, text: str) -> None:
     wait_until(said, f"{text!r} in the log")
 
 
-def wait_for_calls(viewer, monkeypatch, calls: int) -> None:
-    """Wait until callbacks of the node, such as its timer's, have begun so often."""
-    asked = []
+def count_calls(viewer, monkeypatch) -> list[int]:
+    """Grows with every callback of the node that asks for viewers: of a chunk, and of its timer."""
+    asked: list[int] = []
     watched = viewer.node._watched
     monkeypatch.setattr(viewer.node, "_watched", lambda: asked.append(1) or watched())
-    wait_until(lambda: len(asked) >= calls, f"{calls} callbacks")
+    return asked
 
 
 def test_a_chunk_is_drawn(view):
@@ -166,7 +166,8 @@ def test_a_chunk_that_is_over_is_drawn_no_more(view, monkeypatch, seconds):
     with monkeypatch.context() as patch:
         for publisher in (viewer.node._markers, viewer.node._ghost):
             patch.setattr(publisher, "publish", drawn.append)
-        wait_for_calls(viewer, monkeypatch, 10)
+        asked = count_calls(viewer, patch)
+        wait_until(lambda: len(asked) >= 10, "the timer, again and again")
     assert not drawn
     viewer.chunk()
     viewer.wait_for("chunk")
@@ -256,8 +257,9 @@ def test_nothing_is_computed_without_viewers(view, monkeypatch):
     read = []
     monkeypatch.setattr(node, "read_chunk", lambda *_: read.append(1))
     monkeypatch.setattr(viewer.node, "_publish_markers", lambda *_: read.append(1))
-    viewer.send()
-    wait_for_calls(viewer, monkeypatch, 10)
+    asked = count_calls(viewer, monkeypatch)
+    # Nothing is drawn, so the timer does not ask; the second chunk proves that the first is over.
+    wait_until(lambda: viewer.send() or len(asked) >= 2, "two chunks")
     assert not read
 
 
