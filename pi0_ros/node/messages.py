@@ -17,6 +17,7 @@ from pi0_ros.node.observation import Snapshot
 from pi0_ros.policy.types import ActionChunk
 
 _SECOND = 1_000_000_000
+_TRIES = 5
 _marks = count()
 
 
@@ -46,8 +47,9 @@ class TrajectorySerializer:
 
     def serialize(self, trajectory: Trajectory) -> bytes:
         """As `rclpy.serialization.serialize_message` does; columns are this serialiser's joints."""
-        if len(trajectory.times) != self._points:
-            self._begin(len(trajectory.times))
+        points = len(trajectory.times)
+        if points != self._points and not any(self._begin(points) for _ in range(_TRIES)):
+            return serialize_message(trajectory_message(trajectory, self._joints))
         joints = len(self._joints)
         numbers = np.empty((self._points, 2 * joints + 1))  # point by point, as in the message
         numbers[:, :joints] = trajectory.positions
@@ -58,20 +60,23 @@ class TrajectorySerializer:
         self._words[self._stamp] = divmod(trajectory.stamp, _SECOND)
         return self._words.tobytes()
 
-    def _begin(self, points: int) -> None:
-        """Have ROS serialise a message with so many points, and find its numbers."""
-        # No text has a byte FF, and no count is as large. Another mark each time, since padding may
-        # hold what the memory held before.
+    def _begin(self, points: int) -> bool:
+        """Have ROS serialise a message with so many points, and find its numbers; False where more
+        are found than it has, as padding may hold what the memory held before."""
+        # No text has a byte FF, and no count is as large. Another mark each time.
         mark = 0x3AFF0000 + next(_marks) % 2**16
         value = np.full((points, len(self._joints)), np.uint64(mark) << np.uint64(32))
         value = value.view(np.float64)
         message = trajectory_message(Trajectory(mark, (mark,) * points, value, value), self._joints)
         words = np.frombuffer(serialize_message(message), np.uint32)
         places = np.flatnonzero(words == mark)[:, None] + [-1, 0]
+        if len(places) != 1 + points * (2 * len(self._joints) + 1):
+            return False
         # Without the padding behind the last number, which strict readers of recordings refuse.
         self._words = words[: places[-1, 1] + 1].copy()
         self._stamp, self._places = places[0], places[1:].reshape(points, -1, 2)
         self._points = points
+        return True
 
 
 def chunk_message(

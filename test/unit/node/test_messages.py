@@ -5,12 +5,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from support.jtc import MS, NOW
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.bags.messages import TRAJECTORY_TYPE, decode
 from pi0_ros.motion.spline import Trajectory
+from pi0_ros.node import messages
 from pi0_ros.node.messages import TrajectorySerializer, trajectory_message
 
 
@@ -45,3 +46,26 @@ def test_bytes_are_those_of_the_message(letter: str, joints: int) -> None:
                 trajectory, names
             )
             decode(data, TRAJECTORY_TYPE)  # as `pi0 diff` reads recordings: nothing behind the end
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_padding_that_looks_like_a_number_spoils_no_message(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """ROS leaves in it what the memory held before: part of the same message, now and then."""
+    dirty = iter(range(times))
+
+    def serialize(message: JointTrajectory) -> bytes:
+        data = serialize_message(message)
+        stale = np.uint32(message.header.stamp.nanosec).tobytes()
+        return data + stale if next(dirty, None) is not None else data
+
+    monkeypatch.setattr(messages, "serialize_message", serialize)
+    positions, velocities = np.random.default_rng(0).normal(size=(2, 4, 2))
+    trajectory = Trajectory(NOW, (1, 2, 3, 4), positions, velocities)
+    serializer = TrajectorySerializer(["lift", "pan"])
+    for _ in range(2):
+        data = serializer.serialize(trajectory)
+        assert deserialize_message(data, JointTrajectory) == trajectory_message(
+            trajectory, ["lift", "pan"]
+        )
