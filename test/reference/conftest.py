@@ -1,11 +1,11 @@
 """Each version of LeRobot runs once, whoever asks: to import one takes longer than its cases."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from functools import cache
 
 import pytest
-from filelock import FileLock
 from reference.agreement import CASES
 from reference.oracle_runner import OracleResult, run_oracles
 
@@ -20,7 +20,8 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str
     @cache
     def results(version: str) -> dict[str, OracleResult]:
         out, done = root / f"oracle-{version}", root / f"oracle-{version}.done"
-        with FileLock(f"{out}.lock"):
+        with open(f"{out}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
             if not done.exists():
                 run_oracles(version, CASES[version], out)
                 done.touch()
