@@ -28,9 +28,13 @@ def measured(rows: Any) -> dict[str, Result]:
     return {row.name: row.measure(60.0) for row in rows}
 
 
+@pytest.mark.timeout(900)
 def test_a_cpu_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    status = cli.main(["check", "--device", "cpu", "--size", "tiny", "--budget", "230"])
+    # Time for a busy machine, and yet too little for the compiler.
+    eager, inductor = cpu.WAYS
+    monkeypatch.setattr(cpu, "WAYS", (eager, replace(inductor, seconds=5000)))
+    status = cli.main(["check", "--device", "cpu", "--size", "tiny", "--budget", "2000"])
     printed = capsys.readouterr().out
     assert status == 0, printed
     document = json.loads(Path("pi0_check/check.json").read_text())
