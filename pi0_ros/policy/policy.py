@@ -128,7 +128,8 @@ class Policy:
                 or on the device, to within one of the 255 steps of a colour (`fit_pixels`).
 
         Raises:
-            CheckpointError: the checkpoint is broken; lists everything.
+            CheckpointError: the checkpoint is broken (lists everything), or its actions are not
+                finite.
             DeviceError: the device cannot be used.
             TokenizerError: there is no tokenizer.
             ValueError: the arguments do not fit the checkpoint; lists everything.
@@ -364,7 +365,11 @@ class Policy:
 
     @torch.inference_mode()
     def _warm_up(self) -> None:
-        """Infer on black images once per graph, so that all are compiled before a real one."""
+        """Infer on black images once per graph, so that all are compiled before a real one.
+
+        Raises:
+            CheckpointError: the actions are not finite.
+        """
         black = np.zeros((480, 640, 3), np.uint8)
         state = self._units.to_radians(self._state_norm.unnormalize(np.zeros(self.num_joints)))
         images = dict.fromkeys(self.cameras, black)
@@ -374,13 +379,19 @@ class Policy:
             tokens = torch.zeros(1, length, dtype=torch.int64)
             self._prompts[WARM_UP_INSTRUCTION] = self.graphs.prompt(tokens, len(self.cameras))
             try:
-                self.infer_batch([request] * size)
+                chunks = self.infer_batch([request] * size)
             except Exception:
                 # A graph from disk may be damaged in ways that its compiler does not notice.
                 if not self.graphs.drop_cache():
                     raise
                 _LOG.warning("a cached graph cannot be used; compiling anew", exc_info=True)
-                self.infer_batch([request] * size)
+                chunks = self.infer_batch([request] * size)
+            if not all(np.isfinite(chunk.positions).all() for chunk in chunks):
+                raise CheckpointError(
+                    f"{self.checkpoint.path}: its actions for black images are not finite: weights"
+                    " are NaN or infinite, or too large for this dtype; export the checkpoint anew,"
+                    " or use dtype float32 if it is bfloat16"
+                )
         self._prompts.pop(WARM_UP_INSTRUCTION, None)
         if self.graphs.is_eager:
             self.infer_batch([request])

@@ -1,5 +1,6 @@
 """The policy as its users call it, on a tiny checkpoint with random weights."""
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from pi0_ros.checkpoint.errors import CheckpointError
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.openpi import OPENPI_CAMERAS
 from pi0_ros.policy.policy import Policy
@@ -147,6 +150,19 @@ def test_openpi_normalises_by_its_own_statistics(openpi_checkpoint: Path) -> Non
     chunk = policy.infer(seen, noise)
     normalized = (chunk.positions - read.action.offset) / read.action.scale
     assert np.abs(normalized).max() < 20
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(
+    demo_checkpoint: Path, tmp_path: Path, value: float
+) -> None:
+    folder = Path(shutil.copytree(demo_checkpoint, tmp_path / "checkpoint"))
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("action_out_proj.weight"))
+    weights[name].view(-1)[0] = value
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not finite"):
+        Policy.load(folder)
 
 
 @pytest.mark.parametrize(
