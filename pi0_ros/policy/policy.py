@@ -375,23 +375,24 @@ class Policy:
         images = dict.fromkeys(self.cameras, black)
         request = ChunkRequest(Observation(images, state, WARM_UP_INSTRUCTION))
         graphs = [(n, size) for n in self.graphs.prompt_lengths() for size in self.batch_sizes]
+        chunks: list[ActionChunk] = []
         for length, size in progress(graphs, desc="compiling graphs", unit="graph"):
             tokens = torch.zeros(1, length, dtype=torch.int64)
             self._prompts[WARM_UP_INSTRUCTION] = self.graphs.prompt(tokens, len(self.cameras))
             try:
-                chunks = self.infer_batch([request] * size)
+                chunks += self.infer_batch([request] * size)
             except Exception:
                 # A graph from disk may be damaged in ways that its compiler does not notice.
                 if not self.graphs.drop_cache():
                     raise
                 _LOG.warning("a cached graph cannot be used; compiling anew", exc_info=True)
-                chunks = self.infer_batch([request] * size)
-            if not all(np.isfinite(chunk.positions).all() for chunk in chunks):
-                raise CheckpointError(
-                    f"{self.checkpoint.path}: its actions for black images are not finite: weights"
-                    " are NaN or infinite, or too large for this dtype; export the checkpoint anew,"
-                    " or use dtype float32 if it is bfloat16"
-                )
+                chunks += self.infer_batch([request] * size)
         self._prompts.pop(WARM_UP_INSTRUCTION, None)
         if self.graphs.is_eager:
-            self.infer_batch([request])
+            chunks += self.infer_batch([request])
+        if not all(np.isfinite(chunk.positions).all() for chunk in chunks):
+            raise CheckpointError(
+                f"{self.checkpoint.path}: its actions for black images are not finite: weights are"
+                " NaN or infinite, or too large for this dtype; export the checkpoint anew, or use"
+                " dtype float32 if it is bfloat16"
+            )
