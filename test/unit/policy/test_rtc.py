@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.rtc_jacobian import differentiable
 
 from pi0_ros.checkpoint.directory import CONFIG
+from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.checkpoint.steps import ABSOLUTE, POSTPROCESSOR, PREPROCESSOR, RELATIVE
-from pi0_ros.policy.compile import GraphOptions
+from pi0_ros.model.config import TINY_PI05
+from pi0_ros.policy.compile import FORMS, GraphOptions
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import ActionPrefix, Observation
 from pi0_ros.policy.units import JointUnits
@@ -139,3 +142,24 @@ def test_the_identity_is_not_the_jacobian(request: pytest.FixtureRequest, checkp
     reference.graphs.jacobian = True
     true = reference.infer(observation(), noise, given).positions
     assert np.abs(true - ours).max() > 1e-3
+
+
+@pytest.mark.compile
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_a_compiled_pi05_takes_every_delay(tmp_path: Path, form: str) -> None:
+    """Its norms differ from action to action; inductor's graph is the eager model's, made once."""
+    torch._dynamo.reset()
+    sizes = replace(TINY_PI05, depth=2, vision_depth=1, num_steps=2, prompt_length=80)
+    write_random_checkpoint(tmp_path / "small", sizes)
+    eager, compiled = (
+        Policy.load(tmp_path / "small", graph=options, rtc_max_delay=10)
+        for options in (TRAINED, GraphOptions("inductor", form, rtc="trained"))
+    )
+    noise = eager.noise(0)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for delay in (0, 3, 10):
+            expected = eager.infer(observation(), noise, prefix(delay)).positions
+            got = compiled.infer(observation(), noise, prefix(delay)).positions
+            np.testing.assert_allclose(got, expected, atol=2e-5)
+    torch._dynamo.reset()
