@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import rclpy
 from lifecycle_msgs.msg import State
@@ -13,14 +13,11 @@ from lifecycle_msgs.srv import GetState
 if TYPE_CHECKING:
     from rclpy.client import Client
     from rclpy.lifecycle import LifecycleNode
+    from rclpy.node import Node
 
-PATIENCE = 2.0
-"""Seconds in which a namesake answers. The graph keeps the name of a killed process until its lease
-ends (20 s in Fast DDS); nobody answers for it."""
-
-MORE_PATIENCE = 3.0
-"""Seconds added by chance, at most: of two nodes that are activated at once neither answers, and
-the more patient one hears the other when that is active."""
+PATIENCE = 3.0
+"""Seconds in which a namesake answers, or asks itself. The graph keeps the name of a killed process
+until its lease ends (20 s in Fast DDS); nobody answers for it."""
 
 _ASK_AGAIN = 0.25  # seconds: the first questions may be lost while client and server match
 
@@ -30,7 +27,7 @@ class Namesakes:
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
-        self._asker: rclpy.node.Node | None = None
+        self._asker: Node | None = None
         self._client: Client | None = None
 
     def in_graph(self) -> bool:
@@ -38,21 +35,35 @@ class Namesakes:
         own = self._node.get_name(), self._node.get_namespace()
         return self._node.get_node_names_and_namespaces().count(own) > 1
 
+    def _askers(self) -> set[str]:
+        """The nodes that ask for nodes of this name, this one's own too."""
+        prefix, namespace = f"{self._node.get_name()}_namesakes_", self._node.get_namespace()
+        names = self._node.get_node_names_and_namespaces()
+        return {name for name, where in names if where == namespace and name.startswith(prefix)}
+
     def answer(self) -> bool:
         """Whether a namesake answers; to be asked while this node is activating.
 
-        Waits for PATIENCE and MORE_PATIENCE at most, and only if the graph lists the name twice.
+        Of two nodes that are activated at once neither answers. The one that began first sees the
+        other one begin to ask, which counts as an answer; so at most one of them is told that it is
+        alone. Waits for PATIENCE at most, and only if the graph lists the name twice.
         """
         if not self.in_graph():
             return False
-        asked, now = 0.0, time.monotonic()
-        deadline = now + PATIENCE + random.uniform(0.0, MORE_PATIENCE)
+        self.close()
+        known = self._askers()  # some may be those of killed processes
+        self._ask()
+        known.add(self._asker.get_name())
+        asked = now = time.monotonic()
+        deadline = now + PATIENCE
         while now < deadline:
             if now - asked >= _ASK_AGAIN:
                 self._ask()
                 asked = now
             # An answer of this node itself, spun by another thread, is told by its state.
             if any(state != State.TRANSITION_STATE_ACTIVATING for state in self._answers()):
+                return True
+            if self._askers() - known:
                 return True
             time.sleep(0.02)
             now = time.monotonic()
@@ -61,7 +72,7 @@ class Namesakes:
     def _ask(self) -> None:
         if self._client is None:
             self._asker = rclpy.create_node(
-                f"{self._node.get_name()}_namesakes",
+                f"{self._node.get_name()}_namesakes_{uuid4().hex[:8]}",  # another each time
                 namespace=self._node.get_namespace(),
                 context=self._node.context,
                 use_global_arguments=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -111,3 +112,14 @@ def test_a_name_for_which_nobody_answers_is_what_a_killed_process_left(begin):
     node = begin()
     wait_until(lambda: listed(node, 2), "the graph")
     assert node.trigger_activate() == SUCCESS
+
+
+def test_of_two_that_are_activated_at_once_one_is_refused_at_least(begin):
+    """Neither is spun, so neither answers."""
+    nodes = [begin(), begin()]
+    for node in nodes:
+        wait_until(lambda node=node: listed(node, 2), "the graph")
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda node: node.trigger_activate(), nodes))
+    assert FAILURE in results
+    assert [node.state == "active" for node in nodes] == [r == SUCCESS for r in results]
