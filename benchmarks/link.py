@@ -106,10 +106,13 @@ def relay(port: int, link: Link) -> Iterator[str]:
     threading.Thread(target=loop.run_forever, daemon=True).start()
     asyncio.run_coroutine_threadsafe(serve(), loop)
     ready.wait()
-    yield f"ws://127.0.0.1:{near[0]}"
 
     async def end() -> None:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 
-    asyncio.run_coroutine_threadsafe(end(), loop).result()
+    try:
+        yield f"ws://127.0.0.1:{near[0]}"
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)

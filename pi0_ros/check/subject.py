@@ -89,7 +89,7 @@ class Subject:
             with observed(full.model) as scales:
                 Inference(full, self.cameras).infer()
                 calibration = scales()
-            del full  # its memory goes back before the next one is loaded
+            del full, scales  # its memory goes back before the next one is loaded
         return load_graphs(weights, options, *of, calibration)
 
 

@@ -121,10 +121,13 @@ def _actions(
         return raw[-1]
 
     policy.graphs.infer = noting
-    with observed(policy.graphs.model) if observes else nullcontext() as calibration:
-        for number, seen in enumerate(progress(observations, desc=parameters.precision)):
-            policy.infer(seen, policy.noise(number))
-        if observes:
-            write_calibration(args.cache, calibration())
+    try:
+        with observed(policy.graphs.model) if observes else nullcontext() as calibration:
+            for number, seen in enumerate(progress(observations, desc=parameters.precision)):
+                policy.infer(seen, policy.noise(number))
+            if observes:
+                write_calibration(args.cache, calibration())
+    finally:
+        del policy.graphs.infer  # or the model refers to itself, and stays beside the next one
     joints = len(parameters.joints)
     return torch.stack([actions[0, :, :joints].flatten().double() for actions in raw])

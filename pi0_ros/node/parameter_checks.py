@@ -171,6 +171,8 @@ def _precision_problems(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"precision: int8 is for NPUs and CPUs, device is {values['device']!r}"
     if precision == "float8" and not values["graph_cache"]:
         yield "graph_cache: empty; precision float8 needs the scales that are in it"
+    if precision == "float8" and values["dtype"] != "bfloat16":
+        yield f"precision: float8 needs dtype bfloat16, it is {values['dtype']!r}"
 
 
 def _collision_problems(values: Mapping[str, Any]) -> Iterator[str]:

@@ -136,8 +136,9 @@ def read_calibration(cache: Path | None) -> Calibration | None:
 def write_calibration(cache: Path, calibration: Calibration) -> Path:
     """Keep what float8 needs; returns the file."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (cache / CALIBRATION).write_text(json.dumps(asdict(calibration), indent=2) + "\n")
-    return cache / CALIBRATION
+    new = cache / f"{CALIBRATION}.new"  # a node may read meanwhile, or the disk be full
+    new.write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    return new.replace(cache / CALIBRATION)
 
 
 def warn_of_stale(cache: Path, key: str) -> bool:

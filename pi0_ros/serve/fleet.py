@@ -58,7 +58,8 @@ class Client:
 
     async def close(self, code: int, reason: str) -> None:
         self.state = State.CLOSED
-        await self._socket.close(code, reason)
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone
+            await self._socket.close(code, reason)
 
     def __aiter__(self) -> "Client":
         return self
@@ -103,7 +104,7 @@ class Replica:
             await asyncio.sleep(_HEALTH_PERIOD)
             was_silent, self._silent = self._silent, time.monotonic() - self._checked > _SILENCE
             if self._silent and not was_silent:
-                await self._server.dismiss()
+                await self._server.dismiss("another replica serves")
 
     @_APP.get("/healthz")
     async def healthz(self) -> Response:

@@ -156,6 +156,9 @@ class RemotePolicy:
         if self._connection is not None:
             if self._connection.is_open():
                 return
+            # A server closes it where nobody answers its pings, as between two questions. It stood,
+            # so that no pause is due.
+            self._has_answered = True
             self._drop(self._link.fate())
         wait = self._next_at - time.monotonic()
         if wait > 0:

@@ -42,6 +42,7 @@ _HANDSHAKES = logging.getLogger("pi0_serve.websockets")
 
 _TEXT = 2000  # characters of an error
 _DRAIN = 5.0  # seconds that running inferences get to end when the server stops
+_STOPS = "the server stops"
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,13 @@ class PolicyServer:
             while self._clients and time.monotonic() < end:
                 await asyncio.sleep(0.01)
 
-    async def dismiss(self) -> None:
+    async def dismiss(self, reason: str = _STOPS) -> None:
         """Have the clients go elsewhere, each once its question is answered."""
         self._dismissed |= set(self._clients)
-        for client, busy in list(self._clients.items()):
-            if not busy:
-                await client.close(CloseCode.GOING_AWAY, "the server stops")
+        idle = [client for client, busy in self._clients.items() if not busy]
+        # At once: each may take its time to say goodbye, or have gone.
+        closing = (client.close(CloseCode.GOING_AWAY, reason) for client in idle)
+        await asyncio.gather(*closing, return_exceptions=True)
 
     def _admit(self, client: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP; refuse those without the key, and too many."""
@@ -213,8 +215,8 @@ class PolicyServer:
             await client.send(answer)
             before = time.monotonic() - begun
             self._clients[client] = False
-            if client in self._dismissed:
-                await client.close(CloseCode.GOING_AWAY, "the server stops")
+            if client in self._dismissed or self._stopping:
+                await client.close(CloseCode.GOING_AWAY, _STOPS)
                 return
 
     async def _answer(

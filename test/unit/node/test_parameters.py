@@ -126,6 +126,10 @@ def test_a_whole_number_will_do_for_a_fraction():
         ({"action_mode": "delta"}, "give both"),
         ({"delta_joints": ["pan"]}, "give both"),
         ({"action_mode": "delta", "delta_joints": ["pin"]}, "not in joints: ['pin']"),
+        ({"precision": "float8", "device": "npu:0"}, "float8 is for GPUs of NVIDIA"),
+        ({"precision": "float8"}, "float8 needs the scales"),
+        ({"precision": "float8"}, "float8 needs dtype bfloat16, it is 'float32'"),
+        ({"precision": "int8", "device": "cuda:0"}, "int8 is for NPUs and CPUs"),
     ],
 )
 def test_what_is_refused(changes, says):

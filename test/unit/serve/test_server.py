@@ -127,11 +127,14 @@ def test_a_policy_that_hangs_is_left_and_asked_again(url: str, policy: StubPolic
     remote.close()
 
 
-def test_a_server_that_says_goodbye_is_left_and_another_asked_at_once() -> None:
-    """As a fleet's replica does that is replaced: no observation is lost."""
+@pytest.mark.parametrize("answers", [1, 0])
+def test_a_server_that_says_goodbye_is_left_and_another_asked_at_once(answers: int) -> None:
+    """As a fleet's replica does that is replaced, or a server whose pings nobody answered: no
+    observation is lost."""
     with policy_server() as url:
         remote = RemotePolicy(ServerLink(url), robot())
-        remote.infer(observation())
+        for _ in range(answers):
+            remote.infer(observation())
     with policy_server(port=int(url.rpartition(":")[2])):
         assert remote.infer(observation()).sequence == 0 and remote.starts == 2
     remote.close()
