@@ -51,6 +51,7 @@ def test_robots_go_on_when_replicas_are_replaced_and_when_one_dies(
     command += ["--port", port, "--api-key-file", str(key), "--ray"]
     process = start_process([*command, "local"])
     wait_until(lambda: "serving on" in process.output or not process.lives(), "Ray", 500)
+    assert process.lives(), process.tail
     url = f"ws://127.0.0.1:{port}"
     with pytest.raises(PolicyEnded, match=r"cannot be reached|403"):
         robot(url, "wrong")
