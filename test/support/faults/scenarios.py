@@ -14,28 +14,34 @@ from support.faults.trial import Result, try_fault
 def on_wall_time(testbed: Testbed) -> Iterator[None]:
     """A node whose policy runs in its own thread, with a deadman."""
     testbed.start_node(deadman_timeout=1.5)
-    testbed.begin_moving()
-    yield
-    testbed.end_node()
+    try:
+        testbed.begin_moving()
+        yield
+    finally:
+        testbed.end_node()
 
 
 @contextmanager
 def in_two_processes(testbed: Testbed) -> Iterator[None]:
     """A node whose policy runs in a process of its own, without a deadman."""
     testbed.start_node(policy_url="process")
-    testbed.begin_moving()
-    yield
-    testbed.end_node()
+    try:
+        testbed.begin_moving()
+        yield
+    finally:
+        testbed.end_node()
 
 
 @contextmanager
 def on_a_server(testbed: Testbed) -> Iterator[None]:
     """A node whose policy runs on a server."""
     testbed.start_node(policy_url=testbed.start_server(), checkpoint="")
-    testbed.begin_moving()
-    yield
-    testbed.end_node()
-    testbed.server.kill()
+    try:
+        testbed.begin_moving()
+        yield
+    finally:
+        testbed.end_node()
+        testbed.server.kill()
 
 
 @contextmanager
