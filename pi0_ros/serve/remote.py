@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from pi0_ros.policy.card import CardError, PolicyCard
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
@@ -127,7 +128,12 @@ class RemotePolicy:
             self._connection.send(pack(question))
             frame = self._connection.recv()
         except (ConnectionClosed, OSError) as error:
+            goodbye = self._connection.closing
             self._drop(self._link.fate())
+            if goodbye is not None and goodbye.code == CloseCode.GOING_AWAY:
+                # It was said between two questions, and this one was on its way: another server may
+                # answer it. One that goes away without any answer is not asked again at once.
+                return self.infer(observation, prefix)
             raise PolicyEnded(self._fate) from error
         seconds = time.monotonic() - begun
         try:

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 from websockets.sync.server import serve
 
 from pi0_ros.serve.images import decode
-from pi0_ros.serve.links import ServerLink
+from pi0_ros.serve.links import Pace, ServerLink
 from pi0_ros.serve.mapping import MAPPINGS
 from pi0_ros.serve.remote import PolicyEnded, RemoteError, RemotePolicy, WrongPolicy
 from pi0_ros.serve.wire import pack, unpack
@@ -144,3 +144,37 @@ def test_a_malformed_answer_ends_the_connection(other_server: Any, answer: Any, 
 def test_a_malformed_greeting_is_refused(other_server: Any, metadata: Any) -> None:
     with pytest.raises(WrongPolicy, match="what the server says of itself is malformed"):
         RemotePolicy(ServerLink(other_server(lambda m: {}, metadata)), robot())
+
+
+@pytest.mark.parametrize("answers", [1, 0])
+def test_a_question_that_crosses_a_goodbye_is_asked_once_more(answers: int) -> None:
+    """Of a server that leaves between two questions; not of one that never answers."""
+    asked = []
+
+    def handle(client: Any) -> None:
+        client.send(pack(OURS))
+        for message in client:
+            asked.append(message)
+            if len(asked) == answers + 1 or not answers:
+                client.close(1001, "the server stops")
+                return
+            client.send(pack({"actions": ACTIONS, "pi0_ros": unpack(message)["pi0_ros"]}))
+
+    server = serve(handle, "127.0.0.1", 0, compression=None)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    link = ServerLink(f"ws://localhost:{server.socket.getsockname()[1]}")
+    link.pace = Pace(0.0 if answers else 60.0, 60.0)  # it leaves sooner than 0.1 s after it came
+    remote = RemotePolicy(link, robot())
+    try:
+        for _ in range(answers):
+            remote.infer(observation())
+        if answers:
+            assert remote.infer(observation()).sequence == 0
+            assert len(asked) == 3 and remote.starts == 2
+        else:
+            with pytest.raises(PolicyEnded, match="the server stops"):
+                remote.infer(observation())
+            assert len(asked) == 1
+    finally:
+        remote.close()
+        server.shutdown()
