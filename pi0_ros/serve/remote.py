@@ -130,7 +130,8 @@ class RemotePolicy:
         except (ConnectionClosed, OSError) as error:
             goodbye = self._connection.closing
             self._drop(self._link.fate())
-            if goodbye is not None and goodbye.code == CloseCode.GOING_AWAY:
+            fresh = time.monotonic() - begun <= FRESH
+            if fresh and goodbye is not None and goodbye.code == CloseCode.GOING_AWAY:
                 # It was said between two questions, and this one was on its way: another server may
                 # answer it. One that goes away without any answer is not asked again at once.
                 return self.infer(observation, prefix)
