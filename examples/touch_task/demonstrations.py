@@ -6,7 +6,9 @@ labelled with the chunk of every instruction of its scene, not only with that of
 without that a policy of this size does not learn to listen.
 
 An ambiguous instruction is demonstrated by an expert that chooses an object at random and keeps to
-its choice: the label is the object followed, until the first change of it.
+its choice: the label is the object followed. Where that is a wrong one the expert chooses a right
+one at random and leaves for it, so that a policy learns to get away from where it should not be.
+Between two right ones, on the way from one to the other, there is no label.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Demonstrations:
         places: [n, 3, cameras, 2] float32: where in each image the named object is, x and y in
             (-1, 1), right and up; NaN where it is out of view.
         choices: [n, ambiguous] int64: for each of `task.AMBIGUOUS`, which of the three objects the
-            expert has chosen; -1 where it is not demonstrated here.
+            expert has chosen; -1 where none is right, or the arm is on its way between two.
     """
 
     images: Tensor
@@ -156,23 +158,51 @@ def _demonstration(
     instructions = world.instructions()
     if rng.random() > _HOME_STARTS:
         world.place_arm(_any_pose(world, expert, rng))
-    until, changes = 0, 0
+    things = [world.thing(instruction) for instruction in instructions]
+    right = np.array([[satisfies(thing, text) for thing in things] for text in AMBIGUOUS])
+    until, followed, choices = 0, None, None
     for step in range(OBSERVATIONS_PER_SCENE * _EVERY):
         if step >= until:
-            followed = int(rng.integers(len(instructions)))
-            changes += 1
+            before, followed = followed, int(rng.integers(len(instructions)))
+            choices = _choices(right, before, followed, choices, rng)
             until = step + int(rng.integers(20, 80))
             planned = step
         if rng.random() < _PUSH:
             world.place_arm(world.positions + rng.normal(0.0, _PUSH_SIZE))
         if step % _EVERY == 0:
-            choice = followed if changes == 1 else None
-            yield _observation(world, expert, instructions, choice, horizon)
+            yield _observation(world, expert, instructions, choices, horizon)
         if step >= planned:
             chunk, planned = expert.chunk(instructions[followed], _REPLAN), step + _REPLAN
         # The first contact is of no interest here: physics run in one go.
         world.stage.command(chunk[step - planned])
         world.stage.advance(CONTROL_SECONDS)
+
+
+def _choices(
+    right: np.ndarray,
+    before: int | None,
+    followed: int,
+    choices: np.ndarray | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """[ambiguous] int64: what each ambiguous instruction's expert chooses now, -1 for nothing.
+
+    Args:
+        right: [ambiguous, objects] bool: which objects satisfy which instruction.
+        before: the object followed until now; None at the beginning.
+        followed: the one followed from now on.
+        choices: the choices until now; None at the beginning.
+    """
+    chosen = np.full(len(right), -1)
+    for i, satisfying in enumerate(right):
+        if satisfying[followed]:
+            between = before is not None and satisfying[before] and before != followed
+            chosen[i] = -1 if between else followed
+        elif choices is not None and choices[i] >= 0:
+            chosen[i] = choices[i]
+        elif satisfying.any():
+            chosen[i] = rng.choice(np.flatnonzero(satisfying))
+    return chosen
 
 
 def _any_pose(world: World, expert: Expert, rng: np.random.Generator) -> np.ndarray:
@@ -187,7 +217,7 @@ def _observation(
     world: World,
     expert: Expert,
     instructions: tuple[str, ...],
-    choice: int | None,
+    choices: np.ndarray,
     horizon: int,
 ) -> tuple[np.ndarray, ...]:
     state, images = world.positions, world.images()
@@ -195,7 +225,6 @@ def _observation(
     things = [world.thing(instruction) for instruction in instructions]
     places = [[world.in_view(thing, camera) for camera in CAMERAS] for thing in things]
     nowhere = np.full(2, np.nan)
-    chosen = [choice is not None and satisfies(things[choice], text) for text in AMBIGUOUS]
     places = [[nowhere if p is None else p for p in row] for row in places]
     return (
         np.stack([images[camera] for camera in CAMERAS]),
@@ -204,5 +233,5 @@ def _observation(
         expert.chunk_from(state, goals, horizon).astype(np.float32),
         goals.astype(np.float32),
         np.array(places, dtype=np.float32),
-        np.where(chosen, choice if choice is not None else -1, -1).astype(np.int64),
+        choices,
     )

@@ -1,9 +1,15 @@
 """What the trainer is shown: complete, repeatable, and right about who is where."""
 
 import numpy as np
+import pytest
 import torch
 
-from examples.touch_task.demonstrations import OBSERVATIONS_PER_SCENE, Demonstrations, demonstrate
+from examples.touch_task.demonstrations import (
+    OBSERVATIONS_PER_SCENE,
+    Demonstrations,
+    _choices,
+    demonstrate,
+)
 from pi0_ros.model.config import TINY
 from pi0_ros.sim.task import AMBIGUOUS, ANY_CUBE, ANYTHING, COLOURS, INSTRUCTIONS
 
@@ -39,21 +45,56 @@ def test_every_observation_is_labelled_with_every_instruction(
 
 
 def test_who_may_choose_keeps_to_the_choice(demonstrations: Demonstrations) -> None:
-    """The first object of a demonstration is its choice, until it changes; no plate is a cube."""
-    d, chosen = demonstrations, set()
+    """The first object of a demonstration, until it changes; and plates are left for cubes."""
+    d, chosen, leaves = demonstrations, set(), 0
     for first in range(0, len(d), OBSERVATIONS_PER_SCENE):
         rows = slice(first, first + OBSERVATIONS_PER_SCENE)
         anything = d.choices[rows, AMBIGUOUS.index(ANYTHING)].tolist()
         cube = d.choices[rows, AMBIGUOUS.index(ANY_CUBE)].tolist()
         kept = [choice for choice in anything if choice >= 0]
-        assert anything == kept + [-1] * (len(anything) - len(kept))
-        assert len(set(kept)) <= 1
+        assert len(set(kept[:2])) <= 1, "within the first 20 steps nothing else is followed"
         chosen |= set(kept)
-        for row, (choice, of_cubes) in enumerate(zip(anything, cube, strict=True)):
-            named = INSTRUCTIONS[d.instructions[first + row, choice]]
-            assert of_cubes == (choice if choice >= 0 and named.endswith("cube") else -1)
+        named = [INSTRUCTIONS[i].split()[2:] for i in d.instructions[first].tolist()]
+        cubes = {i for i, (_, shape) in enumerate(named) if shape == "cube"}
+        assert set(cube) <= cubes | {-1}
+        # Whoever follows a plate is told which cube to leave for.
+        leaves += sum(
+            a >= 0 and a not in cubes and c >= 0 for a, c in zip(anything, cube, strict=True)
+        )
     assert len(chosen) > 1, "not always the same place"
+    assert leaves > 0
     assert (d.choices >= 0).any(dim=0).all()
+
+
+@pytest.mark.parametrize(
+    ("before", "followed", "choices", "expected"),
+    [
+        (None, 0, None, (0, 0)),  # the first object is the choice
+        (0, 0, (0, 0), (0, 0)),
+        (0, 1, (0, 0), (-1, -1)),  # from a cube to a cube: between two right ones
+        (0, 2, (0, 0), (0, -1)),  # pushed to the plate: back to the cube; anything: between two
+        (2, 1, (0, 2), (1, -1)),  # from the plate to a cube
+        (2, 2, (1, 2), (1, 2)),
+    ],
+)
+def test_choices(
+    before: int | None,
+    followed: int,
+    choices: tuple[int, int] | None,
+    expected: tuple[int, int],
+) -> None:
+    """Two cubes and a plate; the rows are `touch a cube` and `touch anything`."""
+    right = np.array([[True, True, False], [True, True, True]])
+    given = None if choices is None else np.array(choices)
+    rng = np.random.default_rng(0)
+    assert tuple(_choices(right, before, followed, given, rng)) == expected
+
+
+def test_who_follows_a_wrong_object_chooses_a_right_one_at_random() -> None:
+    right = np.array([[True, True, False], [False, False, False]])
+    rng = np.random.default_rng(0)
+    chosen = [tuple(_choices(right, None, 2, None, rng)) for _ in range(20)]
+    assert set(chosen) == {(0, -1), (1, -1)}, "and nothing where there is no right one"
 
 
 def test_chunks_begin_at_the_state(demonstrations: Demonstrations) -> None:
