@@ -87,7 +87,8 @@ class Executor:
     The caller owns the clock, the measured joint states and the publisher. It calls `update` with
     each chunk of the policy, `tick` every 20 ms and whenever motion may have been disabled (also
     after an `update` that returned a Refusal: it may have latched), and publishes the `trajectory`
-    of each Plan that it gets, if there is one, before it calls again:
+    of each Plan that it gets, if there is one, before it calls again, or calls `unsent` if that
+    fails:
 
         settings = MotionSettings.of(parameters)
         enable = MotionEnable()
@@ -97,7 +98,7 @@ class Executor:
         if isinstance(result, Refusal):
             result = executor.tick(measured, now)
         if result is not None and result.trajectory is not None:
-            publish(result.trajectory)
+            publish(result.trajectory)  # or executor.unsent(range(len(joints)))
 
     Attributes:
         enable: without it nothing is published: chunks are judged only (a dry run).
@@ -233,6 +234,18 @@ class Executor:
         self._stopping = share
         return replace(planned, stop_cause=cause)
 
+    def unsent(self, joints: Sequence[int]) -> None:
+        """The last plan's trajectory did not reach these joints: they go on as before it.
+
+        A stop that is needed is planned anew at the next `tick`.
+
+        Args:
+            joints: numbers of columns.
+        """
+        before, self._published_at = self._before
+        self._setpoint = self._setpoint.with_joints_of(before, joints)
+        self._stopping = 0.0
+
     def rests(self, now: int) -> bool:
         """Whether nothing executes that moves."""
         return self._setpoint is None or now >= self._setpoint.end or self._at_rest(now)
@@ -342,6 +355,7 @@ class Executor:
         return not (setpoint.velocities[left].any() or setpoint.sample(now)[1].any())
 
     def _execute(self, planned: Plan, now: int) -> Plan:
+        self._before = self._setpoint, self._published_at
         self._setpoint = planned.motion.after(self._setpoint, HISTORY)
         self._published_at = now
         self._stopping = 0.0

@@ -51,7 +51,7 @@ class Reason(str, Enum):
     """The inference took longer than `inference_timeout`."""
 
     UNSERVED = "unserved"
-    """An output has no subscriber, so nothing is sent to any."""
+    """An output has no subscriber, so nothing is sent to any; or its message could not be sent."""
 
     # The value in every Python: 3.12 changed what format() makes of a member.
     __str__ = str.__str__

@@ -8,6 +8,7 @@ allow_nonzero_velocity_at_trajectory_end).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,15 @@ class Motion:
         begin = int(self.times[0])
         old = past.points(slice(*np.searchsorted(past.times, (begin - kept, begin)).tolist()))
         return join(old, self)
+
+    def with_joints_of(self, other: Motion, joints: Sequence[int]) -> Motion:
+        """This motion, in which some joints (column numbers) do what they do in another one."""
+        times = np.union1d(self.times, other.times)
+        times = times[times >= max(self.times[0], other.times[0])]
+        positions, velocities = self.sample_all(times)
+        for mine, its in zip((positions, velocities), other.sample_all(times), strict=True):
+            mine[:, joints] = its[:, joints]
+        return Motion(times, positions, velocities)
 
     def held(self, count: int, step: int) -> Motion:
         """With points at rest at its end, every `step` nanoseconds, until there are `count`."""

@@ -20,6 +20,7 @@ from rclpy.publisher import Publisher
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
+from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
 from pi0_ros.motion.rtc import RealTimeChunking, RtcCounts, RtcSettings
 from pi0_ros.motion.screening import check_shape
@@ -29,7 +30,7 @@ from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inputs import InputSubscriptions
 from pi0_ros.node.messages import chunk_message
 from pi0_ros.node.observation import ObservationBuffer
-from pi0_ros.node.outputs import CommandOutputs
+from pi0_ros.node.outputs import CommandOutputs, Unsent
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.qos import QosProfiles
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, StreamStatus
@@ -249,7 +250,6 @@ class ControlLoop:
         self._timings.record("image_age", (now - max(snapshot.image_stamps.values())) / 1e9)
         self.observed = snapshot.stamp
         decode = to_rgb if self._parameters.image_transport == "raw" else decompress
-        reset, self._reset_wanted = self._reset_wanted, False
         agreement = self.rtc.prepare(
             self.executor.executing,
             snapshot.stamp,
@@ -257,7 +257,7 @@ class ControlLoop:
             self._parameters.action_dt,
             self.worker.policy,
         )
-        self.worker.infer(snapshot, decode, reset, self._epoch(), ticked, agreement)
+        self.worker.infer(snapshot, decode, self._reset_wanted, self._epoch(), ticked, agreement)
 
     def collect(self) -> None:
         """Publish what the worker's inference led to, if it has ended."""
@@ -278,6 +278,7 @@ class ControlLoop:
             raise Refusal(
                 Reason.STALE, "the clock jumped or an episode began while the inference ran"
             )
+        self._reset_wanted = False
         if self.rtc.outdated(inference.agreement):
             raise Refusal(
                 Reason.STALE, "the trajectory that the chunk agrees with was stopped meanwhile"
@@ -296,6 +297,8 @@ class ControlLoop:
             result = Refusal(Reason.UNSERVED, unserved)
         else:
             result = self.executor.update(chunk, self.buffer.measured(now), now)
+        if isinstance(result, Plan) and result.trajectory is not None:
+            result = self._send(result, now) or result
         if isinstance(result, Refusal):
             self._counts.rejected += result.reason in REJECTIONS
             self.stop_if_needed()
@@ -304,7 +307,6 @@ class ControlLoop:
         self._counts.clamped.update(result.clamped)
         executed = result.trajectory is not None
         if executed:
-            self._outputs.commands.publish(result.trajectory, result.motion, now)
             self._counts.trajectories += 1
             self.rtc.executed(chunk, result.splice_at, inference.snapshot.instruction)
         overhead = time.perf_counter() - inference.ticked - inference.seconds
@@ -331,13 +333,28 @@ class ControlLoop:
         )
         self._outputs.chunks.publish(message)
 
+    def _send(self, planned: Plan, now: int) -> Refusal | None:
+        """Send a trajectory; where that fails a fault latches, and nothing counts as executing."""
+        try:
+            self._outputs.commands.publish(planned.trajectory, planned.motion, now)
+        except Unsent as error:
+            self.executor.unsent(error.joints)
+            self.rtc.drop("stop")
+            self._counts.errors += 1
+            self._enable.latch(str(error))
+            self._outputs.log.warning("unsent", "".join(traceback.format_exception(error)))
+            return Refusal(Reason.UNSERVED, str(error))
+        return None
+
     def stop_if_needed(self) -> None:
-        """Stop the executing trajectory if motion was disabled, or if no chunk follows it."""
+        """Stop the executing trajectory if motion was disabled, or if no chunk follows it.
+
+        A stop that could not be sent is sent when this is called again, as `_on_watch` does.
+        """
         if self.active:
             now = self._now()
             planned = self.executor.tick(self.buffer.measured(now), now)
-            if planned is not None:
-                self._outputs.commands.publish(planned.trajectory, planned.motion, now)
+            if planned is not None and self._send(planned, now) is None:
                 self._counts.stops += 1
                 self.rtc.drop("stop")
                 self._outputs.log.warning("stop", f"decelerating to a stop: {planned.stop_cause}")

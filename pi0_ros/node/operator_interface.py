@@ -126,14 +126,17 @@ class OperatorInterface:
             self._node.get_logger().warning(f"disabled: {self._enable.cause}")
 
     def _on_emergency_stop(self, message: Bool, sender: Sender) -> None:
-        if message.data:  # first of all
-            self._enable.emergency_stop(True)
-            self._callbacks.stop()
-        elif not self._stops.held:
+        if not message.data and not self._stops.held:
             return
-        self._stops.hear(
-            message.data, sender.publisher, sender.sent, self._stop_publishers(), time.monotonic()
-        )
+        try:
+            if message.data:  # first of all
+                self._enable.emergency_stop(True)
+                self._callbacks.stop()
+        finally:  # who holds it is kept, whatever becomes of the stop
+            publishers = self._stop_publishers()
+            self._stops.hear(
+                message.data, sender.publisher, sender.sent, publishers, time.monotonic()
+            )
         self._enable.emergency_stop(self._stops.held)
 
     def _stop_publishers(self) -> dict[bytes, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -45,6 +46,20 @@ class OutputStatus:
     sent: int
     late: int | None = None
     delay: float | None = None
+
+
+class Unsent(RuntimeError):
+    """A trajectory was not sent to some outputs.
+
+    Attributes:
+        joints: numbers of the joints that these outputs have.
+    """
+
+    def __init__(self, outputs: Sequence[_Trajectories | _Samples], cause: Exception) -> None:
+        self.joints = [column for output in outputs for column in output.columns]
+        names = ", ".join(f"{one.output.name} ({one.publisher.topic_name})" for one in outputs)
+        what = f"{type(cause).__name__}: {cause}"
+        super().__init__(f"a trajectory could not be sent to output {names}: {what}")
 
 
 class CommandOutputs:
@@ -105,14 +120,29 @@ class CommandOutputs:
     def publish(self, trajectory: Trajectory, motion: Motion, now: int) -> None:
         """Send a trajectory: one message per output, with one stamp.
 
+        What cannot be serialised is sent to none; what one output does not take, to the others.
+
         Args:
             trajectory: what is sent; its columns are the node's joints.
             motion: what the arm then does, in the node's time.
             now: nanoseconds of the node's clock.
+
+        Raises:
+            Unsent: whatever the middleware raised.
         """
-        ready = [output.prepare(trajectory, motion, now) for output in self._outputs]
-        for send in ready:
-            send()
+        try:
+            ready = [output.prepare(trajectory, motion, now) for output in self._outputs]
+        except Exception as error:
+            raise Unsent(self._outputs, error) from error
+        unsent, cause = [], None
+        for output, send in zip(self._outputs, ready, strict=True):
+            try:
+                send()
+            except Exception as error:
+                unsent.append(output)
+                cause = error
+        if cause is not None:
+            raise Unsent(unsent, cause) from cause
         self._rest = rests_from(motion)
 
     def statuses(self) -> list[OutputStatus]:
@@ -130,7 +160,7 @@ class _Trajectories:
         self.publisher: Publisher = node.create_lifecycle_publisher(
             JointTrajectory, output.topic, qos
         )
-        self._columns = [joints.index(name) for name in output.joints]
+        self.columns = [joints.index(name) for name in output.joints]
         self._serializer = TrajectorySerializer(output.joints)
         self._sent = 0
 
@@ -138,7 +168,7 @@ class _Trajectories:
         """The trajectories are within them."""
 
     def prepare(self, trajectory: Trajectory, motion: Motion, now: int) -> Callable[[], None]:
-        message = self._serializer.serialize(_of(trajectory, self._columns))
+        message = self._serializer.serialize(_of(trajectory, self.columns))
 
         def send() -> None:
             self.publisher.publish(message)
@@ -159,9 +189,9 @@ class _Samples:
         self.output = output
         # Not a lifecycle publisher: what moves when the node is deactivated comes to rest.
         self.publisher: Publisher = node.create_publisher(Float64MultiArray, output.topic, qos)
-        self._columns = [joints.index(name) for name in output.joints]
+        self.columns = [joints.index(name) for name in output.joints]
         self._clock = node.get_clock()
-        self._sampler = Sampler(round(1e9 / output.rate_hz), np.full(len(self._columns), np.inf))
+        self._sampler = Sampler(round(1e9 / output.rate_hz), np.full(len(self.columns), np.inf))
         self._sent = 0
         # Simulated time may pass faster; the system's clock may be set.
         simulated = node.get_parameter("use_sim_time").value
@@ -170,10 +200,10 @@ class _Samples:
         self._timer.cancel()
 
     def set_velocity_limits(self, limits: np.ndarray) -> None:
-        self._sampler.velocity = limits[self._columns]
+        self._sampler.velocity = limits[self.columns]
 
     def prepare(self, trajectory: Trajectory, motion: Motion, now: int) -> Callable[[], None]:
-        own = _of(motion, self._columns)
+        own = _of(motion, self.columns)
 
         def send() -> None:
             if self._sampler.at_rest:
@@ -183,9 +213,14 @@ class _Samples:
         return send
 
     def _on_timer(self) -> None:
+        before = copy(self._sampler)
         positions = self._sampler.sample(self._clock.now().nanoseconds)
         if positions is not None:
-            self.publisher.publish(Float64MultiArray(data=array("d", positions.tobytes())))
+            try:
+                self.publisher.publish(Float64MultiArray(data=array("d", positions.tobytes())))
+            except BaseException:
+                self._sampler = before  # it counts as a sample that comes late
+                raise
             self._sent += 1
         if self._sampler.at_rest:
             self._timer.cancel()

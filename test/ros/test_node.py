@@ -148,6 +148,7 @@ def test_slow_inference_blocks_nothing(start):
     assert stamp.sec * 10**9 + stamp.nanosec == first // 20_000_000 * 20_000_000
     robot.chunk()
     counts = robot.node.counts
+    robot.wait(lambda: counts.chunks == 2, "the count of a chunk that was published")
     assert (counts.ticks, counts.busy, counts.chunks, robot.refused()) == (5, 3, 2, {})
 
 
@@ -174,6 +175,24 @@ def test_bad_chunks_become_no_trajectory(start, reason, corrupt):
     if reason == "nonfinite":
         assert robot.chunks[0].verdict == robot.chunks[0].REJECTED
         assert "step" in robot.chunks[0].rejected_reason
+
+
+def test_an_episode_that_could_not_begin_begins_at_the_next_inference(start):
+    policy, resets = FakePolicy(), []
+
+    def reset():
+        resets.append(len(resets))
+        if len(resets) == 1:
+            raise RuntimeError("not now")
+
+    policy.reset = reset
+    robot = start(policy)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"failed": 1}, "the refusal")
+    robot.chunk()
+    robot.chunk()
+    assert resets == [0, 1]
 
 
 def test_a_wake_up_that_got_lost_costs_no_chunk(start):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support.harness import JOINTS, FakePolicy
@@ -111,6 +113,67 @@ def test_a_controller_that_goes_while_the_arm_moves_stops_and_latches(start):
     robot.wait(lambda: robot.node.counts.stops == 1, "a stop")
     assert "output gripper" in robot.node.motion_enable.latched
     robot.wait(lambda: len(robot.commands["arm"]) == 2, "the arm's stop")
+
+
+def broken(robot, output: int) -> Any:
+    """The publisher of an output, whose middleware takes nothing until `del` of its `publish`."""
+    publisher = robot.node._outputs.commands._outputs[output].publisher
+
+    def publish(message):
+        raise RuntimeError("Failed to publish: a test")
+
+    publisher.publish = publish
+    return publisher
+
+
+def test_a_stop_that_could_not_be_sent_is_sent_again(start):
+    robot = start(**TWO)
+    robot.chunk()
+    publisher, counts = broken(robot, 1), robot.node.counts
+    robot.node.motion_enable.disable("a test")
+    robot.wait(lambda: counts.errors > 1, "two attempts")
+    assert "output gripper" in robot.node.motion_enable.latched and counts.stops == 0
+    arm = robot.node.loop.executor.executing
+    moving = np.abs(arm.velocities[-3:]).max(axis=0)  # pan, lift, gripper
+    assert not moving[:2].any(), "the arm's stop arrived"
+    del publisher.publish
+    robot.wait(lambda: counts.stops == 1, "the stop")
+    robot.wait(lambda: len(robot.commands["gripper"]) == 2, "the gripper's stop")
+    assert not np.any(robot.commands["gripper"][-1].points[-1].velocities)
+    assert robot.node.loop.executor.tick(None, robot.now) is None
+
+
+def test_a_chunk_that_could_not_be_sent_is_rejected_and_what_was_sent_of_it_stops(start):
+    robot = start(**TWO)
+    broken(robot, 1)
+    robot.send_all()
+    robot.tick()
+    robot.wait(lambda: robot.refused() == {"unserved": 1}, "the refusal")
+    robot.wait(lambda: robot.chunks, "the chunk")
+    assert robot.chunks[0].verdict == robot.chunks[0].REJECTED
+    assert "Failed to publish: a test" in robot.chunks[0].rejected_reason
+    assert "output gripper" in robot.node.motion_enable.latched
+    assert robot.node.counts.trajectories == 0
+    robot.wait(lambda: len(robot.commands["arm"]) >= 2, "the arm's stop")
+    robot.settle()
+    assert not robot.commands["gripper"] and robot.node.loop.executor.rests(robot.now)
+
+
+def test_a_sample_that_could_not_be_sent_is_late(start):
+    robot = start(**FORWARD)
+    robot.chunk()
+    sampled(robot, 0.1)
+    output = robot.node._outputs.commands._outputs[1]
+    publisher, before = broken(robot, 1), output._sampler._command
+    output._timer.cancel()  # what it raised would end the harness's thread
+    robot.advance(0.01)
+    with pytest.raises(RuntimeError, match="a test"):
+        output._on_timer()
+    np.testing.assert_array_equal(output._sampler._command, before)
+    del publisher.publish
+    output._timer.reset()
+    later = sampled(robot, 0.1)
+    assert 0 < later[0][1] - before[0] < 3 * (later[2][1] - later[1][1])
 
 
 def test_outputs_that_nobody_needs_are_not_asked_for(start):

@@ -248,3 +248,53 @@ def test_a_recording_is_followed_from_its_midst() -> None:
         assert isinstance(planned, Plan) and planned.trajectory is not None
         assert moves.tick(recorded, now + 20 * MS) is None
     assert not moves.enable.latched
+
+
+# Sending ----------------------------------------------------------------------------------------
+
+
+def moving(limits) -> Executor:
+    moves = rested(limits, [0.0, 0.0])
+    way = np.linspace(0.02, 0.8, 50)[:, None] * [1.0, 0.5]
+    assert moves.update(chunk(way), at_rest([0.0, 0.0]), NOW).trajectory is not None
+    return moves
+
+
+def test_a_stop_that_was_not_sent_is_planned_again() -> None:
+    moves = moving(limits_of(2))
+    begun, later = moves.executing, NOW + 300 * MS
+    moves.enable.disable("a test")
+    assert moves.tick(None, later).stop_cause == "a test" and moves.tick(None, later) is None
+    moves.unsent([0, 1])
+    ahead = np.arange(later, later + SECOND, 10 * MS)
+    as_begun = begun.sample_all(ahead)
+    np.testing.assert_allclose(moves.executing.sample_all(ahead), as_begun, atol=1e-12)
+    assert moves.tick(None, later + 20 * MS).stop_cause == "a test"
+
+
+def test_a_stop_that_one_controller_did_not_get_is_planned_again_for_that_one() -> None:
+    moves = moving(limits_of(2))
+    begun, later = moves.executing, NOW + 300 * MS
+    moves.enable.disable("a test")
+    stop = moves.tick(None, later).motion
+    moves.unsent([1])
+    ahead = np.arange(later, later + SECOND, 10 * MS)
+    (now, _), (as_begun, _), (as_stopped, _) = (
+        motion.sample_all(ahead) for motion in (moves.executing, begun, stop)
+    )
+    np.testing.assert_allclose(now[:, 0], as_stopped[:, 0], atol=1e-12)
+    np.testing.assert_allclose(now[:, 1], as_begun[:, 1], atol=1e-12)
+    again = moves.tick(None, later + 20 * MS).motion.sample_all(ahead[10:])[0]
+    np.testing.assert_allclose(again[:, 0], as_stopped[10:, 0], atol=1e-6)
+    assert np.ptp(again[50:, 1]) == 0.0, "the other one stops, too"
+
+
+def test_a_chunk_that_was_not_sent_leaves_what_executed() -> None:
+    moves = moving(limits_of(2))
+    begun, later = moves.executing, NOW + 100 * MS
+    way = np.linspace(0.2, 0.1, 50)[:, None] * [1.0, 0.5]
+    moves.update(replace(chunk(way), stamp=later - 50 * MS), at_rest([0.1, 0.05], later), later)
+    moves.unsent([0, 1])
+    ahead = np.arange(later, later + SECOND, 10 * MS)
+    as_begun = begun.sample_all(ahead)
+    np.testing.assert_allclose(moves.executing.sample_all(ahead), as_begun, atol=1e-12)
