@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,6 @@ from pi0_ros.node.loading import LoadError, load_policy
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.node.preflight import PreflightError, preflight, units_of
 from pi0_ros.replay.steps import SeededPolicy
-
-Check = Callable[[NodeParameters, None], list[str]]
-Load = Callable[[NodeParameters], SeededPolicy]
 
 MOST_STATES = 1000
 """Joint states in which the joints are looked for before a recording counts as another robot's."""
@@ -114,14 +111,14 @@ def open_case(
     return Case(recording, interface, match_topics(recording, needed, {**played, **(remaps or {})}))
 
 
-def check_case(case: Case, check: Check = preflight) -> None:
+def check_case(case: Case) -> None:
     """Parameters, checkpoint, limits and recording fit each other.
 
     Raises:
         PreflightError: parameters, checkpoint and limits do not; lists everything.
         BagError: the joint states do not name all the joints.
     """
-    problems = check(case.parameters, None)
+    problems = preflight(case.parameters, None)
     if problems:
         raise PreflightError(problems)
     _check_joints(case.bag, case.joint_states, case.parameters.joint_names)
@@ -151,13 +148,13 @@ def _check_joints(bag: Recording, topics: Sequence[str], joints: Sequence[str]) 
     )
 
 
-def load(parameters: NodeParameters, load_as: Load = load_policy) -> SeededPolicy:
+def load(parameters: NodeParameters) -> SeededPolicy:
     """The policy, in this process whatever `policy_url` says.
 
     Raises:
         LoadError: it cannot be loaded; names the checkpoint and the cause.
     """
     try:
-        return load_as(parameters)
+        return load_policy(parameters)
     except (ValueError, OSError, RuntimeError) as error:
         raise LoadError(parameters, error) from error

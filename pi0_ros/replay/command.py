@@ -8,14 +8,11 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pi0_ros import console
 from pi0_ros.diff.command import add_thresholds, check_thresholds
 from pi0_ros.errors import UserError
-
-if TYPE_CHECKING:
-    from pi0_ros.replay.case import Check, Load
 
 EPILOG = """\
 The node runs as a process of its own with use_sim_time, in a ROS domain of its own on the loopback
@@ -185,30 +182,18 @@ def run(args: argparse.Namespace) -> int:
 def run_live(args: argparse.Namespace) -> int:
     """A replay over DDS."""
     from pi0_ros.replay.live import replay
-    from pi0_ros.replay.report import format_table, report_json
+    from pi0_ros.replay.report import format_table
 
     if episodes_of(args.bag, args.episodes) is not None:
         raise UserError(f"{args.bag} is a LeRobot data set: replay it with --deterministic")
     out = _out(args)
     with console.deferred_signals() as interrupted:
-        report = replay(
-            args.bag,
-            args.checkpoint,
-            out,
-            rate=args.rate,
-            params=args.params,
-            ros_args=args.ros_args,
-            remaps=args.remap,
-            enable=args.enable,
-            overwrite=args.overwrite,
-            startup_limit=args.startup_limit,
-            interrupted=interrupted,
-        )
+        figures = replay(args, out, interrupted)
     # The figures first: a file that cannot be written must not cost them.
-    print(format_table(report))
-    console.write_json(args.json, report_json(report))
+    print(format_table(figures))
+    console.write_json(args.json, figures)
     _print_results(out)
-    if report.chunks:
+    if figures["chunks"]:
         return console.DONE
     print(
         f"no chunk came. The table above lists what was refused; {out / 'node.log'} is the node's"
@@ -218,21 +203,13 @@ def run_live(args: argparse.Namespace) -> int:
     return console.FAILED
 
 
-def run_deterministic(
-    args: argparse.Namespace, load_as: Load | None = None, check: Check | None = None
-) -> int:
-    """Replays, keeps or compares.
-
-    Args:
-        load_as, check: stand for the node's `load_policy` and its preflight.
-    """
+def run_deterministic(args: argparse.Namespace) -> int:
+    """Replays, keeps or compares."""
     from pi0_ros.bags.results import read_results
-    from pi0_ros.node.loading import load_policy
-    from pi0_ros.node.preflight import preflight
     from pi0_ros.replay import golden
     from pi0_ros.replay.case import check_case, load, node_arguments, open_case
     from pi0_ros.replay.deterministic import Options, replay_steps
-    from pi0_ros.replay.report import format_table, report_json
+    from pi0_ros.replay.report import format_table
 
     kept = golden.read_golden(args.check) if args.check else None
     out = args.record_golden or _out(args)
@@ -242,16 +219,15 @@ def run_deterministic(
     options = Options(args.enable, args.latency, again)
     arguments = node_arguments(args.checkpoint, args.params, args.ros_args, args.enable)
     case = open_case(args.bag, arguments, args.remap, _one_episode(args))
-    check_case(case, check or preflight)
-    policy = load(case.parameters, load_as or load_policy)
-    report, played = replay_steps(
+    check_case(case)
+    policy = load(case.parameters)
+    figures, played = replay_steps(
         case, policy, out, options, recording=str(args.bag), overwrite=args.overwrite
     )
-    print(format_table(report))
-    figures = report_json(report)
+    print(format_table(figures))
     status = console.DONE
     made_of = golden.ingredients(case.parameters, options, played)
-    if not report.chunks:
+    if not figures["chunks"]:
         print("no chunk came. The table above lists what was refused, and why.", file=sys.stderr)
         status = console.FAILED
     elif args.record_golden:
@@ -265,7 +241,6 @@ def run_deterministic(
 
 def _one_episode(args: argparse.Namespace) -> int | None:
     """The episode to replay, of a data set."""
-
     episodes = episodes_of(args.bag, args.episodes)
     if episodes is None:
         return None

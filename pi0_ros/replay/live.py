@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pi0_ros import console
 from pi0_ros.bags.bag import Bag
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.replay.case import node_arguments, open_case
-from pi0_ros.replay.report import Report, make_report
+from pi0_ros.replay.report import make_report
 from pi0_ros.replay.results import BAG, LOG, claim_results, plot_results
 from pi0_ros.ros.environment import environment, private_graph
 from pi0_ros.ros.process import NodeProcess
@@ -28,28 +29,15 @@ REFRESH = 0.5  # seconds between two states of a progress bar
 STILL_RUNNING = "the last inference did not end in time; its chunk is missing"
 
 
-def replay(
-    bag: str | Path,
-    checkpoint: Path,
-    out: Path,
-    *,
-    rate: float = 1.0,
-    params: Sequence[Path] = (),
-    ros_args: Sequence[str] = (),
-    remaps: Mapping[str, str] | None = None,
-    enable: bool = False,
-    overwrite: bool = False,
-    startup_limit: float = 300.0,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Report:
+def replay(args: argparse.Namespace, out: Path, interrupted: Callable[[], bool]) -> dict[str, Any]:
     """Replays a recording; leaves `out`/bag, `out`/chunks.png and `out`/node.log.
 
     Args:
-        rate: seconds of the recording per second of wall time.
-        ros_args: ROS arguments for the node, such as ("-p", "device:=cuda:0").
-        remaps: topic in the recording -> topic to play it on.
-        startup_limit: seconds for the node to load the checkpoint.
+        args: the options of command.py.
         interrupted: asked every few milliseconds; True ends the replay and its node.
+
+    Returns:
+        The figures of `make_report`.
 
     Raises:
         UserError: the recording cannot be read or lacks what the node needs, the node would not
@@ -59,11 +47,11 @@ def replay(
         KeyboardInterrupt: `interrupted` returned True.
     """
     console.require("rclpy", "pi0_ros.msg")
-    arguments = node_arguments(checkpoint, params, ros_args, enable)
-    case = open_case(bag, arguments, remaps)
+    arguments = node_arguments(args.checkpoint, args.params, args.ros_args, args.enable)
+    case = open_case(args.bag, arguments, args.remap)
     if interrupted():  # while the results of an earlier replay are still there
         raise KeyboardInterrupt
-    claim_results(out, case.bag, overwrite)
+    claim_results(out, case.bag, args.overwrite)
     # The surroundings must be in place before this process first uses ROS.
     with environment(private_graph(os.environ)), ExitStack() as stack:
         from pi0_ros.replay.session import Session, output_types
@@ -76,29 +64,26 @@ def replay(
         with console.progress(
             desc="Starting the node", total=0, bar_format="{desc} {elapsed}", mininterval=REFRESH
         ) as bar:
-            session.wait_until_ready(startup_limit, lambda: bar.update(0))
+            session.wait_until_ready(args.startup_limit, lambda: bar.update(0))
         types = output_types(case.interface)
         writer = stack.enter_context(BagWriter(out / BAG, case.bag.storage, types))
         session.output.recorder.write = writer.write
         with _playing_bar(case.bag, session.output) as on_tick:
-            playback = session.play(rate, on_tick)
+            playback = session.play(args.rate, on_tick)
         in_time = len(session.output.chunks)
         drained = session.drain()
     output = session.output
+    warnings = [*process.warnings, *([] if drained else [STILL_RUNNING])]
     return make_report(
-        str(bag),
-        rate,
+        str(args.bag),
+        args.rate,
         playback,
         case.cameras,
         output.chunks,
         in_time,
         output.trajectories,
         output.counters,
-        [
-            *process.warnings,
-            *([] if drained else [STILL_RUNNING]),
-            *plot_results(out, case, output.chunks, playback.start),
-        ],
+        [*warnings, *plot_results(out, case, output.chunks, playback.start)],
     )
 
 

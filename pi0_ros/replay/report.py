@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from typing import Any
 
 from pi0_ros.bags.chunks import ChunkRecord
 from pi0_ros.console import percentiles, table
-from pi0_ros.replay.playback import Playback
+from pi0_ros.replay.player import Playback
 from pi0_ros.ros.diagnostics import Counters, refused_since
 
 # Above these the figures say more about the player or the recording than about the node.
@@ -15,39 +15,9 @@ LATENESS_WORTH_SAYING = 0.020
 STAMP_OFFSET_WORTH_SAYING = 0.5
 
 
-@dataclass(frozen=True)
-class Report:
-    """The figures of one replay; JSON_KEYS in command.py explains them.
-
-    Attributes:
-        rate: None for a deterministic replay, which has no pace.
-        points_per_chunk, points_per_chunk_max: None without chunks.
-        age_ms, inference_ms: "p50" and "p95".
-    """
-
-    recording: str
-    rate: float | None
-    duration_s: float
-    frames: int
-    frames_per_camera: Mapping[str, int]
-    chunks: int
-    trajectories: int
-    points_per_chunk: int | None
-    points_per_chunk_max: int | None
-    age_ms: Mapping[str, float | None]
-    inference_ms: Mapping[str, float | None]
-    ticks: int
-    busy_ticks: int
-    refused: Mapping[str, int]
-    refused_after_first_second: Mapping[str, int]
-    max_lateness_ms: float
-    warnings: tuple[str, ...]
-
-
 def milliseconds(seconds: Iterable[float]) -> dict[str, float | None]:
     """ "p50" and "p95" in milliseconds; None without values."""
-    found = percentiles(seconds)
-    return {name: None if value is None else value * 1e3 for name, value in found.items()}
+    return percentiles(value * 1e3 for value in seconds)
 
 
 def make_report(
@@ -60,10 +30,11 @@ def make_report(
     trajectories: int,
     snapshots: Sequence[Counters],
     warnings: Sequence[str] = (),
-) -> Report:
-    """Sums a replay up.
+) -> dict[str, Any]:
+    """The figures under the keys of JSON_KEYS in command.py; None where there is no value.
 
     Args:
+        rate: None for a deterministic replay, which has no pace.
         cameras: topics in the recording that are cameras.
         chunks: every ~/action_chunk that was not rejected, in order.
         in_time: how many of them came before the end of the recording. Then its clock stands still,
@@ -77,25 +48,25 @@ def make_report(
     arrived = {"chunks": len(chunks), "trajectories": trajectories}
     points = [len(chunk.positions) for chunk in chunks]
     frames = {topic: playback.counts.get(topic, 0) for topic in cameras}
-    return Report(
-        recording=recording,
-        rate=rate,
-        duration_s=playback.duration,
-        frames=sum(frames.values()),
-        frames_per_camera=frames,
-        chunks=len(chunks),
-        trajectories=trajectories,
-        points_per_chunk=min(points, default=None),
-        points_per_chunk_max=max(points, default=None),
-        age_ms=milliseconds(min(c.camera_ages) for c in chunks[:in_time] if c.camera_ages),
-        inference_ms=milliseconds(chunk.inference_time for chunk in chunks),
-        ticks=final.ticks,
-        busy_ticks=final.busy,
-        refused={reason: count for reason, count in final.refused.items() if count},
-        refused_after_first_second=refused_since(snapshots, playback.start + 1_000_000_000),
-        max_lateness_ms=max(playback.lateness, default=0.0) * 1e3,
-        warnings=(*_warnings(playback, published, arrived), *warnings),
-    )
+    return {
+        "recording": recording,
+        "rate": rate,
+        "duration_s": playback.duration,
+        "frames": sum(frames.values()),
+        "frames_per_camera": frames,
+        "chunks": len(chunks),
+        "trajectories": trajectories,
+        "points_per_chunk": min(points, default=None),
+        "points_per_chunk_max": max(points, default=None),
+        "age_ms": milliseconds(min(c.camera_ages) for c in chunks[:in_time] if c.camera_ages),
+        "inference_ms": milliseconds(chunk.inference_time for chunk in chunks),
+        "ticks": final.ticks,
+        "busy_ticks": final.busy,
+        "refused": {reason: count for reason, count in final.refused.items() if count},
+        "refused_after_first_second": refused_since(snapshots, playback.start + 1_000_000_000),
+        "max_lateness_ms": max(playback.lateness, default=0.0) * 1e3,
+        "warnings": [*_warnings(playback, published, arrived), *warnings],
+    }
 
 
 def _warnings(
@@ -121,30 +92,26 @@ def _warnings(
             yield f"the node published {count} {what}, but {arrived[what]} arrived"
 
 
-def report_json(report: Report) -> dict[str, object]:
-    """The report ready for json.dump; what has no value is null."""
-    return {**asdict(report), "warnings": list(report.warnings)}
-
-
-def format_table(report: Report) -> str:
-    """The report as a table for people."""
-    pace = "deterministic" if report.rate is None else f"at rate {report.rate:g}"
-    low, high = report.points_per_chunk, report.points_per_chunk_max
+def format_table(report: Mapping[str, Any]) -> str:
+    """The figures of `make_report` as a table for people."""
+    pace = "deterministic" if report["rate"] is None else f"at rate {report['rate']:g}"
+    low, high = report["points_per_chunk"], report["points_per_chunk_max"]
+    late = report["refused_after_first_second"]
     rows = [
-        ("recording", f"{report.recording}, {report.duration_s:.1f} s {pace}"),
-        *((f"frames in, {topic}", count) for topic, count in report.frames_per_camera.items()),
-        ("chunks out", report.chunks),
+        ("recording", f"{report['recording']}, {report['duration_s']:.1f} s {pace}"),
+        *((f"frames in, {topic}", count) for topic, count in report["frames_per_camera"].items()),
+        ("chunks out", report["chunks"]),
         ("points per chunk", low if low == high else f"{low} to {high}"),
-        ("trajectories out", report.trajectories or "0 (a dry run)"),
-        ("age of the newest image at publication, p50 / p95", pair(report.age_ms)),
-        ("inference time, p50 / p95", pair(report.inference_ms)),
-        ("timer ticks that found the policy busy", f"{report.busy_ticks} of {report.ticks}"),
-        ("observations refused", reasons(report.refused)),
-        ("observations refused after the first second", reasons(report.refused_after_first_second)),
+        ("trajectories out", report["trajectories"] or "0 (a dry run)"),
+        ("age of the newest image at publication, p50 / p95", pair(report["age_ms"])),
+        ("inference time, p50 / p95", pair(report["inference_ms"])),
+        ("timer ticks that found the policy busy", f"{report['busy_ticks']} of {report['ticks']}"),
+        ("observations refused", reasons(report["refused"])),
+        ("observations refused after the first second", reasons(late)),
     ]
-    if report.max_lateness_ms > LATENESS_WORTH_SAYING * 1e3:
-        rows.append(("latest message of the player", f"{report.max_lateness_ms:.0f} ms late"))
-    return "\n".join([table(rows), *(f"warning: {text}" for text in report.warnings)])
+    if report["max_lateness_ms"] > LATENESS_WORTH_SAYING * 1e3:
+        rows.append(("latest message of the player", f"{report['max_lateness_ms']:.0f} ms late"))
+    return "\n".join([table(rows), *(f"warning: {text}" for text in report["warnings"])])
 
 
 def pair(values: Mapping[str, float | None]) -> str:

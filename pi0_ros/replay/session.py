@@ -24,8 +24,7 @@ from pi0_ros.bags.chunks import ChunkRecord, chunk_record
 from pi0_ros.msg import ActionChunk
 from pi0_ros.node.interface import Interface, Topic, node_topics
 from pi0_ros.replay.case import Case
-from pi0_ros.replay.playback import Playback
-from pi0_ros.replay.player import ReadAhead, play
+from pi0_ros.replay.player import Playback, ReadAhead, play
 from pi0_ros.ros.diagnostics import Counters, read_counters
 from pi0_ros.ros.process import NodeError, NodeProcess
 from pi0_ros.ros.recorder import Recorded, Recorder

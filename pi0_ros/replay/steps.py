@@ -31,7 +31,7 @@ from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import ObservationBuffer, Snapshot
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.replay.feed import Feed
-from pi0_ros.replay.playback import Playback
+from pi0_ros.replay.player import Playback
 from pi0_ros.ros.diagnostics import Counters
 
 TICK_NS = 20_000_000

@@ -184,7 +184,7 @@ def test_a_signal_raises_nothing_where_it_hits(number, recording, tmp_path, monk
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     wanted = []
 
-    def replay(*args, interrupted, **options):
+    def replay(args, out, interrupted):
         wanted.append(interrupted())
         for _ in range(2):
             signal.raise_signal(number)

@@ -17,7 +17,7 @@ from pi0_ros.bags.messages import encode, make, make_header
 from pi0_ros.bags.writer import BagWriter
 from pi0_ros.node.parameters import NodeParameters
 from pi0_ros.policy.types import ActionChunk, Observation
-from pi0_ros.replay import command
+from pi0_ros.replay import case, command
 
 START = 1_700_000_000_000_000_000
 """2023: a recording is old when it is replayed."""
@@ -155,7 +155,10 @@ def run_offline(
 ) -> int:
     """`pi0 replay --deterministic` with a fake policy; raises what it raises."""
     args = parse(command, "replay", argv)
-    return command.run_deterministic(args, make_policy, lambda *_: [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(case, "load_policy", make_policy)
+        patch.setattr(case, "preflight", lambda *_: [])
+        return command.run_deterministic(args)
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from support.recordings import joint_state
 
 from pi0_ros.bags.bag import BagError, Message
 from pi0_ros.bags.messages import encode
-from pi0_ros.replay.playback import Playback
-from pi0_ros.replay.player import ReadAhead, play
+from pi0_ros.replay.player import Playback, ReadAhead, play
 
 
 class Wall:
