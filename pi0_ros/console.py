@@ -193,15 +193,13 @@ def percentiles(
     All are None without values.
     """
     names = {f"p{number}": number / 100 for number in which} | ({"max": 1.0} if largest else {})
-    ordered = sorted(map(float, values))
-    if not ordered:
+    numbers = list(values)
+    if not numbers:
         return dict.fromkeys(names)
-    found: dict[str, float | None] = {}
-    for name, share in names.items():
-        index, part = divmod(share * (len(ordered) - 1), 1)
-        low, high = ordered[int(index)], ordered[min(int(index) + 1, len(ordered) - 1)]
-        found[name] = low + (high - low) * part
-    return found
+    import numpy as np
+
+    found = np.quantile(numbers, list(names.values())).tolist()
+    return dict(zip(names, found, strict=True))
 
 
 def write_text(file: Path, text: str) -> None:
@@ -269,20 +267,11 @@ _ROS = re.compile(
     r"|rpyutils|tf2_ros|std_srvs|\w+_(msgs|interfaces)|pi0_ros\.(msg|action))(\.|$)"
 )
 _PIP = {
-    "av": "av",
-    "matplotlib": "matplotlib",
-    "msgpack": "msgpack",
-    "fastapi": "'ray[serve]'",
-    "mujoco": "mujoco",
+    **{name: name for name in ("av", "matplotlib", "msgpack", "mujoco", "pyarrow", "ray")},
+    **{name: name for name in ("prometheus_client", "torch_npu", "trimesh", "viser", "websockets")},
     "PIL": "pillow",
+    "fastapi": "'ray[serve]'",
     "pinocchio": "pin",
-    "pyarrow": "pyarrow",
-    "prometheus_client": "prometheus_client",
-    "ray": "ray",
-    "torch_npu": "torch_npu",
-    "trimesh": "trimesh",
-    "viser": "viser",
-    "websockets": "websockets",
 }
 
 

@@ -27,39 +27,25 @@ def of_numbers(values: np.ndarray) -> dict[str, np.ndarray]:
     return found | dict(zip(QUANTILES, quantiles, strict=True))
 
 
-class ImageHistogram:
-    """How often each of 256 values occurs in each channel of some images."""
+def histogram(image: np.ndarray) -> np.ndarray:
+    """[3, 256] int64, how often each value occurs in each channel of [height, width, 3] uint8."""
+    step = max(1, max(image.shape[:2]) // _SIDE)
+    channels = image[::step, ::step].reshape(-1, 3).T
+    return np.stack([np.bincount(values, minlength=256) for values in channels])
 
-    def __init__(self) -> None:
-        self.counts = np.zeros((3, 256), np.int64)
-        self.frames = 0
 
-    def add(self, image: np.ndarray) -> None:
-        """[height, width, 3] uint8 RGB."""
-        step = max(1, max(image.shape[:2]) // _SIDE)
-        thin = image[::step, ::step]
-        for channel in range(3):
-            self.counts[channel] += np.bincount(thin[..., channel].ravel(), minlength=256)
-        self.frames += 1
-
-    def __add__(self, other: ImageHistogram) -> ImageHistogram:
-        both = ImageHistogram()
-        both.counts = self.counts + other.counts
-        both.frames = self.frames + other.frames
-        return both
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        """[3, 1, 1] each, of values from 0 to 1; `count` [1] counts images."""
-        values = np.arange(256) / 255
-        total = self.counts.sum(1)
-        mean = self.counts @ values / total
-        below = np.cumsum(self.counts, 1) / total[:, None]
-        found = {
-            "min": np.array([values[np.flatnonzero(row)[0]] for row in self.counts]),
-            "max": np.array([values[np.flatnonzero(row)[-1]] for row in self.counts]),
-            "mean": mean,
-            "std": np.sqrt(np.maximum(self.counts @ values**2 / total - mean**2, 0)),
-            **{name: values[(below < q).sum(1)] for name, q in QUANTILES.items()},
-        }
-        shaped = {name: value.reshape(3, 1, 1) for name, value in found.items()}
-        return shaped | {"count": np.array([self.frames])}
+def of_images(counts: np.ndarray, frames: int) -> dict[str, np.ndarray]:
+    """[3, 1, 1] each, of values from 0 to 1, by the sum of the images' histograms; `count` [1]."""
+    values = np.arange(256) / 255
+    total = counts.sum(1)
+    mean = counts @ values / total
+    below = np.cumsum(counts, 1) / total[:, None]
+    found = {
+        "min": values[(counts > 0).argmax(1)],
+        "max": values[255 - (counts > 0)[:, ::-1].argmax(1)],
+        "mean": mean,
+        "std": np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0)),
+        **{name: values[(below < q).sum(1)] for name, q in QUANTILES.items()},
+    }
+    shaped = {name: value.reshape(3, 1, 1) for name, value in found.items()}
+    return shaped | {"count": np.array([frames])}

@@ -16,7 +16,7 @@ import numpy as np
 
 from pi0_ros import console
 from pi0_ros.datasets.layout import V3_DATA, V3_VIDEO
-from pi0_ros.datasets.statistics import ImageHistogram, of_numbers
+from pi0_ros.datasets.statistics import histogram, of_images, of_numbers
 from pi0_ros.datasets.video import CODEC, VideoWriter
 
 _PER_CHUNK = 1000  # files in a folder
@@ -30,7 +30,7 @@ class _Open:
 
     task: str
     videos: dict[str, VideoWriter] = field(default_factory=dict)
-    histograms: dict[str, ImageHistogram] = field(default_factory=dict)
+    histograms: dict[str, np.ndarray] = field(default_factory=dict)
     states: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class DataSetWriter:
         self._tasks: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._numbers: dict[str, list[np.ndarray]] = {}
-        self._images: dict[str, ImageHistogram] = {}
+        self._histograms: dict[str, np.ndarray] = {}
         self._sizes: dict[str, tuple[int, int, str]] = {}
         self._open: _Open | None = None
 
@@ -87,11 +87,11 @@ class DataSetWriter:
                 height, width, _ = image.shape
                 file = self._file(V3_VIDEO, video_key=_key(camera))
                 episode.videos[camera] = VideoWriter(file, self.fps, height, width)
-                episode.histograms[camera] = ImageHistogram()
+                episode.histograms[camera] = np.zeros((3, 256), np.int64)
                 pixels = episode.videos[camera].pixel_format
                 self._sizes.setdefault(camera, (height, width, pixels))
             episode.videos[camera].add(image)
-            episode.histograms[camera].add(image)
+            episode.histograms[camera] += histogram(image)
         episode.states.append(np.asarray(state, np.float32))
         episode.actions.append(np.asarray(action, np.float32))
 
@@ -151,7 +151,7 @@ class DataSetWriter:
             rows = values.reshape(length, -1)
             statistics[name] = of_numbers(rows)
             self._numbers.setdefault(name, []).append(rows)
-        for camera, histogram in episode.histograms.items():
+        for camera, counts in episode.histograms.items():
             key = _key(camera)
             row |= {
                 f"videos/{key}/chunk_index": chunk,
@@ -159,8 +159,8 @@ class DataSetWriter:
                 f"videos/{key}/from_timestamp": 0.0,
                 f"videos/{key}/to_timestamp": length / self.fps,
             }
-            statistics[key] = histogram.statistics()
-            self._images[key] = self._images.get(key, ImageHistogram()) + histogram
+            statistics[key] = of_images(counts, length)
+            self._histograms[key] = self._histograms.get(key, 0) + counts
         for name, found in statistics.items():
             row |= {f"stats/{name}/{which}": value.tolist() for which, value in found.items()}
         self._rows.append(row)
@@ -179,7 +179,8 @@ class DataSetWriter:
         parquet.write_table(pyarrow.Table.from_pylist(self._rows), episodes)
         self._write_tasks()
         found = {name: of_numbers(np.concatenate(rows)) for name, rows in self._numbers.items()}
-        found |= {key: histogram.statistics() for key, histogram in self._images.items()}
+        frames = sum(self.lengths)
+        found |= {key: of_images(counts, frames) for key, counts in self._histograms.items()}
         plain = {key: {which: v.tolist() for which, v in one.items()} for key, one in found.items()}
         console.write_json(self.path / "meta" / "stats.json", plain)
         console.write_json(self.path / "meta" / "info.json", self._info())

@@ -17,8 +17,7 @@ import numpy as np
 from pi0_ros import console
 from pi0_ros.bags.bag import IMAGE_TYPES, STATES_TYPE
 from pi0_ros.bags.messages import make, make_header, make_image
-from pi0_ros.bags.writer import STORAGE, BagWriter
-from pi0_ros.errors import UserError
+from pi0_ros.bags.writer import BagWriter
 from pi0_ros.sim.cameras import jpeg
 from pi0_ros.sim.expert import CONTROL_SECONDS, Expert
 from pi0_ros.sim.stage import JOINTS
@@ -66,14 +65,9 @@ def write_demo_bag(
         size_bytes, write_seconds.
 
     Raises:
-        UserError: an argument is out of range, or a bag is there that may not be replaced.
-        UserError, RenderError: mujoco or OpenGL is missing; the text has what to install.
+        UserError: a bag is there that may not be replaced; mujoco is missing.
+        RenderError: OpenGL is missing; the text has what to install.
     """
-    for name, value in (("seconds", seconds), ("camera_hz", camera_hz), ("joint_hz", joint_hz)):
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(f"{name} must be a number above 0, got {value}")
-    if storage not in STORAGE:
-        raise UserError(f"storage must be one of {', '.join(STORAGE)}, got {storage!r}")
     began = time.perf_counter()
     path = Path(path)
     files = ["metadata.yaml", *(f"{path.name}.{suffix}" for suffix in ("mcap", "db3"))]

@@ -108,23 +108,21 @@ def _demo(args: argparse.Namespace) -> int:
 
     from pi0_ros.demo.drawing import write_images
     from pi0_ros.demo.report import format_report, make_report
-    from pi0_ros.demo.run import Plan, run
+    from pi0_ros.demo.run import run
     from pi0_ros.motion.limits import read_limits
     from pi0_ros.sim.closed_loop import LIMITS, config_file
     from pi0_ros.sim.stage import JOINTS
 
-    plan = Plan(args.seed, args.variant, policy, out, args.speed, args.window, args.controller)
     with console.deferred_signals() as interrupted:
-        record = run(plan, interrupted)
+        record = run(args, policy, out, interrupted)
     limits = read_limits([config_file(LIMITS)], JOINTS, math.inf)
-    report = make_report(record, limits, args.controller)
-    print(format_report(report))
+    figures, passed = make_report(record, limits, args.controller)
+    print(format_report(figures, record.attempts))
     asked = {name: getattr(args, name) for name in ("seed", "variant", "speed")}
-    document = {**asked, "checkpoint": str(policy), **report.document()}
-    console.write_json(args.json, document)
+    console.write_json(args.json, {**asked, "checkpoint": str(policy), **figures})
     write_images(record, out)
     print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
-    return console.DONE if report.passed else console.FAILED
+    return console.DONE if passed else console.FAILED
 
 
 def _check(given: Path | None) -> Path:

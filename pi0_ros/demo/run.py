@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -51,42 +51,34 @@ def _topics(record: Record) -> dict[str, Recorded]:
     }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to run: the options of `pi0 demo`; `out` exists, and gets `bag` and the logs."""
-
-    seed: int
-    variant: str
-    checkpoint: Path
-    out: Path
-    speed: float = 1.0
-    window: bool = False
-    controller: str = "jazzy"
-
-    def sim_options(self) -> list[str]:
-        """The options of pi0_sim."""
-        options = ["--compressed", "--camera-hz", str(_CAMERA_HZ)]
-        options += ["--seed", str(self.seed), "--variant", self.variant]
-        options += ["--controller", self.controller]
-        options += ["--window"] * self.window
-        return options + ["--clock", "--speed", str(self.speed)] * (self.speed != 1)
-
-    def parameters(self) -> dict[str, object]:
-        """The parameters of pi0_node."""
-        given = {
-            "checkpoint": str(self.checkpoint.resolve()),
-            "image_transport": "compressed",
-            "use_sim_time": self.speed != 1,
-        }
-        if VERSIONS[self.controller].replacement is Replacement.BLEND:
-            given |= {"controller": "jtc_replacing", "splice_lead": 0.1}
-        return given
+def _sim_options(args: argparse.Namespace) -> list[str]:
+    """The options of pi0_sim."""
+    options = ["--compressed", "--camera-hz", str(_CAMERA_HZ), "--seed", str(args.seed)]
+    options += ["--variant", args.variant, "--controller", args.controller]
+    options += ["--window"] * args.window
+    return options + ["--clock", "--speed", str(args.speed)] * (args.speed != 1)
 
 
-def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
+def _parameters(args: argparse.Namespace, checkpoint: Path) -> dict[str, object]:
+    """The parameters of pi0_node."""
+    given = {
+        "checkpoint": str(checkpoint.resolve()),
+        "image_transport": "compressed",
+        "use_sim_time": args.speed != 1,
+    }
+    if VERSIONS[args.controller].replacement is Replacement.BLEND:
+        given |= {"controller": "jtc_replacing", "splice_lead": 0.1}
+    return given
+
+
+def run(
+    args: argparse.Namespace, checkpoint: Path, out: Path, interrupted: Callable[[], bool]
+) -> Record:
     """Give the instructions of the scene one after the other; ends both processes.
 
     Args:
+        args: the options of command.py.
+        out: gets `bag` and the logs.
         interrupted: asked every few milliseconds; True ends it.
 
     Raises:
@@ -99,8 +91,8 @@ def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
     topics = _topics(record)
     types = {topic: how.type for topic, how in topics.items()}
     with (
-        BagWriter(plan.out / "bag", "mcap", types) as writer,
-        closed_loop("pi0_demo", plan.sim_options(), plan.parameters(), plan.out) as loop,
+        BagWriter(out / "bag", "mcap", types) as writer,
+        closed_loop("pi0_demo", _sim_options(args), _parameters(args, checkpoint), out) as loop,
     ):
         recorder = Recorder(loop.node, topics, lambda: record.now)
         recorder.write = writer.write
@@ -119,7 +111,7 @@ def run(plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> Record:
         with console.progress(desc="Instructions", total=3, **layout) as bar:
             for instruction in list(record.score["instructions"]):
                 bar.set_postfix_str(instruction)
-                attempt = _attempt(loop, record, instruction, _SLOWER / plan.speed)
+                attempt = _attempt(loop, record, instruction, _SLOWER / args.speed)
                 bar.update(1)
                 bar.write(str(attempt), file=sys.stderr)
             # The figures are those of /diagnostics, which comes once a second.

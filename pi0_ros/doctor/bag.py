@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ros.bags.bag import Bag, Message, open_bag
-from pi0_ros.bags.messages import message_types
+from pi0_ros.bags.messages import decode
 from pi0_ros.doctor.samples import Collected, Collector
 from pi0_ros.node.interface import Interface, node_topics
 
@@ -60,14 +60,12 @@ def decoded(
     Args:
         malformed: gets the topic and a sentence where a message cannot be decoded.
     """
-    store = message_types()
     for message in bag.messages(types):
         if message.time > end:
             return
-        kind = types[message.topic]
         try:
-            content = store.deserialize_cdr(message.data, kind)
-        except Exception as error:  # of many kinds, depending on where the bytes end
-            malformed(message.topic, f"{len(message.data)} bytes that are no {kind}: {error}")
+            content = decode(message.data, types[message.topic])
+        except ValueError as error:
+            malformed(message.topic, str(error))
             continue
         yield message, content

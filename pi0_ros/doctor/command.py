@@ -133,8 +133,7 @@ def judge(interface: Interface, collected: Collected) -> list[Finding]:
     from pi0_ros.doctor.images import judge_images
     from pi0_ros.doctor.joints import judge_joints
     from pi0_ros.doctor.operator import judge_operator
-    from pi0_ros.doctor.parameters import judge_parameters
-    from pi0_ros.doctor.policy import judge_policy
+    from pi0_ros.doctor.policy import judge_parameters, judge_policy
     from pi0_ros.doctor.streams import judge_streams
 
     policy, checkpoint = judge_policy(interface.parameters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import yaml
 
+from pi0_ros.bags.bag import IMAGE_TYPES
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.checkpoint.metadata import Declared
 from pi0_ros.checkpoint.normalization import Normalization
@@ -20,13 +21,12 @@ from pi0_ros.node.parameter_table import JOINT_TRAJECTORY
 from pi0_ros.node.preflight_checkpoint import plain_name
 from pi0_ros.policy.compatibility import has_statistics
 
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+IMAGE, COMPRESSED = IMAGE_TYPES
 BOOL = "std_msgs/msg/Bool"
 MARK = "GUESS"
 _NOT_COLOUR = ("depth", "infra", "disparity", "mask", "/ir/", "_ir/", "camera_info")
 _GRIPPER = re.compile("grip|finger|jaw|hand", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
-_ESCAPE = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 _DEGREE = math.pi / 180
 _ROOM = 0.1
 """Share of a joint's way by which training data may seem to leave its limits."""
@@ -52,16 +52,19 @@ class Draft:
         self.lines.append(f"{key}: {_quoted(value)}")
 
 
+class _Quoting(yaml.SafeDumper):
+    """Quotes every string: rcl takes other plain ones for numbers and truth values than PyYAML."""
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
 def _quoted(value: Any) -> str:
-    """A value as JSON that YAML reads: pairs of surrogates are one character there."""
-
-    def one(escape: re.Match[str]) -> str:
-        if len(escape[0]) == 2:  # a backslash
-            return escape[0]
-        character = json.loads('"' + escape[0] + '"')
-        return f"\\U{ord(character):08x}"
-
-    return _ESCAPE.sub(one, json.dumps(value))
+    """A value on one line of YAML."""
+    text = yaml.dump(value, Dumper=_Quoting, default_flow_style=True, width=math.inf)
+    return text.removesuffix("...\n").rstrip("\n")
 
 
 def _printable(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from pi0_ros.check.whole import host_memory
 from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import Finding, fail, ok, warn
 from pi0_ros.node.parameters import NodeParameters
@@ -94,12 +95,7 @@ def weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
 def free_memory(device: torch.device) -> int | None:
     """Bytes that a device has left; None where that is not known."""
     if device.type == "cpu":
-        try:
-            lines = Path("/proc/meminfo").read_text().splitlines()
-        except OSError:
-            return None
-        found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-        return int(found[0]) * 1024 if found else None
+        return host_memory()
     module = getattr(torch, device.type, None)
     if module is None or not hasattr(module, "mem_get_info"):
         return None

@@ -18,15 +18,22 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Header, String
+from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ros.doctor.controller_query import ask_controllers
-from pi0_ros.doctor.controller_watch import ControllerWatch
 from pi0_ros.doctor.controllers import controller_nodes
+from pi0_ros.doctor.reaction import reference_of, sent_of
 from pi0_ros.doctor.samples import Collected, Collector, Endpoint
 from pi0_ros.node.interface import Interface, node_topics
+from pi0_ros.node.parameter_table import JOINT_TRAJECTORY
 from pi0_ros.ros.diagnostics import read_statuses
 from pi0_ros.ros.graph import full_name
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
+
+try:
+    from control_msgs.msg import JointTrajectoryControllerState
+except ImportError:  # it comes with ros2_controllers
+    JointTrajectoryControllerState = None
 
 NAME = "pi0_doctor"
 NAMES = 2.0
@@ -43,6 +50,9 @@ _KINDS = {
 }
 ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Deep, since every message counts here; best effort matches every publisher."""
+
+_DEEP = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+_PERIOD = 0.2  # seconds between two looks at the graph
 
 
 @contextmanager
@@ -81,7 +91,7 @@ def collect_live(interface: Interface, seconds: float) -> Collected:
     with listening(interface.use_sim_time) as (node, executor):
         collected.start = time.time_ns()
         _subscribe(node, interface, collector)
-        watch = ControllerWatch(node, interface, collected)
+        watch = _ControllerWatch(node, interface, collector)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=min(left, 0.1))
@@ -109,7 +119,7 @@ def _subscribe(node: Node, interface: Interface, collector: Collector) -> None:
         return put
 
     def malformed(topic: str) -> Callable[[str], None]:
-        return lambda sentence: collector.malformed(topic, sentence)
+        return partial(collector.malformed, topic)
 
     def on_clock(message: Clock) -> None:
         value = message.clock.sec * 1_000_000_000 + message.clock.nanosec
@@ -157,3 +167,55 @@ def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
         for info in infos
         if info.node_name != NAME
     )
+
+
+class _ControllerWatch:
+    """Hears what controllers get and what they command, where they publish that.
+
+    It subscribes to an output and to its controller's state, once both are there.
+
+    To an output that has no controller it does not subscribe: the node would take it for one.
+    """
+
+    def __init__(self, node: Node, interface: Interface, collector: Collector) -> None:
+        self._node, self._collector = node, collector
+        self._topics = {
+            interface.absolute(output.topic)
+            for output in interface.parameters.effective_outputs
+            if output.type == JOINT_TRAJECTORY and JointTrajectoryControllerState is not None
+        }
+        self._looked = 0.0
+
+    def look(self) -> None:
+        """Subscribe to what has come up; call it again and again."""
+        now = time.monotonic()
+        if now - self._looked < _PERIOD:
+            return
+        self._looked = now
+        for topic in sorted(self._topics):
+            for info in self._node.get_subscriptions_info_by_topic(topic):
+                controller = full_name(info)
+                state = f"{controller}/controller_state"
+                if self._node.count_publishers(state):
+                    self._follow(topic, controller, state)
+                    self._topics.discard(topic)
+                    break
+
+    def _follow(self, topic: str, controller: str, state: str) -> None:
+        collected, malformed = self._collector.collected, self._collector.malformed
+        sent = collected.sent.setdefault(topic, [])
+        references = collected.references.setdefault(controller, [])
+
+        def on_trajectory(message: JointTrajectory) -> None:
+            if found := sent_of(message, self._node.get_clock().now().nanoseconds):
+                sent.append(found)
+
+        def on_state(message: Any) -> None:
+            if found := reference_of(message):
+                references.append(found)
+
+        for kind, name, put in (
+            (JointTrajectory, topic, on_trajectory),
+            (JointTrajectoryControllerState, state, on_state),
+        ):
+            subscribe(self._node, kind, name, put, _DEEP, partial(malformed, name))

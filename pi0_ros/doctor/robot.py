@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pi0_ros.bags.bag import STATES_TYPE, open_bag
+from pi0_ros.doctor.bag import decoded, end_of, types_in
 from pi0_ros.node.parameter_table import FLOAT64_MULTI_ARRAY, JOINT_TRAJECTORY
 
-JOINT_STATE = "sensor_msgs/msg/JointState"
 STRING = "std_msgs/msg/String"
 COMMANDS = {
     JOINT_TRAJECTORY.replace("/", "/msg/"): JOINT_TRAJECTORY,
@@ -86,20 +87,17 @@ def robot_in_bag(path: Path, seconds: float | None) -> Robot:
     Raises:
         BagError: it cannot be read.
     """
-    from pi0_ros.bags.bag import open_bag
-    from pi0_ros.doctor.bag import decoded, end_of, types_in
-
     bag = open_bag(path)
     end = end_of(bag, seconds)
     robot = Robot(str(path), types_in(bag), seconds=(end - bag.start) / 1e9)
     commands = {name: kind for kind in COMMANDS for name in robot.topics_of(kind)}
-    wanted = dict.fromkeys(robot.topics_of(JOINT_STATE), JOINT_STATE) | commands
+    wanted = dict.fromkeys(robot.topics_of(STATES_TYPE), STATES_TYPE) | commands
     wanted |= {name: STRING for name in robot.topics_of(STRING) if is_description(name)}
     joints: dict[str, tuple[str, ...]] = dict.fromkeys(commands, ())
     # The doctor names damaged messages once there are parameters.
     for message, content in decoded(bag, wanted, end, lambda topic, sentence: None):
         kind = wanted[message.topic]
-        if kind == JOINT_STATE:
+        if kind == STATES_TYPE:
             robot.put_joints(message.topic, content)
         elif kind == STRING:
             robot.put_description(message.topic, content.data)
@@ -145,7 +143,7 @@ def robot_on_graph(seconds: float) -> Robot:
             for topic, kinds in node.get_topic_names_and_types():
                 if topic in known or not node.count_publishers(topic):
                     continue
-                if JOINT_STATE in kinds:
+                if STATES_TYPE in kinds:
                     subscribe(node, JointState, topic, joints(topic), ALL, damaged)
                 elif STRING in kinds and is_description(topic):
                     LatchedSubscription(node, String, topic, description(topic), ALL, damaged)

@@ -10,8 +10,16 @@ import pytest
 from PIL import Image
 
 from pi0_ros.bags.chunks import ChunkRecord
-from pi0_ros.demo.drawing import MAX_FRAMES, WIDTH, captioned, draw_path, write_gif, write_png
-from pi0_ros.demo.path import TipPath, ahead
+from pi0_ros.demo.drawing import (
+    MAX_FRAMES,
+    WIDTH,
+    TipPath,
+    ahead,
+    captioned,
+    draw_path,
+    write_gif,
+    write_png,
+)
 from pi0_ros.sim.expert import Expert
 from pi0_ros.sim.stage import HOME, IMAGE_HEIGHT, IMAGE_WIDTH, JOINTS, TIP_SITE
 from pi0_ros.sim.world import World

@@ -359,7 +359,7 @@ def test_metres_are_not_averaged_with_radians() -> None:
         "better than standing still (rad): 8 % of its error; worse than standing still (m):"
         " 1.60 times its error; it has learned nothing here"
     )
-    plot = pytest.importorskip("pi0_ros.eval.plot", reason="matplotlib is not installed")
+    plot = pytest.importorskip("pi0_ros.eval.page", reason="matplotlib is not installed")
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot.Figure, "savefig", lambda figure, stream, format: drawn.append(figure))
