@@ -84,7 +84,6 @@ def call(name: str, module: str | ModuleType, argv: Sequence[str]) -> int:
 
 
 def make_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
-    """The parser of one command."""
     description = (module.__doc__ or "").strip().removeprefix(f"{name}: ")
     keys = getattr(module, "JSON_KEYS", {})
     parts = [getattr(module, "EPILOG", "").strip(), _json_keys(keys) if keys else ""]

@@ -28,14 +28,12 @@ DONE, FAILED, WRONG_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """`--checkpoint DIR`."""
     parser.add_argument(
         "--checkpoint", metavar="DIR", type=Path, required=required, help="checkpoint directory"
     )
 
 
 def add_params(parser: argparse.ArgumentParser) -> None:
-    """`--params FILE`, which may be given again; later files win."""
     parser.add_argument(
         "--params",
         metavar="FILE",
@@ -47,21 +45,18 @@ def add_params(parser: argparse.ArgumentParser) -> None:
 
 
 def add_out(parser: argparse.ArgumentParser, default: str = "") -> None:
-    """`--out DIR` and `--overwrite`; see `claim_folder`."""
     ending = f" (default: {default})" if default else ""
     parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder of the results{ending}")
     add_overwrite(parser)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """`--overwrite`; see `claim_folder`."""
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
     )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """`--json FILE`; see `write_json`."""
     parser.add_argument(
         "--json", metavar="FILE", type=output_file, help="also write the printed figures as JSON"
     )
@@ -98,11 +93,7 @@ def count(least: int = 0) -> Callable[[str], int]:
 
 
 def add_choice(
-    parser: argparse.ArgumentParser,
-    flag: str,
-    choices: Iterable[str],
-    text: str,
-    default: str = "",
+    parser: argparse.ArgumentParser, flag: str, choices: Iterable[str], text: str, default: str = ""
 ) -> None:
     """An option of a few words; its help names the default, which is the first one otherwise."""
     choices = list(choices)
@@ -125,11 +116,8 @@ def add_number(
 
 
 def add_verb(verbs: Any, name: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
-    """The parser of a command within a command, such as `pi0 profile run`.
-
-    Args:
-        verbs: of `add_subparsers`.
-        text: what it does, in a few words.
+    """The parser of a command within a command, such as `pi0 profile run`; `verbs`: of
+    `add_subparsers`.
     """
     return verbs.add_parser(
         name,
@@ -142,7 +130,6 @@ def add_verb(verbs: Any, name: str, text: str, epilog: str = "") -> argparse.Arg
 
 
 def add_ros_args(parser: argparse.ArgumentParser) -> None:
-    """`--ros-args ARG ...`: everything after it is the node's."""
     parser.add_argument(
         "--ros-args",
         metavar="ARG",
@@ -176,7 +163,6 @@ def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = (), align: 
 
 
 def milliseconds(value: float | None) -> str:
-    """A time for a table."""
     return "-" if value is None else f"{value:.3f} ms"
 
 

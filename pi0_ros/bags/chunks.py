@@ -61,7 +61,6 @@ class ChunkRecord:
 
     @property
     def rejected(self) -> bool:
-        """The node did not use it."""
         return self.verdict == REJECTED
 
     def message(self) -> Any:

@@ -10,14 +10,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pi0_ros.bags.bag import (
-    IMAGE_TYPES,
-    STATES_TYPE,
-    BagError,
-    Message,
-    Recording,
-    header_stamp,
-)
+from pi0_ros.bags.bag import IMAGE_TYPES, STATES_TYPE, BagError, Message, Recording, header_stamp
 from pi0_ros.share import find_shared_file
 
 CHUNK_TYPE = "pi0_ros/msg/ActionChunk"
@@ -60,7 +53,6 @@ def make_image(stamp: int, rgb: np.ndarray, frame_id: str = "") -> Any:
 
 
 def encode(message: Any) -> bytes:
-    """A message as CDR bytes."""
     return bytes(message_types().serialize_cdr(message, message.__msgtype__))
 
 

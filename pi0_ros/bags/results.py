@@ -147,7 +147,6 @@ def _joined(parts: Sequence[RecordedTrajectory]) -> list[RecordedTrajectory]:
 
 
 def _only(bag: Bag, kind: str) -> str:
-    """The one topic of a type that holds messages."""
     topics: Sequence[str] = [t.name for t in bag.topics if t.type == kind and t.count]
     if len(topics) == 1:
         return topics[0]

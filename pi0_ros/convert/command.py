@@ -50,7 +50,6 @@ JSON_KEYS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
     add = parser.add_argument
     add(
         "paths",
@@ -94,7 +93,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and say what became of it."""
     from pi0_ros.convert.bags import are_bags
 
     if are_bags(args.sources):
@@ -107,7 +105,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_bags(args: argparse.Namespace) -> int:
-    """Bags to a data set."""
     from pi0_ros.convert.bags import check_pace, write_episodes
     from pi0_ros.datasets.writer import DataSetWriter
     from pi0_ros.node.arguments import write_arguments
@@ -154,7 +151,6 @@ def _run_bags(args: argparse.Namespace) -> int:
 
 
 def _run_checkpoint(args: argparse.Namespace) -> int:
-    """A checkpoint to one of this package's own format."""
     import torch
 
     from pi0_ros.checkpoint.convert import convert, tokenizer_files

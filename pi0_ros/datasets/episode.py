@@ -76,7 +76,6 @@ class EpisodeRecording(Recording):
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Of each frame."""
         if "task_index" not in self._table.column_names:
             raise BagError(f"{self.episode.data}: no column task_index")
         numbers = self._table["task_index"].to_pylist()

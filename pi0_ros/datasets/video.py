@@ -80,16 +80,11 @@ class VideoWriter:
         self._shape = (height, width, 3)
 
     def close(self) -> None:
-        """Complete the file."""
         self._container.mux(self._stream.encode())
         self._container.close()
 
     def add(self, image: np.ndarray) -> None:
-        """Append a frame; [height, width, 3] uint8 RGB.
-
-        Raises:
-            BagError: it has another size than the first one.
-        """
+        """Append a frame; [height, width, 3] uint8 RGB, all of one size (BagError)."""
         import av
 
         if image.shape != self._shape:

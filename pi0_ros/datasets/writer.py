@@ -76,9 +76,6 @@ class DataSetWriter:
         Args:
             images: camera -> [height, width, 3] uint8 RGB, of the same cameras every time.
             state, action: [joints] in the data set's units.
-
-        Raises:
-            BagError: an image has another size than the one before.
         """
         episode = self._open
         assert episode is not None
@@ -186,7 +183,6 @@ class DataSetWriter:
         console.write_json(self.path / "meta" / "info.json", self._info())
 
     def _file(self, template: str, **values: str) -> Path:
-        """A file of the episode that is open or being closed."""
         chunk, place = divmod(len(self.lengths), _PER_CHUNK)
         return self.path / template.format(chunk_index=chunk, file_index=place, **values)
 

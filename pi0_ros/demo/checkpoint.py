@@ -19,7 +19,6 @@ JSON_KEYS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
     parser.add_argument("directory", metavar="DIR", type=Path, help="directory of the checkpoint")
     console.add_choice(parser, "--model", VARIANTS, "which")
     sizes = "tiny (3 MB), or the published model of 3.5 billion parameters"
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write it."""
     import torch
 
     from pi0_ros.checkpoint.directory import CONFIG

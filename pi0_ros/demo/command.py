@@ -66,7 +66,6 @@ write_seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 demo`, `pi0 demo bag` and `pi0 demo checkpoint`."""
     add = parser.add_argument
     console.add_number(parser, "--seed", "N", int, SEED, "of the scene")
     console.add_choice(parser, "--variant", VARIANTS, "of the task")
@@ -98,7 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo, or write its input."""
     return {"bag": _bag, "checkpoint": checkpoint.run, None: _demo}[args.what](args)
 
 

@@ -52,11 +52,7 @@ def write_images(record: Record, out: Path) -> None:
 
 
 class Artist:
-    """Draws the frames of a run.
-
-    Args:
-        record: of at least one attempt, with frames.
-    """
+    """Draws the frames of a run of at least one attempt."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -65,7 +61,6 @@ class Artist:
         self._begun = [attempt.begun for attempt in record.attempts]
 
     def frames(self) -> list[Frame]:
-        """Those from the first instruction on."""
         return [frame for frame in self._record.frames if frame.stamp >= self._begun[0]]
 
     def telling(self) -> list[Frame]:
@@ -74,11 +69,7 @@ class Artist:
         return [min(self._record.frames, key=lambda f: abs(f.stamp - at)) for at in moments]
 
     def draw(self, frame: Frame) -> np.ndarray:
-        """[h, WIDTH, 3] uint8 RGB: a frame, the path of the newest chunk, and the instruction.
-
-        Raises:
-            ValueError: the frame is no JPEG file.
-        """
+        """[h, WIDTH, 3] uint8 RGB: a frame, the path of the newest chunk, and the instruction."""
         bgr = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
         if bgr is None:
             raise ValueError(f"the front camera's image at {frame.stamp} ns is no JPEG file")
@@ -126,11 +117,7 @@ class TipPath:
         load_mujoco().mj_forward(self._stage.model, self._stage.data)
 
     def of(self, chunk: ChunkRecord, moment: int) -> np.ndarray:
-        """[k, 2] pixels, right and down, NaN behind the camera: the rest of a chunk from a moment.
-
-        Args:
-            moment: nanoseconds.
-        """
+        """[k, 2] pixels, right and down, NaN behind the camera: see `ahead`."""
         places = self._stage.project(self.tip_positions(ahead(chunk, moment)), "front")
         return (places * (1, -1) + 1) / 2 * (IMAGE_WIDTH, IMAGE_HEIGHT)
 
@@ -200,11 +187,7 @@ def captioned(image: np.ndarray, text: str, right: bool | None) -> np.ndarray:
 
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], limit: int = GIF_BYTES) -> None:
-    """Write frames, [H, W, 3] uint8 RGB each, RATE per second; it repeats for ever.
-
-    Raises:
-        ValueError: there are no frames, or even with 32 colours it has more than `limit` bytes.
-    """
+    """Write frames, [H, W, 3] uint8 RGB each, RATE per second; it repeats for ever."""
     if len(frames) > MAX_FRAMES:
         chosen = np.round(np.linspace(0, len(frames) - 1, MAX_FRAMES)).astype(int)
         frames = [frames[index] for index in chosen]
@@ -218,17 +201,17 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], limit: int = GIF_BYTES) 
 
 
 def write_png(path: Path, frames: Sequence[np.ndarray], limit: int = PNG_BYTES) -> None:
-    """Write frames of the same height, [H, W, 3] uint8 RGB each, side by side.
-
-    Raises:
-        ValueError: there are no frames, or even with 32 colours it has more than `limit` bytes.
-    """
+    """Write frames of the same height, [H, W, 3] uint8 RGB each, side by side."""
     row = [np.concatenate(list(frames), axis=1)] if frames else []
     _write(path, row, limit, format="PNG", optimize=True)
 
 
 def _write(path: Path, frames: Sequence[np.ndarray], limit: int, **options: Any) -> None:
-    """Write a file with as many colours as its size allows."""
+    """Write a file with as many colours as its size allows.
+
+    Raises:
+        ValueError: there are no frames, or even with 32 colours it has more than `limit` bytes.
+    """
     if not frames:
         raise ValueError(f"{path}: no frames to write")
     data = b""

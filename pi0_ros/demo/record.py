@@ -50,7 +50,6 @@ class Attempt:
 
     @property
     def verdict(self) -> str:
-        """What came of it, in a few words."""
         if self.touched is None:
             return f"nothing in {(self.ended - self.begun) / 1e9:.0f} s"
         judged = "right" if self.right else "WRONG"
@@ -117,11 +116,7 @@ class Record:
         self.trajectories.append((self.now, points_of(message)))
 
     def on_diagnostics(self, message: Any) -> None:
-        """A diagnostic_msgs/DiagnosticArray, of the node or of another one.
-
-        Raises:
-            ValueError: the node's counters cannot be read.
-        """
+        """A diagnostic_msgs/DiagnosticArray, of the node or of another one."""
         self.statuses |= read_statuses(message, NODE_NAME)
         counters = read_counters(message, NODE_NAME)
         if counters is not None:

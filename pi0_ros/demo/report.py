@@ -128,7 +128,6 @@ def _warnings(figures: Mapping[str, Any], commands: Commands) -> list[str]:
 
 
 def format_report(figures: Mapping[str, Any], attempts: Sequence[Attempt]) -> str:
-    """The figures for people, a line each."""
     points, step = figures["commands"]["points"], figures["commands"]["step"]
     rows = [
         *((attempt.instruction, attempt.verdict) for attempt in attempts),

@@ -52,7 +52,6 @@ def _topics(record: Record) -> dict[str, Recorded]:
 
 
 def _sim_options(args: argparse.Namespace) -> list[str]:
-    """The options of pi0_sim."""
     options = ["--compressed", "--camera-hz", str(_CAMERA_HZ), "--seed", str(args.seed)]
     options += ["--variant", args.variant, "--controller", args.controller]
     options += ["--window"] * args.window
@@ -60,7 +59,6 @@ def _sim_options(args: argparse.Namespace) -> list[str]:
 
 
 def _parameters(args: argparse.Namespace, checkpoint: Path) -> dict[str, object]:
-    """The parameters of pi0_node."""
     given = {
         "checkpoint": str(checkpoint.resolve()),
         "image_transport": "compressed",
@@ -82,10 +80,8 @@ def run(
         interrupted: asked every few milliseconds; True ends it.
 
     Raises:
-        NodeError: something did not come in time, or another node is in this ROS domain.
-        NodeEnded: one of the processes ended; the message has its last output.
-        ValueError: a message does not hold what it should.
-        KeyboardInterrupt: `interrupted` returned True.
+        NodeError: something did not come in time, another node is in this ROS domain, or one of
+            the processes ended.
     """
     record = Record()
     topics = _topics(record)
@@ -140,11 +136,7 @@ def _start(loop: ClosedLoop, record: Record) -> None:
 
 
 def _attempt(loop: ClosedLoop, record: Record, instruction: str, patience: float) -> Attempt:
-    """Give an instruction and wait for what comes of it.
-
-    Args:
-        patience: seconds of real time for a second of the robot's.
-    """
+    """Give an instruction and wait for what comes of it, `patience` times as long at most."""
     if record.latched:
         loop.reset()
         loop.enable()

@@ -53,7 +53,6 @@ DEFAULTS = {"joint": 0.05, "position": 0.03, "angle": 0.2, "unmatched": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 diff`."""
     add = parser.add_argument
     add("a", metavar="A", type=Path, help="results of a replay")
     add("b", metavar="B", type=Path, help="results of another one")
@@ -85,12 +84,10 @@ def add_thresholds(
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program where arguments do not go together."""
     check_thresholds(parser, args)
 
 
 def check_thresholds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program where a threshold is no number from 0."""
     for name in DEFAULTS:
         value = getattr(args, f"max_{name}")
         if value is not None and not 0 <= value < math.inf:
@@ -100,7 +97,6 @@ def check_thresholds(parser: argparse.ArgumentParser, args: argparse.Namespace) 
 
 
 def thresholds(args: argparse.Namespace, joint: float = DEFAULTS["joint"]) -> Thresholds:
-    """The thresholds of a command line; `joint` as of `add_thresholds`."""
     from pi0_ros.diff.compare import Thresholds
 
     given = {name: getattr(args, f"max_{name}") for name in DEFAULTS}
@@ -138,11 +134,7 @@ def _parameters(params: list[Path]) -> NodeParameters:
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, Results]:
-    """What is compared.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
+    """What is compared."""
     from pi0_ros.bags.bag import BagError
     from pi0_ros.bags.results import read_results
     from pi0_ros.datasets.episode import open_episode
@@ -168,7 +160,6 @@ def _results(args: argparse.Namespace) -> tuple[Results, Results]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compares; returns the exit status."""
     from pi0_ros.diff.compare import failures
     from pi0_ros.diff.report import difference_json, format_difference
 

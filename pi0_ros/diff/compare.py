@@ -69,7 +69,6 @@ class Difference:
     trajectory_joint: str
 
     def unit(self, joint: str) -> str:
-        """Of a joint, by its name."""
         return dict(zip(self.joint_names, self.units, strict=True)).get(joint, UNKNOWN_UNIT)
 
 
@@ -218,7 +217,6 @@ def first_beyond(difference: Difference, limit: float) -> Frame | None:
 
 
 def first_failing(difference: Difference, limits: Thresholds) -> Frame | None:
-    """The first pair beyond any of the thresholds."""
     wrong = (~(difference.joints <= limits.joint)).any(axis=(1, 2))
     if difference.position is not None and difference.angle is not None:
         wrong |= (~(difference.position <= limits.position)).any(axis=1)

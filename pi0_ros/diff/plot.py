@@ -16,9 +16,8 @@ _LIMIT = {"color": "black", "linestyle": "--", "linewidth": 1.0}
 def plot_difference(path: str | Path, difference: Difference, limits: Thresholds) -> None:
     """Writes a PNG: each joint's largest difference per chunk and per step, and the tool's.
 
-    Joints of one unit share a row.
-
-    Dashed lines are the thresholds; a red line marks the first chunk beyond one.
+    Joints of one unit share a row. Dashed lines are the thresholds; a red line marks the first
+    chunk beyond one.
     """
     units = tuple(dict.fromkeys(difference.units))
     rows = len(units) + (difference.position is not None)

@@ -52,7 +52,6 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
 
 
 def format_difference(difference: Difference, limits: Thresholds) -> str:
-    """The figures as a table for people."""
     rows = [
         ("A", difference.a),
         ("B", difference.b),

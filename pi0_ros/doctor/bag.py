@@ -13,12 +13,9 @@ from pi0_ros.node.interface import Interface, node_topics
 
 
 def collect_bag(interface: Interface, path: Path, seconds: float | None = None) -> Collected:
-    """Read what the node would be sent, in the bag's own time.
+    """Read what the node would be sent, for some seconds of the bag or all of it.
 
     The receive time of a message stands for the node's clock, as in `pi0 replay`.
-
-    Args:
-        seconds: how much of the recording to read; None: all.
 
     Raises:
         BagError: the recording cannot be read, or is damaged.
@@ -55,10 +52,8 @@ def types_in(bag: Bag) -> dict[str, tuple[str, ...]]:
 def decoded(
     bag: Bag, types: Mapping[str, str], end: int, malformed: Callable[[str, str], None]
 ) -> Iterator[tuple[Message, Any]]:
-    """The messages of some topics until `end` (ns), and what they hold.
-
-    Args:
-        malformed: gets the topic and a sentence where a message cannot be decoded.
+    """The messages of some topics until `end` (ns), and what they hold; `malformed` gets the topic
+    and a sentence where a message cannot be decoded.
     """
     for message in bag.messages(types):
         if message.time > end:

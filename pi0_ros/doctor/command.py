@@ -48,7 +48,6 @@ JSON_KEYS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 doctor`."""
     console.add_checkpoint(parser, required=False)
     console.add_params(parser)
     parser.add_argument(
@@ -76,7 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End where a number is out of range."""
     if args.seconds is not None and not 0 < args.seconds < math.inf:
         parser.error(f"--seconds: must be above 0 and finite, got {args.seconds:g}")
     if args.write is None and (args.urdf is not None or args.overwrite):
@@ -88,7 +86,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen or read, judge, print; 1 where something failed."""
     if args.write is not None:
         return _write(args)
     from pi0_ros.node.arguments import write_arguments

@@ -42,11 +42,7 @@ _WANTED = {
 def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> list[Controller]:
     """Their parameters, and how long a request takes; what does not answer has None.
 
-    It never takes longer than three times `PATIENCE`.
-
-    Args:
-        node: in the executor.
-        names: full names of nodes.
+    It never takes longer than three times `PATIENCE`. `names` are full ones.
     """
     names = list(names)
     listers = {n: node.create_client(ListParameters, f"{n}/list_parameters") for n in names}

@@ -25,7 +25,6 @@ _OF_TRAJECTORIES = (
 
 
 def judge_controllers(interface: Interface, collected: Collected) -> list[Finding]:
-    """All findings about the outputs of a live graph."""
     if not collected.live:
         return []
     findings = []
@@ -164,11 +163,7 @@ def _replacement(interface: Interface, name: str, values: dict[str, Any]) -> Ite
 
 
 def _tolerances(
-    lag: float | None,
-    output: Output,
-    name: str,
-    values: dict[str, Any],
-    units: Mapping[str, str],
+    lag: float | None, output: Output, name: str, values: dict[str, Any], units: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Path tolerances, within which a lagging arm has to be or the controller stops."""
     given = {j: values.get(f"constraints.{j}.trajectory") or 0.0 for j in output.joints}

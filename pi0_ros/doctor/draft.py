@@ -318,7 +318,6 @@ def _stopping(out: Draft, robot: Robot) -> None:
 
 
 def as_yaml(found: Draft, robot: Robot, date: str) -> str:
-    """The file."""
     head = [
         f"# Parameters of the node pi0, drafted by `pi0 doctor --write` on {date} from",
         f"# {_printable(robot.source)}. {found.guesses} lines are guesses: search for {MARK},",

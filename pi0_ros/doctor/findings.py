@@ -42,7 +42,6 @@ def fail(check: str, text: str, advice: str = "") -> Finding:
 
 
 def passed(findings: Iterable[Finding]) -> bool:
-    """Whether nothing failed."""
     return all(finding.level != FAIL for finding in findings)
 
 
@@ -55,11 +54,7 @@ _COLOURS = {PASS: "32", WARN: "33", FAIL: "31;1"}  # of ANSI terminals: green, y
 
 
 def format_table(findings: Sequence[Finding], width: int = 100, colour: bool = False) -> str:
-    """The findings as a table: level, check, sentence; advice below its sentence.
-
-    Args:
-        colour: colour the levels for a terminal.
-    """
+    """The findings as a table: level, check, sentence; advice below its sentence."""
 
     def painted(line: str, level: str) -> str:
         return line.replace(level, f"\033[{_COLOURS[level]}m{level}\033[0m", 1) if colour else line
@@ -86,11 +81,7 @@ def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
 
 
 def findings_json(findings: Sequence[Finding], source: str) -> dict[str, Any]:
-    """The same for `--json`.
-
-    Args:
-        source: "live graph", or the bag's path.
-    """
+    """The same for `--json`; `source` is "live graph", or the bag's path."""
     return {
         "source": source,
         "passed": passed(findings),

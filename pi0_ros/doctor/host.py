@@ -33,13 +33,7 @@ _OTHER_NAMES = {"rclpy": ("ros-jazzy-rclpy", "ros-kilted-rclpy")}  # of the whee
 
 
 def judge_host(parameters: NodeParameters, checkpoint: Checkpoint | None) -> list[Finding]:
-    """All findings about this machine."""
-    return [
-        _versions(),
-        *_device(parameters, checkpoint),
-        *_shared_memory(),
-        *_cache(parameters),
-    ]
+    return [_versions(), *_device(parameters, checkpoint), *_shared_memory(), *_cache(parameters)]
 
 
 def _versions() -> Finding:

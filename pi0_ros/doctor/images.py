@@ -20,7 +20,6 @@ _UNORDERED = ("8UC3", "8UC4", "16UC3", "16UC4")
 
 
 def judge_images(interface: Interface, collected: Collected) -> list[Finding]:
-    """All findings about what the cameras show."""
     findings: list[Finding] = []
     for camera in interface.parameters.cameras:
         samples = collected.images[camera.name]

@@ -78,14 +78,7 @@ def listening(use_sim_time: bool = False) -> Iterator[tuple[Node, SingleThreaded
 
 
 def collect_live(interface: Interface, seconds: float) -> Collected:
-    """Subscribe as the node does, in the domain of ROS_DOMAIN_ID, and listen.
-
-    Args:
-        seconds: how long, of wall time.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
-    """
+    """Subscribe as the node does, in the domain of ROS_DOMAIN_ID, and listen (wall time)."""
     collector = Collector(interface, live=True)
     collected = collector.collected
     with listening(interface.use_sim_time) as (node, executor):
@@ -170,9 +163,7 @@ def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
 
 
 class _ControllerWatch:
-    """Hears what controllers get and what they command, where they publish that.
-
-    It subscribes to an output and to its controller's state, once both are there.
+    """Subscribes to an output and to its controller's state, once both are there.
 
     To an output that has no controller it does not subscribe: the node would take it for one.
     """

@@ -15,7 +15,6 @@ LONG_INSTRUCTION = 200
 
 
 def judge_operator(interface: Interface, collected: Collected) -> list[Finding]:
-    """All findings about the instruction, the emergency stop and the deadman."""
     return [
         *_instruction(interface, collected),
         *_stop(interface, collected),

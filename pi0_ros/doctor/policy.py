@@ -24,7 +24,6 @@ USUAL_DT = (0.005, 0.2)
 
 
 def judge_parameters(interface: Interface, checkpoint: Checkpoint | None) -> list[Finding]:
-    """All findings about what is given and what is not."""
     return [*_unknown(interface), *_pace(interface, checkpoint)]
 
 

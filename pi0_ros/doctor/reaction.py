@@ -93,10 +93,7 @@ def _positions(message: Any, field: str, joints: tuple[str, ...]) -> tuple[float
 def lag_of(references: Sequence[Reference]) -> float | None:
     """Seconds by which the slowest joint lags behind its command; None where too little moved.
 
-    The lag at which command and measurement are nearest to each other.
-
-    Args:
-        references: by time, of one controller.
+    The lag at which command and measurement of one controller are nearest to each other.
     """
     told = [reference for reference in references if reference.measured]
     if len(told) < 10:
@@ -121,12 +118,7 @@ def lag_of(references: Sequence[Reference]) -> float | None:
 
 
 def measure(sent: Sequence[Sent], references: Sequence[Reference]) -> Reaction | None:
-    """How long messages were not followed yet; None where nothing can be told.
-
-    Args:
-        sent: by arrival.
-        references: by time.
-    """
+    """How long messages were not followed yet; None where nothing can be told."""
     times = np.array([reference.time for reference in references], np.int64)
     known = late = 0
     longest = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,9 @@ class Robot:
     simulated_time: bool = False
 
     def topics_of(self, *types: str) -> list[str]:
-        """Topics of any of these message types."""
         return sorted(name for name, kinds in self.types.items() if set(types) & set(kinds))
 
     def put_joints(self, topic: str, message: Any) -> None:
-        """A joint state came."""
         self.counts[topic] = self.counts.get(topic, 0) + 1
         pairs = zip(message.name, message.position, strict=False)
         self.positions.setdefault(topic, {}).update((str(n), float(p)) for n, p in pairs)
@@ -110,11 +109,7 @@ def robot_in_bag(path: Path, seconds: float | None) -> Robot:
 
 
 def robot_on_graph(seconds: float) -> Robot:
-    """Of a running graph in the domain of ROS_DOMAIN_ID; nothing is published.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
-    """
+    """Of a running graph in the domain of ROS_DOMAIN_ID; nothing is published."""
     import time
 
     from sensor_msgs.msg import JointState
@@ -132,9 +127,6 @@ def robot_on_graph(seconds: float) -> Robot:
         def damaged(_: str) -> None:
             """The doctor names damaged messages once there are parameters."""
 
-        def joints(topic: str) -> Any:
-            return lambda message: robot.put_joints(topic, message)
-
         def description(topic: str) -> Any:
             return lambda message: robot.put_description(topic, message.data)
 
@@ -144,7 +136,8 @@ def robot_on_graph(seconds: float) -> Robot:
                 if topic in known or not node.count_publishers(topic):
                     continue
                 if STATES_TYPE in kinds:
-                    subscribe(node, JointState, topic, joints(topic), ALL, damaged)
+                    put = partial(robot.put_joints, topic)
+                    subscribe(node, JointState, topic, put, ALL, damaged)
                 elif STRING in kinds and is_description(topic):
                     LatchedSubscription(node, String, topic, description(topic), ALL, damaged)
                 known.add(topic)

@@ -71,7 +71,6 @@ def streams_of(interface: Interface, collected: Collected) -> list[Stream]:
 
 
 def judge_streams(interface: Interface, collected: Collected) -> list[Finding]:
-    """All findings about when messages come and what their stamps are."""
     streams = streams_of(interface, collected)
     return [
         *(finding for stream in streams for finding in _rate(interface, collected, stream)),

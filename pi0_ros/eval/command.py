@@ -59,7 +59,6 @@ JSON_KEYS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 eval`."""
     add = parser.add_argument
     add("bags", metavar="BAG", nargs="+", type=Path, help=RECORDING_HELP)
     console.add_checkpoint(parser)
@@ -84,7 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program where options do not go together."""
     if args.ray and args.jobs > 1:
         parser.error("--jobs and --ray: one of the two")
 
@@ -128,7 +126,6 @@ def _versions() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates; returns the exit status."""
     from pi0_ros.eval.many import evaluate_all
     from pi0_ros.eval.report import evaluation_json, format_evaluation
 

@@ -60,7 +60,6 @@ def _wall(seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def number(value: float | None) -> str:
-    """A figure for people."""
     return "-" if value is None else f"{value:.4g}"
 
 

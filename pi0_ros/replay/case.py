@@ -45,12 +45,10 @@ class Case:
 
     @property
     def cameras(self) -> list[str]:
-        """Topics in the recording that are cameras."""
         return [topic for topic, kind in self.types.items() if kind in IMAGE_TYPES]
 
     @property
     def joint_states(self) -> list[str]:
-        """Topics in the recording of the joint states."""
         return [topic for topic, kind in self.types.items() if kind == STATES_TYPE]
 
     @property

@@ -54,7 +54,6 @@ by some 1e-5 rad, a real change by more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 replay`."""
     add = parser.add_argument
     add("bag", metavar="BAG", type=Path, help=RECORDING_HELP)
     console.add_checkpoint(parser)
@@ -112,7 +111,6 @@ def add_target(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> Non
 
 
 def add_episodes(parser: argparse.ArgumentParser) -> None:
-    """`--episodes LIST`; see `episodes_of`."""
     parser.add_argument(
         "--episodes",
         metavar="LIST",
@@ -149,7 +147,6 @@ class _Remap(argparse.Action):
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program where options do not go together."""
     check_thresholds(parser, args)
     if not 0 < args.rate < math.inf:
         parser.error(f"--rate: must be above 0 and finite, got {args.rate:g}")
@@ -170,17 +167,14 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def is_deterministic(args: argparse.Namespace) -> bool:
-    """Whether a deterministic replay is asked for."""
     return bool(args.deterministic or args.record_golden or args.check)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replays; returns the exit status."""
     return run_deterministic(args) if is_deterministic(args) else run_live(args)
 
 
 def run_live(args: argparse.Namespace) -> int:
-    """A replay over DDS."""
     from pi0_ros.replay.live import replay
     from pi0_ros.replay.report import format_table
 
@@ -204,7 +198,6 @@ def run_live(args: argparse.Namespace) -> int:
 
 
 def run_deterministic(args: argparse.Namespace) -> int:
-    """Replays, keeps or compares."""
     from pi0_ros.bags.results import read_results
     from pi0_ros.replay import golden
     from pi0_ros.replay.case import check_case, load, node_arguments, open_case

@@ -100,16 +100,11 @@ def hash_path(path: Path) -> str:
 
 
 def write_golden(directory: Path, made_of: Mapping[str, Any]) -> None:
-    """Writes what the replay in `directory` is made of."""
     write_json(directory / GOLDEN, {"format": FORMAT, **made_of})
 
 
 def read_golden(directory: Path) -> dict[str, Any]:
-    """Reads it back.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
+    """Reads it back; a UserError where there is none, or it cannot be read."""
     file = directory / GOLDEN
     remedy = "make one with --record-golden"
     try:

@@ -51,7 +51,6 @@ class Outputs:
                 self._samples.append(_Samples(topic, columns, output.rate_hz, limits))
 
     def send(self, moved: Moved) -> None:
-        """Messages of a trajectory."""
         self.trajectories += 1
         for topic, joints, columns in self._trajectories:
             message = trajectory_message(moved.trajectory, joints, columns)

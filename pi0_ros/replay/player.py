@@ -43,11 +43,7 @@ class Playback:
         return (self.end - self.start) / 1e9
 
     def count(self, message: Message, late: float | None = None) -> None:
-        """One more message was played, `late` seconds after it was due.
-
-        Raises:
-            BagError: it is too short for its header.
-        """
+        """One more message was played, `late` seconds after it was due."""
         if not self.counts:
             self.start = message.time
         self.end = message.time

@@ -18,25 +18,14 @@ DIFFERENCE, GOLDEN = "diff.png", "golden.json"
 
 
 def claim_results(out: Path, bag: Recording, overwrite: bool) -> None:
-    """Makes the folder of the results, and room in it.
-
-    Args:
-        bag: the recording that is replayed.
-
-    Raises:
-        UserError: results are there and may not be replaced, or are the recording itself.
-    """
+    """Makes the folder of the results; see `console.claim_folder`."""
     if bag.path.resolve().is_relative_to((out / BAG).resolve()):
         raise UserError(f"{out / BAG} is the recording to replay: choose another --out")
     console.claim_folder(out, (BAG, PLOT, FIGURES, LOG, DIFFERENCE, GOLDEN), overwrite)
 
 
 def plot_results(out: Path, case: Case, chunks: Sequence[ChunkRecord], start: int) -> list[str]:
-    """Draws the chunks; `start` is the time in ns that the plot calls 0.
-
-    Returns:
-        A warning where they cannot be drawn.
-    """
+    """Draws the chunks, or returns a warning; `start` is the time in ns that the plot calls 0."""
     if not console.is_installed("matplotlib"):
         return [f"{PLOT} {console.missing('matplotlib')}"]
     if chunks:

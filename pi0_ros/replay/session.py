@@ -114,12 +114,8 @@ class Session:
         process: NodeProcess,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Creates publishers and subscriptions.
-
-        Args:
-            node: the player's node, which another thread spins.
-            process: the node under replay.
-            interrupted: whether the user wants the replay to end.
+        """Creates publishers and subscriptions of the player's node, which another thread spins;
+        `process` has the node under replay.
         """
         self._case, self._process, self._interrupted = case, process, interrupted
         self._name = case.interface.name
@@ -132,12 +128,7 @@ class Session:
         self.output = Output(node, case.interface, lambda: self._sim_time)
 
     def poll(self) -> None:
-        """Records what has come from the node.
-
-        Raises:
-            NodeEnded: the node's process ended.
-            KeyboardInterrupt: the user wants the replay to end.
-        """
+        """Records what has come from the node; raises NodeEnded or KeyboardInterrupt."""
         if self._interrupted():
             raise KeyboardInterrupt
         self.output.recorder.poll()
@@ -148,11 +139,9 @@ class Session:
 
         Args:
             limit: seconds for the node to load its checkpoint and answer.
-            on_poll: called every few milliseconds.
 
         Raises:
             NodeError: the limit passed, or others publish on these topics too.
-            NodeEnded: the node's process ended.
         """
 
         def meanwhile() -> None:
@@ -218,12 +207,7 @@ class Session:
                 )
 
     def play(self, rate: float, on_tick: Callable[[int], None]) -> Playback:
-        """Plays the recording; `on_tick` gets its time in ns.
-
-        Raises:
-            BagError: the recording is damaged.
-            NodeEnded: the node's process ended.
-        """
+        """Plays the recording; `on_tick` gets its time in ns."""
 
         def tick(sim_time: int) -> None:
             self.poll()

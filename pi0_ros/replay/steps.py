@@ -73,7 +73,6 @@ class Published:
     agreement: Agreement = NO_AGREEMENT
 
     def record(self, joints: Sequence[str]) -> ChunkRecord:
-        """As a replay over DDS records it."""
         stamps = self.snapshot.image_stamps
         prefix = self.agreement.prefix
         return ChunkRecord(
@@ -133,14 +132,7 @@ class Pass:
         policy.reset()
 
     def run(self, messages: Iterable[Message]) -> Iterator[Published | Moved]:
-        """What the node would publish, in order of time.
-
-        Args:
-            messages: in order of their receive times, of the topics given.
-
-        Raises:
-            BagError: a message is too short for its header, or what `messages` raises.
-        """
+        """What the node would publish, in order of time; so are the messages."""
         raise NotImplementedError
 
     def _infer(

@@ -36,7 +36,6 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `pi0 view`."""
     add = parser.add_argument
     add("bag", metavar="BAG", type=Path, nargs="?", help="--out of `pi0 replay`, or its bag")
     add("--live", action="store_true", help="follow a running node instead")
@@ -68,7 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program where options do not go together."""
     if args.live == (args.bag is not None):
         parser.error("give a BAG, or --live")
     if not args.live and args.urdf is None:
@@ -84,7 +82,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves the page until Ctrl-C, which is how it ends."""
     console.require("pinocchio", "viser", "trimesh")
     if args.live:
         console.require("rclpy", "pi0_ros.msg")

@@ -122,7 +122,6 @@ class Page:
 
     @property
     def address(self) -> str:
-        """Where the page is."""
         return f"http://{HOST}:{self.server.get_port()}"
 
     @property
@@ -149,7 +148,6 @@ class Page:
             self._state.content = state
 
     def stop(self) -> None:
-        """Serve no more."""
         self.server.stop()
 
     def _add_robot(
@@ -261,7 +259,6 @@ def badge(state: str) -> str:
 
 
 def legend() -> str:
-    """What the colours mean, as HTML."""
     rows = [
         (f"linear-gradient(90deg, {_css(NEAR)}, {_css(FAR)})", "chunk: next step to last"),
         (_css(EXECUTED), "due already, executed"),

@@ -95,7 +95,6 @@ class Timeline:
         self._states: _Track[str] = _Track()
 
     def add_chunk(self, time: int, chunk: ChunkRecord) -> None:
-        """A chunk was published."""
         if chunk.rejected:
             finite = np.isfinite(chunk.positions).all(axis=1)
             places = self._arm.tool_poses(chunk.positions[finite])[0]
@@ -132,7 +131,6 @@ class Timeline:
                 track.drop(time - round(self._keep * _SECOND))
 
     def at(self, time: int) -> Moment:
-        """How things stood at `time`."""
         with self._lock:
             newest = self._chunks.newest(time)
             recent = self._chunks.between(time - round((TRAIL + 1) * _SECOND), time)
