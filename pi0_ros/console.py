@@ -28,20 +28,14 @@ DONE, FAILED, WRONG_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    parser.add_argument(
-        "--checkpoint", metavar="DIR", type=Path, required=required, help="checkpoint directory"
-    )
+    text = "checkpoint directory"
+    parser.add_argument("--checkpoint", metavar="DIR", type=Path, required=required, help=text)
 
 
 def add_params(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--params",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="parameter file of the node (ROS YAML); may be given again, later files win",
-    )
+    text = "parameter file of the node (ROS YAML); may be given again, later files win"
+    add = parser.add_argument
+    add("--params", metavar="FILE", type=Path, action="append", default=[], help=text)
 
 
 def add_out(parser: argparse.ArgumentParser, default: str = "") -> None:
@@ -51,15 +45,13 @@ def add_out(parser: argparse.ArgumentParser, default: str = "") -> None:
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
-    )
+    text = "replace the results of an earlier run in DIR"
+    parser.add_argument("--overwrite", action="store_true", help=text)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json", metavar="FILE", type=output_file, help="also write the printed figures as JSON"
-    )
+    text = "also write the printed figures as JSON"
+    parser.add_argument("--json", metavar="FILE", type=output_file, help=text)
 
 
 def output_file(text: str) -> Path:

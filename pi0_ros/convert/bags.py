@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pi0_ros.bags.bag import BagError
-from pi0_ros.datasets.writer import DataSetWriter
 from pi0_ros.eval.truth import read_truth
 from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.node.images import ImageError, decompress, to_rgb
@@ -23,6 +23,9 @@ from pi0_ros.node.observation import ObservationBuffer, Snapshot
 from pi0_ros.node.preflight_checkpoint import joint_units
 from pi0_ros.replay.case import Case
 from pi0_ros.replay.feed import Feed
+
+if TYPE_CHECKING:
+    from pi0_ros.datasets.writer import DataSetWriter
 
 
 @dataclass

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 
 from pi0_ros import console
 from pi0_ros.datasets.layout import V3_DATA, V3_VIDEO
@@ -52,9 +54,9 @@ class DataSetWriter:
             robot: its kind, as LeRobot calls it.
 
         Raises:
-            UserError: pyarrow or PyAV is not installed.
+            UserError: PyAV is not installed.
         """
-        console.require("pyarrow", "av")
+        console.require("av")
         self.path, self.fps = path, fps
         self.lengths: list[int] = []
         self._joints, self._robot = tuple(joints), robot
@@ -103,9 +105,6 @@ class DataSetWriter:
 
     def end(self) -> None:
         """Keep the episode that is open."""
-        import pyarrow
-        import pyarrow.parquet as parquet
-
         episode = self._open
         assert episode is not None and episode.states
         self._open = None
@@ -165,9 +164,6 @@ class DataSetWriter:
 
     def close(self) -> None:
         """Write what describes the episodes; without one there is no data set."""
-        import pyarrow
-        import pyarrow.parquet as parquet
-
         self.discard()
         if not self.lengths:
             return
@@ -188,9 +184,6 @@ class DataSetWriter:
 
     def _write_tasks(self) -> None:
         """As pandas writes a table whose index is the task: LeRobot looks tasks up by it."""
-        import pyarrow
-        import pyarrow.parquet as parquet
-
         column = {"name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
         index = {"name": "task", "pandas_type": "unicode", "numpy_type": "object"}
         pandas = {

@@ -68,17 +68,13 @@ def add_thresholds(
 ) -> None:
     """The options of `thresholds`; `joint` is the default of the first one."""
     add = parser.add_argument
-    add(
-        "--max-joint",
-        metavar="RAD",
-        type=float,
-        help=f"of any joint, rad or m (default: {joint:g})",
-    )
+    text = f"of any joint, rad or m (default: {joint:g})"
+    add("--max-joint", metavar="RAD", type=float, help=text)
     for name, unit in (("position", "M"), ("angle", "RAD")):
-        default = f"at the tool, with --urdf (default: {DEFAULTS[name]:g})"
-        add(f"--max-{name}", metavar=unit, type=float, help=default)
-    default = f"chunks without a partner (default: {DEFAULTS['unmatched']})"
-    add("--max-unmatched", metavar="N", type=int, help=default)
+        text = f"at the tool, with --urdf (default: {DEFAULTS[name]:g})"
+        add(f"--max-{name}", metavar=unit, type=float, help=text)
+    text = f"chunks without a partner (default: {DEFAULTS['unmatched']})"
+    add("--max-unmatched", metavar="N", type=int, help=text)
     add("--urdf", metavar="FILE", type=Path, help="the robot: compare where its tool goes too")
     add("--tool", metavar="LINK", default="", help="the tool's link (default: the last one)")
 

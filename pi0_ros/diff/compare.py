@@ -211,12 +211,8 @@ def _trajectories(
     return len(largest), *(max(largest) if largest else (None, ""))
 
 
-def first_beyond(difference: Difference, limit: float) -> Frame | None:
-    """The first pair in which a joint differs by more than `limit`, or is not finite."""
-    return first_failing(difference, Thresholds(limit, np.inf, np.inf))
-
-
 def first_failing(difference: Difference, limits: Thresholds) -> Frame | None:
+    """The first pair beyond any threshold, or that is not finite."""
     wrong = (~(difference.joints <= limits.joint)).any(axis=(1, 2))
     if difference.position is not None and difference.angle is not None:
         wrong |= (~(difference.position <= limits.position)).any(axis=1)

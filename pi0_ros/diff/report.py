@@ -13,11 +13,12 @@ from pi0_ros.diff.compare import (
     Frame,
     Thresholds,
     failures,
-    first_beyond,
     first_failing,
     summary,
     trajectory_text,
 )
+
+_ANY = Thresholds(0.0, np.inf, np.inf)
 
 
 def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def difference_json(difference: Difference, limits: Thresholds) -> dict[str, Any
             "max": largest if largest is None or np.isfinite(largest) else None,
             "joint": difference.trajectory_joint or None,
         },
-        "first_difference": _frame_json(first_beyond(difference, 0.0)),
+        "first_difference": _frame_json(first_failing(difference, _ANY)),
         "first_beyond": _frame_json(first_failing(difference, limits)),
         "thresholds": asdict(limits),
         "failures": problems,
@@ -75,7 +76,7 @@ def format_difference(difference: Difference, limits: Thresholds) -> str:
         rows.append(("chunks from other images", difference.images))
     if any(difference.trajectories):
         rows.append(("trajectories", _trajectories(difference)))
-    rows.append(("first difference", _frame(difference, first_beyond(difference, 0.0))))
+    rows.append(("first difference", _frame(difference, first_failing(difference, _ANY))))
     rows.append(
         ("first chunk beyond a threshold", _frame(difference, first_failing(difference, limits)))
     )

@@ -50,25 +50,17 @@ JSON_KEYS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     console.add_checkpoint(parser, required=False)
     console.add_params(parser)
-    parser.add_argument(
-        "--bag", metavar="BAG", type=Path, help="check a rosbag2 recording, not a live graph"
+    add = parser.add_argument
+    add("--bag", metavar="BAG", type=Path, help="check a rosbag2 recording, not a live graph")
+    text = f"how long to listen (default: {LISTEN:g}); of a bag: how much to read (default: all)"
+    add("--seconds", metavar="S", type=float, help=text)
+    text = (
+        "write a parameter file for this robot instead: from the checkpoint, the live graph or the"
+        " bag, and its URDF; guesses are marked"
     )
-    parser.add_argument(
-        "--seconds",
-        metavar="S",
-        type=float,
-        help=f"how long to listen (default: {LISTEN:g}); of a bag: how much to read (default: all)",
-    )
-    parser.add_argument(
-        "--write",
-        metavar="FILE",
-        type=console.output_file,
-        help="write a parameter file for this robot instead: from the checkpoint, the live graph or"
-        " the bag, and its URDF; guesses are marked",
-    )
-    parser.add_argument(
-        "--urdf", metavar="FILE", type=Path, help="with --write: not that of robot_description"
-    )
+    add("--write", metavar="FILE", type=console.output_file, help=text)
+    text = "with --write: not that of robot_description"
+    add("--urdf", metavar="FILE", type=Path, help=text)
     console.add_overwrite(parser)
     console.add_json(parser)
     console.add_ros_args(parser)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
-from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.client import Client
 from rclpy.executors import Executor
 from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
 
 from pi0_ros.doctor.samples import Controller
 
@@ -22,8 +22,6 @@ ROUNDS = 20
 """Requests whose way there and back is measured, one after the other."""
 
 _AGAIN = 0.3  # seconds without an answer after which it is asked again
-_FIELDS = {1: "bool", 2: "integer", 3: "double", 4: "string", 5: "byte_array", 6: "bool_array"}
-_FIELDS |= {7: "integer_array", 8: "double_array", 9: "string_array"}
 _WANTED = {
     "joints",
     "command_interfaces",
@@ -55,7 +53,9 @@ def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> lis
     for name in names:
         values, trips = ({} if name in listed else None), []
         if name in told:
-            values = dict(zip(wanted[name], map(value_of, told[name].values), strict=False))
+            values = dict(
+                zip(wanted[name], map(parameter_value_to_python, told[name].values), strict=False)
+            )
             patience = PATIENCE / len(names)
             trips = _go_through(executor, getters[name], wanted[name], values, patience)
         found.append(Controller(name, values, tuple(trips)))
@@ -66,15 +66,6 @@ def ask_controllers(node: Node, executor: Executor, names: Iterable[str]) -> lis
 
 def _wanted(name: str) -> bool:
     return name in _WANTED or (name.startswith("constraints.") and name.endswith(".trajectory"))
-
-
-def value_of(value: ParameterValue) -> Any:
-    """A parameter's value in plain Python; None where it is not set."""
-    field = _FIELDS.get(value.type)
-    if field is None:
-        return None
-    plain = getattr(value, f"{field}_value")
-    return list(plain) if field.endswith("_array") else plain
 
 
 def _ask_all(
@@ -124,5 +115,5 @@ def _go_through(
             executor.spin_once(timeout_sec=left)
         trips.append(time.perf_counter() - began)
         if future.exception() is None and future.result().values:
-            values[name] = value_of(future.result().values[0])
+            values[name] = parameter_value_to_python(future.result().values[0])
     return trips

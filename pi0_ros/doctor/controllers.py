@@ -51,14 +51,9 @@ def _output(interface: Interface, collected: Collected, output: Output) -> Itera
         yield warn(CHECK, f"{topic}: no controller subscribes, so nothing would be sent", advice)
         return
     yield ok(CHECK, f"{topic}: {', '.join(nodes)} subscribes")
-    silent = []
-    told = []
-    for node in nodes:
-        controller = collected.controllers.get(node)
-        if controller is None or controller.parameters is None:
-            silent.append(node)
-        elif "joints" in controller.parameters:
-            told.append(controller)
+    asked = [collected.controllers.get(node, Controller(node, None)) for node in nodes]
+    silent = [one.node for one in asked if one.parameters is None]
+    told = [one for one in asked if "joints" in (one.parameters or {})]
     for controller in told:
         yield from _controller(interface, collected, output, controller)
     if silent and not told:

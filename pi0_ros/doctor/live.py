@@ -28,6 +28,7 @@ from pi0_ros.node.interface import Interface, node_topics
 from pi0_ros.node.parameter_table import JOINT_TRAJECTORY
 from pi0_ros.ros.diagnostics import read_statuses
 from pi0_ros.ros.graph import full_name
+from pi0_ros.ros.recorder import Recorded
 from pi0_ros.ros.subscriptions import LatchedSubscription, subscribe
 
 try:
@@ -41,12 +42,7 @@ NAMES = 2.0
 
 _UNKNOWN = "_NODE_NAME_UNKNOWN_"
 _KINDS = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/JointState": JointState,
-    "std_msgs/msg/String": String,
-    "std_msgs/msg/Bool": Bool,
-    "std_msgs/msg/Header": Header,
+    Recorded(kind).type: kind for kind in (Image, CompressedImage, JointState, String, Bool, Header)
 }
 ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Deep, since every message counts here; best effort matches every publisher."""

@@ -70,13 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--html", metavar="FILE", type=console.output_file, help="also write a page with plots")
     text = "processes; each loads the policy"
     console.add_number(parser, "--jobs", "N", console.count(1), 1, text)
-    add(
-        "--threads",
-        metavar="N",
-        type=console.count(1),
-        help="of each inference on a CPU (default: the parameter `threads`; where that is 0, all"
-        " cores for one recording, 1 for several)",
+    text = (
+        "of each inference on a CPU (default: the parameter `threads`; where that is 0, all cores"
+        " for one recording, 1 for several)"
     )
+    add("--threads", metavar="N", type=console.count(1), help=text)
     text = "evaluate as Ray tasks: host:port, auto, or local for one on this machine"
     add("--ray", metavar="ADDRESS", default="", help=text)
     console.add_ros_args(parser)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ def read_truth(
     topic = " and ".join(topics)
     types = {t.type for t in bag.topics if t.name in topics and t.count}
     if STATES_TYPE in types:
-        return Truth(topic, _of_states(joint_positions(bag, topics), bag, topic, joints))
+        return Truth(topic, _of_states(bag, topics, joints))
     if TRAJECTORY_TYPE in types:
         return Truth(topic, _of_trajectories(bag, topic, joints))
     there = f"holds {' and '.join(types)}" if types else "is not in the recording or is empty"
@@ -56,12 +56,10 @@ def read_truth(
 
 
 def _of_states(
-    series: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    bag: Recording,
-    topic: str,
-    joints: Sequence[str],
+    bag: Recording, topics: Sequence[str], joints: Sequence[str]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    _check_names(bag, topic, joints, list(series))
+    series = joint_positions(bag, topics)
+    _check_names(bag, " and ".join(topics), joints, list(series))
     columns = []
     for times, values in (series[name] for name in joints):
         good = np.isfinite(values)

@@ -63,11 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_remap(parser)
     add_episodes(parser)
     add("--rate", metavar="R", type=float, default=1.0, help="pace; 1 is as recorded (default)")
-    add(
-        "--enable",
-        action="store_true",
-        help="publish trajectories, which needs joint_limits or urdf; else chunks only",
-    )
+    text = "publish trajectories, which needs joint_limits or urdf; else chunks only"
+    add("--enable", action="store_true", help=text)
     text = "seconds the node may take to load the checkpoint"
     console.add_number(parser, "--startup-limit", "S", float, 300.0, text)
     group = parser.add_argument_group("without ROS, step by step, the same results to the byte")
@@ -89,34 +86,25 @@ RECORDING_HELP = "rosbag2 directory (sqlite3 or MCAP), its file, or a LeRobot da
 
 def add_remap(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """`--remap FROM:=TO`, which may be given again: a dict of the topics."""
-    parser.add_argument(
-        "--remap",
-        metavar="FROM:=TO",
-        action=_Remap,
-        default={},
-        help="take the recorded topic (or feature of a data set) FROM for the node's topic TO; may"
-        " be given again",
+    text = (
+        "take the recorded topic (or feature of a data set) FROM for the node's topic TO; may be"
+        " given again"
     )
+    parser.add_argument("--remap", metavar="FROM:=TO", action=_Remap, default={}, help=text)
 
 
 def add_target(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """`--target TOPIC`: what the robot was told to do."""
-    parser.add_argument(
-        "--target",
-        metavar="TOPIC",
-        default="",
-        help="take commands recorded on TOPIC (JointTrajectory or JointState; `action` of a data"
-        " set) for what was done, not the joint states",
+    text = (
+        "take commands recorded on TOPIC (JointTrajectory or JointState; `action` of a data set)"
+        " for what was done, not the joint states"
     )
+    parser.add_argument("--target", metavar="TOPIC", default="", help=text)
 
 
 def add_episodes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--episodes",
-        metavar="LIST",
-        default="",
-        help="of a LeRobot data set, such as 0,3-5 (default: all)",
-    )
+    text = "of a LeRobot data set, such as 0,3-5 (default: all)"
+    parser.add_argument("--episodes", metavar="LIST", default="", help=text)
 
 
 def episodes_of(recording: Path, episodes: str) -> list[int] | None:

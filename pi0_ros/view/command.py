@@ -39,31 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("bag", metavar="BAG", type=Path, nargs="?", help="--out of `pi0 replay`, or its bag")
     add("--live", action="store_true", help="follow a running node instead")
-    add(
-        "--recording",
-        metavar="BAG",
-        type=Path,
-        help="what was replayed, for images and joint states (default: BAG itself)",
-    )
+    text = "what was replayed, for images and joint states (default: BAG itself)"
+    add("--recording", metavar="BAG", type=Path, help=text)
     add("--urdf", metavar="FILE", type=Path, help="the robot; --live takes it from its topic")
     add("--tool", metavar="LINK", default="", help="link whose path is shown (default: the last)")
-    add(
-        "--camera",
-        metavar="TOPIC",
-        action="append",
-        default=[],
-        help="images to show of the recording (default: all); may be given again",
-    )
+    text = "images to show of the recording (default: all); may be given again"
+    add("--camera", metavar="TOPIC", action="append", default=[], help=text)
     add("--at", metavar="S", type=float, help="stand still at this time of BAG, instead of playing")
     add("--step", metavar="N", type=int, help="stand the ghost at this step, instead of playing")
     add("--node", metavar="NAME", default="/pi0", help="full name of the node, for --live")
-    add(
-        "--port",
-        metavar="N",
-        type=int,
-        default=8080,
-        help="of the page on 127.0.0.1 (default: 8080); the next free one if it is taken",
-    )
+    text = "of the page on 127.0.0.1 (default: 8080); the next free one if it is taken"
+    add("--port", metavar="N", type=int, default=8080, help=text)
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

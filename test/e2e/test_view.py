@@ -14,7 +14,7 @@ import pytest
 from support.browser import Browser, needs_browser
 from support.process import Process
 from support.recordings import START, write_bag
-from support.view_cases import TOPIC, chunk, urdf, write_results
+from support.view_cases import TOPIC, chunk, urdf, write_results, write_urdf
 from support.waiting import SOON, wait_until
 
 pytest.importorskip("pinocchio")
@@ -25,12 +25,6 @@ from pi0_ros.viz.scene import FAR, NEAR, REJECTED
 ROOT = Path(__file__).parents[2]
 WAIT = 100.0
 TIMES = (0.3, 0.6, 0.9)
-
-
-def write_urdf(folder: Path, text: str) -> Path:
-    path = folder / "bars.urdf"
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture

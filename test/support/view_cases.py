@@ -31,6 +31,12 @@ def urdf(joints: Sequence[str] = JOINTS, visual: str = "") -> str:
     return f'<robot name="bars">{links}{turning}</robot>'
 
 
+def write_urdf(folder: Path, text: str) -> Path:
+    path = folder / "bars.urdf"
+    path.write_text(text)
+    return path
+
+
 def chunk(
     time: int, sequence: int, joints: Sequence[str] = JOINTS, verdict: int = EXECUTED, why: str = ""
 ) -> ChunkRecord:

@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pi0_ros.bags.bag import (
-    Bag,
-    BagError,
-    BagTopic,
-    Message,
-    header_stamp,
-    open_bag,
-)
+from pi0_ros.bags.bag import Bag, BagError, BagTopic, Message, header_stamp, open_bag
 from pi0_ros.bags.messages import joint_positions
 from pi0_ros.bags.topics import match_topics
 from pi0_ros.node.interface import Topic

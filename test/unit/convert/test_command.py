@@ -67,10 +67,7 @@ def test_parameters_go_into_the_directory(
     source = as_openpi(Path(shutil.copytree(demo_checkpoint, tmp_path / "source")))
     delta = list(JOINTS)[:5]
     params = write_params(
-        tmp_path / "params.yaml",
-        cameras=["base_0_rgb"],
-        action_mode="delta",
-        delta_joints=delta,
+        tmp_path / "params.yaml", cameras=["base_0_rgb"], action_mode="delta", delta_joints=delta
     )
     out = tmp_path / "out"
     assert convert(source, out, "--params", params) == 0

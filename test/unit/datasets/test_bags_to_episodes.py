@@ -6,11 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from support.data_sets import (
-    episode_of,
-    interface_of,
-    write_robot,
-)
+from support.data_sets import episode_of, interface_of, write_robot
 from support.recordings import (
     START,
     arm_at_work,

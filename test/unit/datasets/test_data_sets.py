@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.data_sets import (
-    JOINTS,
-    MAKERS,
-    episode_of,
-    interface_of,
-    numbers,
-    shade,
-    write_robot,
-)
-from support.recordings import (
-    SIX,
-    FakePolicy,
-    parse,
-    run_offline,
-)
+from support.data_sets import JOINTS, MAKERS, episode_of, interface_of, numbers, shade, write_robot
+from support.recordings import SIX, FakePolicy, parse, run_offline
 
 from pi0_ros.bags.bag import BagError
 from pi0_ros.bags.messages import decode

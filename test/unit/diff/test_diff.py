@@ -29,7 +29,6 @@ from pi0_ros.diff.compare import (
     Thresholds,
     compare,
     failures,
-    first_beyond,
     first_failing,
 )
 from pi0_ros.diff.report import difference_json, format_difference
@@ -41,13 +40,7 @@ STAMPS = tuple(START + k * 100_000_000 for k in range(5))
 
 
 def results(
-    stamps=STAMPS,
-    joints=("a", "b"),
-    steps=50,
-    dt=0.02,
-    ages=(0.05, 0.04),
-    moved=(),
-    units=RADIANS,
+    stamps=STAMPS, joints=("a", "b"), steps=50, dt=0.02, ages=(0.05, 0.04), moved=(), units=RADIANS
 ):
     chunks = [
         TimedChunk(
@@ -76,7 +69,7 @@ def test_equal_results_pass_everything():
     difference = compare(results(), results())
     assert difference.joints.shape == (5, 50, 2)
     assert difference.joints.max() == 0
-    assert first_beyond(difference, 0.0) is None
+    assert first_failing(difference, Thresholds(0.0)) is None
     assert failures(difference, Thresholds(0.0)) == []
 
 
@@ -85,7 +78,7 @@ def test_the_first_diverging_frame_its_joint_and_step_are_found():
     b.chunks[2].chunk.positions[7, 1] += 0.01
     b.chunks[3].chunk.positions[9, 0] -= 0.2
     difference = compare(a, b)
-    first = first_beyond(difference, 0.0)
+    first = first_failing(difference, Thresholds(0.0))
     assert (first.number, first.joint, first.step) == (2, "b", 7)
     assert (first.seconds, first.stamp) == (pytest.approx(0.2), STAMPS[2])
     assert first.difference == pytest.approx(0.01)
@@ -101,7 +94,7 @@ def test_what_is_not_finite_is_beyond_every_threshold():
     for one in (a, b):  # in both: equal, and still wrong
         one.chunks[1].chunk.positions[3, 0] = np.nan
     difference = compare(a, b)
-    assert first_beyond(difference, 1e9).number == 1
+    assert first_failing(difference, Thresholds(1e9)).number == 1
     assert "a differs by nan rad" in failures(difference, Thresholds(joint=1e9))[0]
 
 

@@ -113,10 +113,7 @@ def test_names_stay_what_they_are_in_yaml(name: str) -> None:
     assert read_yaml("\n".join(draft.lines)) == {"joints": [name], f"joint.{name}.scale": 1e-5}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--write", "x.yaml"], ["--urdf", "a.urdf"], ["--overwrite"]],
-)
+@pytest.mark.parametrize("options", [["--write", "x.yaml"], ["--urdf", "a.urdf"], ["--overwrite"]])
 def test_options_that_do_not_go_together(options: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["doctor", *options])

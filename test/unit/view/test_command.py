@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.recordings import START, write_bag
-from support.view_cases import JOINTS, TOPIC, chunk, urdf, write_results
+from support.view_cases import JOINTS, TOPIC, chunk, urdf, write_results, write_urdf
 
 pytest.importorskip("pinocchio")
 pytest.importorskip("viser")
@@ -20,12 +20,6 @@ from pi0_ros.view.page import as_html
 from pi0_ros.view.recording import build_timeline
 
 TIMES = (0.3, 0.6, 0.9)
-
-
-def write_urdf(folder: Path, text: str) -> Path:
-    path = folder / "bars.urdf"
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture
