@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.simulated.setup import NodeSetup
-from pi0_ros.motion.blend import derivative
 from pi0_ros.motion.enable import MotionEnable
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.refusal import Measured, Refusal
 from pi0_ros.motion.rtc import WARM_UP, Agreement, RealTimeChunking, RtcCounts, RtcSettings
-from pi0_ros.motion.spline import Trajectory
+from pi0_ros.motion.spline import Trajectory, derivative
 from pi0_ros.policy.types import ActionChunk
 from pi0_ros.sim.controller import Controller
 from pi0_ros.sim.points import Points, Rejected

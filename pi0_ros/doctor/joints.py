@@ -15,8 +15,8 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint
 from pi0_ros.doctor.findings import FAIL, PASS, WARN, Finding, fail, ok, warn
 from pi0_ros.doctor.guess import FAR_OUT, deviations, explain, misfit, rearranged
 from pi0_ros.doctor.samples import Collected, JointSample
-from pi0_ros.node.contradictions import Contradictions
 from pi0_ros.node.interface import Interface
+from pi0_ros.node.joint_evidence import Contradictions
 from pi0_ros.node.joint_states import JointStateReader
 from pi0_ros.node.preflight import units_of
 from pi0_ros.node.preflight_checkpoint import joint_units

@@ -33,11 +33,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pi0_ros.motion.blend import derivative, splice
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Measured, Reason, Refusal
 from pi0_ros.motion.screening import Tolerances, check_finite, check_measured, judge
-from pi0_ros.motion.spline import Motion, Peaks, Trajectory, between, join
+from pi0_ros.motion.spline import Motion, Peaks, Trajectory, between, derivative, join, splice
 from pi0_ros.motion.tracking import (
     able_to_brake,
     brake,

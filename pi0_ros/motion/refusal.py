@@ -88,7 +88,7 @@ class Measured:
         velocities: [joints] float64, radians per second.
         stamp: nanoseconds of the node's clock.
         since: stamp since which joint states came without a gap.
-        jumps: how often the joint state has jumped (`evidence.JointEvidence`).
+        jumps: how often the joint state has jumped (`node.joint_evidence`).
         fault: what jumped last; "" if nothing did.
     """
 

@@ -13,7 +13,6 @@ CATCH_UP = 0.005
 """Share by which the motion runs faster while it makes up for a delay."""
 
 _LATE = 5  # periods without a sample that are not yet a delay
-_SAME = 1e-9  # radians
 _SLACK = 1.001  # of the velocity limit, for rounding
 
 
@@ -64,7 +63,7 @@ class Sampler:
             self._command = motion.sample(now)[0]
         else:
             self._motion = motion.after(self._motion, HISTORY)
-        self._rest = rests_from(self._motion)
+        self._rest = self._motion.rests_from
 
     def sample(self, now: int) -> np.ndarray | None:
         """[joints] radians to command now; None at rest, and where no time has passed.
@@ -90,11 +89,3 @@ class Sampler:
         if self._time >= self._rest and np.array_equal(self._command, target):
             self._motion = None
         return self._command
-
-
-def rests_from(motion: Motion) -> int:
-    """Nanoseconds from which on a motion stands still; its last points may repeat one position."""
-    moves = motion.velocities.any(axis=1)
-    moves |= (np.abs(motion.positions - motion.positions[-1]) > _SAME).any(axis=1)
-    first = int(moves.nonzero()[0][-1]) + 1 if moves.any() else 0
-    return int(motion.times[min(first, len(moves) - 1)])

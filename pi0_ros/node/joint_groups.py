@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pi0_ros.motion.evidence import JointEvidence
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Measured
-from pi0_ros.node.contradictions import Contradictions, Publishers
+from pi0_ros.node.joint_evidence import Contradictions, JointEvidence, Publishers
 from pi0_ros.node.joint_states import JointHistory, JointStateReader, Reading, Sample
 
 _MOST = 64  # groups; more are from a publisher that sends other joints each time

@@ -14,8 +14,8 @@ import numpy as np
 
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.refusal import Measured, Reason, Refusal
-from pi0_ros.node.contradictions import Publishers
 from pi0_ros.node.images import ImageError, check
+from pi0_ros.node.joint_evidence import Publishers
 from pi0_ros.node.joint_groups import JointGroups
 from pi0_ros.node.joint_states import UnusableJoints, listed
 from pi0_ros.node.parameter_checks import LONGEST_INSTRUCTION

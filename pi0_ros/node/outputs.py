@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ros.motion.sampling import Sampler, rests_from
+from pi0_ros.motion.sampling import Sampler
 from pi0_ros.motion.spline import Motion, Trajectory
 from pi0_ros.node.messages import TrajectorySerializer
 from pi0_ros.node.parameter_table import JOINT_TRAJECTORY, NodeParameters, Output
@@ -143,7 +143,7 @@ class CommandOutputs:
                 cause = error
         if cause is not None:
             raise Unsent(unsent, cause) from cause
-        self._rest = rests_from(motion)
+        self._rest = motion.rests_from
 
     def statuses(self) -> list[OutputStatus]:
         """Every output, in the order of the parameters."""

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from pi0_ros.motion.enable import MotionEnable
-from pi0_ros.motion.evidence import JointEvidence
 from pi0_ros.motion.executor import Executor, MotionSettings
 from pi0_ros.motion.limits import JointLimits
 from pi0_ros.motion.planner import Plan
 from pi0_ros.motion.refusal import Measured, Refusal
+from pi0_ros.node.joint_evidence import JointEvidence
 from pi0_ros.policy.types import ActionChunk
 from support.controller import execute
 from support.jtc import LEAD, MS, NOW, SECOND, at_rest, limits_of

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.jtc import MS, limits_of
 
-from pi0_ros.motion.evidence import AGREEING, JointEvidence
 from pi0_ros.motion.limits import JointLimits
+from pi0_ros.node.joint_evidence import AGREEING, JointEvidence
 
 NAN = float("nan")
 

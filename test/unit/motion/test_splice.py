@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ros.motion.blend import derivative, splice
+from pi0_ros.motion.spline import derivative, splice
 
 DT = 0.02
 TIMES = np.arange(50)[:, None] * DT
