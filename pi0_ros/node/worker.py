@@ -19,95 +19,7 @@ from pi0_ros.policy.types import ActionChunk
 
 _HANDOVER = 1e-4  # seconds in which a thread that is woken begins
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a job returned, or the exception it raised."""
-
-    value: Any = None
-    error: BaseException | None = None
-
-
-class Worker:
-    """Loading and inference run here, so that the executor stays free for messages.
-
-    All of it happens in the same thread, because accelerators bind their context to a thread.
-    Every method belongs to the owner's thread; only `notify` is called from the worker's.
-    """
-
-    def __init__(self, notify: Callable[[], None]) -> None:
-        """`notify` says that an outcome is ready to be taken; it must return at once."""
-        self._notify = notify
-        self._jobs: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._stopping = False
-        self._begun: float | None = None  # time.monotonic() at which the job that runs began
-        self._abandoned = False
-        self.busy = False
-        """From `submit` until the outcome is taken."""
-        # A daemon: a hung model must not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name="pi0-inference", daemon=True)
-        self._thread.start()
-
-    def submit(self, job: Callable[[], Any]) -> bool:
-        """Start a job and return at once; False when the previous one is not done."""
-        if self.busy:
-            return False
-        self.busy = True
-        self._jobs.put(job)
-        # The worker needs the GIL to begin, which this thread would keep until it waits for
-        # messages again: half a millisecond.
-        time.sleep(_HANDOVER)
-        return True
-
-    def take(self) -> Outcome | None:
-        """The outcome of the last job, once; None while there is none, or if it was abandoned."""
-        try:
-            outcome = self._outcomes.get_nowait()
-        except queue.Empty:
-            return None
-        self.busy = False
-        if self._abandoned:
-            self._abandoned = False
-            return None
-        return outcome
-
-    def running_for(self) -> float | None:
-        """Steady seconds that the job has been running; None while none runs."""
-        begun = self._begun
-        return None if begun is None else time.monotonic() - begun
-
-    def abandon(self) -> bool:
-        """Want no outcome of the job that runs; False when none runs or this was said before.
-
-        Nothing can interrupt the job: the worker stays busy until it ends, and `notify` is called
-        then, but `take` returns None.
-        """
-        if self._begun is None or self._abandoned:
-            return False
-        self._abandoned = True
-        return True
-
-    def stop(self, timeout: float) -> bool:
-        """End the thread; False if its job is still running after `timeout` seconds."""
-        self._stopping = True
-        self._jobs.put(None)
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None and not self._stopping:
-            self._begun = time.monotonic()
-            try:
-                outcome = Outcome(value=job())
-            except BaseException as error:
-                # Whatever it is: the owner decides. A dead thread would look busy for ever.
-                outcome = Outcome(error=error)
-            self._begun = None
-            if self._stopping:
-                return
-            self._outcomes.put(outcome)
-            self._notify()
+_Outcome = tuple[Any, BaseException | None]  # what a job returned, or raised
 
 
 @dataclass(frozen=True)
@@ -130,25 +42,30 @@ class Inference:
 
 
 class PolicyWorker:
-    """Owns the policy and the worker that it lives in; every method belongs to the owner's thread.
+    """Owns the policy and the thread in which it is loaded and infers.
+
+    The executor of ROS stays free for messages. All jobs run in the same thread, because
+    accelerators bind their context to a thread. Every method belongs to the owner's thread; only
+    `notify` is called from the worker's.
 
     Attributes:
         policy: None until `load` has returned, and after `close`.
+        busy: from `load` or `infer` until the outcome is taken.
     """
 
     def __init__(self, notify: Callable[[], None]) -> None:
-        """`notify` is called in the worker's thread when `take` has something to return."""
-        self._worker = Worker(notify)
+        """`notify` says that `take` has something to return; it must return at once."""
         self.policy: PolicyLike | None = None
-
-    @property
-    def busy(self) -> bool:
-        """From `infer` until its outcome is taken."""
-        return self._worker.busy
-
-    def running_for(self) -> float | None:
-        """Steady seconds that the job has been running; None while none runs."""
-        return self._worker.running_for()
+        self.busy = False
+        self._notify = notify
+        self._jobs: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self._stopping = False
+        self._begun: float | None = None  # time.monotonic() at which the job that runs began
+        self._abandoned = False
+        # A daemon: a hung model must not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name="pi0-inference", daemon=True)
+        self._thread.start()
 
     def load(
         self, load: Callable[[], PolicyLike], wait: Callable[[], None]
@@ -161,11 +78,11 @@ class PolicyWorker:
         Returns:
             What `load` raised; None if there is a policy now.
         """
-        self._worker.submit(load)
-        while (outcome := self._worker.take()) is None:
+        self._submit(load)
+        while (outcome := self._outcome()) is None:
             wait()
-        self.policy = outcome.value
-        return outcome.error
+        self.policy, error = outcome
+        return error
 
     def infer(
         self,
@@ -186,7 +103,7 @@ class PolicyWorker:
         policy, prefix = self.policy, agreement.prefix
         more = {} if prefix is None else {"prefix": prefix}
 
-        def run() -> Inference:
+        def job() -> Inference:
             started = time.perf_counter()
             if reset:
                 policy.reset()
@@ -194,44 +111,54 @@ class PolicyWorker:
             seconds = time.perf_counter() - started
             return Inference(epoch, snapshot, chunk, ticked, seconds, agreement)
 
-        self._worker.submit(run)
+        self._submit(job)
 
     def take(self) -> Inference | None:
-        """The inference that ended, once; None while there is none.
+        """The inference that ended, once; None while there is none, or if it was given up.
 
         Raises:
             Refusal: decoding or inferring raised.
         """
-        outcome = self._worker.take()
+        outcome = self._outcome()
         if outcome is None:
             return None
-        error = outcome.error
+        inference, error = outcome
         if isinstance(error, Refusal):
             raise error
         if error is not None:
             raise Refusal(Reason.FAILED, f"{type(error).__name__}: {error}") from error
-        return outcome.value
+        return inference
+
+    def running_for(self) -> float | None:
+        """Steady seconds that the job has been running; None while none runs."""
+        begun = self._begun
+        return None if begun is None else time.monotonic() - begun
 
     def give_up(self, limit: float) -> Refusal | None:
         """Want nothing of an inference that has run for more than `limit` seconds any more.
 
         Returns:
-            Why, the first time; the worker stays busy until the inference ends.
+            Why, the first time. Nothing can interrupt the inference: the worker stays busy until
+            it ends, and `notify` is called then, but `take` returns None.
         """
-        running_for = self._worker.running_for()
-        if running_for is None or running_for <= limit:
+        running_for = self.running_for()
+        if running_for is None or running_for <= limit or self._abandoned:
             return None
         # A policy elsewhere has `kill`. One that starts again takes as long as loading does, and
         # reports failure itself.
-        if getattr(self.policy, "loading", False) or not self._worker.abandon():
+        if getattr(self.policy, "loading", False) or self._begun is None:
             return None
+        self._abandoned = True
         if hasattr(self.policy, "kill"):
             self.policy.kill()  # it starts again at the next inference
         return Refusal(Reason.TIMEOUT, f"the inference has run for {running_for:.1f} s; given up")
 
     def stop(self, timeout: float) -> bool:
         """End the thread; False if it is still busy after `timeout` seconds."""
-        return self._worker.stop(timeout)
+        self._stopping = True
+        self._jobs.put(None)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def close(self, timeout: float) -> bool:
         """End the thread and free the policy; False if it is still busy after `timeout` seconds."""
@@ -240,3 +167,37 @@ class PolicyWorker:
         if hasattr(policy, "close"):
             policy.close()
         return ended
+
+    def _submit(self, job: Callable[[], Any]) -> None:
+        """Start a job and return at once, unless the previous outcome was not taken."""
+        if self.busy:
+            return
+        self.busy = True
+        self._jobs.put(job)
+        # The worker needs the GIL to begin, which this thread would keep until it waits for
+        # messages again: half a millisecond.
+        time.sleep(_HANDOVER)
+
+    def _outcome(self) -> _Outcome | None:
+        """Of the last job, once; None while there is none, or if it was given up."""
+        try:
+            outcome = self._outcomes.get_nowait()
+        except queue.Empty:
+            return None
+        self.busy = False
+        abandoned, self._abandoned = self._abandoned, False
+        return None if abandoned else outcome
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._stopping:
+            self._begun = time.monotonic()
+            try:
+                outcome = job(), None
+            except BaseException as error:
+                # Whatever it is: the owner decides. A dead thread would look busy for ever.
+                outcome = None, error
+            self._begun = None
+            if self._stopping:
+                return
+            self._outcomes.put(outcome)
+            self._notify()

@@ -198,7 +198,7 @@ def test_an_episode_that_could_not_begin_begins_at_the_next_inference(start):
 def test_a_wake_up_that_got_lost_costs_no_chunk(start):
     """DDS may miss that the worker has something to tell, once in some ten thousand times."""
     robot = start()
-    robot.node.loop.worker._worker._notify = lambda: None
+    robot.node.loop.worker._notify = lambda: None
     for _ in range(3):
         robot.chunk()
 
