@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from pi0_ros.node.diagnostics import Timings
 from pi0_ros.node.main import main as pi0_node
+from pi0_ros.node.progress import Timings
 
 
 class WrittenTimings(Timings):

@@ -6,7 +6,6 @@ and infers in its thread) -> `collect` -> `Executor` -> messages.
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable
@@ -25,22 +24,18 @@ from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
 from pi0_ros.motion.rtc import RealTimeChunking, RtcCounts, RtcSettings
 from pi0_ros.motion.screening import check_shape
 from pi0_ros.motion.spline import Motion
-from pi0_ros.node.diagnostics import Counts, Timings
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.inputs import InputSubscriptions
 from pi0_ros.node.messages import chunk_message
 from pi0_ros.node.observation import ObservationBuffer
 from pi0_ros.node.outputs import CommandOutputs, Unsent
 from pi0_ros.node.parameters import NodeParameters
+from pi0_ros.node.progress import Counts, Progress, Timings
 from pi0_ros.node.qos import QosProfiles
 from pi0_ros.node.stream_health import FUTURE_TOLERANCE, StreamStatus
 from pi0_ros.node.worker import Inference, PolicyWorker
 from pi0_ros.ros.graph import publishers
 from pi0_ros.ros.throttle import ThrottledLog
-
-SILENCE = 1.0
-"""Seconds of steady time without a chunk that /diagnostics warns after; three periods of the ticks
-if that is longer."""
 
 WATCH_PERIOD = 0.02
 """Seconds between two looks at the deadman, the inference and the executing trajectory."""
@@ -77,7 +72,7 @@ class ControlLoop:
         worker: has the policy, loads it and infers; until `close`.
         active: it subscribes, ticks and publishes.
         buffer: the newest messages of the streams; anew at each activation.
-        refusal: of the last tick; None when a chunk was accepted since.
+        progress: whether chunks come; anew at each activation.
         observed: time of the last observation, nanoseconds; None before the episode's first.
     """
 
@@ -126,12 +121,9 @@ class ControlLoop:
         self.rtc = RealTimeChunking(RtcSettings.of(parameters), self._outputs.rtc)
         self._episode += 1
         self._reset_wanted = True  # every activation begins an episode
-        self._summary = "ready"
-        # Steady seconds, since /clock may stand still; being ready counts as a chunk and a tick.
-        self._chunk_at = self._tick_at = time.monotonic()
-        self._refused_at = -math.inf
-        self._refused_since_report = False
-        self.refusal: Refusal | None = None
+        sim_time = bool(self._node.get_parameter("use_sim_time").value)
+        summary = "no tick yet; is /clock published?" if sim_time else "ready"
+        self.progress = Progress(sim_time, summary)
         self.observed: int | None = None
 
     def _now(self) -> int:
@@ -146,8 +138,6 @@ class ControlLoop:
         """Subscribe and begin to tick."""
         node, parameters = self._node, self._parameters
         self._start_over()
-        if self._sim_time():
-            self._summary = "no tick yet; is /clock published?"
         self._inputs = InputSubscriptions(
             node,
             parameters,
@@ -199,7 +189,7 @@ class ControlLoop:
         self.rtc.drop("episode")
         self._episode += 1
         self._reset_wanted = True
-        self.refusal, self.observed = None, None
+        self.progress.refusal, self.observed = None, None
 
     def _on_jump(self, jump: TimeJump) -> None:
         self._node.get_logger().warning(
@@ -236,7 +226,7 @@ class ControlLoop:
 
     def _on_tick(self) -> None:
         ticked = time.perf_counter()
-        self._tick_at = time.monotonic()
+        self.progress.on_tick()
         self._counts.ticks += 1
         if self.worker.busy:
             self._counts.busy += 1
@@ -316,10 +306,7 @@ class ControlLoop:
         stages = {**chunk.stage_times, "inference": inference.seconds, "overhead": overhead}
         for stage, seconds in stages.items():
             self._timings.record(stage, seconds)
-        self._chunk_at, self.refusal = time.monotonic(), None
-        self._summary = (
-            "publishing" if executed else "publishing chunks only: not enabled (dry run)"
-        )
+        self.progress.on_chunk(executed)
 
     def _publish_chunk(self, inference: Inference, executed: bool, rejected: str) -> None:
         message = chunk_message(
@@ -381,15 +368,8 @@ class ControlLoop:
             return
         if refusal.stream:
             self.buffer.reject(refusal.stream, refusal.reason, refusal.detail)
-        self.refusal = refusal
-        self._refused_since_report = True
-        self._refused_at = time.monotonic()
-        self._summary = f"refused ({refusal.reason}): {refusal.detail}"
+        self.progress.on_refusal(refusal)
         self._outputs.on_refusal(refusal)
-
-    def on_reported(self) -> None:
-        """The report of this second was published."""
-        self._refused_since_report = False
 
     def streams(self) -> list[StreamStatus]:
         """How the inputs are; none unless active."""
@@ -403,33 +383,11 @@ class ControlLoop:
     def caution(self) -> str:
         """Why an enabled arm would not move at the moment, in a sentence; "" if it would."""
         refused = ""
-        if self.refusal is not None:
-            refused = f"the last tick was refused ({self.refusal.reason}): {self.refusal.detail}"
+        refusal = self.progress.refusal
+        if refusal is not None:
+            refused = f"the last tick was refused ({refusal.reason}): {refusal.detail}"
         return "; ".join(filter(None, (self._outputs.commands.unserved(), refused)))
 
     def state(self) -> tuple[bool, str]:
-        """Whether chunks come as they should, and the state in a sentence."""
-        silence = self._silence()
-        refused = self._refused_since_report or self._refused_at > self._chunk_at
-        return not refused and not silence, silence or self._summary
-
-    def _sim_time(self) -> bool:
-        return bool(self._node.get_parameter("use_sim_time").value)
-
-    def _silence(self) -> str:
-        """Why no chunk came for long, in a sentence; "" while chunks come."""
-        now = time.monotonic()
-        limit = max(SILENCE, 3 / self._parameters.rate_hz)
-        if now - self._chunk_at <= limit:
-            return ""
-        if self._refused_since_report:
-            return self._summary
-        if self.worker.busy:
-            cause = "the inference is still running"
-        elif now - self._tick_at > limit:
-            cause = "no tick: is /clock published?" if self._sim_time() else "no tick"
-        elif self._refused_at > self._chunk_at:
-            return self._summary
-        else:
-            cause = "waiting for the next tick"
-        return f"no chunk for {now - self._chunk_at:.1f} s: {cause}"
+        """See `Progress.state`."""
+        return self.progress.state(1 / self._parameters.rate_hz, self.worker.busy)

@@ -15,14 +15,13 @@ Pure Python but for the messages that `fill` and `diagnostics_message` make.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pi0_ros.console import percentiles
 from pi0_ros.motion.refusal import REJECTIONS, Reason, Refusal
 from pi0_ros.motion.rtc import RtcCounts
+from pi0_ros.node.progress import Counts
 from pi0_ros.node.stream_health import Level, StreamStatus
 from pi0_ros.ros.throttle import printable
 
@@ -42,58 +41,6 @@ _LEVELS: Mapping[Level, bytes] = {
     "stale": b"\x03",
 }
 _OF_POLICY = (Reason.FAILED, Reason.TIMEOUT)
-
-WINDOW = 1000
-"""Newest durations per stage that count: 100 seconds at 10 Hz."""
-
-
-@dataclass
-class Counts:
-    """What happened since the node began.
-
-    These hold whenever the executor is between two callbacks:
-    ticks = busy + chunks + all refused, and besides the tick whose inference runs, and those whose
-    inference a cleanup threw away.
-    chunks = trajectories + chunks of dry runs. rejected = refused nonfinite + refused limits.
-
-    Attributes:
-        ticks: times the timer fired.
-        busy: ticks that found the previous inference still running.
-        chunks: messages on ~/action_chunk, without rejected ones.
-        trajectories: those that were sent to the controllers, without stops.
-        refused: reason -> ticks that led to no chunk, or to a rejected one.
-        clamped: limit -> chunks that were brought within it; see `pi0_ros.motion.planner.Plan`.
-        rejected: chunks with NaN, Inf or a large excess.
-        deadline_misses: inferences longer than a period of the ticks, of those that led to a chunk.
-        stops: stopping trajectories.
-        errors: callbacks that raised what they should not.
-    """
-
-    ticks: int = 0
-    busy: int = 0
-    chunks: int = 0
-    trajectories: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    clamped: Counter[str] = field(default_factory=Counter)
-    rejected: int = 0
-    deadline_misses: int = 0
-    stops: int = 0
-    errors: int = 0
-
-
-class Timings:
-    """Durations by stage, the newest WINDOW of each; every method belongs to one thread."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, deque[float]] = {}
-
-    def record(self, stage: str, seconds: float) -> None:
-        """Keep a duration."""
-        self._values.setdefault(stage, deque(maxlen=WINDOW)).append(seconds)
-
-    def percentiles(self) -> dict[str, dict[str, float]]:
-        """Stage -> p50, p95 and p99 in seconds, in the order in which the stages first came."""
-        return {stage: percentiles(values, (50, 95, 99)) for stage, values in self._values.items()}
 
 
 @dataclass(frozen=True)

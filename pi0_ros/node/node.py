@@ -22,7 +22,7 @@ from pi0_ros.motion.refusal import Refusal
 from pi0_ros.msg import ActionChunk as ActionChunkMessage
 from pi0_ros.node.control_loop import ControlLoop, Outputs
 from pi0_ros.node.declared import fill_declared
-from pi0_ros.node.diagnostics import Report, Timings
+from pi0_ros.node.diagnostics import Report
 from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from pi0_ros.node.loading import LoadError, LoadPolicy, make_policy
 from pi0_ros.node.memory import memory, release, settle
@@ -39,6 +39,7 @@ from pi0_ros.node.parameters import (
     unknown_names,
 )
 from pi0_ros.node.preflight import PreflightError, load_check, load_limits, preflight
+from pi0_ros.node.progress import Timings
 from pi0_ros.node.qos import declare_qos
 from pi0_ros.node.run_policy import RunPolicyServer, Surroundings
 from pi0_ros.ros.namesakes import Namesakes
@@ -412,7 +413,7 @@ class Pi0Node(LifecycleNode):
         self._diagnostics.publish()
         self._operator.warn_if_unheard()
         if self._is_active():
-            self.loop.on_reported()
+            self.loop.progress.on_report()
 
     def _report(self) -> Report:
         loop = self.loop
@@ -434,7 +435,7 @@ class Pi0Node(LifecycleNode):
             enabled=self.motion_enable.enabled,
             latched=self.motion_enable.latched,
             limits_loaded=self._limits is not None,
-            refusal=loop.refusal if self._is_active() else None,
+            refusal=loop.progress.refusal if self._is_active() else None,
             tracking=loop.tracking() if loop else None,
             rtc=self.parameters.rtc,
             rtc_delay=loop.rtc.delay if loop else None,

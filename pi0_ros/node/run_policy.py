@@ -322,7 +322,7 @@ class RunPolicyServer:
         if 0 < goal.longest <= self._elapsed(goal):
             text = f"max_duration of {goal.longest:g} s passed; give more, or a success_topic"
             return End("timed out", _Result.TIMED_OUT, text)
-        refusal = loop.refusal
+        refusal = loop.progress.refusal
         if refusal is None or refusal.reason not in (Reason.FAILED, Reason.TIMEOUT):
             goal.progress_at = time.monotonic()
         elif time.monotonic() - goal.progress_at > PATIENCE:
@@ -381,8 +381,8 @@ class RunPolicyServer:
         loop = self._around.loop()
         if goal.end is not None or loop is None:
             return "stopping"
-        if loop.refusal is not None:
-            return f"waiting: {loop.refusal.reason}"
+        if loop.progress.refusal is not None:
+            return f"waiting: {loop.progress.refusal.reason}"
         return "executing" if self._around.executed() > goal.executed else "waiting: first chunk"
 
     def _now(self) -> int:

@@ -24,11 +24,11 @@ from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.motion.rtc import MODES, NO_AGREEMENT, Agreement, RealTimeChunking, RtcSettings
 from pi0_ros.motion.screening import check_shape
 from pi0_ros.motion.spline import Motion, Trajectory
-from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.images import decompress, to_rgb
 from pi0_ros.node.interface import Interface, Topic
 from pi0_ros.node.loading import PolicyLike
 from pi0_ros.node.observation import ObservationBuffer, Snapshot
+from pi0_ros.node.progress import Counts
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.replay.feed import Feed
 from pi0_ros.replay.player import Playback

@@ -307,7 +307,7 @@ def test_chunks_that_would_collide_are_rejected(start, tmp_path):
     assert not robot.trajectories
     why = robot.chunks[-1].rejected_reason
     assert why.startswith("collision: finger and tool would collide at step ")
-    assert why.removeprefix("collision: ") in robot.node.loop.refusal.detail
+    assert why.removeprefix("collision: ") in robot.node.loop.progress.refusal.detail
 
 
 def test_the_tool_stays_in_its_box(start, tmp_path):

@@ -7,7 +7,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from pi0_ros.node.diagnostics import Counts, Report
+from pi0_ros.node.diagnostics import Report
+from pi0_ros.node.progress import Counts
 
 
 def stream(name: str, **changes: Any) -> SimpleNamespace:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from pi0_ros.motion.refusal import Measured
-from pi0_ros.node.diagnostics import Counts
 from pi0_ros.node.parameters import NodeParameters, read_parameters
+from pi0_ros.node.progress import Counts
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from support.spinning import spin
 from support.waiting import PATIENCE, wait_until

@@ -9,7 +9,8 @@ import pytest
 from support.diagnostics_cases import output, report, stream
 
 from pi0_ros.motion.refusal import Refusal
-from pi0_ros.node.diagnostics import Counts, Status, diagnostics_message, statuses
+from pi0_ros.node.diagnostics import Status, diagnostics_message, statuses
+from pi0_ros.node.progress import Counts
 
 OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"
 

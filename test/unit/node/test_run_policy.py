@@ -73,7 +73,7 @@ class Robot:
             ),
             executor=SimpleNamespace(rests=lambda _: not self.moves),
             reset=lambda: None,
-            refusal=None,
+            progress=SimpleNamespace(refusal=None),
             observed=None,
         )
         around = Surroundings(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pi0_ros.node.diagnostics import WINDOW, Timings
+from pi0_ros.node.progress import WINDOW, Timings
 
 
 def test_percentiles_of_each_stage() -> None:
