@@ -67,9 +67,14 @@ class Trace:
         if event == "return":
             if here.get("frame") is frame:
                 here.clear()
+            elif here.get("collect") is frame:
+                here["name"] = here["root"]
             return
         if "frame" not in here:
-            here["frame"], here["name"] = frame, code.co_name
+            here["frame"], here["root"] = frame, code.co_name
+            here["name"] = here["root"]
+        elif code.co_name == "collect":  # a busy machine's watch takes the chunk
+            here["collect"], here["name"] = frame, code.co_name
         if self.recording:
             # Python 3.10 has no co_qualname.
             name = getattr(code, "co_qualname", code.co_name)
