@@ -43,11 +43,7 @@ def main(listener: int, memory: int) -> None:
     server = PolicyServer(
         Engine(load, metrics.on_batch, own_thread=False), options, metrics, SharedImages(memory)
     )
-    asyncio.run(_serve(server, socket.socket(fileno=listener)))
-
-
-async def _serve(server: PolicyServer, listener: socket.socket) -> None:
-    await server.run(asyncio.Event(), sock=listener)
+    asyncio.run(server.run(asyncio.Event(), sock=socket.socket(fileno=listener)))
 
 
 def _read_line() -> bytes:

@@ -43,6 +43,10 @@ class PolicyEnded(RuntimeError):
     """The policy cannot be reached, or has gone, and so there is no chunk."""
 
 
+class _Dismissed(PolicyEnded):
+    """The server said goodbye while a question was on its way; another server may answer it."""
+
+
 class WrongPolicy(ValueError):
     """The policy that answers is none for this robot; lists everything."""
 
@@ -107,8 +111,7 @@ class RemotePolicy:
         self._connection: Connection | None = None
         self._fate = f"{link} was not asked yet"
         self._pause, self._next_at = link.pace.first, 0.0
-        self._asked, self._reset, self._has_answered = 0, False, False
-        self._sequence = 0
+        self._asked, self._reset, self._sequence = 0, False, 0
         self.loading = False
         self.starts = 0
         self._connect()
@@ -121,27 +124,13 @@ class RemotePolicy:
             PolicyEnded: there was no answer, a malformed one, or one to another question; or
                 connecting took so long that the observation is an old one.
         """
-        self._see_to_connection()
-        question = self._question(observation, prefix)
         begun = time.monotonic()
         try:
-            self._connection.send(pack(question))
-            frame = self._connection.recv()
-        except (ConnectionClosed, OSError) as error:
-            goodbye = self._connection.closing
-            self._drop(self._link.fate())
-            fresh = time.monotonic() - begun <= FRESH
-            if fresh and goodbye is not None and goodbye.code == CloseCode.GOING_AWAY:
-                # It was said between two questions, and this one was on its way: another server may
-                # answer it. One that goes away without any answer is not asked again at once.
-                return self.infer(observation, prefix)
-            raise PolicyEnded(self._fate) from error
-        seconds = time.monotonic() - begun
-        try:
-            return self._chunk(frame, observation, seconds)
-        except WireError as error:
-            self._drop(f"{self._link} gave a malformed answer: {error}")
-            raise PolicyEnded(self._fate) from error
+            return self._ask(observation, prefix)
+        except _Dismissed:
+            if time.monotonic() - begun > FRESH:
+                raise
+        return self._ask(observation, prefix)
 
     def reset(self) -> None:
         """Begin a new episode, as a new connection does by itself."""
@@ -153,19 +142,16 @@ class RemotePolicy:
 
     def close(self) -> None:
         """End the connection, and the process where there is one, which frees its memory."""
-        self._has_answered = False
         self._drop(f"{self._link} was closed")
+        self._next_at = time.monotonic() + self._pause
 
     # The connection -----------------------------------------------------------------------------
 
-    def _see_to_connection(self) -> None:
+    def _ensure_connected(self) -> None:
         """Raises PolicyEnded where there is no connection on which to ask now."""
         if self._connection is not None:
             if self._connection.is_open():
                 return
-            # A server closes it where nobody answers its pings, as between two questions. It stood,
-            # so that no pause is due.
-            self._has_answered = True
             self._drop(self._link.fate())
         wait = self._next_at - time.monotonic()
         if wait > 0:
@@ -179,10 +165,11 @@ class RemotePolicy:
             )
 
     def _connect(self) -> None:
-        """Raises what `__init__` raises."""
+        """Raises what `__init__` raises. Pauses between attempts grow until there is a chunk."""
         self.loading = True
         self.starts += 1
         self._next_at = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, self._link.pace.longest)
         try:
             self._connection = self._link.open()
             self._greet(self._connection)
@@ -197,7 +184,6 @@ class RemotePolicy:
             raise
         finally:
             self.loading = False
-        self._pause = self._link.pace.first
 
     def _greet(self, connection: Connection) -> None:
         """Read what the server says of itself, and see whether it fits."""
@@ -250,16 +236,30 @@ class RemotePolicy:
         self.rtc_max_delay = 0
 
     def _drop(self, fate: str) -> None:
-        """End the connection. It can be opened again: at once where it has given a chunk, or else
-        after a pause that grows."""
+        """End the connection, which the next question opens again."""
         self._connection, self._fate = None, fate
         self._link.close()
-        if not self._has_answered:
-            self._next_at = max(self._next_at, time.monotonic() + min(self._pause, 0.1))
-            self._pause = min(2 * self._pause, self._link.pace.longest)
-        self._has_answered = False
 
     # Questions and answers ----------------------------------------------------------------------
+
+    def _ask(self, observation: Observation, prefix: ActionPrefix | None) -> ActionChunk:
+        """Ask once. Raises what `infer` raises, and _Dismissed."""
+        self._ensure_connected()
+        connection, question = self._connection, pack(self._question(observation, prefix))
+        begun = time.monotonic()
+        try:
+            connection.send(question)
+            frame = connection.recv()
+        except (ConnectionClosed, OSError) as error:
+            goodbye = connection.closing
+            self._drop(self._link.fate())
+            dismissed = goodbye is not None and goodbye.code == CloseCode.GOING_AWAY
+            raise (_Dismissed if dismissed else PolicyEnded)(self._fate) from error
+        try:
+            return self._chunk(frame, observation, time.monotonic() - begun)
+        except WireError as error:
+            self._drop(f"{self._link} gave a malformed answer: {error}")
+            raise PolicyEnded(self._fate) from error
 
     def _question(self, observation: Observation, prefix: ActionPrefix | None) -> Mapping[str, Any]:
         units = self._robot.units
@@ -319,7 +319,7 @@ class RemotePolicy:
         if not self._own and self._robot.delta_mask is not None:
             state = self._robot.units.from_radians(np.asarray(observation.state, np.float32))
             actions = actions + np.where(self._robot.delta_mask, state, 0.0)
-        self._has_answered = True
+        self._pause = self._link.pace.first
         sequence, self._sequence = self._sequence, self._sequence + 1
         facts = own if self._own else {}
         stages = _stages(facts.get("stages"), answer.get("server_timing"))

@@ -146,9 +146,13 @@ def test_a_malformed_greeting_is_refused(other_server: Any, metadata: Any) -> No
         RemotePolicy(ServerLink(other_server(lambda m: {}, metadata)), robot())
 
 
-@pytest.mark.parametrize("answers", [1, 0])
-def test_a_question_that_crosses_a_goodbye_is_asked_once_more(answers: int) -> None:
-    """Of a server that leaves between two questions; not of one that never answers."""
+@pytest.mark.parametrize(("answers", "fresh"), [(1, 60.0), (1, 0.0), (0, 60.0)])
+def test_a_question_that_crosses_a_goodbye_is_asked_once_more(
+    answers: int, fresh: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a server that leaves between two questions; not an old one, and not of a server that never
+    answers."""
+    monkeypatch.setattr("pi0_ros.serve.remote.FRESH", fresh)
     asked = []
 
     def handle(client: Any) -> None:
@@ -168,13 +172,13 @@ def test_a_question_that_crosses_a_goodbye_is_asked_once_more(answers: int) -> N
     try:
         for _ in range(answers):
             remote.infer(observation())
-        if answers:
+        if answers and fresh:
             assert remote.infer(observation()).sequence == 0
             assert len(asked) == 3 and remote.starts == 2
         else:
             with pytest.raises(PolicyEnded, match="the server stops"):
                 remote.infer(observation())
-            assert len(asked) == 1
+            assert len(asked) == answers + 1 and remote.starts == 1
     finally:
         remote.close()
         server.shutdown()
