@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pi0_ros.checkpoint.errors import plain
 from pi0_ros.checkpoint.tensors import DTYPES, TensorInfo, Tensors
 from pi0_ros.model.config import VARIANTS, Pi0Config
+from pi0_ros.model.linear import replace
 from pi0_ros.model.ops import Ops
 from pi0_ros.model.pi0 import Pi0
 
@@ -274,8 +275,7 @@ def load_weights(
             value = value.contiguous()
         if value.shape != parameter.shape:
             raise AssertionError(f"{name}: built {list(value.shape)}, not {list(parameter.shape)}")
-        owner, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+        replace(model, name, value)
     return model.ops.prepare(model.eval())
 
 

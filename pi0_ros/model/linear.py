@@ -1,4 +1,4 @@
-"""The matrix product that every part of pi0 shares."""
+"""The matrix product that every part of pi0 shares, and putting other parts in its place."""
 
 import torch
 from torch import Tensor, nn
@@ -30,3 +30,15 @@ class Linear(nn.Module):
             return x @ self.weight + bias
         # One operator on every device, and one node in a graph.
         return torch.addmm(bias, x.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1])
+
+
+def frozen(value: Tensor) -> nn.Parameter:
+    """A parameter that is not trained: a compiler may take it for a constant."""
+    return nn.Parameter(value.detach(), requires_grad=False)
+
+
+def replace(model: nn.Module, name: str, value: nn.Module | Tensor) -> None:
+    """Put a module, or a tensor as a frozen parameter, in the place of the one of that name."""
+    owner, _, leaf = name.rpartition(".")
+    new = frozen(value) if isinstance(value, Tensor) else value
+    setattr(model.get_submodule(owner), leaf, new)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0_ros.errors import UserError
-from pi0_ros.model.linear import Linear
+from pi0_ros.model.linear import Linear, frozen, replace
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -123,8 +123,7 @@ def quantise(model: Model, precision: str, calibration: Calibration | None = Non
 def swap(model: Model, make: Callable[[str, Linear], nn.Module]) -> Model:
     """Replace the products one by one, so that two copies of one weight are in memory at most."""
     for name in product_names(model):
-        owner, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, make(name, model.get_submodule(name)))
+        replace(model, name, make(name, model.get_submodule(name)))
     return model
 
 
@@ -158,8 +157,8 @@ class Int8Linear(nn.Module):
         super().__init__()
         weight = linear.weight.detach().float()
         scale = (weight.abs().amax(dim=0) / 127).clamp(min=_LEAST)
-        self.weight = _frozen((weight / scale).round().to(torch.int8).contiguous())
-        self.scale = _frozen(scale)
+        self.weight = frozen((weight / scale).round().to(torch.int8).contiguous())
+        self.scale = frozen(scale)
         self.bias = linear.bias
         self.dtype = linear.weight.dtype
 
@@ -186,9 +185,9 @@ class Float8Linear(nn.Module):
         weight = linear.weight.detach().float()
         scale = (weight.abs().amax() / _LARGEST).clamp(min=_LEAST)
         # The kernels want columns that are dense in memory.
-        self.weight = _frozen((weight / scale).t().to(_FLOAT8).contiguous().t())
-        self.scale = _frozen(scale)
-        self.input_scale = _frozen(scale.new_tensor(max(_ROOM * largest / _LARGEST, _LEAST)))
+        self.weight = frozen((weight / scale).t().to(_FLOAT8).contiguous().t())
+        self.scale = frozen(scale)
+        self.input_scale = frozen(scale.new_tensor(max(_ROOM * largest / _LARGEST, _LEAST)))
         self.bias = linear.bias
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -200,7 +199,3 @@ class Float8Linear(nn.Module):
             rows, self.weight, self.input_scale, self.scale, bias, out_dtype=x.dtype
         )
         return out.unflatten(0, x.shape[:-1])
-
-
-def _frozen(value: Tensor) -> nn.Parameter:
-    return nn.Parameter(value, requires_grad=False)

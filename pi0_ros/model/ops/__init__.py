@@ -7,10 +7,10 @@ them. No operator changes an argument. All of them trace into one graph without 
 control flow and without float64, except those of `onednn`, which is for inference without a graph.
 """
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
@@ -19,15 +19,13 @@ from pi0_ros.model.ops.ascend import Ascend
 from pi0_ros.model.ops.cuda import Cuda
 from pi0_ros.model.ops.onednn import OneDnn
 from pi0_ros.model.ops.reference import Reference
-from pi0_ros.model.quantised import Calibration
+from pi0_ros.model.quantised import Calibration, Model
 
 Rope = tuple[Tensor, ...]
 """RoPE tables of some tokens, from `Ops.rope_tables`."""
 
 KeysValues = tuple[Tensor, ...]
 """Keys and values of one layer, from `Ops.qkv`; each tensor is [batch, ...]."""
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 class Ops(Protocol):
@@ -43,7 +41,6 @@ class Ops(Protocol):
         Raises:
             ValueError: the model's sizes or its dtype are beyond the backend's limits.
         """
-        ...
 
     def rope_tables(self, positions: Tensor, config: Pi0Config, dtype: torch.dtype) -> Rope:
         """Tables of the rotary position embedding (Su et al. 2021, "RoFormer").
@@ -57,7 +54,6 @@ class Ops(Protocol):
             positions: [1 or batch, tokens] int64.
             dtype: of the activations.
         """
-        ...
 
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         """The mask as `attention` takes it.
@@ -68,14 +64,12 @@ class Ops(Protocol):
             group: query heads per key head.
             dtype: of the activations.
         """
-        ...
 
     def linear(self, x: Tensor, linear: Linear) -> Tensor:
         """linear(x), whatever form `prepare` gave it: [..., in] -> [..., out].
 
         The columns are in the order that `qkv` and `geglu` want of a bias.
         """
-        ...
 
     def qkv(
         self,
@@ -94,7 +88,6 @@ class Ops(Protocol):
             rope: rotates queries and keys; None: nothing is rotated.
             bias: instead of the layer's own, see `Linear`; in the order of columns of `linear`.
         """
-        ...
 
     def attention(
         self,
@@ -111,11 +104,9 @@ class Ops(Protocol):
                 every query attends to every key.
             past: keys and values of earlier tokens, to which the queries attend as well.
         """
-        ...
 
     def gain(self, gain: Tensor) -> Tensor:
         """What `rms_norm` takes for a gain that is no parameter: [..., width], in float32."""
-        ...
 
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + 1e-6) * gain over the last axis.
@@ -125,7 +116,6 @@ class Ops(Protocol):
                 tokens, width]. Gemma stores `w` and multiplies by `1 + w`: a checkpoint's loader
                 makes that sum.
         """
-        ...
 
     def linear_add_rms_norm(
         self,
@@ -139,15 +129,12 @@ class Ops(Protocol):
 
         total = residual + gate * linear(x), the residual stream; without a gate it is 1.
         """
-        ...
 
     def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
         """residual + linear(x)."""
-        ...
 
     def linear_gelu(self, x: Tensor, linear: Linear) -> Tensor:
         """gelu(linear(x)), by the tanh formula."""
-        ...
 
     def geglu(self, x: Tensor, linear: Linear, bias: Tensor | None = None) -> Tensor:
         """gelu(gate) * up, where [gate | up] = linear(x) (Shazeer 2020, "GLU Variants").
@@ -155,7 +142,6 @@ class Ops(Protocol):
         Args:
             bias: instead of the layer's own, see `Linear`.
         """
-        ...
 
 
 def select(

@@ -8,7 +8,7 @@ Importing this module does not need torch_npu: whoever has tensors on an NPU has
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from pi0_ros.errors import UserError
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.linear import Linear
+from pi0_ros.model.linear import Linear, replace
 from pi0_ros.model.ops.reference import EPS, Reference
-from pi0_ros.model.quantised import Int8Linear, swap
+from pi0_ros.model.quantised import Int8Linear, Model, swap
 
-Model = TypeVar("Model", bound=nn.Module)
 Pair = tuple[Tensor, Tensor]
 
 DTYPES = (torch.float16, torch.bfloat16)
@@ -41,7 +40,7 @@ class AscendError(UserError, ValueError):
 
 
 @dataclass(frozen=True)
-class Ascend:
+class Ascend(Reference):
     """Tables and gains have the activations' dtype.
 
     Attributes:
@@ -92,7 +91,7 @@ class Ascend:
         for stack in (m.prefix, m.expert):
             for name, gain in list(stack.named_parameters()):
                 if name.endswith("norm"):
-                    _replace(stack, name, gain.to(m.dtype))
+                    replace(stack, name, gain.to(m.dtype))
         if m.config.pi05:
             unit = nn.Parameter(m.action_out.weight.new_ones(m.config.expert_width), False)
             for layer in m.expert.layers:  # a constant in each of them would be made anew
@@ -106,11 +105,11 @@ class Ascend:
             large += [part for layer in m.vision.layers for part in (layer.up, layer.down)]
             for linear in large:
                 cast = torch.ops.npu.npu_format_cast(linear.weight.detach(), _FRACTAL_NZ)
-                _replace(linear, "weight", cast)
+                replace(linear, "weight", cast)
         return model
 
     def rope_tables(self, positions: Tensor, config: Pi0Config, dtype: torch.dtype) -> Pair:
-        cos, sin = Reference().rope_tables(positions, config, dtype)
+        cos, sin = super().rope_tables(positions, config, dtype)
         if self.rotary == "broadcast":
             return cos.to(dtype), sin.to(dtype)
         rotated, kept = config.heads + config.kv_heads, config.kv_heads
@@ -125,9 +124,6 @@ class Ascend:
     def attention_mask(self, mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
         missing = -mask.shape[-1] % MASK_MULTIPLE if self.padded_masks else 0
         return F.pad(mask, (0, missing), value=True) if missing else mask
-
-    def linear(self, x: Tensor, linear: Linear) -> Tensor:
-        return linear(x)
 
     def qkv(
         self,
@@ -194,9 +190,6 @@ class Ascend:
             next_tokens=ALL_TOKENS,
         )[0]
 
-    def gain(self, gain: Tensor) -> Tensor:
-        return gain
-
     def rms_norm(self, x: Tensor, gain: Tensor) -> Tensor:
         if gain.dim() > 1:  # tokens differ in time; the kernel takes one gain for all
             return torch.ops.npu.npu_rms_norm(x, x.new_ones(x.shape[-1]), EPS)[0] * gain
@@ -221,12 +214,6 @@ class Ascend:
             return Rows(rows, scale), total
         normed, _, total = torch.ops.npu.npu_add_rms_norm(y, residual, gain, EPS)
         return normed, total
-
-    def linear_add(self, x: Tensor, linear: Linear, residual: Tensor) -> Tensor:
-        return residual + linear(x)
-
-    def linear_gelu(self, x: Tensor, linear: Linear) -> Tensor:
-        return F.gelu(linear(x), approximate="tanh")
 
     def geglu(self, x: Tensor, linear: Linear, bias: Tensor | None = None) -> Tensor:
         # Approximate (tanh) GELU, of the left half.
@@ -302,12 +289,6 @@ def _pad_heads(layer: Any, padding: int) -> None:
     heads = layer.heads
     for leaf in ("weight", "bias"):
         split = getattr(layer.qkv, leaf).unflatten(-1, (3, heads, -1))
-        _replace(layer.qkv, leaf, F.pad(split, (0, padding)).flatten(-3))
+        replace(layer.qkv, leaf, F.pad(split, (0, padding)).flatten(-3))
     rows = layer.out.weight.unflatten(0, (heads, -1))
-    _replace(layer.out, "weight", F.pad(rows, (0, 0, 0, padding)).flatten(0, 1))
-
-
-def _replace(module: nn.Module, name: str, value: Tensor) -> None:
-    owner, _, leaf = name.rpartition(".")
-    parameter = nn.Parameter(value.detach(), requires_grad=False)
-    setattr(module.get_submodule(owner), leaf, parameter)
+    replace(layer.out, "weight", F.pad(rows, (0, 0, 0, padding)).flatten(0, 1))

@@ -8,17 +8,16 @@ for CUDA bring, and where none wins, this is the reference.
 import logging
 from collections.abc import Callable
 from importlib import util
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
 from pi0_ros.model.ops.reference import EPS, Reference
-from pi0_ros.model.quantised import Calibration
+from pi0_ros.model.quantised import Calibration, Model
 
-Model = TypeVar("Model", bound=nn.Module)
 Pair = tuple[Tensor, Tensor]
 
 _LOG = logging.getLogger(__name__)

@@ -11,17 +11,17 @@ that RoPE rotates as a pair lie side by side, so that a rotation is one complex 
 
 import math
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pi0_ros.model.config import Pi0Config
-from pi0_ros.model.linear import Linear
-from pi0_ros.model.ops.reference import EPS, Reference
+from pi0_ros.model.linear import Linear, replace
+from pi0_ros.model.ops.reference import EPS, Reference, grouped_attention
+from pi0_ros.model.quantised import Model
 
-Model = TypeVar("Model", bound=nn.Module)
 # PyTorch's own compiler uses them, but no documentation promises them.
 _OPERATORS = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
 
@@ -96,17 +96,15 @@ class OneDnn:
                 _interleave(layer.qkv, c.heads + c.kv_heads, c.head_dim)
             for name, gain in list(stack.named_parameters()):
                 if name.endswith("norm"):
-                    owner, _, leaf = name.rpartition(".")
-                    setattr(stack.get_submodule(owner), leaf, _frozen(self.gain(gain)))
+                    replace(stack, name, self.gain(gain))
         _interleave(m.prefix_last_kv, c.kv_heads, c.head_dim)
         # By name: a list of modules would keep every weight until the last one is packed.
         names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
         for name in names:
-            owner, _, leaf = name.rpartition(".")
-            packed = c.horizon + (not c.pi05) if owner.startswith("expert.") else None
+            packed = c.horizon + (not c.pi05) if name.startswith("expert.") else None
             if not name.startswith("time_in"):
-                linear = Rows(model.get_submodule(name), 2 if leaf == "gate_up" else 1, packed)
-                setattr(model.get_submodule(owner), leaf, linear)
+                parts = 2 if name.endswith("gate_up") else 1
+                replace(model, name, Rows(model.get_submodule(name), parts, packed))
         return model
 
     def rope_tables(
@@ -153,11 +151,7 @@ class OneDnn:
         past: tuple[Tensor] | None = None,
     ) -> Tensor:
         k, v = (kv[0] if past is None else torch.cat((past[0], kv[0]), dim=3)).unbind(1)
-        group = q.shape[2] // k.shape[1]
-        # Heads that share keys become rows of one matrix, so that keys are not repeated per head.
-        rows = q.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
-        out = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
-        return out.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
+        return grouped_attention(q, k, v, mask, scale)
 
     def gain(self, gain: Tensor) -> Tensor:
         return gain * math.sqrt(gain.shape[-1])
@@ -205,14 +199,10 @@ def _constant(value: float) -> Tensor:
     return torch.tensor(value)
 
 
-def _frozen(value: Tensor) -> nn.Parameter:
-    return nn.Parameter(value.detach(), requires_grad=False)
-
-
 def _interleave(linear: Linear, heads: int, head_dim: int) -> None:
     """Bring the halves of the first heads' columns side by side."""
     half = torch.arange(head_dim).view(2, -1).t().flatten()
     order = torch.arange(linear.weight.shape[1])
     order[: heads * head_dim] = (torch.arange(heads)[:, None] * head_dim + half).flatten()
     # Rows of [out, in] are contiguous in memory: that axis is reordered, and read back as a view.
-    linear.weight = _frozen(linear.weight.detach().t()[order].t())
+    replace(linear, "weight", linear.weight.detach().t()[order].t())

@@ -4,18 +4,15 @@ For any device, with or without a compiler; and the one to train with. The contr
 `pi0_ros.model.ops`.
 """
 
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.model.linear import Linear
-from pi0_ros.model.quantised import Calibration, quantise
+from pi0_ros.model.quantised import Calibration, Model, quantise
 
 EPS = 1e-6
-Model = TypeVar("Model", bound=nn.Module)
 Pair = tuple[Tensor, Tensor]
 
 
@@ -71,11 +68,7 @@ class Reference:
         if past is not None:
             kv = torch.cat((past[0], kv[0]), dim=1), torch.cat((past[1], kv[1]), dim=1)
         k, v = (t.transpose(1, 2) for t in kv)
-        group = q.shape[2] // k.shape[1]
-        # Heads that share keys become rows of one matrix, so that keys are not repeated per head.
-        rows = q.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
-        out = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
-        return out.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
+        return grouped_attention(q, k, v, mask, scale)
 
     def gain(self, gain: Tensor) -> Tensor:
         return gain
@@ -111,3 +104,12 @@ class Reference:
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=-1)
     return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """`Ops.attention` with keys and values [batch, kv_heads, tokens, head_dim] each."""
+    group = q.shape[2] // k.shape[1]
+    # Heads that share keys become rows of one matrix, so that keys are not repeated per head.
+    rows = q.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
+    out = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
+    return out.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
