@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,36 +36,19 @@ JSON_KEYS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    add = parser.add_argument
+    add, choice = parser.add_argument, partial(console.add_choice, parser)
+    number = partial(console.add_number, parser)
     add("--device", default="auto", help="auto, cpu, cuda, npu, with :N or not (default: auto)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="to compute in (default: bfloat16, on a CPU float32)",
-    )
+    text = "to compute in (default: bfloat16, on a CPU float32)"
+    add("--dtype", choices=("float32", "bfloat16"), help=text)
     console.add_checkpoint(parser, required=False)
-    add("--model", choices=VARIANTS, default="pi0", help="without --checkpoint (default: pi0)")
-    add(
-        "--size",
-        choices=("tiny", "full"),
-        default="full",
-        help="without --checkpoint; full: 3.5 billion parameters, 16 GB of host memory for the "
-        "comparison (default: full)",
-    )
-    add("--cameras", type=console.count(1), default=2, metavar="N", help="images (default: 2)")
-    add(
-        "--budget",
-        type=console.count(1),
-        default=900,
-        metavar="SECONDS",
-        help="time for all rows (default: 900)",
-    )
-    add(
-        "--ways",
-        type=console.count(),
-        metavar="N",
-        help="time only the first N ways to run the model (default: all)",
-    )
+    choice("--model", VARIANTS, "without --checkpoint")
+    text = "without --checkpoint; full: 3.5 billion parameters, 16 GB of host memory for the "
+    choice("--size", ("tiny", "full"), f"{text}comparison", "full")
+    number("--cameras", "N", console.count(1), 2, "images")
+    number("--budget", "SECONDS", console.count(1), 900, "time for all rows")
+    text = "time only the first N ways to run the model (default: all)"
+    add("--ways", type=console.count(), metavar="N", help=text)
     console.add_out(parser, "pi0_check")
     console.add_json(parser)
 
@@ -86,19 +70,14 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.check.runner import ARCHIVE, JSON, RAW, Runner, now
     from pi0_ros.check.subject import find_subject
 
-    folder = console.claim_folder(
-        args.out or Path("pi0_check"), [JSON, ARCHIVE, RAW], args.overwrite
-    )
+    out = args.out or Path("pi0_check")
+    folder = console.claim_folder(out, [JSON, ARCHIVE, RAW], args.overwrite)
     subject = find_subject(args, folder / RAW)
     rows = importlib.import_module(f"pi0_ros.check.{subject.kind}")
     facts = rows.describe(subject.device)
     print(console.table(facts.items()), flush=True)
-    runner = Runner(
-        folder,
-        {"time": now(), **subject.described(), "facts": facts},
-        args.budget,
-        time.monotonic,
-    )
+    known = {"time": now(), **subject.described(), "facts": facts}
+    runner = Runner(folder, known, args.budget, time.monotonic)
     try:
         runner.run(_first_ways(rows.rows(subject), args.ways))
     finally:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -50,14 +51,13 @@ def rows(subject: Subject) -> Iterator[Row]:
         yield Row("kernels", f"RotaryMul {form}", _noting(sound["rotary"], form, subject), 5)
     yield Row("kernels", "RotaryMul to use", lambda left: _to_use(sound["rotary"]))
     rotary = sound["rotary"][0] if sound["rotary"] else ROTARY_FORMS[0]
-    options = GraphOptions("eager", rotary=rotary)
+    operators = partial(select, subject.device, subject.dtype, rotary=rotary)
     for attention in ATTENTION_KERNELS:
-        yield from kernel_rows(subject, _operators(subject, options, attention), f", {attention}")
-    padded = replace(options, padded_masks=True)
-    suffix = ", fia, padded masks"
-    for row in kernel_rows(subject, _operators(subject, padded, "fia"), suffix):
+        yield from kernel_rows(subject, operators(attention=attention), f", {attention}")
+    for row in kernel_rows(subject, operators(padded_masks=True), ", fia, padded masks"):
         if "attention" in row.name and "vision" not in row.name:
             yield row
+    options = GraphOptions("eager", rotary=rotary)
     yield from whole_rows(subject, options)
     yield from whole_rows(subject, replace(options, precision="int8"))
     yield from speed_rows(subject, ways(rotary), beside_the_note)
@@ -139,16 +139,6 @@ def _to_use(sound: list[str]) -> Result:
     if not sound:
         return Result(f"neither form is within {TOLERANCE[torch.bfloat16]}", passed=False)
     return Result(f"npu_rotary: {sound[0]}", {"npu_rotary": sound[0], "sound": sound}, True)
-
-
-def _operators(subject: Subject, options: GraphOptions, attention: str):
-    return select(
-        subject.device,
-        subject.dtype,
-        attention=attention,
-        rotary=options.rotary,
-        padded_masks=options.padded_masks,
-    )
 
 
 _VARIABLES = ("ASCEND_RT_", "TASK_QUEUE_", "CPU_AFFINITY", "PYTORCH_NPU_", "INF_NAN_MODE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -102,12 +101,11 @@ class Runner:
         self.document["rows"].append(entry)
         self.write()
 
-    def write(self) -> Path:
+    def write(self) -> None:
         """Write `check.json`, whole or not at all."""
-        file, new = self._folder / JSON, self._folder / f"{JSON}.new"
+        new = self._folder / f"{JSON}.new"
         console.write_json(new, self.document)
-        os.replace(new, file)
-        return file
+        new.replace(self._folder / JSON)
 
     def pack(self) -> Path:
         """The one file to send back: `check.json`, logs and profiles."""

@@ -6,6 +6,7 @@ and a process that ends by a signal must not take the check with it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -22,10 +23,9 @@ import numpy as np
 import torch
 
 from pi0_ros.check.runner import Result, Row
-from pi0_ros.check.subject import Inference, Subject, cosine, subject_of
+from pi0_ros.check.subject import Inference, Subject, cosine, find_subject
 from pi0_ros.console import percentiles
 from pi0_ros.policy.compile import GraphOptions
-from pi0_ros.policy.device import resolve_device
 
 LEAST, MOST, WARM_UP = 5, 200, 3
 """Inferences that are timed, between so many; and those before them."""
@@ -91,17 +91,8 @@ def _in_a_process(subject: Subject, way: Way, left: float) -> dict[str, Any]:
         RuntimeError: it took too long or failed; with its last words.
     """
     subject.raw.mkdir(parents=True, exist_ok=True)
-    job = {
-        "device": str(subject.device),
-        "dtype": subject.described()["dtype"],
-        "cameras": subject.cameras,
-        "raw": str(subject.raw),
-        "checkpoint": subject.described()["checkpoint"],
-        "model": subject.model,
-        "size": subject.size,
-        "way": asdict(way),
-        "seconds": SECONDS[subject.size],
-    }
+    job = {**subject.described(), "model": subject.model, "size": subject.size}
+    job |= {"raw": str(subject.raw), "way": asdict(way), "seconds": SECONDS[subject.size]}
     log = subject.raw / f"{_file(way)}.log"
     command = [sys.executable, "-m", "pi0_ros.check.speed", json.dumps(job)]
     with log.open("w") as errors:
@@ -128,17 +119,8 @@ def main(text: str) -> None:
     """Measure one way; the last line printed is a JSON object of its figures."""
     job = json.loads(text)
     way = Way(**job["way"])
-    device = resolve_device(job["device"])
-    checkpoint = None if job["checkpoint"] is None else Path(job["checkpoint"])
-    subject = subject_of(
-        device,
-        job["dtype"],
-        job["cameras"],
-        Path(job["raw"]),
-        checkpoint,
-        job["model"],
-        job["size"],
-    )
+    subject = find_subject(argparse.Namespace(**job), Path(job["raw"]))
+    device = subject.device
     start = time.perf_counter()
     graphs = subject.graphs(GraphOptions(**way.options), drawn_on=device)
     inference = Inference(graphs, subject.cameras)

@@ -24,10 +24,7 @@ from pi0_ros.policy.graphs import Eager, Graphs, load_graphs
 from pi0_ros.policy.policy import DTYPES
 
 KINDS = ("cpu", "cuda", "npu")
-SIZES = {
-    "pi0": {"tiny": TINY, "full": Pi0Config()},
-    "pi05": {"tiny": TINY_PI05, "full": PI05},
-}
+SIZES = {"pi0": {"tiny": TINY, "full": Pi0Config()}, "pi05": {"tiny": TINY_PI05, "full": PI05}}
 # A prompt of this share of its longest, so that masks have something to mask out.
 _PROMPT_SHARE = 0.8
 
@@ -96,36 +93,21 @@ class Subject:
 def find_subject(args: argparse.Namespace, raw: Path) -> Subject:
     """What the command line asks for.
 
+    Args:
+        args: of `pi0 check`.
+        raw: see `Subject`.
+
     Raises:
         DeviceError: the device cannot be used.
         UserError: there are no rows for it, or the checkpoint has another number of cameras.
     """
-    device = resolve_device(args.device)
+    device, model, size = resolve_device(args.device), args.model, args.size
     if device.type not in KINDS:
         raise UserError(f"device '{device}': there is a check for {', '.join(KINDS)}")
-    return subject_of(
-        device,
-        args.dtype or ("float32" if device.type == "cpu" else "bfloat16"),
-        args.cameras,
-        raw,
-        args.checkpoint,
-        args.model,
-        args.size,
-    )
-
-
-def subject_of(
-    device: torch.device,
-    dtype: str,
-    cameras: int,
-    raw: Path,
-    checkpoint: Path | None,
-    model: str,
-    size: str,
-) -> Subject:
-    """See `Subject`."""
-    config = SIZES[model][size] if checkpoint is None else read_checkpoint(checkpoint).config
-    return Subject(device, DTYPES[dtype], cameras, raw, checkpoint, model, size, config)
+    dtype = DTYPES[args.dtype or ("float32" if device.type == "cpu" else "bfloat16")]
+    path = None if args.checkpoint is None else Path(args.checkpoint)
+    config = SIZES[model][size] if path is None else read_checkpoint(path).config
+    return Subject(device, dtype, args.cameras, raw, path, model, size, config)
 
 
 def slice_of(config: Pi0Config) -> Pi0Config:

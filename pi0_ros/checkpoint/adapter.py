@@ -10,13 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pi0_ros.checkpoint.directory import (
-    ADAPTER,
-    ADAPTER_CONFIG,
-    base_of,
-    is_adapter,
-    weight_files,
-)
+from pi0_ros.checkpoint.directory import ADAPTER, ADAPTER_CONFIG, base_of, is_adapter, weight_files
 from pi0_ros.checkpoint.document import Document, read_document
 from pi0_ros.checkpoint.errors import CheckpointError, plain, shown
 from pi0_ros.checkpoint.tensors import LowRank, TensorInfo, Tensors, canonical, read_infos
@@ -53,7 +47,7 @@ def read_tensors(path: Path, base: str, problems: list[str]) -> Tensors:
     if not is_adapter(path):
         if base:
             problems.append(f"base_checkpoint is given, but {path.name} is a whole checkpoint")
-        return Tensors.of(weight_files(path), problems)
+        return Tensors(read_infos(weight_files(path), problems))
     if not base:
         raise CheckpointError(
             f"{path} is an adapter (LoRA) of {base_of(path) or 'another checkpoint'}, and holds the"
@@ -65,7 +59,7 @@ def read_tensors(path: Path, base: str, problems: list[str]) -> Tensors:
             raise CheckpointError(f"{path}: {name} is missing; an adapter consists of both files")
     if is_adapter(Path(base)):
         raise CheckpointError(f"{base} is an adapter itself: give its base as `base_checkpoint`")
-    whole = Tensors.of(weight_files(Path(base)), problems)
+    whole = Tensors(read_infos(weight_files(Path(base)), problems))
     return _merged(path, whole, problems)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pi0_ros.checkpoint.checkpoint import Checkpoint
+from pi0_ros.checkpoint.directory import SENTENCEPIECE
 from pi0_ros.checkpoint.metadata import Declared
 from pi0_ros.checkpoint.native import write_native
 from pi0_ros.checkpoint.tensors import DTYPES, WEIGHTS, Tensors
@@ -24,13 +25,12 @@ from pi0_ros.console import progress
 from pi0_ros.model.config import Pi0Config
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
 _TOKENIZER = (
     "tokenizer_config.json",
     "tokenizer.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    *_SENTENCEPIECE,
+    *SENTENCEPIECE,
 )
 
 
@@ -79,7 +79,7 @@ def tokenizer_files(places: Sequence[Path]) -> list[tuple[str, Path]]:
     """(name, file) of the tokenizer in the first place that has one: a folder, or a model file."""
     for place in places:
         if place.is_file():
-            return [(_SENTENCEPIECE[0], place)]
+            return [(SENTENCEPIECE[0], place)]
         found = [(name, place / name) for name in _TOKENIZER if (place / name).is_file()]
         if found:
             return found

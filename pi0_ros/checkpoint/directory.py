@@ -19,6 +19,9 @@ ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _MARKS = (WEIGHTS, INDEX, ADAPTER)
 _MOST_FOLDERS = 2000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
+"""Names of a tokenizer that is a bare SentencePiece model."""
+
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -36,13 +39,7 @@ def weight_files(path: Path) -> list[Path]:
         return [path / WEIGHTS]
     if (path / INDEX).is_file():
         return _shards(path)
-    raise CheckpointError(_instead(path))
-
-
-def check_config(path: Path) -> None:
-    """Raise if there is no config.json, and say what is there instead."""
-    if not (path / CONFIG).is_file():
-        raise CheckpointError(_instead(path))
+    raise CheckpointError(instead(path))
 
 
 def _shards(path: Path) -> list[Path]:
@@ -63,7 +60,7 @@ def _shards(path: Path) -> list[Path]:
     return [path / name for name in files]
 
 
-def _instead(path: Path) -> str:
+def instead(path: Path) -> str:
     """What a path is that should be a checkpoint, and what to do."""
     name = str(path)
     if not path.exists():

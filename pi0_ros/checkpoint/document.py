@@ -85,6 +85,17 @@ class Document:
         # An integer may be larger than any float.
         return value and [math.inf if abs(item) > 3e38 else float(item) for item in value]
 
+    def flags(self, key: str, size: int) -> tuple[bool, ...] | None:
+        """A list of so many booleans; None where there is none."""
+        kinds = [bool] * size
+        value = self._get(
+            key,
+            None,
+            f"{size} times true or false",
+            lambda v: isinstance(v, list) and [type(item) for item in v] == kinds,
+        )
+        return None if value is None else tuple(value)
+
     def child(self, key: str) -> Document:
         """The object under a key; an empty one where there is none."""
         value = self._get(key, {}, "an object", lambda v: isinstance(v, dict))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pi0_ros.checkpoint.adapter import read_tensors
 from pi0_ros.checkpoint.checkpoint import Checkpoint
-from pi0_ros.checkpoint.directory import CONFIG, check_config, other_policy
+from pi0_ros.checkpoint.directory import CONFIG, instead, other_policy
 from pi0_ros.checkpoint.document import read_document
 from pi0_ros.checkpoint.errors import CheckpointError, listed
 from pi0_ros.checkpoint.lerobot import OLD_STATISTICS, read_lerobot
@@ -35,9 +35,7 @@ class ReadOptions:
 
 
 def read_checkpoint(
-    path: str | Path,
-    sizes: Pi0Config | None = None,
-    options: ReadOptions = ReadOptions(),
+    path: str | Path, sizes: Pi0Config | None = None, options: ReadOptions = ReadOptions()
 ) -> Checkpoint:
     """Read a checkpoint directory and check everything about it.
 
@@ -53,19 +51,13 @@ def read_checkpoint(
     path = Path(path)
     problems: list[str] = []
     tensors = read_tensors(path, options.base, problems)
-    if not (path / CONFIG).is_file() and not _is_openpi(path, tensors):
-        check_config(path)
     document = read_document(path, CONFIG, problems) if (path / CONFIG).is_file() else None
+    if document is None and not _is_openpi(path, tensors):
+        raise CheckpointError(instead(path))
     others: Sequence[str] = ()
     if document is None or "action_horizon" in document:
         checkpoint = read_openpi(
-            path,
-            document,
-            tensors,
-            sizes,
-            problems,
-            asset=options.asset,
-            horizon=options.horizon,
+            path, document, tensors, sizes, problems, asset=options.asset, horizon=options.horizon
         )
     elif document.raw("type") == NATIVE:
         checkpoint = read_native(path, document, tensors, sizes)

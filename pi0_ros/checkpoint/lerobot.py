@@ -12,10 +12,10 @@ from pi0_ros.checkpoint.checkpoint import Checkpoint, ImageRule
 from pi0_ros.checkpoint.document import Document, file_inside, read_document
 from pi0_ros.checkpoint.features import ACTION, STATE, Features, check_images, check_sizes
 from pi0_ros.checkpoint.normalization import (
+    REQUIRED_STATISTICS,
     Normalization,
     normalization_or_problem,
     read_statistics,
-    required_statistics,
 )
 from pi0_ros.checkpoint.sizes import MOST_HORIZON, declared_sizes, published_sizes
 from pi0_ros.checkpoint.steps import (
@@ -26,7 +26,7 @@ from pi0_ros.checkpoint.steps import (
     UNNORMALIZER,
     Steps,
 )
-from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors
+from pi0_ros.checkpoint.tensors import WEIGHTS, Tensors, read_infos
 from pi0_ros.model.config import Pi0Config
 
 _LOG = logging.getLogger(__name__)
@@ -56,11 +56,7 @@ class _Source:
 
 
 def read_lerobot(
-    path: Path,
-    document: Document,
-    tensors: Tensors,
-    sizes: Pi0Config | None,
-    problems: list[str],
+    path: Path, document: Document, tensors: Tensors, sizes: Pi0Config | None, problems: list[str]
 ) -> Checkpoint:
     """A checkpoint of type pi0 or pi05; what is wrong with it is added to the problems."""
     variant = document.text("type", "pi0")
@@ -79,8 +75,9 @@ def read_lerobot(
     norms: dict[str, Normalization] = {}
     for feature, padded in ((STATE, config.max_state_dim), (ACTION, config.max_action_dim)):
         source = sources[feature]
-        used = required_statistics(source.mode, source.statistics)
-        size = features.size(feature, [value.size for value in used.values()], padded)
+        used = REQUIRED_STATISTICS.get(source.mode, ())
+        lengths = [source.statistics[name].size for name in used if name in source.statistics]
+        size = features.size(feature, lengths, padded)
         norms[feature] = normalization_or_problem(
             f"statistics of the {feature} ({source.where})",
             problems,
@@ -206,7 +203,7 @@ def _from_steps(path: Path, steps: Steps, problems: list[str]) -> dict[str, _Sou
         statistics = {}
         state_file = file_inside(path, step, "state_file")
         if state_file is not None:
-            tensors = Tensors.of([state_file], problems)
+            tensors = Tensors(read_infos([state_file], problems))
             statistics = read_statistics(tensors, f"{feature}.", problems)
         where = f"{file}: {step.text('state_file', 'no state_file')}: {feature}"
         eps = settings.number("eps", 1e-8, 0.0, 1e-3)

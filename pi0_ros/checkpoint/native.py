@@ -80,7 +80,7 @@ def read_native(
         document.problem(f"cameras must be different names, got {shown(cameras)}")
     image = document.child("image")
     mode = document.text("action_mode") or None
-    mask = _mask(document, joints)
+    mask = document.flags("delta_mask", joints)
     if mode not in (None, "absolute", "delta") or (mask is not None and mode != "delta"):
         document.problem(f"action_mode is {shown(mode)}, delta_mask {shown(mask)}")
     prompt_state = document.raw("prompt_state")
@@ -103,16 +103,6 @@ def read_native(
         prompt_state=prompt_state,
         rtc_max_delay=document.integer(RTC_MAX_DELAY, 0, 0, config.horizon - 1),
     )
-
-
-def _mask(document: Document, joints: int) -> tuple[bool, ...] | None:
-    value = document.raw("delta_mask")
-    if value is None:
-        return None
-    if not isinstance(value, list) or [type(item) for item in value] != [bool] * joints:
-        document.problem(f"delta_mask must be {joints} times true or false, got {shown(value)}")
-        return None
-    return tuple(value)
 
 
 def _plain(norm: Normalization) -> dict[str, list[float] | None]:

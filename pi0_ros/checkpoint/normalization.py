@@ -148,12 +148,6 @@ def normalization_or_problem(
         return normalization("IDENTITY", {}, size)
 
 
-def required_statistics(mode: str, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Those that a mode reads and that are there."""
-    names = REQUIRED_STATISTICS.get(mode, ())
-    return {name: statistics[name] for name in names if name in statistics}
-
-
 def read_statistics(tensors: Tensors, prefix: str, problems: list[str]) -> dict[str, np.ndarray]:
     """Name -> [n] float32 of the tensors under a prefix, whichever dtype they are stored in."""
     known = {name for names in REQUIRED_STATISTICS.values() for name in names}

@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,19 +67,17 @@ class RandomTensors(Tensors):
     """Weights that lie in no file: each is drawn when it is read, and always the same.
 
     Attributes:
-        shapes: canonical name -> shape.
         device: where they are drawn; numbers of two devices differ.
     """
 
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    dtype: torch.dtype = torch.float32
     device: str = "cpu"
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[str], Tensor]]:
         def read(key: str) -> Tensor:
             generator = torch.Generator(self.device).manual_seed(zlib.crc32(key.encode()))
-            return _draw(key, self.shapes[key], self.dtype, generator)
+            info = self.infos[key]
+            return _draw(key, info.shape, DTYPES[info.dtype], generator)
 
         yield read
 
@@ -88,17 +86,15 @@ def random_checkpoint(
     config: Pi0Config, *, dtype: torch.dtype, device: torch.device | None = None
 ) -> Checkpoint:
     """A checkpoint without files, to measure a model with; see `RandomTensors`."""
-    shapes = checkpoint_shapes(config)
-    infos = {
-        key: TensorInfo(key, shape, next(n for n, d in DTYPES.items() if d == dtype), Path())
-        for key, shape in shapes.items()
-    }
+    stored = next(name for name, known in DTYPES.items() if known == dtype)
+    shapes = checkpoint_shapes(config).items()
+    infos = {key: TensorInfo(key, shape, stored, Path()) for key, shape in shapes}
     nothing = Normalization(*(np.zeros(len(JOINTS), np.float32),) * 3)
     return Checkpoint(
         path=Path(),
         format="lerobot-0.4",
         config=config,
-        tensors=RandomTensors(infos, {}, shapes, dtype, str(device or "cpu")),
+        tensors=RandomTensors(infos, device=str(device or "cpu")),
         cameras=CAMERAS,
         joints=len(JOINTS),
         state=nothing,

@@ -139,10 +139,7 @@ class Steps:
             return None
         excluded = before.texts("exclude_joints") or ()
         names = before.texts("action_names")
-        for key, ours in (
-            ("relative_exclude_joints", excluded),
-            ("action_feature_names", names),
-        ):
+        for key, ours in (("relative_exclude_joints", excluded), ("action_feature_names", names)):
             theirs = document.texts(key)
             if theirs is not None and ours is not None and theirs != ours:
                 document.problem(f"{key} is {shown(theirs)}, the step has {shown(ours)}")

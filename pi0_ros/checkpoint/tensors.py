@@ -53,15 +53,6 @@ class Tensors(Mapping[str, TensorInfo]):
     infos: Mapping[str, TensorInfo]
     low_rank: Mapping[str, LowRank] = field(default_factory=dict)
 
-    @staticmethod
-    def of(files: Iterable[Path], problems: list[str]) -> Tensors:
-        """All tensors of some files; two of one name are a problem.
-
-        Raises:
-            CheckpointError: one of the files is no safetensors file.
-        """
-        return Tensors(read_infos(files, problems))
-
     def __getitem__(self, key: str) -> TensorInfo:
         return self.infos[key]
 
@@ -143,8 +134,7 @@ def read_infos(
     return infos
 
 
-@contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path) -> Any:
     """`safe_open` for torch, with an error that says what the file is instead.
 
     Raises:
@@ -166,10 +156,8 @@ def open_tensors(path: Path) -> Iterator[Any]:
             f"{_MOST_HEADER >> 20} MB"
         )
     try:
-        opened = safe_open(path, "pt")
+        return safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is damaged or was not downloaded whole: {shown(error)}"
         ) from error
-    with opened as file:
-        yield file

@@ -39,23 +39,20 @@ class Captured:
     """
 
     def __init__(
-        self, function: Callable[..., Tensor], names: list[str], kept: tuple[str, ...], pool: Any
+        self, module: nn.Module, function: Callable[..., Tensor], pool: CapturePool
     ) -> None:
         """
         Args:
-            names: of the arguments; the last one is that of all further ones.
-            kept: names of arguments that callers never change in place.
-            pool: a `CapturePool`.
+            module: its `forward` names the arguments, the last name being that of all further ones;
+                its `KEPT` are the names of those that callers never change in place.
+            function: what `compile_module` made of it.
         """
-        self._function, self._names, self._kept, self._pool = function, names, kept, pool
+        self._names, self._kept = list(inspect.signature(module.forward).parameters), module.KEPT
+        self._function, self._pool = function, pool
         self._graph: Any = None
         self._buffers: list[Tensor] = []
         self._last: tuple[Tensor, ...] = ()
         self._result: Tensor
-
-    @property
-    def is_captured(self) -> bool:
-        return self._graph is not None
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         """The function's result, in memory of its own.
@@ -118,9 +115,3 @@ class Captured:
                 )
                 return
         self._graph = graph
-
-
-def captured(module: nn.Module, function: Callable[..., Tensor], pool: CapturePool) -> Captured:
-    """What `compile_module` made of a module, as one CUDA graph from its first call on."""
-    names = list(inspect.signature(module.forward).parameters)
-    return Captured(function, names, module.KEPT, pool)

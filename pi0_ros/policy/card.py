@@ -13,11 +13,13 @@ if TYPE_CHECKING:  # they import torch, which a client has no need of
     from pi0_ros.checkpoint.normalization import Normalization
 
 MOST = 1024
-"""Joints, cameras and steps that a card may have; it may come from a network."""
+"""Joints and steps that a card may have; it may come from a network."""
+
+_LONGEST = 200  # characters of a name
 
 
 class CardError(ValueError):
-    """A card that is none; says which entry is wrong."""
+    """A card that is none; says which entries are wrong."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ class PolicyCard:
         plain["delta_mask"] = None if mask is None else [bool(value) for value in mask]
         plain["joint_names"] = list(declared.joints)
         plain["fps"] = declared.fps
-        plain["unit_scale"], plain["unit_offset"] = map(
-            list, (declared.unit_scale, declared.unit_offset)
-        )
+        plain |= {name: list(getattr(declared, name)) for name in _UNITS}
         return plain
 
     @staticmethod
@@ -76,108 +76,70 @@ class PolicyCard:
             source: whose it is, for messages about what it declares.
 
         Raises:
-            CardError: an entry is missing or of a wrong kind.
+            CardError: entries are missing or of a wrong kind.
         """
+        from pi0_ros.checkpoint.document import Document
         from pi0_ros.checkpoint.metadata import Declared
+        from pi0_ros.checkpoint.normalization import Normalization
 
         if not isinstance(document, Mapping):
             raise CardError(f"expected a map, got {type(document).__name__}")
-        read = _Reader(document)
-        joints = read.whole("joints")
-        units = [read.floats(document, name) for name in ("unit_scale", "unit_offset")]
-        fps = document.get("fps")
-        names = read.words("joint_names")
-        mask = document.get("delta_mask")
-        if mask is not None and not (
-            isinstance(mask, list) and len(mask) == joints and all(type(v) is bool for v in mask)
-        ):
-            raise CardError("delta_mask: expected true or false for each joint, or nothing")
-        if read.word("action_mode") not in ("absolute", "delta"):
-            raise CardError("action_mode: expected absolute or delta")
-        for name, values in (("joint_names", names), *zip(_UNITS, units, strict=True)):
-            if len(values) not in (0, joints):
-                raise CardError(f"{name}: expected {joints} values or none, got {len(values)}")
-        return PolicyCard(
-            format=read.word("format"),
-            cameras=read.words("cameras"),
-            served=read.words("served"),
+        problems: list[str] = []
+        read = Document(document, source, problems)
+        if missing := [name for name in _REQUIRED if name not in read]:
+            raise CardError(f"{', '.join(missing)}: missing")
+        joints = read.integer("joints", 0, 1, MOST)
+
+        def floats(document: Document, name: str, sizes: tuple[int, ...]) -> list[float]:
+            values = document.numbers(name) or []
+            if len(values) not in sizes or not np.isfinite(values).all():
+                document.problem(f"{name} must have {joints} finite numbers")
+            return values
+
+        def normalization(name: str) -> Normalization:
+            parts = (floats(read.child(name), part, (joints,)) for part in ("offset", "scale"))
+            offset, scale = (np.array(part, np.float32) for part in parts)
+            return Normalization(offset, scale, scale)
+
+        words = {name: read.text(name) for name in ("format", "action_mode", "rtc")}
+        lists = {name: read.texts(name) or () for name in _LISTS}
+        if any(len(text) > _LONGEST for text in (*words.values(), *sum(lists.values(), ()))):
+            read.problem(f"a name of more than {_LONGEST} characters")
+        if words["action_mode"] not in ("absolute", "delta"):
+            read.problem("action_mode must be absolute or delta")
+        names = lists.pop("joint_names")
+        if len(names) not in (0, joints):
+            read.problem(f"joint_names must be {joints} or none, got {len(names)}")
+        fps = read.number("fps", 0.0, 0.0, 1e6) if "fps" in read else None
+        card = PolicyCard(
+            **words,
+            **lists,
             joints=joints,
-            horizon=read.whole("horizon"),
-            state=read.normalization("state", joints),
-            action=read.normalization("action", joints),
-            action_mode=read.word("action_mode"),
-            delta_mask=None if mask is None else tuple(mask),
-            prompt_state=read.whole("prompt_state", 0),
+            horizon=read.integer("horizon", 0, 1, MOST),
+            state=normalization("state"),
+            action=normalization("action"),
+            delta_mask=read.flags("delta_mask", joints),
+            prompt_state=read.integer("prompt_state", 0, 0, MOST),
             declared=Declared(
                 joints=names,
                 joints_source=source if names else "",
-                fps=None if fps is None else read.number("fps"),
+                fps=fps,
                 fps_source="" if fps is None else f"{source}: fps",
-                unit_scale=units[0],
-                unit_offset=units[1],
+                **{name: tuple(floats(read, name, (0, joints))) for name in _UNITS},
             ),
-            image_size=read.whole("image_size"),
-            antialias=bool(document.get("antialias")),
-            rtc=read.word("rtc"),
-            rtc_max_delay=read.whole("rtc_max_delay", 0),
+            image_size=read.integer("image_size", 0, 1, MOST),
+            antialias=read.flag("antialias"),
+            rtc_max_delay=read.integer("rtc_max_delay", 0, 0, MOST),
         )
+        if problems:
+            raise CardError("; ".join(problems))
+        return card
 
 
 _PLAIN = (
     "format", "joints", "horizon", "action_mode", "prompt_state", "image_size", "antialias", "rtc",
     "rtc_max_delay",
 )  # fmt: skip
+_LISTS = ("cameras", "served", "joint_names")
 _UNITS = ("unit_scale", "unit_offset")
-
-
-class _Reader:
-    """Entries of a document that anybody may have written."""
-
-    def __init__(self, document: Mapping[Any, Any]) -> None:
-        self._document = document
-
-    def whole(self, name: str, least: int = 1) -> int:
-        value = self._document.get(name)
-        if type(value) is not int or not least <= value <= MOST:
-            raise CardError(f"{name}: expected a whole number from {least} to {MOST}")
-        return value
-
-    def number(self, name: str) -> float:
-        value = self._document.get(name)
-        if type(value) not in (int, float) or not np.isfinite(value) or value < 0:
-            raise CardError(f"{name}: expected a number that is not negative")
-        return float(value)
-
-    def word(self, name: str) -> str:
-        value = self._document.get(name)
-        if not isinstance(value, str) or len(value) > 200:
-            raise CardError(f"{name}: expected a word")
-        return value
-
-    def words(self, name: str) -> tuple[str, ...]:
-        value = self._document.get(name)
-        good = isinstance(value, list) and len(value) <= MOST
-        if not good or not all(isinstance(word, str) and len(word) <= 200 for word in value):
-            raise CardError(f"{name}: expected a list of words")
-        return tuple(value)
-
-    def floats(self, document: Mapping[Any, Any], name: str) -> tuple[float, ...]:
-        value = document.get(name)
-        if not isinstance(value, list) or len(value) > MOST:
-            raise CardError(f"{name}: expected a list of numbers")
-        if not all(type(v) in (int, float) and np.isfinite(v) for v in value):
-            raise CardError(f"{name}: expected finite numbers")
-        return tuple(map(float, value))
-
-    def normalization(self, name: str, size: int) -> Normalization:
-        from pi0_ros.checkpoint.normalization import Normalization
-
-        document = self._document.get(name)
-        if not isinstance(document, Mapping):
-            raise CardError(f"{name}: expected a map with offset and scale")
-        offset, scale = (
-            np.array(self.floats(document, part), np.float32) for part in ("offset", "scale")
-        )
-        if not len(offset) == len(scale) == size:
-            raise CardError(f"{name}: expected {size} offsets and scales")
-        return Normalization(offset, scale, scale)
+_REQUIRED = (*_PLAIN, *_LISTS, *_UNITS, "state", "action")

@@ -42,9 +42,16 @@ def policy_problems(
         rtc: see `model.rtc`.
         joints: how many the robot has.
     """
-    problems = [
-        *_camera_problems(checkpoint, cameras),
-        *_joint_problems(checkpoint, joints),
+    problems = []
+    if unknown := [name for name in cameras if name not in checkpoint.cameras]:
+        problems.append(
+            f"cameras {unknown} are not the checkpoint's; it knows {list(checkpoint.cameras)}"
+        )
+    if not cameras:
+        problems.append("at least one camera is needed")
+    if joints != checkpoint.joints:
+        problems.append(f"{joints} joints are given, the checkpoint has {checkpoint.joints}")
+    problems += [
         *_action_problems(checkpoint, action_mode, delta_mask, joints),
         *_prompt_problems(checkpoint, discrete_state_input),
         *_rtc_problems(checkpoint, rtc, rtc_max_delay),
@@ -80,24 +87,6 @@ def radian_range(norm: Normalization, units: JointUnits) -> tuple[np.ndarray, np
         [units.to_radians(norm.offset - norm.scale), units.to_radians(norm.offset + norm.scale)]
     )
     return ends.min(axis=0), ends.max(axis=0)
-
-
-def _camera_problems(checkpoint: Described, cameras: Sequence[str]) -> list[str]:
-    unknown = [name for name in cameras if name not in checkpoint.cameras]
-    problems = []
-    if unknown:
-        problems.append(
-            f"cameras {unknown} are not the checkpoint's; it knows {list(checkpoint.cameras)}"
-        )
-    if not cameras:
-        problems.append("at least one camera is needed")
-    return problems
-
-
-def _joint_problems(checkpoint: Described, joints: int) -> list[str]:
-    if joints != checkpoint.joints:
-        return [f"{joints} joints are given, the checkpoint has {checkpoint.joints}"]
-    return []
 
 
 def _action_problems(

@@ -71,8 +71,7 @@ def _npu(name: str) -> torch.device:
             f"torch_npu cannot be loaded: {error}. Is CANN {cann.short_version() or 'here'} the "
             "version that this torch_npu was built for, and is the driver mounted? (docs/ascend.md)"
         ) from error
-    count = torch.npu.device_count()
-    index = torch.device(name).index or 0
+    index, count = _index(name), torch.npu.device_count()
     if index >= count:
         there = sorted(path.name for path in _ASCEND_DEVICES.glob("davinci[0-9]*"))
         raise DeviceError(

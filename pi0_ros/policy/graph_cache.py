@@ -37,11 +37,7 @@ CALIBRATION = "calibration.json"
 
 
 def plan_graphs(
-    options: GraphOptions,
-    config: Pi0Config,
-    dtype: torch.dtype,
-    device: torch.device,
-    cameras: int,
+    options: GraphOptions, config: Pi0Config, dtype: torch.dtype, device: torch.device, cameras: int
 ) -> tuple[GraphOptions, str]:
     """Decide what `auto` means, before a model is loaded; nothing is compiled yet.
 
@@ -156,11 +152,7 @@ def warn_of_stale(cache: Path, key: str) -> bool:
 
 
 def cache_key(
-    options: GraphOptions,
-    config: Pi0Config,
-    dtype: torch.dtype,
-    device: torch.device,
-    cameras: int,
+    options: GraphOptions, config: Pi0Config, dtype: torch.dtype, device: torch.device, cameras: int
 ) -> str:
     """A hash of everything that a compiled graph depends on but the weights.
 

@@ -19,7 +19,7 @@ from pi0_ros.model.ops import Rope, select
 from pi0_ros.model.pi0 import Layout, Pi0
 from pi0_ros.model.quantised import Calibration, require
 from pi0_ros.model.rtc import Guided, Trained
-from pi0_ros.policy.capture import CapturePool, captured
+from pi0_ros.policy.capture import Captured, CapturePool
 from pi0_ros.policy.compile import (
     CAPTURED,
     Frame,
@@ -200,7 +200,7 @@ class Graphs:
             cache = None if self._cache is None else self._cache / folder
             compiled = compile_module(module, self.options.graph, cache)
             if self._pool is not None:
-                compiled = captured(module, compiled, self._pool)
+                compiled = Captured(module, compiled, self._pool)
             self._compiled[key] = compiled
         return self._compiled[key]
 

@@ -61,7 +61,6 @@ class Policy:
         self.seed = seed
         self.rtc_max_delay = rtc_max_delay
         self.graphs = graphs
-        self._model = graphs.model
         self._tokenizer = tokenizer
         self._units = joint_units
         self.delta_mask = delta_mask

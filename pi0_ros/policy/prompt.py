@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pi0_ros.checkpoint.directory import SENTENCEPIECE
 from pi0_ros.checkpoint.errors import shown
 from pi0_ros.errors import UserError
 
@@ -16,7 +17,6 @@ _LOG = logging.getLogger(__name__)
 
 WARM_UP_INSTRUCTION = "warm up"
 """What a policy is asked before anybody asks it, which no tokenizer need know."""
-_SENTENCEPIECE = ("tokenizer.model", "paligemma_tokenizer.model")
 
 Tokenizer = Callable[[str], list[int]]
 """Text to token ids, the begin-of-sequence token (BOS) first."""
@@ -42,7 +42,7 @@ def load_tokenizer(checkpoint: Path, tokenizer: str | Path | None) -> Tokenizer:
     places = [Path(tokenizer)] if tokenizer else [checkpoint, checkpoint / "tokenizer"]
     for place in places:
         # Path.is_file raises an OSError where a name is too long.
-        models = [place] if isfile(place) else [place / name for name in _SENTENCEPIECE]
+        models = [place] if isfile(place) else [place / name for name in SENTENCEPIECE]
         if isfile(place / "tokenizer_config.json"):
             return _from_transformers(place)
         for model in models:
@@ -50,7 +50,7 @@ def load_tokenizer(checkpoint: Path, tokenizer: str | Path | None) -> Tokenizer:
                 return _from_sentencepiece(model)
     raise TokenizerError(
         f"no tokenizer in {' or '.join(map(str, places))}: expected tokenizer_config.json with"
-        f" tokenizer.json, or one of {', '.join(_SENTENCEPIECE)}. LeRobot and openpi checkpoints"
+        f" tokenizer.json, or one of {', '.join(SENTENCEPIECE)}. LeRobot and openpi checkpoints"
         " do not bring PaliGemma's: download the tokenizer files of google/paligemma-3b-pt-224"
         " (its licence must be accepted there) and give their directory as `tokenizer`."
     )

@@ -44,23 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     text = "figures of a profile that torch_npu.profiler wrote"
     report = console.add_verb(commands, "report", text)
-    report.add_argument(
-        "profile",
-        metavar="DIR",
-        type=Path,
-        help="*_ascend_pt folder, its ASCEND_PROFILER_OUTPUT, or a folder above with one profile",
-    )
-    report.add_argument(
-        "--compare", metavar="DIR", type=Path, help="earlier profile, shown beside this one"
-    )
+    text = "*_ascend_pt folder, its ASCEND_PROFILER_OUTPUT, or a folder above with one profile"
+    report.add_argument("profile", metavar="DIR", type=Path, help=text)
+    text = "earlier profile, shown beside this one"
+    report.add_argument("--compare", metavar="DIR", type=Path, help=text)
+    text = "also draw when each core worked (needs matplotlib)"
     for sub in (run, report):
         console.add_json(sub)
-        sub.add_argument(
-            "--png",
-            metavar="FILE",
-            type=console.output_file,
-            help="also draw when each core worked (needs matplotlib)",
-        )
+        sub.add_argument("--png", metavar="FILE", type=console.output_file, help=text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 
 from pi0_ros import console
@@ -28,75 +29,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     console.add_checkpoint(parser)
     add_load_options(parser)
-    add = parser.add_argument
+    add, number = parser.add_argument, partial(console.add_number, parser)
     add("--cache", type=Path, metavar="DIR", help="compiled graphs, of `pi0 compile`")
     add("--threads", type=console.count(), default=0, metavar="N", help="CPU threads; 0: all cores")
-    add("--seed", type=console.count(), default=0, metavar="N", help="of the noise (default: 0)")
+    number("--seed", "N", console.count(), 0, "of the noise")
     add("--asset", default="", metavar="NAME", help="of an openpi checkpoint's statistics")
     add("--horizon", type=console.count(), default=0, metavar="N", help="where none is recorded")
     add("--base", type=Path, metavar="DIR", help="checkpoint that an adapter was trained on")
-    add(
-        "--action-mode",
-        choices=("absolute", "delta"),
-        help="where the checkpoint does not say (openpi)",
-    )
-    add(
-        "--delta",
-        nargs="+",
-        type=int,
-        metavar="I",
-        help="with --action-mode delta: numbers, from 0, of the joints whose actions are relative",
-    )
-    add(
-        "--discrete-state-input",
-        choices=("prompt", "none"),
-        help="pi0.5 of openpi: whether the state stands in the prompt",
-    )
-    add(
-        "--rtc-max-delay",
-        type=console.count(),
-        default=0,
-        metavar="N",
-        help="with --rtc trained: steps; 0: what the checkpoint says",
-    )
+    text = "where the checkpoint does not say (openpi)"
+    add("--action-mode", choices=("absolute", "delta"), help=text)
+    text = "with --action-mode delta: numbers, from 0, of the joints whose actions are relative"
+    add("--delta", nargs="+", type=int, metavar="I", help=text)
+    text = "pi0.5 of openpi: whether the state stands in the prompt"
+    add("--discrete-state-input", choices=("prompt", "none"), help=text)
+    text = "with --rtc trained: steps; 0: what the checkpoint says"
+    add("--rtc-max-delay", type=console.count(), default=0, metavar="N", help=text)
     add("--action-dt", type=float, default=0.0, metavar="S", help="seconds between two actions")
     add("--host", default="127.0.0.1", help="address to listen on (default: the loopback)")
     add("--port", type=console.count(), default=PORT, help=f"0: any (default: {PORT})")
     add("--api-key-file", type=Path, metavar="FILE", help="key that clients have to send")
-    add(
-        "--no-key",
-        action="store_true",
-        help="let everybody in who reaches an address other than the loopback",
-    )
+    text = "let everybody in who reaches an address other than the loopback"
+    add("--no-key", action="store_true", help=text)
     add("--tls-cert", type=Path, metavar="FILE", help="certificate (chain) in PEM: serve wss")
     add("--tls-key", type=Path, metavar="FILE", help="its private key in PEM")
     add("--mapping", metavar="NAME", help="YAML file with the keys of another kind of client")
     add("--prompt", default="", metavar="TEXT", help="instruction of clients that send none")
-    add("--clients", type=console.count(1), default=16, metavar="N", help="at a time (default: 16)")
-    add(
-        "--batch",
-        type=console.count(1),
-        default=8,
-        metavar="N",
-        help="most robots in one inference; graphs are compiled for 1, 2, 4 ... (default: 8)",
-    )
+    number("--clients", "N", console.count(1), 16, "at a time")
+    text = "most robots in one inference; graphs are compiled for 1, 2, 4 ..."
+    number("--batch", "N", console.count(1), 8, text)
     add("--ray", metavar="ADDRESS", help="as a Ray Serve deployment: host:port, auto, or local")
-    add("--replicas", type=console.count(1), default=1, metavar="N", help="with --ray (default: 1)")
-    add(
-        "--ray-resource",
-        metavar="NAME=N",
-        type=_resource,
-        action="append",
-        default=[],
-        help="that each replica takes, such as NPU=1; may be given again",
-    )
-    add(
-        "--max-message",
-        type=console.count(1),
-        default=32,
-        metavar="MIB",
-        help="largest message (default: 32 MiB)",
-    )
+    number("--replicas", "N", console.count(1), 1, "with --ray")
+    text = "that each replica takes, such as NPU=1; may be given again"
+    resource = {"metavar": "NAME=N", "type": _resource, "action": "append", "default": []}
+    add("--ray-resource", **resource, help=text)
+    number("--max-message", "MIB", console.count(1), 32, "largest message, in MiB")
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -278,10 +278,8 @@ def _command(python: str, descriptors: tuple[int, ...]) -> list[str]:
 
 def _shut(end: socket.socket) -> None:
     """End the conversation; whoever waits for a word of the other side is woken."""
-    try:
+    with contextlib.suppress(OSError):  # it has ended already
         end.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it has ended already
-        return
 
 
 def _closing(connection: Connection | None) -> str:

@@ -121,10 +121,7 @@ MAPPINGS: dict[str, KeyMapping] = {
         state={"observation/joint_position": 7, "observation/gripper_position": 1},
     ),
     "libero": KeyMapping(
-        images={
-            "observation/image": "base_0_rgb",
-            "observation/wrist_image": "left_wrist_0_rgb",
-        },
+        images={"observation/image": "base_0_rgb", "observation/wrist_image": "left_wrist_0_rgb"},
         state={"observation/state": 0},
     ),
     "aloha": KeyMapping(

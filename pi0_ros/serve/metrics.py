@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pi0_ros.serve.engine import Job
@@ -36,8 +38,6 @@ class Metrics:
 
     def on_batch(self, jobs: list[Job], seconds: float) -> None:
         """Count an inference; from any thread."""
-        import time
-
         now = time.monotonic()
         self._inferences.observe(seconds)
         self._batches.labels(len(jobs)).inc()

@@ -95,10 +95,7 @@ class PolicyServer:
     # Life ---------------------------------------------------------------------------------------
 
     async def run(
-        self,
-        stop: asyncio.Event,
-        on_ready: Callable[[Server], None] = lambda _: None,
-        **where: Any,
+        self, stop: asyncio.Event, on_ready: Callable[[Server], None] = lambda _: None, **where: Any
     ) -> None:
         """Serve until `stop` is set; then let running inferences end.
 

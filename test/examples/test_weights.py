@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from examples.touch_task.muon import orthogonalised
 from examples.touch_task.weights import checkpoint_tensors, new_model
-from pi0_ros.checkpoint.tensors import Tensors
+from pi0_ros.checkpoint.tensors import Tensors, read_infos
 from pi0_ros.checkpoint.weights import EMBED_TOKENS, LM_HEAD, check_keys, load_weights
 from pi0_ros.model.config import TINY, TINY_PI05
 
@@ -44,7 +44,7 @@ def test_saved_weights_compute_the_same(tmp_path: Path, model: torch.nn.Module) 
     tensors = checkpoint_tensors(model)
     tensors[LM_HEAD] = tensors.pop(EMBED_TOKENS)
     save_file(tensors, tmp_path / "model.safetensors")
-    tensors = Tensors.of([tmp_path / "model.safetensors"], [])
+    tensors = Tensors(read_infos([tmp_path / "model.safetensors"], []))
     assert check_keys(tensors, model.config, ()) == []
     loaded = load_weights(tensors, model.config, torch.float32, torch.device("cpu"))
     for (name, one), (_, other) in zip(

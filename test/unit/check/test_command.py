@@ -1,6 +1,7 @@
 """`pi0 check`: a sound CPU passes, and a wrong kernel or model does not."""
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pi0_ros.check import cpu, speed, whole
 from pi0_ros.check.kernels import PIECES, kernel_rows
 from pi0_ros.check.runner import Result, Row
 from pi0_ros.check.speed import Way, speed_rows
-from pi0_ros.check.subject import Subject, subject_of
+from pi0_ros.check.subject import Subject, find_subject
 from pi0_ros.check.whole import whole_rows
 from pi0_ros.model.ops.reference import Reference
 
@@ -21,7 +22,8 @@ CPU = torch.device("cpu")
 
 
 def subject(raw: Path, dtype: str = "float32", model: str = "pi0", **options: Any) -> Subject:
-    return replace(subject_of(CPU, dtype, 2, raw, None, model, "tiny"), **options)
+    args = {"device": "cpu", "dtype": dtype, "cameras": 2, "checkpoint": None}
+    return replace(find_subject(Namespace(**args, model=model, size="tiny"), raw), **options)
 
 
 def measured(rows: Any) -> dict[str, Result]:

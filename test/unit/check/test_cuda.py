@@ -1,13 +1,13 @@
 """The rows for a GPU of NVIDIA, on the CPU: kernels in Triton's interpreter, times made up."""
 
+from argparse import Namespace
 from importlib import util
 from pathlib import Path
 
 import pytest
-import torch
 
 from pi0_ros.check import cuda as rows
-from pi0_ros.check.subject import subject_of
+from pi0_ros.check.subject import find_subject
 from pi0_ros.model.ops import cuda
 from pi0_ros.policy.compile import GraphOptions
 
@@ -16,7 +16,8 @@ from pi0_ros.policy.compile import GraphOptions
 def test_each_kernel_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "KERNELS", ("add_rms_norm",))
     monkeypatch.setattr(cuda, "seconds", lambda call, device: 1e-6)
-    subject = subject_of(torch.device("cpu"), "float32", 2, tmp_path, None, "pi0", "tiny")
+    args = {"device": "cpu", "dtype": None, "cameras": 2, "checkpoint": None}
+    subject = find_subject(Namespace(**args, model="pi0", size="tiny"), tmp_path)
     (row,) = rows.own_kernel_rows(subject)
     found = row.measure(60.0)
     assert found.passed

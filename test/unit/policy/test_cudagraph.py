@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pi0_ros.checkpoint.random import write_random_checkpoint
 from pi0_ros.model.config import TINY, TINY_PI05
 from pi0_ros.policy import device, graph_cache
-from pi0_ros.policy.capture import CapturePool, captured
+from pi0_ros.policy.capture import Captured, CapturePool
 from pi0_ros.policy.compile import GraphOptions
 from pi0_ros.policy.device import DeviceError
 from pi0_ros.policy.policy import Policy
@@ -157,10 +157,10 @@ class Sums(nn.Module):
 
 def test_every_tensor_argument_gets_a_buffer(cuda: Cuda) -> None:
     """Whatever a frame takes, such as the earlier actions of real-time chunking, is copied in."""
-    sums = captured(Sums(), Sums(), CapturePool(torch.device("cpu")))
+    sums = Captured(Sums(), Sums(), CapturePool(torch.device("cpu")))
     one = torch.ones(3)
     first = sums(one, one, one, one)
-    assert sums.is_captured
+    assert sums._graph is not None
     assert first.tolist() == [4.0] * 3
     # A tensor that was changed in place is seen, except one that is declared as kept.
     with torch.inference_mode():
@@ -175,7 +175,7 @@ def test_every_tensor_argument_gets_a_buffer(cuda: Cuda) -> None:
 
 
 def test_other_shapes_than_the_captured_are_refused(cuda: Cuda) -> None:
-    sums = captured(Sums(), Sums(), CapturePool(torch.device("cpu")))
+    sums = Captured(Sums(), Sums(), CapturePool(torch.device("cpu")))
     one = torch.ones(3)
     sums(one, one, one)
     with pytest.raises(ValueError, match=r"captured for fresh torch.float32 \[3\] got .* \[1\]"):
@@ -195,7 +195,7 @@ def test_what_cannot_be_captured_runs_all_the_same(
         def forward(self, x: Tensor) -> Tensor:
             return x * x.sum().item()
 
-    reads = captured(Reads(), Reads(), CapturePool(torch.device("cpu")))
+    reads = Captured(Reads(), Reads(), CapturePool(torch.device("cpu")))
     assert reads(torch.ones(2)).tolist() == [2.0, 2.0]
     assert reads(torch.ones(2) * 2).tolist() == [8.0, 8.0]
     assert "not permitted when stream is capturing" in caplog.text

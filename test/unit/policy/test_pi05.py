@@ -90,7 +90,7 @@ def test_a_prompt_that_is_too_long_is_said_once(
 def test_the_projections_of_norms_are_not_kept(policy: Policy) -> None:
     """Their results are: a row per denoise step."""
     c = policy.checkpoint.config
-    names = [name for name, _ in policy._model.named_parameters()]
+    names = [name for name, _ in policy.graphs.model.named_parameters()]
     assert names and not [name for name in names if name.startswith("time_in")]
     gains_and_gates = 2 * (2 * c.depth + 1) * c.expert_width
     qkv = (c.heads + 2 * c.kv_heads) * c.head_dim
