@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import ROOT
+from support.domains import free_domain
 from support.process import Process
 
 from pi0_ros.checkpoint.directory import CONFIG
@@ -62,6 +63,16 @@ def _folder(item: pytest.Item) -> str:
 # A busy machine is no fault of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def own_domain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test over DDS starts is alone in its ROS domain: another node `pi0` would hold it up.
+
+    Commands that choose a domain themselves could choose that of a test that is just beginning.
+    """
+    if request.node.get_closest_marker("ros"):
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
 
 
 @pytest.fixture(scope="session")

@@ -128,14 +128,20 @@ class JointGroups:
 
         Args:
             sample: a group whose last sample then has about this stamp is taken at that: the next
-                one had not come.
+                one had not come. Where all joints are one group, it is taken at any sample of
+                about this stamp: those after it had not come.
 
         Returns:
             [joints] radians, and [joints] the nanoseconds that they hold for. Complete states only.
         """
         positions, stamps = np.empty(len(self.joints)), np.empty(len(self.joints), np.int64)
         for columns, history in self._by_age():
-            own = None if sample is None else history.last_is(sample, time)
+            if sample is None:
+                own = None
+            elif len(self._groups) == 1:
+                own = history.near(sample)
+            else:
+                own = history.last_is(sample, time)
             positions[columns], stamps[columns] = history.at(time if own is None else own)
         return positions, stamps
 

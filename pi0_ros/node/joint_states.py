@@ -179,6 +179,11 @@ class JointHistory:
         last, _ = self._around(time)
         return last.stamp if last is not None and abs(last.stamp - stamp) < _SAME else None
 
+    def near(self, stamp: int) -> int | None:
+        """The stamp of the sample of about this stamp; None if there is none."""
+        found = (sample.stamp for sample in self._samples if abs(sample.stamp - stamp) < _SAME)
+        return next(found, None)
+
     def newest(self) -> Measured | None:
         """The newest sample; its velocities are measured over the last ones if it tells none."""
         return self.measured(self._samples[-1].stamp) if self._samples else None

@@ -121,4 +121,7 @@ class Again(Pass):
             return None
         # Of several groups the oldest has such a sample; the others are taken at the image.
         state, stamps = self._states.at(oldest, None if time == oldest else time)
-        return Snapshot(images, exact, state, int(stamps.min()), timed.chunk.instruction)
+        stamp = int(stamps.min())
+        if abs(stamp - wanted) > SAME_STAMP:  # of several groups some came late, nobody tells which
+            return None
+        return Snapshot(images, exact, state, stamp, timed.chunk.instruction)

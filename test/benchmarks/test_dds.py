@@ -13,7 +13,6 @@ from benchmarks.simulated.late_node import LatePolicy
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_the_arm_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half of real time, so that a machine that is busy with other things keeps up."""
     file = tmp_path / "figures.json"

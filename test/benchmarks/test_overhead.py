@@ -229,15 +229,8 @@ def test_wrong_arguments_end_with_status_2(argv: list[str]) -> None:
     assert ended.value.code == 2
 
 
-@pytest.fixture
-def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command takes a free ROS domain."""
-    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
-
-
 @pytest.mark.ros
 def test_the_command_measures_both_ways_to_run_the_policy(
-    own_domain: None,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -278,7 +271,7 @@ def test_the_command_measures_both_ways_to_run_the_policy(
 
 @pytest.mark.ros
 def test_a_checkpoint_that_does_not_load_is_told(
-    own_domain: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = tmp_path / "params.yaml"
     params.write_text("/**:\n  ros__parameters: {joints: [a, b], cameras: [front]}\n")

@@ -35,12 +35,6 @@ from pi0_ros.diff.compare import compare, match
 from pi0_ros.policy.types import ActionChunk
 
 
-@pytest.fixture(autouse=True)
-def own_domain(monkeypatch):
-    """Each replay chooses a free ROS domain."""
-    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
-
-
 class StillPolicy(FakePolicy):
     """As test/support/fake_node.py: every joint stays where it was observed."""
 
@@ -67,10 +61,14 @@ def test_both_see_the_same_at_one_observation(tmp_path, fake_node, monkeypatch):
         dds = read_results(tmp_path / "dds")
         return dds, match(dds.chunks, steps.chunks)[0]
 
+    def agree(result) -> bool:
+        dds, pairs = result
+        return len(pairs) >= 0.8 * len(dds.chunks) >= 12
+
     # A busy machine that loses images or ticks gets more time.
-    attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1")]
-    dds, pairs = first_good(attempts, lambda result: len(result[1]) >= 12)
-    assert len(pairs) >= 0.8 * len(dds.chunks) >= 12
+    attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1", "0.05")]
+    dds, pairs = first_good(attempts, agree)
+    assert agree((dds, pairs))
     for a, b in pairs:
         x, y = a.chunk, b.chunk
         assert x.camera_names == y.camera_names == ("front", "wrist")

@@ -83,7 +83,6 @@ def test_a_signal_ends_both_processes(
 @pytest.mark.skipif(
     not (TOUCH_CHECKPOINT / "model.safetensors").is_file(), reason="no trained checkpoint here"
 )
-@pytest.mark.timeout(600)
 def test_the_arm_obeys_and_it_is_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,8 +29,6 @@ from support.waiting import wait_until
 
 FAST = next(fault for fault in POLICY if fault.policy == "fast")
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:

@@ -3,8 +3,10 @@
 import json
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +24,6 @@ from pi0_ros.replay.case import node_arguments
 
 START = 1_700_000_000_000_000_000
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def own_domain(monkeypatch):
-    """Each replay chooses a free ROS domain."""
-    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
 
 
 @pytest.fixture
@@ -55,6 +51,11 @@ def messages(path: Path) -> dict[str, list[tuple[int, object]]]:
     return found
 
 
+def at_rates(attempt: Callable[[str], Any], first: str = "1") -> list[Callable[[], Any]]:
+    """A busy machine that loses images or ticks gets more time."""
+    return [partial(attempt, rate) for rate in (first, "0.3", "0.1", "0.05")]
+
+
 def test_a_replay_from_the_recording_to_the_results(run, recording, tmp_path):
     def attempt(rate: str) -> tuple[int, str, dict]:
         status, out, _ = run(recording, "--rate", rate, "--overwrite")
@@ -62,11 +63,13 @@ def test_a_replay_from_the_recording_to_the_results(run, recording, tmp_path):
 
     def undisturbed(result: tuple[int, str, dict]) -> bool:
         figures = result[2]
-        return figures["chunks"] >= 12 and not figures["refused_after_first_second"]
+        return (
+            figures["chunks"] >= 12
+            and not figures["refused_after_first_second"]
+            and figures["age_ms"]["p95"] < 250
+        )
 
-    # A busy machine that loses images or ticks gets more time.
-    attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1")]
-    status, out, figures = first_good(attempts, undisturbed)
+    status, out, figures = first_good(at_rates(attempt), undisturbed)
     assert status == 0
     # 2 s at 10 Hz; the first ticks may come before the first images.
     assert 12 <= figures["chunks"] <= 21
@@ -112,9 +115,15 @@ def test_trajectories_are_recorded_if_the_node_is_enabled(run, recording, tmp_pa
     ]
     limits = tmp_path / "limits.yaml"
     limits.write_text("\n".join(["joint_limits:", *lines, ""]))
-    status, _, error = run(recording, "--enable", "--ros-args", "-p", f"joint_limits:={limits}")
+
+    def attempt(rate: str) -> tuple[int, str, dict]:
+        options = ["--enable", "--rate", rate, "--overwrite"]
+        status, _, error = run(recording, *options, "--ros-args", "-p", f"joint_limits:={limits}")
+        return status, error, json.loads((tmp_path / "figures.json").read_text())
+
+    attempts = at_rates(attempt)
+    status, error, figures = first_good(attempts, lambda result: result[2]["chunks"] > 3)
     assert status == 0, error
-    figures = json.loads((tmp_path / "figures.json").read_text())
     recorded = messages(tmp_path / "out" / "bag")
     moved = len(recorded["/pi0/joint_trajectory"])
     assert moved == figures["trajectories"] >= figures["chunks"] >= 1
@@ -123,17 +132,21 @@ def test_trajectories_are_recorded_if_the_node_is_enabled(run, recording, tmp_pa
 def test_sqlite3_faster_than_recorded_with_renamed_topics(run, make_bag, tmp_path):
     topics = ["/cam0/image_raw", "/wrist/image_raw", "/robot/joint_states"]
     bag = make_bag(topics, seconds=2.0, storage="sqlite3")
-    status, _, _ = run(
-        bag,
-        "--rate", "2",
-        "--remap", "/cam0/image_raw:=/front/image_raw",
-        "--ros-args", "-p", "instruction:=push the cube",
-        "-p", "joint_states_topics:=[/robot/joint_states]",
-    )  # fmt: skip
-    assert status == 0
+
+    def attempt(rate: str) -> tuple[int, str, str]:
+        return run(
+            bag,
+            "--rate", rate, "--overwrite",
+            "--remap", "/cam0/image_raw:=/front/image_raw",
+            "--ros-args", "-p", "instruction:=push the cube",
+            "-p", "joint_states_topics:=[/robot/joint_states]",
+        )  # fmt: skip
+
+    status, _, error = first_good(at_rates(attempt, "2"), lambda result: result[0] == 0)
+    assert status == 0, error
     assert [path.suffix for path in (tmp_path / "out" / "bag").glob("bag.*")] == [".db3"]
     recorded = messages(tmp_path / "out" / "bag")
-    # How many in this second is the machine's affair.
+    # How many come in this second is the machine's affair.
     assert {m.instruction for _, m in recorded["/pi0/action_chunk"]} == {"push the cube"}
 
     # A second one does not touch these results unless told to.
@@ -146,10 +159,18 @@ def test_sqlite3_faster_than_recorded_with_renamed_topics(run, make_bag, tmp_pat
 
 def test_without_a_chunk_the_status_says_so(run, make_bag, tmp_path):
     # Header stamps a minute before the receive times: every image is stale.
-    status, out, error = run(make_bag(seconds=0.6, stamp_offset=60.0))
+    bag = make_bag(seconds=0.6, stamp_offset=60.0)
+
+    def attempt(rate: str) -> tuple[int, str, str, dict]:
+        result = run(bag, "--rate", rate, "--overwrite")
+        return *result, json.loads((tmp_path / "figures.json").read_text())
+
+    def many_refused(result: tuple[int, str, str, dict]) -> bool:
+        return result[3]["refused"].get("stale", 0) >= 2
+
+    status, out, error, figures = first_good(at_rates(attempt), many_refused)
     assert status == 1
     assert "no chunk came" in error
-    figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["chunks"] == 0
     assert figures["refused"]["stale"] >= 2
     assert "header stamps lie up to 60.000 s before" in out

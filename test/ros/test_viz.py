@@ -286,7 +286,8 @@ def test_a_stopped_viewer_does_not_hold_up_the_node(start, tmp_path):
         publisher.publish = timed
         for _ in range(20):
             robot.chunk()
-        assert len(durations) == 20 and np.median(durations) < 0.05
+        # All of them would be blocked; a busy machine holds up some.
+        assert len(durations) == 20 and np.percentile(durations, 25) < 0.05
     finally:
         viewer.kill()
         viewer.wait()

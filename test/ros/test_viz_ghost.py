@@ -44,22 +44,25 @@ def test_it_plays_the_chunk_in_a_loop(viewer):
     assert ghost.header.stamp.sec * 10**9 + ghost.header.stamp.nanosec == viewer.now
 
     def played_twice():
-        return (np.diff(steps_of(viewer)) < 0).sum() >= 2
+        """A late timer leaves steps out, on a busy machine; one on time shows the pace."""
+        steps = steps_of(viewer)
+        passed = np.diff(steps)
+        on_time = ((passed > 0) & (passed <= 5)).any()
+        return (passed < 0).sum() >= 2 and steps.max() == HORIZON - 1 and on_time
 
-    wait_until(played_twice, "two rounds")
-    steps = steps_of(viewer)
-    assert steps.max() == HORIZON - 1, "to the end"
-    forward = np.diff(steps)[np.diff(steps) > 0]
-    # A late timer leaves steps out, on a busy machine; one on time shows the pace.
-    assert forward.min() <= 5, f"in the chunk's own time, {DT} s a step"
+    wait_until(played_twice, f"two rounds to the end, in the chunk's own time, {DT} s a step")
 
 
 def test_it_stands_at_a_step(viewer):
     for step, row in ((30, 30), (0, 0), (1000, HORIZON - 1)):
         assert set_step(viewer, step).successful
         viewer.ghosts.clear()
-        wait_until(lambda: len(viewer.ghosts) > 5, "ghosts")
-        assert set(steps_of(viewer)[2:]) == {row}
+
+        def stands(row: int = row) -> bool:
+            """Ghosts of before may still come."""
+            return len(viewer.ghosts) > 5 and set(steps_of(viewer)[-5:]) == {row}
+
+        wait_until(stands, f"ghosts at {row}")
     assert not set_step(viewer, -2).successful
     assert set_step(viewer, -1).successful
     viewer.ghosts.clear()

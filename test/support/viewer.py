@@ -10,7 +10,7 @@ import numpy as np
 from support.arm_urdf import arm_urdf
 from support.harness import DT, HORIZON, JOINTS
 from support.spinning import spin
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 # Away from zero, and different in every joint and step.
 CHUNK = np.array([0.1, 0.2, 0.3]) + 0.01 * np.outer(np.arange(1, HORIZON + 1), [1, 2, 3])
@@ -102,7 +102,7 @@ class Viewer:
 
         for executor, thread in self._running:
             executor.shutdown()
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
         self.node.destroy_node()
         self.user.destroy_node()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds that anything may take on a slow and busy machine; a test that passes waits far less."""
 
 SOON = 20.0

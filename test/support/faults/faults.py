@@ -43,7 +43,6 @@ class Fault:
             comes; `go on`; or `any`, which leaves it open.
         reset: whether it takes ~/reset and ~/enable to move again, as it does where it latches.
         instant: it is over as soon as it began: there is no meanwhile.
-        grace: seconds that chunks begun before may still come after the cause was named.
     """
 
     name: str
@@ -55,7 +54,6 @@ class Fault:
     chunks: str = "stop"
     reset: bool = False
     instant: bool = False
-    grace: float = 0.5
 
     def begin_on(self, testbed: Testbed) -> None:
         """Make it happen."""
@@ -131,9 +129,7 @@ INSTRUCTION = (
 
 POLICY = (
     Fault("policy raises", policy="raise", diagnosis=Diagnosis("inference", ("asked to raise",))),
-    Fault(
-        "policy hangs", policy="hang", diagnosis=Diagnosis("inference", ("given up",)), grace=0.0
-    ),
+    Fault("policy hangs", policy="hang", diagnosis=Diagnosis("inference", ("given up",))),
     Fault(
         "policy returns a wrong shape", policy="shape", diagnosis=Diagnosis("inference", ("shape",))
     ),
@@ -282,7 +278,6 @@ SERVER = (
         "policy server hangs",
         policy="hang",
         diagnosis=Diagnosis("inference", ("given up",)),
-        grace=0.0,
     ),
     Fault("policy server takes 0.3 s", policy="slow", chunks="go on"),
     Fault(

@@ -2,10 +2,15 @@
 
 It knows the limits, what the arm is commanded, and nothing of the node's inside. Pure
 Python; times are nanoseconds of the clock that the messages are stamped with.
+
+On a busy machine a trajectory reaches the arm after its splice point. The arm then moves over to it
+at once, and the next trajectory may begin where the arm should have been. So a step of the arm, and
+a beginning away from the arm, are judged when the trajectories that may explain them have come.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +24,13 @@ _SECOND = 1_000_000_000
 NEAR = 0.05
 """Radians between a trajectory's first point and the arm's command at that time."""
 STEP = 0.03
-"""Radians that a command may be off the last one, beyond what the speed explains: a busy machine
-delivers a trajectory after its splice point."""
+"""Radians that a command may be off the last one, beyond what the speed and a trajectory that came
+late explain."""
 _LEAD = 50_000_000
 """Nanoseconds in which a stop goes on as the trajectory before: splice_lead, and a point's gap."""
 _GAP = 300_000_000  # nanoseconds without an account of the arm in which nothing is judged by it
+_WAIT = _SECOND  # in which a trajectory has come that explains what the arm does
+_NEXT_POINT = 30_000_000  # nanoseconds in which the controller reaches a trajectory that came late
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,11 @@ class Judge:
         self.violations: list[str] = []
         self.judged = self.steps = 0
         self._arm: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
-        self._first: deque[tuple[int, np.ndarray]] = deque(maxlen=100)
+        self._first: deque[tuple[Path, Path | None]] = deque(maxlen=100)
+        self._steps: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=100)
+        self._paths: deque[Path] = deque(maxlen=100)
+        self._lock = threading.Lock()
+        self._against_hold: list[str] = []
         self._held = ""
         self._held_since = 0
         self._stops = 0
@@ -58,10 +69,17 @@ class Judge:
     def hold(self, why: str, since: int = 0) -> None:
         """Nothing may be published but one braking to rest; "" ends that.
 
+        Where it holds already, it begins anew: what was said against it is taken back.
+
         Args:
             since: nanoseconds of wall time; what was published before only came late.
         """
-        self._held, self._held_since, self._stops = why, since, 0
+        with self._lock:
+            if why:
+                for text in self._against_hold:
+                    self.violations.remove(text)
+            self._against_hold.clear()
+            self._held, self._held_since, self._stops = why, since, 0
 
     def arm(self, stamp: int, positions: Sequence[float]) -> None:
         """What the arm is commanded."""
@@ -73,17 +91,20 @@ class Judge:
             elapsed = (stamp - before) / _SECOND
             if stamp - before < _GAP:
                 self.steps += 1
-                moved = np.abs(here - there)
-                if (moved > self._limits.velocity * elapsed + STEP).any():
-                    self._blame(f"the arm was made to step by {moved.max():.3f} rad", stamp)
+                if (np.abs(here - there) > self._limits.velocity * elapsed + STEP).any():
+                    self._steps.append((stamp, there, here))
         self._arm.append((stamp, here))
-        while self._first and self._first[0][0] <= stamp:
+        while self._steps and self._steps[0][0] <= stamp - _WAIT:
+            self._check_step(*self._steps.popleft())
+        while self._first and self._first[0][0].times[0] <= stamp - _WAIT:
             self._check_first(*self._first.popleft())
 
     def forget(self) -> None:
         """The clock jumped, or the arm is another one: earlier accounts say nothing."""
         self._arm.clear()
         self._first.clear()
+        self._steps.clear()
+        self._paths.clear()
 
     def trajectory(self, message: Any, received: int, published: int | None = None) -> None:
         """Judge a trajectory_msgs/JointTrajectory that came at `received`.
@@ -92,10 +113,19 @@ class Judge:
             published: nanoseconds of wall time; None: now.
         """
         self.judged += 1
-        late = published is not None and published < self._held_since
-        problem = self._shape(message) or self._motion(Path(message, received), received, late)
+        problem = self._shape(message)
         if problem:
             self._blame(problem, received)
+            return
+        path = Path(message, received)
+        with self._lock:
+            late = published is not None and published < self._held_since
+            against_hold = "" if late else self._hold(path, received)
+            problem = self._motion(path, received) or against_hold
+            if problem:
+                self._blame(problem, received)
+                if problem == against_hold:
+                    self._against_hold.append(self.violations[-1])
 
     def _shape(self, message: Any) -> str:
         if list(message.joint_names) != self._joints:
@@ -108,7 +138,7 @@ class Judge:
                     return f"{len(getattr(point, what))} {what} of {len(self._joints)} joints"
         return ""
 
-    def _motion(self, path: Path, received: int, late: bool) -> str:
+    def _motion(self, path: Path, received: int) -> str:
         p, v = path.positions, path.velocities
         if not (np.isfinite(p).all() and np.isfinite(v).all()):
             return "not finite"
@@ -120,8 +150,9 @@ class Judge:
             return "zeros out of nowhere"
         if np.abs(v[-1]).any():
             return "no rest at the end"
-        self._first.append((int(path.times[0]), p[0]))
-        return ("" if late else self._hold(path, received)) or self._within(path)
+        self._first.append((path, self._paths[-1] if self._paths else None))
+        self._paths.append(path)
+        return self._within(path)
 
     def _within(self, path: Path) -> str:
         limits = self._limits
@@ -139,7 +170,7 @@ class Judge:
         return ""
 
     def _hold(self, path: Path, received: int) -> str:
-        if not self._held:
+        if not self._held or not np.isfinite(path.velocities).all():
             return ""
         self._stops += 1
         times = path.sample_times()
@@ -151,8 +182,21 @@ class Judge:
             return f"a second trajectory although {self._held}"
         return ""
 
-    def _check_first(self, time: int, position: np.ndarray) -> None:
-        """Where the arm was at the time of a trajectory's first point."""
+    def _check_step(self, stamp: int, there: np.ndarray, here: np.ndarray) -> None:
+        """A step of the arm that its speed does not explain: is it towards a trajectory?"""
+        for path in self._paths:
+            if path.times[0] <= stamp:
+                wanted = path.sample([stamp, stamp + _NEXT_POINT])[0]
+                lowest = np.minimum(there, wanted.min(axis=0)) - STEP
+                highest = np.maximum(there, wanted.max(axis=0)) + STEP
+                if (lowest <= here).all() and (here <= highest).all():
+                    return
+        moved = np.abs(here - there).max()
+        self._blame(f"the arm was made to step by {moved:.3f} rad", stamp)
+
+    def _check_first(self, path: Path, before: Path | None) -> None:
+        """A trajectory begins where the arm was then, or where the one before it was to lead it."""
+        time, position = int(path.times[0]), path.positions[0]
         stamps = np.array([stamp for stamp, _ in self._arm])
         after = int(np.searchsorted(stamps, time))
         if not 0 < after < len(stamps) or stamps[after] - stamps[after - 1] > _GAP:
@@ -160,9 +204,13 @@ class Judge:
         share = (time - stamps[after - 1]) / (stamps[after] - stamps[after - 1])
         there = self._arm[after - 1][1] * (1 - share) + self._arm[after][1] * share
         off = np.abs(position - there)
-        if off.max() > NEAR:
-            joint = self._joints[int(off.argmax())]
-            self._blame(f"begins {off.max():.3f} rad from where {joint} is", time)
+        if off.max() <= NEAR:
+            return
+        goes_on = before is not None and before.times[0] <= time <= before.end
+        if goes_on and np.abs(position - before.sample([time])[0][0]).max() <= NEAR:
+            return
+        joint = self._joints[int(off.argmax())]
+        self._blame(f"begins {off.max():.3f} rad from where {joint} is", time)
 
     def _blame(self, text: str, time: int) -> None:
         if len(self.violations) < 1000:

@@ -55,6 +55,7 @@ class Observer:
 
     Attributes:
         chunks, trajectories: how many came so far.
+        executed: chunks that led to a trajectory.
         chunk_stamp: nanoseconds of the newest chunk's observation.
         latencies: seconds from the observation to the chunk's arrival, the newest 2000.
         sim: whether the time is /clock's.
@@ -62,7 +63,7 @@ class Observer:
 
     def __init__(self, domain: int, judge: Judge, name: str = "pi0") -> None:
         self.judge = judge
-        self.chunks = self.trajectories = 0
+        self.chunks = self.executed = self.trajectories = 0
         self.chunk_stamp = 0
         self.latencies: deque[float] = deque(maxlen=2000)
         self.sim = False
@@ -116,6 +117,7 @@ class Observer:
             return
         self.chunk_stamp = nanoseconds(message.header.stamp)
         self.latencies.append((self.now() - self.chunk_stamp) / 1e9)
+        self.executed += message.verdict == ActionChunk.EXECUTED
         self.chunks += 1
 
     def _on_arm(self, message: JointState) -> None:

@@ -13,7 +13,7 @@ from support.faults.trial import Result, try_fault
 @contextmanager
 def on_wall_time(testbed: Testbed) -> Iterator[None]:
     """A node whose policy runs in its own thread, with a deadman."""
-    testbed.start_node(deadman_timeout=1.5)
+    testbed.start_node(deadman_timeout=5.0)
     try:
         testbed.begin_moving()
         yield

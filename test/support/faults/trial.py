@@ -102,15 +102,11 @@ def _during(testbed: Testbed, fault: Fault) -> str:
     """Check what is published while the fault lasts."""
     observer = testbed.observer
     if fault.chunks in ("stop", "dry"):
-        time.sleep(fault.grace)
-        testbed.judge.hold(f"of the fault {fault.name!r}", time.time_ns())
-        before = observer.chunks
-        time.sleep(HOLD)
+        _wait_for_rest(testbed, fault)
         if fault.chunks == "dry":
+            before = observer.chunks
             wait_until(lambda: observer.chunks > before, "a chunk of the dry run")
             return "nothing but a stop; a dry run goes on"
-        if observer.chunks > before:
-            raise NotWithin(f"an end of the chunks: {observer.chunks - before} more came")
         return "nothing but a stop"
     before, begun = observer.chunks, time.monotonic()
     if fault.chunks == "go on":
@@ -120,15 +116,30 @@ def _during(testbed: Testbed, fault: Fault) -> str:
     return f"{(observer.chunks - before) / (time.monotonic() - begun):.1f} chunks/s"
 
 
+def _wait_for_rest(testbed: Testbed, fault: Fault) -> None:
+    """Until for HOLD seconds nothing came but one stop: chunks that were under way come before."""
+    observer, seen, since = testbed.observer, -1, 0.0
+
+    def rests() -> bool:
+        nonlocal seen, since
+        came = observer.executed if fault.chunks == "dry" else observer.chunks
+        if came != seen:
+            seen, since = came, time.monotonic()
+            testbed.judge.hold(f"of the fault {fault.name!r}", time.time_ns())
+        return time.monotonic() - since > HOLD
+
+    wait_until(rests, lambda: f"an end of the chunks; {testbed.node.tail}")
+
+
 def _reset(testbed: Testbed) -> None:
     """What an operator does after a latch; without it nothing may move."""
-    before = testbed.observer.trajectories
+    before = testbed.observer.executed
     refused = testbed.observer.enable()
     if refused.success:
         raise NotWithin("a refusal of ~/enable while latched")
     time.sleep(0.3)
-    if testbed.observer.trajectories > before:
-        raise NotWithin("the latch: a trajectory came before ~/reset")
+    if testbed.observer.executed > before:
+        raise NotWithin("the latch: a chunk was executed before ~/reset")
     for answer in (testbed.observer.reset(), testbed.observer.enable()):
         if not answer.success:
             raise NotWithin(f"~/reset and ~/enable: {answer.message}")

@@ -186,6 +186,35 @@ def test_an_observation_with_a_lost_image_is_put_together_again(argv, tmp_path):
 
 
 @pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("parts", [False, True])
+def test_an_observation_with_late_joint_states_is_put_together_again(argv, tmp_path, capsys, parts):
+    """A busy node has images whose joint states wait in its queue."""
+    entries = []
+    for at, topic, message in arm_at_work(seconds=1.0):
+        if parts and topic == "/joint_states":
+            names, position = list(message.name), np.array(message.position)
+            entries.append((at, topic, joint_state(at, names[:1], position[:1])))
+            message = joint_state(at, names[1:], position[1:])
+        entries.append((at, topic, message))
+    late = range(START + 420_000_000, START + 510_000_000)
+    some = [e for e in entries if e[1] != "/joint_states" or e[0] not in late]
+    lossy = write_bag(tmp_path / "lossy", some)
+    whole = write_bag(tmp_path / "whole", entries)
+    assert run_offline([lossy, *argv[1:], "--out", tmp_path / "a"]) == 0
+    assert run_offline([whole, *argv[1:], "--out", tmp_path / "b", "--again", tmp_path / "a"]) == 0
+    a, b = read_results(tmp_path / "a").chunks, read_results(tmp_path / "b").chunks
+    odd = [t for t in a if t.state_stamp < min(t.camera_stamps) - 20_000_000]
+    assert (len(odd), len(a)) == (1, 9)
+    said = "warning: 1 chunks were not computed again" in capsys.readouterr().out
+    assert (len(b), said) == ((8, True) if parts else (9, False)), "of parts nobody knows which"
+    again = {t.chunk.stamp: t for t in b}
+    assert again.keys() <= {t.chunk.stamp for t in a}
+    for x in a:
+        if y := again.get(x.chunk.stamp):
+            np.testing.assert_array_equal(x.chunk.positions, y.chunk.positions)
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_old_results_are_left_alone_unless_told(argv, tmp_path):
     words = [*argv, "--out", tmp_path / "out"]
     assert run_offline(words) == 0

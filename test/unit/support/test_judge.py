@@ -13,6 +13,8 @@ JOINTS = ("pan", "lift")
 HERE = np.array([0.7, -0.8])
 NOW = 1_790_000_000_000_000_000
 MS = 1_000_000
+LATER = NOW + 1_600 * MS
+"""When what was seen in the first half second is judged."""
 LIMITS = Limits(np.full(2, -1.0), np.full(2, 1.0), 1.0, 5.0)
 
 
@@ -96,14 +98,39 @@ def test_limits_between_the_points(judge):
 def test_what_it_must_see(judge, message, says):
     judge.trajectory(message, NOW)
     judge.arm(NOW + 500 * MS, HERE)
+    judge.arm(LATER, HERE)
     assert says in " ".join(judge.violations)
 
 
 def test_a_step_of_the_arm(judge):
     judge.arm(NOW + 500 * MS, HERE + 0.01)
-    assert not judge.violations
     judge.arm(NOW + 510 * MS, HERE + 0.1)
-    assert "made to step by 0.090 rad" in judge.violations[0]
+    judge.arm(LATER, HERE)
+    assert len(judge.violations) == 1 and "made to step by 0.090 rad" in judge.violations[0]
+
+
+def test_a_trajectory_that_comes_late_explains_a_step_towards_it(judge):
+    """The judge may receive it after what the arm made of it."""
+    judge.arm(NOW + 500 * MS, HERE)
+    for k, share in enumerate((0.5, 1.0)):  # the controller needs until the next point
+        judge.arm(NOW + (510 + 10 * k) * MS, HERE + np.array([0.1 * share, 0.0]))
+    judge.trajectory(swing(0.19), NOW + 600 * MS)  # 0.1 rad on its way then
+    judge.arm(LATER, HERE)
+    assert not judge.violations
+    judge.arm(LATER + 10 * MS, HERE - 0.1)  # away from it
+    judge.arm(LATER + 2_000 * MS, HERE)
+    assert "made to step by 0.100 rad" in judge.violations[0]
+
+
+def test_a_trajectory_may_begin_on_the_one_before_that_the_arm_got_late(judge):
+    judge.trajectory(swing(0.19), NOW)
+    judge.arm(NOW + 500 * MS, HERE)  # it has not got it
+    there = Path(swing(0.19), NOW).sample([NOW + 490 * MS])[0][0]
+    judge.trajectory(swing(begin=there, stamp=NOW + 480 * MS), NOW + 500 * MS)
+    judge.trajectory(swing(begin=there + 0.1, stamp=NOW + 480 * MS), NOW + 500 * MS)
+    judge.arm(LATER, HERE)
+    (said,) = judge.violations
+    assert "from where pan is" in said
 
 
 def test_another_time_is_no_step(judge):
@@ -141,6 +168,17 @@ def test_while_it_holds_nothing_may_speed_up(judge):
     judge.violations.clear()
     judge.hold("")
     assert seen(judge, swing()) == ""
+
+
+def test_a_hold_that_begins_anew_takes_back_what_was_said(judge):
+    judge.hold("of a test")
+    assert "no braking" in seen(judge, swing())
+    judge.hold("of a test")
+    assert not judge.violations
+    seen(judge, swing())
+    judge.hold("")
+    judge.hold("of another test")
+    assert len(judge.violations) == 1, "that one had ended"
 
 
 def test_what_was_published_before_the_hold_only_came_late(judge):
