@@ -7,6 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from support import ROOT
+
+from pi0_ros.ros.environment import environment
 
 TRIALS = "fault trials"
 
@@ -44,3 +47,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
         terminalreporter.section("faults tried")
         terminalreporter.write_line(table.text([Result(**trial) for trial in found]))
+
+
+@pytest.fixture(scope="module")
+def surroundings() -> Iterator[None]:
+    """Everything stays on the loopback, and raw images fit the shared memory."""
+    variables = {
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config/fastdds.xml"),
+        "FASTDDS_DEFAULT_PROFILES_FILE": str(ROOT / "config/fastdds.xml"),
+    }
+    with environment(variables):
+        yield

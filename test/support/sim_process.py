@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ros.ros.services import ServiceCall
-from pi0_ros.sim.stage import JOINTS
+from pi0_ros.sim.stage import CAMERAS, JOINTS
 from support.process import Process
 from support.waiting import PATIENCE, SOON, NotWithin, wait_until
 
@@ -142,3 +142,10 @@ class Sim:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
+
+
+def images(sim: Sim, suffix: str = "") -> list[list[Any]]:
+    """What came of each camera."""
+    return [
+        [message for _, message in sim.heard[f"{camera}/image_raw{suffix}"]] for camera in CAMERAS
+    ]
