@@ -13,6 +13,7 @@ from benchmarks.simulated.late_node import LatePolicy
 
 
 @pytest.mark.ros
+@pytest.mark.slow  # test/e2e/test_demo.py has the same programs obey, as users start them
 def test_the_arm_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Half of real time, so that a machine that is busy with other things keeps up."""
     file = tmp_path / "figures.json"

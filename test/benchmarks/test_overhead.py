@@ -230,6 +230,7 @@ def test_wrong_arguments_end_with_status_2(argv: list[str]) -> None:
 
 
 @pytest.mark.ros
+@pytest.mark.slow
 def test_the_command_measures_both_ways_to_run_the_policy(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -68,6 +68,7 @@ def test_views_and_composites_are_told_apart() -> None:
     assert found["non_view"] > 3, "what rms_norm is made of counts, not its name"
 
 
+@pytest.mark.slow
 def test_memory_of_the_medium_size(tmp_path: Path) -> None:
     """Weights that are needed are in memory once."""
     peaks, needed = {}, {}

@@ -47,7 +47,6 @@ CASES = {
     ),
     "int8": (*FULL, "--precision", "int8"),
     "full": FULL,
-    "pi05 full": (*PI05, *FULL),
 }
 """Name -> options of the command."""
 
@@ -162,8 +161,9 @@ def test_guided_chunking_adds_few_nodes(report: Callable[[str], Report]) -> None
     assert 0 < figures["kernel_nodes"] - before["kernel_nodes"] <= 14
 
 
-def test_two_layers_of_the_full_pi05(report: Callable[[str], Report]) -> None:
-    figures = report("pi05 full")
+@pytest.mark.slow  # small ones of pi0.5 are among the cases
+def test_two_layers_of_the_full_pi05(command: Callable[..., Report]) -> None:
+    figures = command(*PI05, *FULL)
     kinds = figures["by_type"]
     assert figures["graphs"] == figures["launches"] == 1
     assert figures["unsupported"] == []
