@@ -86,14 +86,21 @@ def test_both_get_the_same_chunk_from_a_real_checkpoint(tmp_path, demo_checkpoin
     bag = write_bag(tmp_path / "bag", arm_at_work(seconds=1.5, joints=SIX))
     params = write_params(tmp_path / "params.yaml", SIX)
     words = [str(bag), "--checkpoint", str(demo_checkpoint), "--params", str(params), "--out"]
-    assert main([*words, str(tmp_path / "dds")]) == 0
+    assert main([*words, str(tmp_path / "own"), "--deterministic"]) == 0
+    own = read_results(tmp_path / "own")
+
+    def attempt(rate: str):
+        assert main([*words, str(tmp_path / "dds"), "--rate", rate, "--overwrite"]) == 0
+        return read_results(tmp_path / "dds")
+
+    # A busy machine that sees few observations, and none of the grid's, gets more time.
+    attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1", "0.05")]
+    dds = first_good(attempts, lambda result: match(result.chunks, own.chunks)[0])
     options = ["--deterministic", "--again", str(tmp_path / "dds")]
     assert main([*words, str(tmp_path / "steps"), *options]) == 0
-    dds, steps = read_results(tmp_path / "dds"), read_results(tmp_path / "steps")
-    difference = compare(dds, steps)
+    difference = compare(dds, read_results(tmp_path / "steps"))
     assert len(difference.stamps) == len(dds.chunks) >= 1, "every one of them"
     assert difference.joints.max() < 1e-6
     assert (difference.images, difference.instructions) == (0, 0)
     # Without the noise of its partner a chunk is another one: this is not compared for nothing.
-    assert main([*words, str(tmp_path / "own"), "--deterministic"]) == 0
-    assert compare(dds, read_results(tmp_path / "own")).joints.max() > 1e-3
+    assert compare(dds, own).joints.max() > 1e-3
