@@ -57,13 +57,14 @@ def test_both_see_the_same_at_one_observation(tmp_path, fake_node, monkeypatch):
     steps = read_results(tmp_path / "steps")
 
     def attempt(rate: str):
-        assert main([*words, str(tmp_path / "dds"), "--rate", rate, "--overwrite"]) == 0
+        if main([*words, str(tmp_path / "dds"), "--rate", rate, "--overwrite"]) != 0:
+            return None, []
         dds = read_results(tmp_path / "dds")
         return dds, match(dds.chunks, steps.chunks)[0]
 
     def agree(result) -> bool:
         dds, pairs = result
-        return len(pairs) >= 0.8 * len(dds.chunks) >= 12
+        return dds is not None and len(pairs) >= 0.8 * len(dds.chunks) >= 12
 
     # A busy machine that loses images or ticks gets more time.
     attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1", "0.05")]
@@ -90,12 +91,13 @@ def test_both_get_the_same_chunk_from_a_real_checkpoint(tmp_path, demo_checkpoin
     own = read_results(tmp_path / "own")
 
     def attempt(rate: str):
-        assert main([*words, str(tmp_path / "dds"), "--rate", rate, "--overwrite"]) == 0
-        return read_results(tmp_path / "dds")
+        status = main([*words, str(tmp_path / "dds"), "--rate", rate, "--overwrite"])
+        return status == 0 and read_results(tmp_path / "dds")
 
     # A busy machine that sees few observations, and none of the grid's, gets more time.
     attempts = [partial(attempt, rate) for rate in ("1", "0.3", "0.1", "0.05")]
-    dds = first_good(attempts, lambda result: match(result.chunks, own.chunks)[0])
+    dds = first_good(attempts, lambda result: result and match(result.chunks, own.chunks)[0])
+    assert dds, "a replay with chunks"
     options = ["--deterministic", "--again", str(tmp_path / "dds")]
     assert main([*words, str(tmp_path / "steps"), *options]) == 0
     difference = compare(dds, read_results(tmp_path / "steps"))
