@@ -28,7 +28,7 @@ class Sample:
         at: steady seconds.
         rss_mb, threads, files: of its process.
         latency_ms: mean from an observation to the arrival of its chunk, since the last sample. The
-            robot's images come in steps of 20 ms, by which a median would jump.
+            robot's images come in steps of 10 ms, by which a median would jump.
     """
 
     at: float

@@ -39,7 +39,7 @@ from support.faults.corruptions import CAMERA, DEADMAN, INSTRUCTION, JOINT_STATE
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 HOME = (0.7, -0.8, 0.9, 0.75, -0.65, 0.8)
 """Radians; far from 0, so that zeros out of nowhere are seen as what they are."""
-ARM_HZ = 50
+ARM_HZ = 100
 WIDTH, HEIGHT = 160, 120
 TASK = "touch the red cube"
 
@@ -51,7 +51,7 @@ latency of some seconds does not depend on how they happened to fall together.""
 STREAMS: dict[str, tuple[str, type, QoSProfile | int, float, dict[str, Any]]] = {
     "front": ("front/image_raw", Image, _NEWEST, _FRONT_HZ, CAMERA),
     "wrist": ("wrist/image_raw", Image, _NEWEST, _WRIST_HZ, CAMERA),
-    "joint_states": ("joint_states", JointState, 10, 50.0, JOINT_STATES),
+    "joint_states": ("joint_states", JointState, 10, 100.0, JOINT_STATES),
     "instruction": ("instruction", String, _KEPT, 2.0, INSTRUCTION),
     "deadman": ("deadman", Header, _NEWEST, 20.0, DEADMAN),
 }

@@ -14,6 +14,9 @@ from support.waiting import NotWithin, wait_until
 if TYPE_CHECKING:
     from support.faults.testbed import Testbed
 
+GRACE = 0.5
+"""Seconds that what was under way when the cause was named may take: chunks, and their stops."""
+
 HOLD = 0.7
 """Seconds in which nothing may be published; longer than starve_timeout, so that a stop is seen."""
 
@@ -128,6 +131,7 @@ def _wait_for_rest(testbed: Testbed, fault: Fault) -> None:
             testbed.judge.hold(f"of the fault {fault.name!r}", time.time_ns())
         return time.monotonic() - since > HOLD
 
+    time.sleep(GRACE)
     wait_until(rests, lambda: f"an end of the chunks; {testbed.node.tail}")
 
 
