@@ -63,6 +63,9 @@ def try_fault(testbed: Testbed, fault: Fault) -> Result:
                 status = _reported(testbed, fault, began)
                 result.diagnosis = _quote(status)
                 result.meanwhile = _during(testbed, fault)
+                if fault.reset:  # while it lasts: a busy machine latches later than it reports
+                    refused = "a refusal of ~/enable while latched"
+                    wait_until(lambda: not testbed.observer.enable().success, refused)
             finally:
                 judge.hold("")  # first: the arm may move before the call below returns
                 note = fault.end_on(testbed)
