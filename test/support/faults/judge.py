@@ -184,13 +184,16 @@ class Judge:
 
     def _check_step(self, stamp: int, there: np.ndarray, here: np.ndarray) -> None:
         """A step of the arm that its speed does not explain: is it towards a trajectory?"""
-        for path in self._paths:
-            if path.times[0] <= stamp:
-                wanted = path.sample([stamp, stamp + _NEXT_POINT])[0]
-                lowest = np.minimum(there, wanted.min(axis=0)) - STEP
-                highest = np.maximum(there, wanted.max(axis=0)) + STEP
-                if (lowest <= here).all() and (here <= highest).all():
-                    return
+        for path in reversed(self._paths):
+            if path.times[0] > stamp:
+                continue
+            wanted = path.sample([stamp, stamp + _NEXT_POINT])[0]
+            lowest = np.minimum(there, wanted.min(axis=0)) - STEP
+            highest = np.maximum(there, wanted.max(axis=0)) + STEP
+            if (lowest <= here).all() and (here <= highest).all():
+                return
+            if path.times[0] < stamp - _WAIT:  # replaced by then, or the one that executes
+                break
         moved = np.abs(here - there).max()
         self._blame(f"the arm was made to step by {moved:.3f} rad", stamp)
 
