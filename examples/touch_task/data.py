@@ -16,7 +16,7 @@ from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
 from pi0_ros.sim.expert import LEAD, velocity
-from pi0_ros.sim.task import INSTRUCTIONS, OPEN_THINGS, SENTENCES, satisfies
+from pi0_ros.sim.task import INSTRUCTIONS, SENTENCES
 
 STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
 """How each variant normalises the state."""
@@ -24,13 +24,7 @@ STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
 _LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
 _DECOY = (0.10, 0.15, 0.15, 0.15, 0.04, 0.15)  # radians: how far off the goal a decoy is at most
 _STAYS = 0.25  # share of decoys that are about where the arm is
-_WRONG = 0.25  # share of decoys that are about at a wrong object, where there is one
 _BRIGHTNESS = 0.06  # how much an image is made brighter or darker, of the whole range
-
-
-_SATISFIES = torch.tensor(
-    [[satisfies(thing, sentence) for thing in OPEN_THINGS] for sentence in SENTENCES]
-)
 
 
 class TrainingData:
@@ -121,36 +115,31 @@ class TrainingData:
         named = (sentences < len(INSTRUCTIONS))[:, None]
         goal = _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS]
         goal = goal.where(named, torch.nan)
-        # Pointing at patches is a choice among them; one at random of several teaches all of them.
-        places = d.places[rows, chosen]
+        places = d.places[rows, chosen].where(named[..., None], torch.nan)
         return Batch(
             self._images(d.images[rows], vary),
             pad_sequence(tokens, batch_first=True),
             torch.tensor([len(t) for t in tokens]),
             F.pad(state, (0, c.max_state_dim - state.shape[1])),
             delays,
-            _normalised(self._chunks(rows, chosen, sentences, delays), self.action),
+            _normalised(self._chunks(rows, chosen, delays), self.action),
             torch.cat((goal, state), dim=1) if c.pi05 else goal,
             self._patches(places, *d.images.shape[2:4]),
         )
 
-    def _chunks(self, rows: Tensor, chosen: Tensor, sentences: Tensor, delays: Tensor) -> Tensor:
+    def _chunks(self, rows: Tensor, chosen: Tensor, delays: Tensor) -> Tensor:
         """[n, horizon, joints] radians: the expert's answer to what is given of a chunk.
 
         What a policy has decided is never quite what the expert would have. If it was in training,
         the policy would learn to go on with it whatever the cameras show. So what is given leads a
-        little off the goal, to a wrong object, or stays nearly where the arm is, and the rest makes
-        up for it.
+        little off the goal, or stays nearly where the arm is, and the rest makes up for it. Not to
+        another object: a policy that saw that goes back and forth between two that are right.
         """
         d, count = self._demonstrations, len(rows)
         state, goal = d.state[rows], d.goals[rows, chosen]
-        share, kind = torch.rand(2, count, 1, generator=self._generator)
+        share, stays = torch.rand(2, count, 1, generator=self._generator)
         off = torch.randn(goal.shape, generator=self._generator) * torch.tensor(_DECOY)
-        wrong = ~_SATISFIES[sentences[:, None], d.instructions[rows]]
-        drawn = torch.multinomial(wrong + 1e-9, 1, generator=self._generator)
-        elsewhere = d.goals[rows, drawn[:, 0]].where(wrong.any(dim=1, keepdim=True), goal)
-        decoy = torch.where(kind < _STAYS + _WRONG, elsewhere, goal)
-        decoy = torch.where(kind < _STAYS, state, decoy) + share * off
+        decoy = torch.where(stays < _STAYS, state, goal) + share * off
         numbers = (t.numpy() for t in (state, decoy, goal, delays))
         diverted = diverted_chunk(*numbers, horizon=d.chunks.shape[2])
         given = delays[:, None, None] > 0

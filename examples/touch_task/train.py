@@ -61,7 +61,7 @@ class Recipe:
     scenes: int = 3600
     wrist_share: float = 0.3
     pointing_steps: int = 1800
-    steps: int = 4800
+    steps: int = 3600
     batch: int = 24
     draws: int = 2
     rate: float = 2e-3
