@@ -80,7 +80,7 @@ def expected_actions(subject: Subject) -> Tensor:
 
 
 def host_memory() -> int:
-    """Bytes that a process may take, as far as the kernel knows."""
+    """Bytes that a process may take: those available, or all where the kernel does not say."""
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":") for line in file)

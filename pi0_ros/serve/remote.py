@@ -142,8 +142,9 @@ class RemotePolicy:
 
     def close(self) -> None:
         """End the connection, and the process where there is one, which frees its memory."""
-        self._drop(f"{self._link} was closed")
+        # First: an `infer` that waits in another thread may connect again once it is dropped.
         self._next_at = time.monotonic() + self._pause
+        self._drop(f"{self._link} was closed")
 
     # The connection -----------------------------------------------------------------------------
 

@@ -99,6 +99,11 @@ class Judge:
         while self._first and self._first[0][0].times[0] <= stamp - _WAIT:
             self._check_first(*self._first.popleft())
 
+    def owes(self, time: int) -> bool:
+        """Whether something that happened until then is not judged yet."""
+        steps = any(stamp <= time for stamp, _, _ in tuple(self._steps))
+        return steps or any(path.times[0] <= time for path, _ in tuple(self._first))
+
     def forget(self) -> None:
         """The clock jumped, or the arm is another one: earlier accounts say nothing."""
         self._arm.clear()

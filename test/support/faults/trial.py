@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 GRACE = 0.5
 """Seconds that what was under way when the cause was named may take: chunks, and their stops."""
 
+LATEST = 5.0
+"""Seconds after the cause was named from which on no observation may lead to a chunk."""
+
 HOLD = 0.7
 """Seconds in which nothing may be published; longer than starve_timeout, so that a stop is seen."""
 
@@ -63,9 +66,8 @@ def try_fault(testbed: Testbed, fault: Fault) -> Result:
                 status = _reported(testbed, fault, began)
                 result.diagnosis = _quote(status)
                 result.meanwhile = _during(testbed, fault)
-                if fault.reset:  # while it lasts: a busy machine latches later than it reports
-                    refused = "a refusal of ~/enable while latched"
-                    wait_until(lambda: not testbed.observer.enable().success, refused)
+                if fault.reset:  # while it lasts
+                    _wait_for_latch(testbed, fault)
             finally:
                 judge.hold("")  # first: the arm may move before the call below returns
                 note = fault.end_on(testbed)
@@ -80,6 +82,10 @@ def try_fault(testbed: Testbed, fault: Fault) -> Result:
     except NotWithin as error:
         result.problems.append(str(error))
         _revive(testbed)
+    if fault.instant:  # it was over at the first trajectory
+        now = testbed.observer.now()
+        with contextlib.suppress(NotWithin):  # the arm's clock may stand still
+            wait_until(lambda: not judge.owes(now), "a judgement of what came", 5.0)
     result.problems += judge.violations[blamed:]
     if not testbed.node.lives() or testbed.node.pid != pid:
         result.problems.append(f"the node has ended; {testbed.node.tail}")
@@ -125,11 +131,14 @@ def _during(testbed: Testbed, fault: Fault) -> str:
 def _wait_for_rest(testbed: Testbed, fault: Fault) -> None:
     """Until for HOLD seconds nothing came but one stop: chunks that were under way come before."""
     observer, seen, since = testbed.observer, -1, 0.0
+    named = observer.now()
 
     def rests() -> bool:
         nonlocal seen, since
         came = observer.executed if fault.chunks == "dry" else observer.chunks
         if came != seen:
+            if seen >= 0 and observer.chunk_stamp > named + LATEST * 1e9:
+                raise NotWithin(f"an end of the chunks within {LATEST:g} s of observations")
             seen, since = came, time.monotonic()
             testbed.judge.hold(f"of the fault {fault.name!r}", time.time_ns())
         return time.monotonic() - since > HOLD
@@ -138,13 +147,26 @@ def _wait_for_rest(testbed: Testbed, fault: Fault) -> None:
     wait_until(rests, lambda: f"an end of the chunks; {testbed.node.tail}")
 
 
+def _wait_for_latch(testbed: Testbed, fault: Fault) -> None:
+    """Until ~/enable is refused. What is reported because it latched refuses at once."""
+    refused = "a refusal of ~/enable while latched"
+    if fault.chunks != "dry":  # a busy machine latches later than it reports
+        wait_until(lambda: not testbed.observer.enable().success, refused)
+    elif testbed.observer.enable().success:
+        raise NotWithin(refused)
+
+
 def _reset(testbed: Testbed) -> None:
     """What an operator does after a latch; without it nothing may move."""
     before = testbed.observer.executed
     refused = testbed.observer.enable()
     if refused.success:
         raise NotWithin("a refusal of ~/enable while latched")
-    time.sleep(0.3)
+    testbed.judge.hold("of the latch", time.time_ns())  # which leaves room for one late stop
+    try:
+        time.sleep(0.3)
+    finally:
+        testbed.judge.hold("")
     if testbed.observer.executed > before:
         raise NotWithin("the latch: a chunk was executed before ~/reset")
     for answer in (testbed.observer.reset(), testbed.observer.enable()):
