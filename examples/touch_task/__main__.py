@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, default, text in (
         ("--rate", recipe.rate, "highest learning rate"),
         ("--pointing-weight", recipe.pointing_weight, "of the pointing losses"),
+        ("--keep", recipe.keep, "share of the first weights in those that are saved"),
     ):
         parser.add_argument(
             name, type=float, default=default, metavar="F", help=f"{text} (default: {default})"
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from pi0_ros.model.config import TINY
 
     names = ("seed", "scenes", "pointing_steps", "steps", "rate", "pointing_weight")
-    names += ("max_delay", "start")
+    names += ("max_delay", "start", "keep")
     recipe = Recipe(args.model, **{name: getattr(args, name) for name in names})
     # One thread: the same seed gives the same weights, and more do not help matrices this small.
     torch.set_num_threads(1)

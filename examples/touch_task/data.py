@@ -35,6 +35,7 @@ class TrainingData:
         config: sizes of the model.
         tokenizer: directory of the tokenizer that the checkpoint will bring.
         generator: of the draws.
+        statistics: of state and action; None: those of the demonstrations.
 
     Attributes:
         state, action: statistics `mean`, `std`, `q01` and `q99`, [joints] float32 radians, as a
@@ -47,16 +48,19 @@ class TrainingData:
         config: Pi0Config,
         tokenizer: Path,
         generator: torch.Generator,
+        statistics: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None,
     ) -> None:
         self._demonstrations = demonstrations
         self._config = config
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64)
-        self.state = _statistics(demonstrations.state)
+        self.state, self.action = statistics or (
+            _statistics(demonstrations.state),
+            _statistics(demonstrations.chunks),
+        )
         self._state = normalization(
             STATE_MODES[config.variant], self.state, self.state["mean"].size
         )
-        self.action = _statistics(demonstrations.chunks)
         self._goal = _statistics(demonstrations.goals)
         self._tokenizer = load_tokenizer(tokenizer, None)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from examples.touch_task.data import STATE_MODES, TrainingData
@@ -18,6 +19,7 @@ from examples.touch_task.weights import (
     checkpoint_tensors,
     line_up_numbers,
     new_model,
+    statistics_of,
     take_over,
 )
 from pi0_ros import console
@@ -25,7 +27,6 @@ from pi0_ros.checkpoint.directory import CONFIG
 from pi0_ros.checkpoint.save import save_checkpoint
 from pi0_ros.checkpoint.tokenizer import STATE_SENTENCES
 from pi0_ros.model.config import TINY, TINY_PI05, Pi0Config
-from pi0_ros.model.pi0 import Pi0
 from pi0_ros.policy.prompt import load_tokenizer
 from pi0_ros.sim.expert import CONTROL_SECONDS
 from pi0_ros.sim.stage import CAMERAS, JOINTS
@@ -53,7 +54,10 @@ class Recipe:
         pointing_weight: of the pointing losses beside the flow loss.
         patch_weight: of the patches beside the goal.
         max_delay: longest prefix, in steps, that is given as already sent; see `objective`.
-        start: directory of the checkpoint whose weights training begins with; "": random ones.
+        start: directory of the checkpoint whose weights and statistics training begins with; "":
+            random weights.
+        keep: share of the first weights in those that are saved (Wortsman et al. 2022, "Robust
+            fine-tuning of zero-shot models").
     """
 
     variant: str = "pi0"
@@ -70,6 +74,7 @@ class Recipe:
     patch_weight: float = 0.5
     max_delay: int = 12
     start: str = ""
+    keep: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,14 @@ def train(
     config = CONFIGS[recipe.variant] if config is None else config
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     write_task_tokenizer(directory, SENTENCES, STATE_SENTENCES if config.pi05 else ())
-    data = TrainingData(demonstrations, config, directory, generator)
+    statistics = statistics_of(Path(recipe.start)) if recipe.start else None
+    data = TrainingData(demonstrations, config, directory, generator, statistics)
     model = new_model(config, len(JOINTS), recipe.seed)
     if config.pi05:
         line_up_numbers(model, load_tokenizer(directory, None), recipe.seed)
     if recipe.start:
         take_over(model, Path(recipe.start), directory)
+    first = checkpoint_tensors(model)
     pointer = Pointer(config, len(JOINTS), recipe.seed)
     curves = Losses([], [], [])
 
@@ -136,7 +143,11 @@ def train(
         _show(bar, step, flow=curves.flow, goal=curves.goal, patches=curves.patches)
         if step + 1 == recipe.steps or (step + 1) % _SAVE_EVERY == 0:
             optimiser.swap_average()
-            _save(directory, model, data, recipe.max_delay)
+            kept = {
+                name: trained.lerp(first[name], recipe.keep)
+                for name, trained in checkpoint_tensors(model).items()
+            }
+            _save(directory, config, kept, data, recipe.max_delay)
             optimiser.swap_average()
     return curves
 
@@ -147,16 +158,22 @@ def _show(bar: tqdm, step: int, **curves: list[float]) -> None:
         bar.set_postfix({name: f"{sum(c[-50:]) / 50:.3f}" for name, c in curves.items()})
 
 
-def _save(directory: Path, model: Pi0, data: TrainingData, max_delay: int) -> None:
+def _save(
+    directory: Path,
+    config: Pi0Config,
+    tensors: dict[str, Tensor],
+    data: TrainingData,
+    max_delay: int,
+) -> None:
     """Write the checkpoint, and into its config.json the names of the joints and their pace."""
     save_checkpoint(
         directory,
-        model.config,
-        checkpoint_tensors(model),
+        config,
+        tensors,
         cameras=CAMERAS,
         state=data.state,
         action=data.action,
-        state_mode=STATE_MODES[model.config.variant],
+        state_mode=STATE_MODES[config.variant],
         rtc_max_delay=max_delay,
     )
     file = directory / CONFIG

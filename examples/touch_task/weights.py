@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file
 from sentencepiece import SentencePieceProcessor
 from torch import Tensor, nn
 
@@ -80,6 +82,21 @@ def take_over(model: Pi0, checkpoint: Path, tokenizer: Path) -> None:
         known = old.piece_to_id(piece)
         if old.id_to_piece(known) == piece:
             model.embed_tokens[row] = embeddings[known]
+
+
+def statistics_of(checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Of state and action, by name, [joints] float32: what a checkpoint's weights are used to.
+
+    Raises:
+        ValueError: the directory does not have the one normaliser that this example writes.
+    """
+    (file,) = checkpoint.glob("policy_preprocessor_step_*_normalizer_processor.safetensors")
+    tensors = load_file(file)
+    state, action = (
+        {key.removeprefix(what): value for key, value in tensors.items() if key.startswith(what)}
+        for what in ("observation.state.", "action.")
+    )
+    return state, action
 
 
 @torch.no_grad()

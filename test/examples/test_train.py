@@ -18,7 +18,7 @@ from examples.touch_task.optimiser import schedule
 from examples.touch_task.plot import draw_losses
 from examples.touch_task.tokenizer import write_task_tokenizer
 from examples.touch_task.train import Losses, Recipe, train
-from examples.touch_task.weights import new_model, take_over
+from examples.touch_task.weights import new_model, statistics_of, take_over
 from pi0_ros.checkpoint.checkpoint import ImageRule
 from pi0_ros.checkpoint.formats import read_checkpoint
 from pi0_ros.checkpoint.metadata import read_declared
@@ -175,6 +175,28 @@ def test_what_is_given_has_no_noise_and_no_loss(
     monkeypatch.setattr(model, "velocity", lambda *args: velocity(*args) + wrong)
     again, _, _ = losses(model, pointer, batch, 2, torch.Generator().manual_seed(1))
     assert torch.equal(again, flow)
+
+
+def test_a_share_of_the_first_weights_is_kept(
+    tmp_path: Path, demonstrations: Demonstrations
+) -> None:
+    """And the statistics that they are used to."""
+    train(demonstrations, tmp_path / "first", replace(SHORT, pointing_steps=0, steps=2), SMALL)
+    more = replace(SHORT, pointing_steps=0, steps=3, start=str(tmp_path / "first"))
+    for name, keep in (("all", 0.0), ("half", 0.5)):
+        few = Demonstrations(*(value[:20] for value in vars(demonstrations).values()))
+        train(few, tmp_path / name, replace(more, keep=keep), SMALL)
+    first, new, half = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("first", "all", "half")
+    )
+    assert any(not torch.equal(first[key], new[key]) for key in first)
+    for key in first:
+        torch.testing.assert_close(half[key], (first[key] + new[key]) / 2)
+    for before, after in zip(
+        statistics_of(tmp_path / "first"), statistics_of(tmp_path / "half"), strict=True
+    ):
+        assert before.keys() >= {"mean", "std"} and before.keys() == after.keys()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
