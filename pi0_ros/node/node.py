@@ -138,6 +138,7 @@ class Pi0Node(LifecycleNode):
                 self._operator.enable,
                 self._stop,
                 lambda: self.counts.trajectories,
+                self.report_error,
             ),
             self.motion_enable,
             self._log,

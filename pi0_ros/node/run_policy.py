@@ -28,7 +28,7 @@ from pi0_ros.motion.refusal import Reason
 from pi0_ros.node.control_loop import ControlLoop
 from pi0_ros.node.parameter_checks import TOPIC
 from pi0_ros.ros.subscriptions import AnyQosSubscription
-from pi0_ros.ros.throttle import ThrottledLog
+from pi0_ros.ros.throttle import ThrottledLog, printable
 
 PERIOD = 0.05
 """Seconds of steady time between two looks at the goal."""
@@ -55,6 +55,7 @@ class Surroundings:
         enable: enables motion; returns whether it is enabled, and a sentence.
         stop: motion may have been disabled: stop what moves.
         executed: counts the chunks that were published as trajectories.
+        report: counts and logs an exception that nobody expected.
     """
 
     loop: Callable[[], ControlLoop | None]
@@ -62,6 +63,7 @@ class Surroundings:
     enable: Callable[[], tuple[bool, str]]
     stop: Callable[[], None]
     executed: Callable[[], int]
+    report: Callable[[BaseException], None]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class End:
     termination: str
     error_code: int = _Result.NONE
     error_msg: str = ""
+
+    def result(self, **more: Any) -> RunPolicy.Result:
+        """What the client gets; `more`: the other fields."""
+        return _Result(**vars(self), **more)
 
 
 _CANCELED = End("canceled")
@@ -88,7 +94,7 @@ class _Server(ActionServer):
         """The goal is in the state executing; there is nothing to call."""
 
     def finish(self, goal_handle: ServerGoalHandle, result: _Result) -> None:
-        """Send the result of a goal whose state says already how it ended."""
+        """Send the result of a goal; rclpy aborts one whose state does not say how it ended."""
         if self._node.executor is not None:  # else the node is being destroyed
             super().notify_execute(goal_handle, lambda _: result)
 
@@ -159,7 +165,6 @@ class RunPolicyServer:
         return GoalResponse.REJECT
 
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
-        handle.execute()
         goal = handle.request
         longest = goal.max_duration.sec + goal.max_duration.nanosec / 1e9
         end = self._try(handle, goal.prompt, longest, goal.success_topic)
@@ -206,12 +211,16 @@ class RunPolicyServer:
         """As `_begin`; an exception ends the goal, and what it enabled is disabled again."""
         try:
             return self._begin(handle, prompt, longest, topic)
-        except Exception:
-            text = "the goal could not begin; the node's log has more"
-            self._stop(End("failed", _Result.POLICY_FAILED, text))
-            if self._goal is not None:
-                self._finish(self._goal.end)
-            raise
+        except Exception as error:
+            end = self._failed("the goal could not begin", error)
+            self._stop(end)
+            return end
+
+    def _failed(self, what: str, error: Exception) -> End:
+        """The end of a goal on account of an exception, which is reported."""
+        self._around.report(error)
+        text = f"{what}: {type(error).__name__}: {error}; the node's log has more"
+        return End("failed", _Result.POLICY_FAILED, printable(text))
 
     def _begin(
         self, handle: ServerGoalHandle | None, prompt: str, longest: float, topic: str
@@ -220,6 +229,8 @@ class RunPolicyServer:
         now = self._now()
         goal = _Goal(handle, prompt, longest, now, now, self._around.executed(), time.monotonic())
         self._goal = goal
+        if handle is not None:
+            handle.execute()
         loop = self._around.loop()
         if loop is None:
             text = f"the node is {self._around.state()}, not active; configure and activate it"
@@ -289,7 +300,7 @@ class RunPolicyServer:
     def deactivate(self) -> None:
         """The node leaves the state active: the goal ends at once."""
         if self._goal is not None:
-            self._around.stop()  # motion is disabled, so this brakes
+            self._brake()
             text = "the node was deactivated, which ends the goal; activate it and send the goal"
             self._finish(self._goal.end or End("deactivated", _Result.DEACTIVATED, f"{text} again"))
 
@@ -327,7 +338,7 @@ class RunPolicyServer:
             goal.progress_at = time.monotonic()
         elif time.monotonic() - goal.progress_at > PATIENCE:
             text = f"no chunk for {PATIENCE:g} s: {refusal}"
-            return End("failed", _Result.POLICY_FAILED, text)
+            return End("failed", _Result.POLICY_FAILED, printable(text))
         return None
 
     def _stop(self, end: End) -> None:
@@ -337,11 +348,40 @@ class RunPolicyServer:
             return
         end = goal.end = goal.end or end  # the first one stays, but whoever wants a stop gets it
         self._enable.disable(f"the goal {goal.prompt!r} ended: {end.error_msg or end.termination}")
-        self._around.stop()
+        self._brake()
+
+    def _brake(self) -> None:
+        """Motion is disabled: stop what moves. Where that fails, the control loop tries again."""
+        try:
+            self._around.stop()
+        except Exception as error:
+            self._around.report(error)
 
     def _finish(self, end: End) -> None:
-        """Tell the result."""
+        """Tell the result; where that fails, that it did."""
         goal, self._goal = self._goal, None
+        handle = goal.handle
+        try:
+            result = self._close(goal, end)
+            canceled = handle is not None and handle.is_cancel_requested
+        except Exception as error:
+            end = self._failed(f"the goal has ended ({end.termination}), with", error)
+            self._last, result, canceled = end.error_msg, end.result(), False
+        if handle is None:
+            return
+        try:
+            if end is _SUCCEEDED:
+                handle.succeed()
+            elif canceled:
+                handle.canceled()
+            else:
+                handle.abort()
+        except Exception as error:
+            self._around.report(error)
+        self._server.finish(handle, result)
+
+    def _close(self, goal: _Goal, end: End) -> RunPolicy.Result:
+        """Listen and look no more; returns the result."""
         self._timer.cancel()
         if goal.success is not None:
             goal.success.close()
@@ -349,22 +389,8 @@ class RunPolicyServer:
         self._last = f"{end.termination} after {self._elapsed(goal):.1f} s, {executed} chunks"
         self._last += f": {end.error_msg}" if end.error_msg else ""
         self._node.get_logger().info(f"goal {goal.prompt[:_LONGEST]!r}: {self._last}")
-        if goal.handle is None:
-            return
-        result = _Result(
-            error_code=end.error_code,
-            error_msg=end.error_msg,
-            termination=end.termination,
-            elapsed=Duration(seconds=self._elapsed(goal)).to_msg(),
-            chunks=executed,
-        )
-        if end is _SUCCEEDED:
-            goal.handle.succeed()
-        elif goal.handle.is_cancel_requested:
-            goal.handle.canceled()
-        else:
-            goal.handle.abort()
-        self._server.finish(goal.handle, result)
+        elapsed = Duration(seconds=self._elapsed(goal)).to_msg()
+        return end.result(elapsed=elapsed, chunks=executed)
 
     # Reports ------------------------------------------------------------------------------------
 

@@ -207,6 +207,21 @@ def test_deactivating_aborts(begin):
     assert "the node is inactive, not active" in result.error_msg
 
 
+def test_a_fault_while_a_goal_ends_is_counted_and_the_client_has_a_result(begin):
+    robot, client = begin()
+    handle = client.ask(success="/done")
+    robot.chunk()
+    success = robot.node._task._goal.success
+    close, success.close = success.close, lambda: [close(), 1 / 0]
+    client.cancel(handle)
+    status, result = client.result(handle)
+    assert status == GoalStatus.STATUS_ABORTED
+    assert (result.error_code, result.termination) == (RunPolicy.Result.POLICY_FAILED, "failed")
+    assert "has ended (canceled), with: ZeroDivisionError" in result.error_msg
+    assert robot.node.counts.errors == 1 and not robot.node.motion_enable.enabled
+    assert client.ask("another").accepted
+
+
 def test_an_emergency_stop_ends_the_goal_and_keeps_the_next_from_moving(begin):
     robot, client = begin()
     publisher = robot.robot.create_publisher(Bool, "/emergency_stop", 10)

@@ -12,6 +12,7 @@ pytest.importorskip("rclpy")
 from pi0_ros.action import RunPolicy
 
 from pi0_ros.motion.enable import MotionEnable
+from pi0_ros.motion.refusal import Reason, Refusal
 from pi0_ros.node import run_policy
 from pi0_ros.node.run_policy import RunPolicyServer, Surroundings
 
@@ -55,9 +56,10 @@ class Robot:
     def __init__(self) -> None:
         self.now, self.stops, self.moves = 0, 0, False
         self.results: list[RunPolicy.Result] = []
+        self.faults: list[BaseException] = []
         self.enable = MotionEnable()
         timer = SimpleNamespace(cancel=lambda: None, reset=lambda: None)
-        log = SimpleNamespace(info=lambda _: None, warning=lambda *_: None)
+        self.log = log = SimpleNamespace(info=lambda _: None, warning=lambda *_: None)
         clock = SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now))
         node = SimpleNamespace(
             create_service=lambda *_: None,
@@ -77,7 +79,12 @@ class Robot:
             observed=None,
         )
         around = Surroundings(
-            lambda: self.loop, lambda: "active", self._enable, self._stop, lambda: 0
+            lambda: self.loop,
+            lambda: "active",
+            self._enable,
+            lambda: self.stop(),
+            lambda: self.executed(),
+            self.faults.append,
         )
         self.task = RunPolicyServer(node, around, self.enable, log)
 
@@ -86,7 +93,10 @@ class Robot:
         self.moves = not problem
         return not problem, problem
 
-    def _stop(self) -> None:
+    def executed(self) -> int:
+        return 0
+
+    def stop(self) -> None:
         assert not self.enable.enabled
         self.stops += 1
 
@@ -115,13 +125,96 @@ def test_a_goal_that_fails_to_begin_disables_what_it_enabled(robot: Robot) -> No
 
     robot.loop.reset = broken
     handle = Handle(topic="/done")
-    with pytest.raises(KeyError):
-        robot.task._on_accepted(handle)
+    robot.task._on_accepted(handle)
     assert not robot.enable.enabled and robot.stops == 1
     assert handle.ended == "abort" and not robot.task.running
+    assert "could not begin: KeyError: 'reset'" in robot.results[0].error_msg
+    answer = robot.task._on_start(None, SimpleNamespace())
+    assert not answer.success and "could not begin" in answer.message
+    assert [type(fault) for fault in robot.faults] == [KeyError, KeyError]
     robot.loop.reset = lambda: None
     robot.task._on_accepted(Handle())
     assert robot.task.running and robot.enable.enabled
+
+
+def broken(*_: Any, **__: Any) -> None:
+    raise RuntimeError("a test")
+
+
+BREAKS = {
+    "the subscription": lambda robot: (robot.task._goal.success, "close"),
+    "the count": lambda robot: (robot, "executed"),
+    "the log": lambda robot: (robot.log, "info"),
+    "a field of the result": lambda _: (run_policy, "Duration"),
+}
+"""What may fail while a goal ends."""
+
+
+@pytest.mark.parametrize("what", BREAKS)
+@pytest.mark.parametrize("wanted", ["success", "cancel", "deactivate"])
+def test_where_ending_a_goal_fails_the_client_gets_a_result(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch, what: str, wanted: str
+) -> None:
+    handle = Handle(topic="/done")
+    robot.task._on_accepted(handle)
+    monkeypatch.setattr(*BREAKS[what](robot), broken)
+    robot.moves = False
+    if wanted == "success":
+        robot.task._on_success(robot.task._goal, True)
+    handle.is_cancel_requested = wanted == "cancel"
+    if wanted == "deactivate":
+        robot.enable.disable("the node was deactivated")
+        robot.task.deactivate()
+    else:
+        robot.task._look()
+    (result,) = robot.results
+    assert handle.ended == "abort" and not robot.task.running and not robot.enable.enabled
+    assert (result.error_code, result.termination) == (RunPolicy.Result.POLICY_FAILED, "failed")
+    assert "RuntimeError: a test" in result.error_msg
+    status = robot.task._on_status(None, SimpleNamespace())
+    assert not status.success and "a test" in status.message
+    assert [str(fault) for fault in robot.faults] == ["a test"]
+
+
+@pytest.mark.parametrize("name", ["abort", "canceled", "succeed"])
+def test_a_goal_whose_state_cannot_be_set_has_a_result(robot: Robot, name: str) -> None:
+    handle = Handle(topic="/done")
+    robot.task._on_accepted(handle)
+    setattr(handle, name, broken)
+    robot.moves = False
+    handle.is_cancel_requested = name == "canceled"
+    if name == "succeed":
+        robot.task._on_success(robot.task._goal, True)
+    elif name == "abort":
+        robot.enable.disable("a test")
+    robot.task._look()
+    assert len(robot.results) == 1 and not robot.task.running
+    assert [str(fault) for fault in robot.faults] == ["a test"]
+
+
+def test_where_braking_fails_the_goal_ends(robot: Robot) -> None:
+    cancel = lambda: robot.task._on_cancel_service(None, SimpleNamespace())  # noqa: E731
+    for end in (robot.task.deactivate, cancel):
+        handle = Handle()
+        robot.task._on_accepted(handle)
+        robot.stop, robot.moves = broken, False
+        robot.enable.disable("a test")
+        end()
+        robot.task._look()
+        assert handle.ended == "abort" and not robot.task.running
+    assert [str(fault) for fault in robot.faults] == ["a test"] * 2
+
+
+def test_what_a_policy_raised_can_be_sent(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's name may hold bytes that are no UTF-8, and rclpy sends no such text."""
+    monkeypatch.setattr(run_policy, "PATIENCE", 0.0)
+    handle = Handle()
+    robot.task._on_accepted(handle)
+    robot.loop.progress.refusal = Refusal(Reason.FAILED, "no file \udcff")
+    robot.moves = False
+    robot.task._look()
+    assert handle.ended == "abort" and "no file" in robot.results[0].error_msg
+    robot.results[0].error_msg.encode()
 
 
 def test_deactivating_brakes(robot: Robot) -> None:
