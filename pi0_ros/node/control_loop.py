@@ -49,6 +49,7 @@ class Outputs:
         chunks: publisher.
         commands: takes the trajectories.
         on_refusal: called with every refusal, after it was counted.
+        on_unsent: called with every trajectory that could not be sent; latches a fault.
         on_disabled: called whenever motion may have been disabled.
         instruction_problem: why no other instruction is taken at the moment; "" if one is.
         log: takes lines about events that may repeat.
@@ -57,6 +58,7 @@ class Outputs:
     chunks: Publisher
     commands: CommandOutputs
     on_refusal: Callable[[Refusal], None]
+    on_unsent: Callable[[Unsent], None]
     on_disabled: Callable[[], None]
     instruction_problem: Callable[[], str]
     log: ThrottledLog
@@ -327,9 +329,7 @@ class ControlLoop:
         except Unsent as error:
             self.executor.unsent(error.joints)
             self.rtc.drop("stop")
-            self._counts.errors += 1
-            self._enable.latch(str(error))
-            self._outputs.log.warning("unsent", "".join(traceback.format_exception(error)))
+            self._outputs.on_unsent(error)
             return Refusal(Reason.UNSERVED, str(error))
         return None
 

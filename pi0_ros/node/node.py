@@ -27,7 +27,7 @@ from pi0_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from pi0_ros.node.loading import LoadError, LoadPolicy, make_policy
 from pi0_ros.node.memory import memory, release, settle
 from pi0_ros.node.operator_interface import Callbacks, OperatorInterface
-from pi0_ros.node.outputs import CommandOutputs
+from pi0_ros.node.outputs import CommandOutputs, Unsent
 from pi0_ros.node.parameters import (
     NodeParameters,
     ParameterError,
@@ -122,8 +122,9 @@ class Pi0Node(LifecycleNode):
             self.create_lifecycle_publisher(
                 ActionChunkMessage, "~/action_chunk", self._qos.action_chunk
             ),
-            CommandOutputs(self, self.parameters, self._qos.outputs),
+            CommandOutputs(self, self.parameters, self._qos.outputs, self._on_unsent),
             self._on_refusal,
+            self._on_unsent,
             self._operator.tell_if_disabled,
             lambda: self._task.instruction_problem(),
             self._log,
@@ -404,11 +405,16 @@ class Pi0Node(LifecycleNode):
         line = refusal_line(refusal.stream, refusal.reason, refusal.detail, count)
         self._log.warning(refusal.reason, line)
 
-    def report_error(self, error: BaseException) -> None:
+    def _on_unsent(self, error: Unsent) -> None:
+        """A controller lacks what counts as executing: a fault latches."""
+        self.motion_enable.latch(str(error))
+        self.report_error(error, "unsent")
+
+    def report_error(self, error: BaseException, key: str = "callback") -> None:
         """A callback raised unexpectedly: nothing moves on its account; it is counted and told."""
         self.counts.errors += 1
         text = "".join(traceback.format_exception(error))
-        self._log.warning("callback", f"a callback failed: {text}")
+        self._log.warning(key, f"a callback failed: {text}")
 
     def _on_second(self) -> None:
         self._diagnostics.publish()

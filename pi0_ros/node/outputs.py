@@ -49,17 +49,22 @@ class OutputStatus:
 
 
 class Unsent(RuntimeError):
-    """A trajectory was not sent to some outputs.
+    """A trajectory, or a sample of one, was not sent to some outputs.
 
     Attributes:
         joints: numbers of the joints that these outputs have.
     """
 
-    def __init__(self, outputs: Sequence[_Trajectories | _Samples], cause: Exception) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[_Trajectories | _Samples],
+        cause: Exception,
+        sent: str = "a trajectory",
+    ) -> None:
         self.joints = [column for output in outputs for column in output.columns]
         names = ", ".join(f"{one.output.name} ({one.publisher.topic_name})" for one in outputs)
         what = f"{type(cause).__name__}: {cause}"
-        super().__init__(f"a trajectory could not be sent to output {names}: {what}")
+        super().__init__(f"{sent} could not be sent to output {names}: {what}")
 
 
 class CommandOutputs:
@@ -70,18 +75,24 @@ class CommandOutputs:
     """
 
     def __init__(
-        self, node: LifecycleNode, parameters: NodeParameters, qos: Mapping[str, QoSProfile]
+        self,
+        node: LifecycleNode,
+        parameters: NodeParameters,
+        qos: Mapping[str, QoSProfile],
+        on_unsent: Callable[[Unsent], None],
     ) -> None:
         """Create the publishers.
 
         Args:
             qos: output -> profile.
+            on_unsent: called where a sample could not be sent.
         """
         self._node = node
-        make = {True: _Trajectories, False: _Samples}
         names = parameters.joint_names
         self._outputs = [
-            make[output.type == JOINT_TRAJECTORY](node, output, names, qos[output.name])
+            _Trajectories(node, output, names, qos[output.name])
+            if output.type == JOINT_TRAJECTORY
+            else _Samples(node, output, names, qos[output.name], on_unsent)
             for output in parameters.effective_outputs
         ]
         self._rest = 0  # nanoseconds from which on nothing moves
@@ -184,9 +195,14 @@ class _Samples:
     """std_msgs/Float64MultiArray, sampled from the executing motion until it is at rest."""
 
     def __init__(
-        self, node: LifecycleNode, output: Output, joints: Sequence[str], qos: QoSProfile
+        self,
+        node: LifecycleNode,
+        output: Output,
+        joints: Sequence[str],
+        qos: QoSProfile,
+        on_unsent: Callable[[Unsent], None],
     ) -> None:
-        self.output = output
+        self.output, self._on_unsent = output, on_unsent
         # Not a lifecycle publisher: what moves when the node is deactivated comes to rest.
         self.publisher: Publisher = node.create_publisher(Float64MultiArray, output.topic, qos)
         self.columns = [joints.index(name) for name in output.joints]
@@ -218,9 +234,10 @@ class _Samples:
         if positions is not None:
             try:
                 self.publisher.publish(Float64MultiArray(data=array("d", positions.tobytes())))
-            except BaseException:
-                self._sampler = before  # it counts as a sample that comes late
-                raise
+            except Exception as error:
+                self._sampler = before  # the next one is a sample that comes late
+                self._on_unsent(Unsent([self], error, "a sample"))
+                return
             self._sent += 1
         if self._sampler.at_rest:
             self._timer.cancel()

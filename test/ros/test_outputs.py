@@ -159,21 +159,28 @@ def test_a_chunk_that_could_not_be_sent_is_rejected_and_what_was_sent_of_it_stop
     assert not robot.commands["gripper"] and robot.node.loop.executor.rests(robot.now)
 
 
-def test_a_sample_that_could_not_be_sent_is_late(start):
+def test_a_sample_that_could_not_be_sent_latches_and_is_late(start):
     robot = start(**FORWARD)
     robot.chunk()
-    sampled(robot, 0.1)
+    moving = sampled(robot, 0.1)
     output = robot.node._outputs.commands._outputs[1]
     publisher, before = broken(robot, 1), output._sampler._command
-    output._timer.cancel()  # what it raised would end the harness's thread
     robot.advance(0.01)
-    with pytest.raises(RuntimeError, match="a test"):
-        output._on_timer()
+    robot.wait(lambda: robot.node.motion_enable.latched, "the latch")
+    assert "a sample could not be sent to output gripper (/gripper_controller/commands)" in (
+        robot.node.motion_enable.latched
+    )
+    robot.wait(lambda: len(robot.commands["arm"]) == 2, "the arm's stop")
+    errors = robot.node.counts.errors
+    robot.advance(0.01)
+    robot.wait(lambda: robot.node.counts.errors > errors, "another attempt")
     np.testing.assert_array_equal(output._sampler._command, before)
     del publisher.publish
-    output._timer.reset()
-    later = sampled(robot, 0.1)
-    assert 0 < later[0][1] - before[0] < 3 * (later[2][1] - later[1][1])
+    steps = np.diff([before[0], *(position for _, position in sampled(robot, 0.3))])
+    usual = moving[-1][1] - moving[-2][1]
+    assert steps[0] > 0 and max(steps) < 3 * usual
+    assert output._sampler.at_rest, "the stop was sampled to its end"
+    assert robot.node.counts.stops == 1 and not robot.node.motion_enable.enabled
 
 
 def test_outputs_that_nobody_needs_are_not_asked_for(start):
