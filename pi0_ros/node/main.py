@@ -10,10 +10,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from pi0_ros.console import require
+from pi0_ros.console import DONE
 from pi0_ros.errors import UserError
 from pi0_ros.node.parameter_table import CAMERA_SPECS, JOINT_SPECS, OUTPUT_SPECS, SPECS, Spec
 from pi0_ros.node.parameters import describe
+from pi0_ros.ros.running import ros, run_command
 
 STOP_TIMEOUT = 0.5
 """Seconds that an inference may still run once the node is told to end."""
@@ -65,62 +66,44 @@ def main(argv: Sequence[str] | None = None, **stand_ins: Any) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
     _parser().parse_args(own)
-    try:
-        require("rclpy", "pi0_ros.msg", "pi0_ros.action")
-        return _run(arguments, stand_ins)
-    except UserError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:  # before the executor, while modules are imported
-        return 0
+    return run_command("pi0_node", lambda: _run(arguments, stand_ins), "pi0_ros.action")
 
 
-def _run(arguments: list[str], stand_ins: dict[str, Any]) -> int:
+def _run(arguments: list[str], stand_ins: dict[str, Any]) -> None:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
     from pi0_ros.node.node import Pi0Node
-    from pi0_ros.node.parameters import ParameterError
 
-    try:
-        rclpy.init(args=arguments)
-    except Exception as error:  # rclpy raises several kinds, all with rcl's reason as text
-        return _fail(f"ROS does not take the arguments: {error}")
     node = None
-    status = 0
-    try:
-        node = Pi0Node(**stand_ins)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while rclpy.ok():
-            try:
-                executor.spin_once()
-            except ExternalShutdownException:
-                break
-            except Exception as error:
-                # A signal may have shut ROS down in the middle of a callback. Anything else is told
-                # and counted, but it does not take the node away from the arm.
-                if rclpy.ok():
-                    node.report_error(error)
-    except KeyboardInterrupt:
-        pass
-    except ParameterError as error:
-        status = _fail(f"{error}{_strangers(arguments)}")
-    except Exception:
-        if rclpy.ok():
-            raise
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has a bound of its own
-        if node is not None and not node.stop(STOP_TIMEOUT):
-            rclpy.try_shutdown()
-            # The model cannot be interrupted, and an interpreter that winds down under a thread
-            # in native code may crash: leave without it.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return status
+    with ros(arguments):
+        try:
+            node = Pi0Node(**stand_ins)
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            while rclpy.ok():
+                try:
+                    executor.spin_once()
+                except ExternalShutdownException:
+                    break
+                except Exception as error:
+                    # A signal may have shut ROS down in the middle of a callback. Anything else is
+                    # told and counted, but it does not take the node away from the arm.
+                    if rclpy.ok():
+                        node.report_error(error)
+        except UserError as error:
+            raise UserError(f"{error}{_strangers(arguments)}") from error
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has a bound of its own
+            if node is not None and not node.stop(STOP_TIMEOUT):
+                rclpy.try_shutdown()
+                # The model cannot be interrupted, and an interpreter that winds down under a thread
+                # in native code may crash: leave without it.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(DONE)
+            if node is not None:
+                node.destroy_node()
 
 
 def _strangers(arguments: list[str]) -> str:
@@ -131,11 +114,6 @@ def _strangers(arguments: list[str]) -> str:
         return read_arguments(arguments[arguments.index("--ros-args") + 1 :]).strangers()
     except (ArgumentsError, ValueError):  # none are given, or some that only rcl reads
         return ""
-
-
-def _fail(text: str) -> int:
-    print(f"pi0_node: {text}", file=sys.stderr)
-    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

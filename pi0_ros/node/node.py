@@ -1,4 +1,4 @@
-"""The managed node: its life cycle and who is connected to whom; `ControlLoop` is what it does.
+"""The node pi0: who is connected to whom, and its transitions; `ControlLoop` is what it does.
 
 configure loads, checks, compiles and warms up; activate subscribes and publishes; deactivate stops
 publishing; cleanup frees the memory. Trajectories are published only while motion is enabled, too.
@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from pi0_ros.collision.check import CollisionCheck
 from pi0_ros.motion.enable import MotionEnable
@@ -42,20 +41,14 @@ from pi0_ros.node.preflight import PreflightError, load_check, load_limits, pref
 from pi0_ros.node.progress import Timings
 from pi0_ros.node.qos import declare_qos
 from pi0_ros.node.run_policy import RunPolicyServer, Surroundings
-from pi0_ros.ros.namesakes import Namesakes
+from pi0_ros.ros.managed_node import ManagedNode
 from pi0_ros.ros.throttle import ThrottledLog, refusal_line
-
-RETRY_PERIOD = 5.0
-"""Seconds between two attempts of `autostart`."""
 
 Check = Callable[[NodeParameters, Mapping[str, Sequence[str]], Callable[[str], str]], list[str]]
 """`pi0_ros.node.preflight.preflight` and stand-ins for it."""
 
-_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-_ERROR = TransitionCallbackReturn.ERROR
 
-
-class Pi0Node(LifecycleNode):
+class Pi0Node(ManagedNode):
     """Cameras, joint states and an instruction in; trajectories out.
 
     Attributes:
@@ -100,10 +93,7 @@ class Pi0Node(LifecycleNode):
         self.motion_enable = MotionEnable(self.parameters.deadman_timeout)
         self.loop: ControlLoop | None = None
         self._limits: JointLimits | None = None
-        self._summary = "not configured"
-        self._failed = False
         self._log = ThrottledLog(self.get_logger())
-        self._namesakes = Namesakes(self)
         self._operator = OperatorInterface(
             self,
             self.parameters,
@@ -147,19 +137,16 @@ class Pi0Node(LifecycleNode):
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._second_timer = self.create_timer(1.0, self._on_second, clock=steady)
-        self._answer_invalid_transitions()
-        self._autostart_timer = None
-        if not self.parameters.autostart:
+        if self.parameters.autostart:
+            self._autostart()
+        else:
             self.get_logger().info(
                 f"waiting: `ros2 lifecycle set {self.get_fully_qualified_name()} configure` and"
                 " `activate`, or a lifecycle manager (autostart: true does both)"
             )
-        else:
-            self._autostart_timer = self.create_timer(0.01, self._on_autostart, clock=steady)
 
     def destroy_node(self) -> None:
-        """Also of the node that asks for namesakes."""
-        self._namesakes.close()
+        """Also of the action server."""
         self._task.close()
         super().destroy_node()
 
@@ -169,90 +156,8 @@ class Pi0Node(LifecycleNode):
 
     # Life cycle ---------------------------------------------------------------------------------
 
-    @property
-    def state(self) -> str:
-        """unconfigured, inactive, active, finalized, or the transition that runs."""
-        return self._state_machine.current_state[1]
-
-    def _answer_invalid_transitions(self) -> None:
-        """Refuse a transition that the state does not have; rclpy's own answer ends the node."""
-        service = self._service_change_state
-        change = service.callback
-
-        def guarded(request: Any, response: Any) -> Any:
-            try:
-                return change(request, response)
-            except RuntimeError as error:  # rclpy's RCLError
-                self.get_logger().warning(
-                    f"transition {request.transition.label or request.transition.id} refused in"
-                    f" state {self.state}: {error}"
-                )
-                response.success = False
-                return response
-
-        service.callback = guarded
-
-    def _on_autostart(self) -> None:
-        """Configure and activate until it works."""
-        self.destroy_timer(self._autostart_timer)
-        self._autostart_timer = None
-        if self.state == "unconfigured":
-            self.trigger_configure()
-        if self.state == "inactive":
-            self.trigger_activate()
-        if self.state in ("unconfigured", "inactive") and self.context.ok():
-            self.get_logger().warning(f"trying again in {RETRY_PERIOD:g} s (autostart)")
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._autostart_timer = self.create_timer(
-                RETRY_PERIOD, self._on_autostart, clock=steady
-            )
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _configure(self) -> None:
         """Preflight, load, compile and warm up."""
-        return self._guarded(self._configure, "configure")
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and publish."""
-        return self._guarded(partial(self._activate, state), "activate")
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop publishing at once; a controller finishes the trajectory that it has."""
-        return self._guarded(partial(self._deactivate, state), "deactivate")
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the policy."""
-        return self._guarded(self._cleanup, "cleanup")
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop publishing and free the policy."""
-        return self._guarded(partial(self._abort, state), "shutdown")
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to a state from which configure works."""
-        self._failed = True
-        return self._guarded(partial(self._abort, state), "error handling")
-
-    def _guarded(self, step: Callable[[], str], name: str) -> TransitionCallbackReturn:
-        """Do a transition's work, which returns the new summary; log what goes wrong."""
-        try:
-            self._summary = step()
-        except (PreflightError, LoadError, TimeoutError) as error:
-            self._failed = True
-            self._summary = f"{name} failed: {error}"
-            self.get_logger().error(self._summary)
-            result = _FAILURE
-        except Exception as error:
-            self._failed = True
-            self._summary = f"{name} failed: {type(error).__name__}: {error}"
-            self.get_logger().error(f"{self._summary}\n{traceback.format_exc()}")
-            result = _ERROR
-        else:
-            result = _SUCCESS
-        self._diagnostics.publish()
-        return result
-
-    def _configure(self) -> str:
-        self._failed = False
         parameters = self.parameters
         topics = dict(self.get_topic_names_and_types())
         problems = [
@@ -289,7 +194,6 @@ class Pi0Node(LifecycleNode):
             f" cameras {list(parameters.camera_names)}, joints {list(parameters.joint_names)};"
             f" {limits}"
         )
-        return "configured, not active"
 
     def _load_check(self, parameters: NodeParameters) -> CollisionCheck | None:
         check = load_check(parameters, self._limits)
@@ -309,44 +213,31 @@ class Pi0Node(LifecycleNode):
         if time.monotonic() - self._diagnostics.published_at >= 1.0:
             self._diagnostics.publish()
 
-    def _activate(self, state: LifecycleState) -> str:
-        if self._namesakes.answer():
-            raise PreflightError(
-                [
-                    f"another node of the name {self.get_fully_qualified_name()} runs: end it, or"
-                    " start this one under another name (-r __node:=NAME) or in another namespace"
-                    " (-r __ns:=/NAME)"
-                ]
-            )
-        super().on_activate(state)
+    def _activate(self) -> None:
+        """Subscribe and publish."""
         self.loop.activate()
         self.get_logger().info(f"ready: ticks at {self.parameters.rate_hz:g} Hz")
         if self.parameters.start_enabled:
             enabled, problem = self._operator.enable()
             if not enabled:
                 self.get_logger().warning(f"not enabled: {problem}")
-        return "active"
 
-    def _deactivate(self, state: LifecycleState) -> str:
+    def _deactivate(self) -> None:
+        """Stop publishing at once; a controller finishes the trajectory that it has."""
         self.motion_enable.disable("the node was deactivated")
         self._task.deactivate()
         if self.loop is not None:
             self.loop.deactivate()
-        super().on_deactivate(state)
         self._operator.tell_if_disabled()
-        return "configured, not active"
 
-    def _cleanup(self) -> str:
+    def _cleanup(self) -> None:
+        """Free the policy."""
         self._end_loop(1.0)
         self._limits = None
         release()
-        return "not configured"
 
-    def _abort(self, state: LifecycleState) -> str:
-        summary = self._summary
-        self._deactivate(state)
-        self._cleanup()
-        return summary if self._failed else "not configured"
+    def _on_transition(self) -> None:
+        self._diagnostics.publish()
 
     def _end_loop(self, timeout: float) -> None:
         loop, self.loop = self.loop, None

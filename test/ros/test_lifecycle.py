@@ -123,7 +123,7 @@ def test_shutdown(start):
 
 
 def test_autostart_tries_until_it_works(start, monkeypatch):
-    monkeypatch.setattr("pi0_ros.node.node.RETRY_PERIOD", 0.2)
+    monkeypatch.setattr("pi0_ros.ros.managed_node.RETRY_PERIOD", 0.2)
     missing = ["checkpoint: no such directory"] * 2
     check = lambda *_: [missing.pop()] if missing else []  # noqa: E731
     robot = start(activate=False, autostart=True, check=check)
