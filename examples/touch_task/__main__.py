@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", recipe.seed, "decides everything")
     add("--scenes", recipe.scenes, "to demonstrate in")
+    add("--corrections", recipe.corrections, "scenes in which the policy of --from leads the arm")
     add("--pointing-steps", recipe.pointing_steps, "of the prefix alone")
     add("--steps", recipe.steps, "of the whole model")
     for name, default, text in (
@@ -60,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
     """Demonstrate, train, and write down what came of it."""
     import torch
 
-    from examples.touch_task.demonstrations import demonstrate
+    from examples.touch_task.demonstrations import Demonstrations, demonstrate
     from examples.touch_task.plot import draw_losses
     from examples.touch_task.train import Recipe, train
     from pi0_ros.model.config import TINY
 
     names = ("seed", "scenes", "pointing_steps", "steps", "rate", "pointing_weight")
-    names += ("max_delay", "start", "keep")
+    names += ("max_delay", "start", "corrections", "keep")
     recipe = Recipe(args.model, **{name: getattr(args, name) for name in names})
     # One thread: the same seed gives the same weights, and more do not help matrices this small.
     torch.set_num_threads(1)
@@ -80,6 +81,18 @@ def run(args: argparse.Namespace) -> int:
         image_size=TINY.image_size,
         workers=args.workers,
     )
+    if recipe.corrections:
+        # Only here: it needs all that runs a policy.
+        from examples.touch_task.corrections import correct
+
+        more = correct(
+            Path(recipe.start),
+            recipe.corrections,
+            seed=recipe.seed,
+            image_size=TINY.image_size,
+            workers=args.workers,
+        )
+        demonstrations = Demonstrations.join([demonstrations, more])
     curves = train(demonstrations, args.directory, recipe)
     figures = {
         "recipe": asdict(recipe),

@@ -16,14 +16,22 @@ from pi0_ros.checkpoint.normalization import normalization
 from pi0_ros.model.config import Pi0Config
 from pi0_ros.policy.prompt import load_tokenizer, tokenize
 from pi0_ros.sim.expert import LEAD, velocity
-from pi0_ros.sim.task import INSTRUCTIONS, SENTENCES
+from pi0_ros.sim.task import INSTRUCTIONS, OPEN_THINGS, SENTENCES, satisfies
 
 STATE_MODES = {"pi0": "MEAN_STD", "pi05": "QUANTILES"}
 """How each variant normalises the state."""
 
 _LEAST_STD = 0.05  # radians: a joint that hardly moves must not make its noise look large
-_DECOY = (0.10, 0.15, 0.15, 0.15, 0.04, 0.15)  # radians: how far off the goal a decoy is at most
-_STAYS = 0.25  # share of decoys that are about where the arm is
+_OFF = (0.10, 0.15, 0.15, 0.15, 0.04, 0.15)  # radians: how far off a decoy is at most
+_DECOYS = torch.tensor([0.25, 0.35, 0.20, 0.20])
+"""Shares of decoys: the arm stays, the goal, any of the scene's objects, any pan."""
+_PANS = 0.8  # radians: decoys are from minus this on
+_AHEAD = 5  # steps after the given ones by which it shows where they lead
+_NOTHING_GIVEN = 0.25  # share of observations: guidance and no real-time chunking give nothing
+_LED_SHARES = torch.tensor([0.25, 0.25, 0.25, 2.0, 1.0])
+"""How often each label is drawn where a policy leads the arm: the ambiguous ones led it there."""
+_RIGHT = torch.tensor([[satisfies(thing, text) for text in SENTENCES] for thing in OPEN_THINGS])
+"""[instruction that names an object, sentence]: whether touching that object is right."""
 _BRIGHTNESS = 0.06  # how much an image is made brighter or darker, of the whole range
 
 
@@ -75,9 +83,13 @@ class TrainingData:
             self._order = torch.randperm(count, generator=self._generator)
         rows, self._order = self._order[:size], self._order[size:]
         objects, sentences = self.labels(rows)
-        drawn = torch.multinomial((objects >= 0).float(), 1, generator=self._generator)
+        led = self._demonstrations.executing[rows, 0, :1].isfinite()
+        shares = torch.where(led, _LED_SHARES, 1.0) * (objects >= 0)
+        drawn = torch.multinomial(shares, 1, generator=self._generator)
         objects, sentences = (labels.gather(1, drawn)[:, 0] for labels in (objects, sentences))
         delays = torch.randint(max_delay + 1, (len(rows),), generator=self._generator)
+        nothing = torch.rand(len(rows), generator=self._generator) < _NOTHING_GIVEN
+        delays = delays.masked_fill(nothing, 0)
         return self.batch(rows, objects, sentences, delays)
 
     def labels(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +117,9 @@ class TrainingData:
         """The observations `rows` [n] under one instruction each.
 
         Args:
-            chosen: [n] which of its scene's objects the expert goes for.
+            chosen: [n] which of its scene's objects the expert goes for; where steps are given and
+                the sentence leaves the choice, it goes for the right one that is nearest to where
+                they lead.
             sentences: [n] what it was told, places in `SENTENCES`.
             delays: [n] how many steps of the chunk are given.
             vary: change the brightness of each image at random.
@@ -116,6 +130,8 @@ class TrainingData:
             self._prompt(SENTENCES[which], values)
             for which, values in zip(sentences, state, strict=True)
         ]
+        leads = self._leads(rows, chosen)
+        chosen = self._reconsidered(rows, chosen, sentences, delays, leads)
         named = (sentences < len(INSTRUCTIONS))[:, None]
         goal = _normalised(d.goals[rows, chosen], self._goal)[:, :POINTED_JOINTS]
         goal = goal.where(named, torch.nan)
@@ -126,28 +142,55 @@ class TrainingData:
             torch.tensor([len(t) for t in tokens]),
             F.pad(state, (0, c.max_state_dim - state.shape[1])),
             delays,
-            _normalised(self._chunks(rows, chosen, delays), self.action),
+            _normalised(self._chunks(rows, chosen, delays, leads), self.action),
             torch.cat((goal, state), dim=1) if c.pi05 else goal,
             self._patches(places, *d.images.shape[2:4]),
         )
 
-    def _chunks(self, rows: Tensor, chosen: Tensor, delays: Tensor) -> Tensor:
-        """[n, horizon, joints] radians: the expert's answer to what is given of a chunk.
+    def _leads(self, rows: Tensor, chosen: Tensor) -> Tensor:
+        """[n, horizon, joints] radians: a way of which the first steps may be given.
 
-        What a policy has decided is never quite what the expert would have. If it was in training,
-        the policy would learn to go on with it whatever the cameras show. So what is given leads a
-        little off the goal, or stays nearly where the arm is, and the rest makes up for it. Not to
-        another object: a policy that saw that goes back and forth between two that are right.
+        Where a policy leads the arm, what executes. Elsewhere the way to a decoy: what a policy has
+        decided is never quite what the expert would have, and if it was in training, the policy
+        would learn to go on with it whatever the cameras show. So the arm stays, or is led a little
+        off the goal, to another object, or to some pan.
         """
         d, count = self._demonstrations, len(rows)
         state, goal = d.state[rows], d.goals[rows, chosen]
-        share, stays = torch.rand(2, count, 1, generator=self._generator)
-        off = torch.randn(goal.shape, generator=self._generator) * torch.tensor(_DECOY)
-        decoy = torch.where(stays < _STAYS, state, goal) + share * off
-        numbers = (t.numpy() for t in (state, decoy, goal, delays))
-        diverted = diverted_chunk(*numbers, horizon=d.chunks.shape[2])
-        given = delays[:, None, None] > 0
-        return torch.where(given, torch.from_numpy(diverted).float(), d.chunks[rows, chosen])
+        other = torch.randint(d.goals.shape[1], (count,), generator=self._generator)
+        other = d.goals[rows, other]
+        share, pan = torch.rand(2, count, generator=self._generator)
+        anywhere = other.clone()
+        anywhere[:, 0] = _PANS * (2 * pan - 1)
+        kind = torch.multinomial(_DECOYS, count, replacement=True, generator=self._generator)
+        decoy = torch.stack((state, goal, other, anywhere))[kind, torch.arange(count)]
+        off = torch.randn(goal.shape, generator=self._generator) * torch.tensor(_OFF)
+        decoy = decoy + share[:, None] * off
+        way = way_to(state.numpy(), decoy.numpy(), d.chunks.shape[2])
+        executing = d.executing[rows]
+        return torch.where(executing.isfinite(), executing, torch.from_numpy(way).float())
+
+    def _reconsidered(
+        self, rows: Tensor, chosen: Tensor, sentences: Tensor, delays: Tensor, leads: Tensor
+    ) -> Tensor:
+        """[n] which objects the expert goes for, given steps that lead there already.
+
+        At random, as where none are given, would teach to go back and forth between two.
+        """
+        d = self._demonstrations
+        ahead = (delays + _AHEAD).clamp(max=leads.shape[1] - 1)
+        pan = leads[torch.arange(len(rows)), ahead, 0]
+        distances = (d.goals[rows, :, 0] - pan[:, None]).abs()
+        right = _RIGHT[d.instructions[rows], sentences[:, None]]
+        nearest = distances.masked_fill(~right, torch.inf).argmin(dim=1)
+        return torch.where((sentences >= len(INSTRUCTIONS)) & (delays > 0), nearest, chosen)
+
+    def _chunks(self, rows: Tensor, chosen: Tensor, delays: Tensor, leads: Tensor) -> Tensor:
+        """[n, horizon, joints] radians: what is given, and the expert's way from there."""
+        d = self._demonstrations
+        goal = d.goals[rows, chosen]
+        led = torch.from_numpy(led_chunk(leads.numpy(), goal.numpy(), delays.numpy())).float()
+        return torch.where(delays[:, None, None] > 0, led, d.chunks[rows, chosen])
 
     def _prompt(self, instruction: str, state: Tensor) -> Tensor:
         """[length] token ids, as the policy makes them of a normalised state."""
@@ -196,23 +239,35 @@ def _normalised(values: Tensor, statistics: dict[str, np.ndarray]) -> Tensor:
     return (values - torch.from_numpy(statistics["mean"])) / torch.from_numpy(statistics["std"])
 
 
-def diverted_chunk(
-    joints: np.ndarray, decoy: np.ndarray, goal: np.ndarray, delays: np.ndarray, horizon: int
-) -> np.ndarray:
-    """As `Expert.chunk_from`, where the first steps are decided already and lead elsewhere.
+def way_to(joints: np.ndarray, goal: np.ndarray, horizon: int) -> np.ndarray:
+    """As `Expert.chunk_from`, of many at once and without the ranges of the joints.
 
     Args:
-        joints: [n, 6] radians.
-        decoy: [n, 6] radians: where the first steps go.
-        goal: [n, 6] radians: where all others go.
-        delays: [n] how many steps go for the decoy.
+        joints, goal: [n, 6] radians.
 
     Returns:
         [n, horizon, 6] radians.
     """
     q, steps = np.asarray(joints, dtype=float), []
-    last = np.where(delays > 0, delays + LEAD, 0)
-    for step in range(horizon + LEAD):
-        q = q + velocity(q, np.where((step < last)[:, None], decoy, goal))
+    for _ in range(horizon + LEAD):
+        q = q + velocity(q, goal)
         steps.append(q)
     return np.stack(steps[LEAD:], axis=-2)
+
+
+def led_chunk(leads: np.ndarray, goal: np.ndarray, delays: np.ndarray) -> np.ndarray:
+    """The first steps as they are given, and the expert's way from there.
+
+    Args:
+        leads: [n, horizon, 6] radians.
+        goal: [n, 6] radians: where the expert goes.
+        delays: [n] how many steps are given, at least 1.
+
+    Returns:
+        [n, horizon, 6] radians.
+    """
+    steps = [leads[:, 0].astype(float)]
+    for step in range(1, leads.shape[1]):
+        given = (step < delays)[:, None]
+        steps.append(np.where(given, leads[:, step], steps[-1] + velocity(steps[-1], goal)))
+    return np.stack(steps, axis=-2)

@@ -14,7 +14,7 @@ Between two right ones, on the way from one to the other, there is no label.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,10 @@ _HOME_STARTS = 0.5  # share of demonstrations that begin where the robot rests
 _BLOCK = 100  # scenes that one process makes at a time
 
 
+Row = tuple[np.ndarray, ...]
+"""One observation's share of each column of `Demonstrations`."""
+
+
 @dataclass(frozen=True)
 class Demonstrations:
     """Observations with their labels; `n` is their number.
@@ -50,6 +54,8 @@ class Demonstrations:
             (-1, 1), right and up; NaN where it is out of view.
         choices: [n, ambiguous] int64: for each of `task.AMBIGUOUS`, which of the three objects the
             expert has chosen; -1 where none is right, or the arm is on its way between two.
+        executing: [n, horizon, 6] float32 radians: where a policy leads the arm meanwhile, as in
+            `policy.types.ActionPrefix`; NaN in the expert's own demonstrations.
     """
 
     images: Tensor
@@ -59,9 +65,16 @@ class Demonstrations:
     goals: Tensor
     places: Tensor
     choices: Tensor
+    executing: Tensor
 
     def __len__(self) -> int:
         return len(self.state)
+
+    @staticmethod
+    def of(rows: list[Row]) -> Demonstrations:
+        """Of what `observation` gives."""
+        columns = zip(*rows, strict=True)
+        return Demonstrations(*(torch.from_numpy(np.stack(column)) for column in columns))
 
     @staticmethod
     def join(parts: list[Demonstrations]) -> Demonstrations:
@@ -96,24 +109,29 @@ def demonstrate(
             within it; a test shows how closely they agree with 640x480 ones made to fit.
         workers: processes.
     """
+    return in_blocks(_make_block, scenes, workers, (seed, wrist_share, horizon, image_size))
+
+
+def in_blocks(
+    make: Callable[..., Demonstrations], scenes: int, workers: int, more: tuple[object, ...]
+) -> Demonstrations:
+    """`make(range of scenes, *more)` until all are done, in several processes where asked for."""
     blocks = [
-        (range(start, min(start + _BLOCK, scenes)), seed, wrist_share, horizon, image_size)
+        (make, range(start, min(start + _BLOCK, scenes)), *more)
         for start in range(0, scenes, _BLOCK)
     ]
     parts: list[Demonstrations] = []
     with console.progress(total=scenes, desc="demonstrations", unit="scene") as bar:
-        for part in _results(blocks, workers):
+        for block, part in zip(blocks, _results(blocks, workers), strict=True):
             parts.append(part)
-            bar.update(len(part) // OBSERVATIONS_PER_SCENE)
+            bar.update(len(block[1]))
     return Demonstrations.join(parts)
 
 
-_Block = tuple[range, int, float, int, int]
-
-
-def _results(blocks: list[_Block], workers: int) -> Iterator[Demonstrations]:
+def _results(blocks: list[tuple], workers: int) -> Iterator[Demonstrations]:
     if workers == 1:
-        yield from map(_make_block, blocks)
+        for make, *arguments in blocks:
+            yield make(*arguments)
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for arrays in pool.imap(_make_arrays, blocks):
@@ -122,13 +140,15 @@ def _results(blocks: list[_Block], workers: int) -> Iterator[Demonstrations]:
         pool.join()
 
 
-def _make_arrays(block: _Block) -> list[np.ndarray]:
-    """As `_make_block`, in what travels between processes as bytes."""
-    return [tensor.numpy() for tensor in vars(_make_block(block)).values()]
+def _make_arrays(block: tuple) -> list[np.ndarray]:
+    """A block's columns, in what travels between processes as bytes."""
+    make, *arguments = block
+    return [tensor.numpy() for tensor in vars(make(*arguments)).values()]
 
 
-def _make_block(block: _Block) -> Demonstrations:
-    scenes, seed, wrist_share, horizon, image_size = block
+def _make_block(
+    scenes: range, seed: int, wrist_share: float, horizon: int, image_size: int
+) -> Demonstrations:
     height, width = fitted_size(image_size)
     worlds: dict[str, tuple[World, Expert]] = {}
     rows = []
@@ -146,14 +166,12 @@ def _make_block(block: _Block) -> Demonstrations:
     finally:
         for world, _ in worlds.values():
             world.close()
-    return Demonstrations(
-        *(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
-    )
+    return Demonstrations.of(rows)
 
 
 def _demonstration(
     world: World, expert: Expert, rng: np.random.Generator, horizon: int
-) -> Iterator[tuple[np.ndarray, ...]]:
+) -> Iterator[Row]:
     """One row of `Demonstrations` per observation."""
     instructions = world.instructions()
     if rng.random() > _HOME_STARTS:
@@ -170,7 +188,7 @@ def _demonstration(
         if rng.random() < _PUSH:
             world.place_arm(world.positions + rng.normal(0.0, _PUSH_SIZE))
         if step % _EVERY == 0:
-            yield _observation(world, expert, instructions, choices, horizon)
+            yield observation(world, expert, choices, horizon)
         if step >= planned:
             chunk, planned = expert.chunk(instructions[followed], _REPLAN), step + _REPLAN
         # The first contact is of no interest here: physics run in one go.
@@ -213,13 +231,20 @@ def _any_pose(world: World, expert: Expert, rng: np.random.Generator) -> np.ndar
     return pose + rng.normal(0.0, _PUSH_SIZE)
 
 
-def _observation(
+def observation(
     world: World,
     expert: Expert,
-    instructions: tuple[str, ...],
     choices: np.ndarray,
     horizon: int,
-) -> tuple[np.ndarray, ...]:
+    executing: np.ndarray | None = None,
+) -> Row:
+    """What the world shows now, and the expert's answers.
+
+    Args:
+        choices: [ambiguous], as in `Demonstrations`.
+        executing: [horizon, 6] radians; None: the expert leads the arm.
+    """
+    instructions = world.instructions()
     state, images = world.positions, world.images()
     goals = np.array([expert.goal(instruction) for instruction in instructions])
     things = [world.thing(instruction) for instruction in instructions]
@@ -234,4 +259,5 @@ def _observation(
         goals.astype(np.float32),
         np.array(places, dtype=np.float32),
         choices,
+        np.full((horizon, state.size), np.nan, np.float32) if executing is None else executing,
     )

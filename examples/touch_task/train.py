@@ -56,6 +56,8 @@ class Recipe:
         max_delay: longest prefix, in steps, that is given as already sent; see `objective`.
         start: directory of the checkpoint whose weights and statistics training begins with; "":
             random weights.
+        corrections: scenes in which the policy of `start` leads the arm and the expert says what to
+            do; see `corrections`.
         keep: share of the first weights in those that are saved (Wortsman et al. 2022, "Robust
             fine-tuning of zero-shot models").
     """
@@ -74,6 +76,7 @@ class Recipe:
     patch_weight: float = 0.5
     max_delay: int = 12
     start: str = ""
+    corrections: int = 0
     keep: float = 0.0
 
 

@@ -25,6 +25,7 @@ def test_shapes_and_units(demonstrations: Demonstrations) -> None:
         "goals": (n, 3, 6),
         "places": (n, 3, 2, 2),
         "choices": (n, len(AMBIGUOUS)),
+        "executing": (n, TINY.horizon, 6),
     }
     assert len(demonstrations) == n
     assert demonstrations.images.dtype == torch.uint8

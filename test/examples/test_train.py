@@ -232,6 +232,31 @@ def test_what_is_given_leads_off_the_goal_and_the_rest_makes_up_for_it(
     assert np.median(off[:, -1]) < 0.01
 
 
+def test_where_the_choice_is_left_the_nearest_right_object_follows_what_is_given(
+    tmp_path: Path, demonstrations: Demonstrations
+) -> None:
+    """Of the cubes that nearest to where the arm is led, and none but cubes; names stay."""
+    write_task_tokenizer(tmp_path, SENTENCES)
+    data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator().manual_seed(0))
+    cubes = [i for i, text in enumerate(INSTRUCTIONS) if text.endswith("cube")]
+    is_cube = torch.isin(demonstrations.instructions, torch.tensor(cubes))
+    rows = (is_cube.sum(dim=1) >= 2).nonzero()[:, 0]
+    assert len(rows)
+    pans = demonstrations.goals[rows, :, 0]
+    chosen = is_cube[rows].long().argmax(dim=1)
+    told = torch.full_like(rows, len(INSTRUCTIONS) + AMBIGUOUS.index("touch a cube"))
+    for which in range(3):
+        leads = torch.zeros(len(rows), TINY.horizon, len(JOINTS))
+        leads[..., 0] = pans[:, which, None]
+        led = data._reconsidered(rows, chosen, told, torch.full_like(rows, 5), leads)
+        assert is_cube[rows, led].all()
+        away = (pans - pans[:, [which]]).abs().masked_fill(~is_cube[rows], torch.inf)
+        assert torch.equal(led, away.argmin(dim=1))
+        for sentences, delays in ((told, 0), (demonstrations.instructions[rows, chosen], 5)):
+            same = data._reconsidered(rows, chosen, sentences, torch.full_like(rows, delays), leads)
+            assert torch.equal(same, chosen)
+
+
 def test_patches_are_where_the_places_are(tmp_path: Path, demonstrations: Demonstrations) -> None:
     write_task_tokenizer(tmp_path, SENTENCES)
     data = TrainingData(demonstrations, TINY, tmp_path, torch.Generator())
