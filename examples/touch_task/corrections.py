@@ -130,7 +130,7 @@ def _make_block(scenes: range, checkpoint: str, seed: int, image_size: int) -> D
             follower = Follower(policies[which], world, rng)
             episode = rollout(world, follower, _scene(world, rng), loop)
             mastered = episode.success and episode.seconds < _SLOW
-            if not mastered or rng.random() < _MASTERED:
+            if not (mastered and rows) or rng.random() < _MASTERED:
                 count = min(len(follower.rows), _MOST)
                 kept = np.sort(rng.choice(len(follower.rows), count, replace=False))
                 rows += [follower.rows[k] for k in kept]
