@@ -38,7 +38,7 @@ class RtcSettings:
     Attributes:
         rtc: "off", "guided" or "trained".
         rtc_execution_horizon: steps of a chunk after which the executing trajectory no longer
-            counts, the delay at least; 0: its end.
+            counts, at least twice the delay; 0: its end.
         rtc_max_guidance_weight: see `ActionPrefix.max_weight`.
         rtc_schedule: how its weight falls after the delay; see `prefix_weights`.
     """
@@ -170,9 +170,10 @@ class RealTimeChunking:
         else:
             self.counts.used += 1
             settings = self.settings
-            # What will have been executed is to be followed, however soon the rest is let go.
+            # What will have been executed is to be followed, and let go of gradually: where the
+            # weights fall at once, the chunk itself has a step there.
             asked = settings.rtc_execution_horizon
-            end = min(max(asked, delay) if asked else horizon, left)
+            end = min(max(asked, 2 * delay) if asked else horizon, left)
             weights = prefix_weights(settings.rtc_schedule, delay, end, horizon)
             positions = executing.sample_all(due)[0].astype(np.float32)
             limit = settings.rtc_max_guidance_weight

@@ -308,7 +308,7 @@ class NodeParameters:
         "trained with such prefixes.")
     rtc_execution_horizon: int = _row(10, 0, 1000, changes=LIVE, doc=
         "With rtc guided: steps of a chunk from which on the executing trajectory no longer counts "
-        "(LeRobot's execution_horizon), never fewer than the delay; 0: up to its end.")
+        "(LeRobot's execution_horizon), at least twice the delay; 0: up to its end.")
     rtc_max_guidance_weight: float = _row(10.0, 0.01, 1000.0, changes=LIVE, doc=
         "With rtc guided: the most that the pull may weigh; about the number of denoise steps.")
     rtc_schedule: str = _row("exp", choices=("exp", "linear", "ones", "zeros"), changes=LIVE, doc=

@@ -96,16 +96,20 @@ def test_a_chunk_agrees_with_the_executing_trajectory() -> None:
 
 
 def test_the_execution_horizon_ends_the_weights_before_the_trajectory_does() -> None:
-    rtc = RealTimeChunking(settings(horizon=7, schedule="ones"))
+    rtc = RealTimeChunking(settings(horizon=9, schedule="ones"))
     executed(rtc, 4, 4)
-    assert prepare(rtc).prefix.weights.sum() == 7
+    assert prepare(rtc).prefix.weights.sum() == 9
     assert prepare(rtc, moving(5)).prefix.weights.sum() == 5
 
 
-def test_the_execution_horizon_covers_what_will_have_been_executed() -> None:
-    rtc = RealTimeChunking(settings(horizon=2))
+@pytest.mark.parametrize("horizon", [2, 6, 11])
+def test_the_weights_fall_as_gradually_as_the_delay_is_long(horizon: int) -> None:
+    """Where they fell at once behind the delay, the chunk itself would have a step."""
+    rtc = RealTimeChunking(settings(horizon=horizon, schedule="linear"))
     executed(rtc, 6, 6)
-    np.testing.assert_array_equal(prepare(rtc).prefix.weights, np.arange(HORIZON) < 6)
+    weights = prepare(rtc).prefix.weights
+    np.testing.assert_array_equal(weights, prefix_weights("linear", 6, 12, HORIZON))
+    assert (weights[:6] == 1).all() and np.abs(np.diff(weights)).max() < 0.2
 
 
 @pytest.mark.parametrize("cause,words", [("episode", "episode"), ("stop", "stopped")])
