@@ -217,7 +217,7 @@ def test_changes_are_logged(start, capfd):
 
 # name -> value, and what it makes of the prefix of the next chunk.
 RTC = {
-    "rtc_execution_horizon": (9, lambda prefix: np.count_nonzero(prefix.weights) == 9),
+    "rtc_execution_horizon": (20, lambda prefix: np.count_nonzero(prefix.weights) == 20),
     "rtc_max_guidance_weight": (3.0, lambda prefix: prefix.max_weight == 3.0),
     "rtc_schedule": ("zeros", lambda prefix: np.count_nonzero(prefix.weights) == prefix.delay),
 }

@@ -160,7 +160,8 @@ def test_a_chunk_that_could_not_be_sent_is_rejected_and_what_was_sent_of_it_stop
 
 
 def test_a_sample_that_could_not_be_sent_latches_and_is_late(start):
-    robot = start(**FORWARD)
+    robot = start(rate_hz=1.0, **FORWARD)
+    robot.advance(0.9)
     robot.chunk()
     moving = sampled(robot, 0.1)
     output = robot.node._outputs.commands._outputs[1]
