@@ -325,7 +325,7 @@ def test_a_stop_brakes_from_the_setpoint(limits, seed, controller):
     # Slowing down all the way, never turning round: not a move to anywhere.
     looks = motion.sample_all(between(motion.times, after=begin + 2 * MS))[1]
     assert (np.diff(np.abs(looks), axis=0) <= 1e-6).all()
-    assert (looks * np.sign(setpoint.sample(begin + MS)[1]) >= -1e-6).all()
+    assert (looks * np.sign(looks[:1]) >= -1e-6).all()
 
 
 def test_a_stop_takes_the_time_that_the_acceleration_asks_for():
