@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pi0_ros import cli, console
+from pi0_ros.errors import UserError
 
 FIGURES, CURVE = "training.json", "loss.png"
 
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     names = ("seed", "scenes", "pointing_steps", "steps", "rate", "pointing_weight")
     names += ("max_delay", "start", "corrections", "keep")
+    if args.corrections and not args.start:
+        raise UserError("--corrections needs the policy that leads the arm: give --from")
     recipe = Recipe(args.model, **{name: getattr(args, name) for name in names})
     # One thread: the same seed gives the same weights, and more do not help matrices this small.
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from examples.touch_task.demonstrations import (
     Row,
     fitted_size,
     in_blocks,
-    observation,
+    labelled_observation,
 )
 from pi0_ros.node.loading import load_policy
 from pi0_ros.policy.policy import Policy
@@ -44,7 +44,7 @@ class Follower:
     """A policy in closed loop that notes what it meets; a `rollout.Pilot`.
 
     Attributes:
-        rows: of the scene, as `demonstrations.observation` makes them.
+        rows: of the scene, as `demonstrations.labelled_observation` makes them.
     """
 
     def __init__(self, policy: Policy, world: World, rng: np.random.Generator) -> None:
@@ -63,16 +63,14 @@ class Follower:
         self._choices: np.ndarray | None = None
         self.rows = []
 
-    def infer(
-        self, observation_: Observation, *, prefix: ActionPrefix | None = None
-    ) -> ActionChunk:
+    def infer(self, observation: Observation, *, prefix: ActionPrefix | None = None) -> ActionChunk:
         """As the policy; see there."""
         executing = None if prefix is None else prefix.positions
         self._choices = self._choose(executing)
         self.rows.append(
-            observation(self._world, self._expert, self._choices, self.horizon, executing)
+            labelled_observation(self._world, self._expert, self._choices, self.horizon, executing)
         )
-        return self._policy.infer(observation_, prefix=prefix)
+        return self._policy.infer(observation, prefix=prefix)
 
     def _choose(self, executing: np.ndarray | None) -> np.ndarray:
         """[ambiguous] int64: the right object nearest to where the arm is led, -1 for none.

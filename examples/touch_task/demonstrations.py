@@ -72,7 +72,7 @@ class Demonstrations:
 
     @staticmethod
     def of(rows: list[Row]) -> Demonstrations:
-        """Of what `observation` gives."""
+        """Of what `labelled_observation` gives."""
         columns = zip(*rows, strict=True)
         return Demonstrations(*(torch.from_numpy(np.stack(column)) for column in columns))
 
@@ -188,7 +188,7 @@ def _demonstration(
         if rng.random() < _PUSH:
             world.place_arm(world.positions + rng.normal(0.0, _PUSH_SIZE))
         if step % _EVERY == 0:
-            yield observation(world, expert, choices, horizon)
+            yield labelled_observation(world, expert, choices, horizon)
         if step >= planned:
             chunk, planned = expert.chunk(instructions[followed], _REPLAN), step + _REPLAN
         # The first contact is of no interest here: physics run in one go.
@@ -231,7 +231,7 @@ def _any_pose(world: World, expert: Expert, rng: np.random.Generator) -> np.ndar
     return pose + rng.normal(0.0, _PUSH_SIZE)
 
 
-def observation(
+def labelled_observation(
     world: World,
     expert: Expert,
     choices: np.ndarray,

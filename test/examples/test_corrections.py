@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples.touch_task.__main__ import main
 from examples.touch_task.corrections import Follower, correct
 from examples.touch_task.data import TrainingData, led_chunk
 from examples.touch_task.demonstrations import Demonstrations
@@ -126,3 +127,13 @@ def test_the_first_step_executes_and_the_rest_is_the_experts() -> None:
     assert not chunk[0, :10].any()
     assert np.abs(np.diff(chunk[0, 9:], axis=0)).max() <= 0.05 + 1e-9
     np.testing.assert_allclose(chunk[0, -1, 1:4], goal[0, 1:4], atol=0.2)
+
+
+def test_without_a_policy_there_is_nothing_to_correct(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "out"), "--corrections", "3"]) == 1
+    assert (
+        "--corrections needs the policy that leads the arm: give --from" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
