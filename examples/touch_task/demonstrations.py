@@ -19,6 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+# Before anything is rendered: the optimiser imports it, and with it triton where that is installed,
+# whose LLVM ends the process if that of Mesa was loaded first.
+import torch._dynamo
 from torch import Tensor
 
 from pi0_ros import console
