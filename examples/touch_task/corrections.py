@@ -22,12 +22,13 @@ from examples.touch_task.demonstrations import (
     fitted_size,
     in_blocks,
     labelled_observation,
+    right_objects,
 )
 from pi0_ros.node.loading import load_policy
 from pi0_ros.policy.policy import Policy
 from pi0_ros.policy.types import ActionChunk, ActionPrefix, Observation
 from pi0_ros.sim.expert import Expert
-from pi0_ros.sim.task import AMBIGUOUS, ANY_CUBE, satisfies
+from pi0_ros.sim.task import AMBIGUOUS, ANY_CUBE
 from pi0_ros.sim.world import World
 
 _MODES = ("guided", "trained", "trained")
@@ -54,14 +55,13 @@ class Follower:
         self._rng = rng
         self.cameras, self.horizon = policy.cameras, policy.horizon
         self.rtc_max_delay = policy.rtc_max_delay
-        self.rows: list[Row] = []
 
     def reset(self) -> None:
         """A scene begins."""
         self._policy.reset()
         self._expert.forget()
         self._choices: np.ndarray | None = None
-        self.rows = []
+        self.rows: list[Row] = []
 
     def infer(self, observation: Observation, *, prefix: ActionPrefix | None = None) -> ActionChunk:
         """As the policy; see there."""
@@ -78,10 +78,9 @@ class Follower:
         At random where it is led nowhere yet; another one than before where that is clearly nearer.
         """
         named = self._world.instructions()
-        things = [self._world.thing(text) for text in named]
         chosen = np.full(len(AMBIGUOUS), -1)
-        for i, text in enumerate(AMBIGUOUS):
-            right = np.flatnonzero([satisfies(thing, text) for thing in things])
+        for i, satisfying in enumerate(right_objects(self._world)):
+            right = np.flatnonzero(satisfying)
             if not len(right):
                 continue
             if executing is None:
@@ -114,18 +113,18 @@ def _make_block(scenes: range, checkpoint: str, seed: int, image_size: int) -> D
     torch.set_num_threads(1)
     height, width = fitted_size(image_size)
     world = World(0, width, height)
-    loops = [
-        Loop(read_setup(checkpoint=checkpoint, rtc=mode), seconds=_SECONDS, ambiguous=True)
-        for mode in _MODES
-    ]
-    policies = [load_policy(loop.setup.parameters) for loop in loops]
+    loops = {
+        mode: Loop(read_setup(checkpoint=checkpoint, rtc=mode), seconds=_SECONDS, ambiguous=True)
+        for mode in sorted(set(_MODES))
+    }
+    policies = {mode: load_policy(loop.setup.parameters) for mode, loop in loops.items()}
     rows = []
     try:
         for scene in scenes:
             rng = np.random.default_rng((seed, 1, scene))
-            which = int(rng.integers(len(loops)))
-            loop = replace(loops[which], delay=float(rng.choice(_DELAYS)))
-            follower = Follower(policies[which], world, rng)
+            mode = _MODES[rng.integers(len(_MODES))]
+            loop = replace(loops[mode], delay=float(rng.choice(_DELAYS)))
+            follower = Follower(policies[mode], world, rng)
             episode = rollout(world, follower, _scene(world, rng), loop)
             mastered = episode.success and episode.seconds < _SLOW
             if not (mastered and rows) or rng.random() < _MASTERED:

@@ -180,8 +180,7 @@ def _demonstration(
     instructions = world.instructions()
     if rng.random() > _HOME_STARTS:
         world.place_arm(_any_pose(world, expert, rng))
-    things = [world.thing(instruction) for instruction in instructions]
-    right = np.array([[satisfies(thing, text) for thing in things] for text in AMBIGUOUS])
+    right = right_objects(world)
     until, followed, choices = 0, None, None
     for step in range(OBSERVATIONS_PER_SCENE * _EVERY):
         if step >= until:
@@ -198,6 +197,12 @@ def _demonstration(
         # The first contact is of no interest here: physics run in one go.
         world.stage.command(chunk[step - planned])
         world.stage.advance(CONTROL_SECONDS)
+
+
+def right_objects(world: World) -> np.ndarray:
+    """[ambiguous, objects] bool: which of the scene's objects satisfy which of `task.AMBIGUOUS`."""
+    things = [placement.thing for placement in world.placements]
+    return np.array([[satisfies(thing, text) for thing in things] for text in AMBIGUOUS])
 
 
 def _choices(
